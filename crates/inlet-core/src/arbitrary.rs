@@ -1,0 +1,206 @@
+//! Random rulesets and packets for property tests: few addresses and ports, so that rules nest, overlap and meet, and
+//! packets at the borders of what rules match, where mistakes live.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use proptest::sample::{Index, select};
+
+use crate::entry::Shape;
+use crate::{
+    Builder, InterfaceName, Match, OnMissing, Packet, PortRange, Prefix, Protocol, Rule, Ruleset, ServiceName, Verdict,
+};
+
+/// How many services a random ruleset has.
+pub const SERVICES: usize = 4;
+/// How many interfaces rules may name; their indexes are 0 (there is none) to this minus one.
+pub const INTERFACES: u32 = 4;
+
+/// A ruleset without conflicts, of up to `rules` rules.
+pub fn ruleset(rules: usize) -> impl Strategy<Value = Ruleset> {
+    vec(rule(), 0..=rules)
+        .prop_flat_map(|rules| (Just(rules), vec(any::<bool>(), SERVICES)))
+        .prop_map(|(rules, pass)| build(&rules, &pass))
+}
+
+/// A ruleset with up to `packets` packets of which most match something.
+pub fn with_packets(rules: usize, packets: usize) -> impl Strategy<Value = (Ruleset, Vec<Packet>)> {
+    (ruleset(rules), vec(aim(), packets)).prop_map(|(ruleset, aims)| {
+        let rules: Vec<Rule> = ruleset.rules().collect();
+        let packets = aims.iter().map(|aim| aim.packet(&rules)).collect();
+        (ruleset, packets)
+    })
+}
+
+/// A rule whose numbers of service and interface are those of the builder that [`ruleset`] uses.
+#[derive(Clone, Debug)]
+struct Draft {
+    protocol: Protocol,
+    local: Prefix,
+    ports: PortRange,
+    source: Option<Prefix>,
+    iface: Option<u32>,
+    verdict: usize,
+}
+
+fn rule() -> impl Strategy<Value = Draft> {
+    let protocol = select(&Protocol::ALL[..]);
+    (any::<bool>(), protocol, ports(), option::weighted(0.25, 0..INTERFACES), 0..SERVICES + 2).prop_flat_map(
+        |(v6, protocol, ports, iface, verdict)| {
+            (prefix(v6), option::weighted(0.3, prefix(v6))).prop_map(move |(local, source)| Draft {
+                protocol,
+                local,
+                ports,
+                source,
+                iface,
+                verdict,
+            })
+        },
+    )
+}
+
+/// Prefixes around a few addresses, so that many of them nest.
+fn prefix(v6: bool) -> impl Strategy<Value = Prefix> {
+    let spread = prop_oneof![Just(0_u128), any::<u8>().prop_map(u128::from), any::<u128>().prop_map(|n| n >> 100)];
+    let near = prop_oneof![Just(0_u128), (0_u32..128).prop_map(|bit| 1 << bit), any::<u128>()];
+    (0_u8..=128, spread, near).prop_map(move |(len, spread, near)| match v6 {
+        true => Prefix::v6(0x2001_0db8 << 96 ^ spread ^ near >> (near as u32 % 127), len),
+        false => Prefix::v4((0xc000_0200 ^ spread ^ near >> 96) as u32, len % 33),
+    })
+}
+
+fn ports() -> impl Strategy<Value = PortRange> {
+    let port = prop_oneof![1_u16..20, select(vec![53, 80, 443, 8080, 65535]), 1_u16..];
+    prop_oneof![
+        3 => port.clone().prop_map(|port| (port, port)),
+        2 => (port.clone(), port).prop_map(|(a, b)| (a.min(b), a.max(b))),
+        1 => Just((1, u16::MAX)),
+    ]
+    .prop_map(|(first, last)| PortRange::new(first, last).unwrap_or(PortRange::ANY))
+}
+
+fn build(drafts: &[Draft], pass: &[bool]) -> Ruleset {
+    let mut builder = Builder::new();
+    let mut services = Vec::new();
+    for (number, pass) in pass.iter().enumerate() {
+        let name: ServiceName = format!("service{number}").parse().unwrap_or_else(|error| panic!("{error}"));
+        let id = builder.service(&name).unwrap_or_else(|error| panic!("{error}"));
+        builder.set_on_missing(id, if *pass { OnMissing::Pass } else { OnMissing::Refuse });
+        services.push(id);
+    }
+    let mut kept: Vec<Rule> = Vec::new();
+    for draft in drafts {
+        let iface = draft.iface.map(|index| {
+            let name: InterfaceName = format!("if{index}").parse().unwrap_or_else(|error| panic!("{error}"));
+            builder.interface(&name, index).unwrap_or_else(|error| panic!("{error}"))
+        });
+        let Draft { protocol, local, ports, source, .. } = *draft;
+        let verdict = match draft.verdict {
+            0 => Verdict::Pass,
+            1 => Verdict::Refuse,
+            number => Verdict::Service(services[number - 2]),
+        };
+        let rule = Rule { matching: Match { protocol, local, ports, source, iface }, verdict };
+        let ties = |other: &Rule| other.matching.local == local && Shape::of(other).ties_with(&Shape::of(&rule));
+        if !kept.iter().any(ties) {
+            builder.push(&rule).unwrap_or_else(|error| panic!("{error}"));
+            kept.push(rule);
+        }
+    }
+    builder.finish().unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// What a packet is aimed at: the border of some rule, or anything.
+#[derive(Clone, Debug)]
+struct Aim {
+    rule: Index,
+    local: Border,
+    remote: Border,
+    port: Border,
+    other_protocol: bool,
+    ifindex: u32,
+    remote_port: u16,
+}
+
+/// A place relative to a range.
+#[derive(Clone, Copy, Debug)]
+enum Border {
+    First,
+    Last,
+    Before,
+    After,
+    Within(u128),
+    Anywhere(u128),
+}
+
+fn border() -> impl Strategy<Value = Border> {
+    prop_oneof![
+        3 => Just(Border::First),
+        2 => Just(Border::Last),
+        1 => Just(Border::Before),
+        1 => Just(Border::After),
+        3 => any::<u128>().prop_map(Border::Within),
+        1 => any::<u128>().prop_map(Border::Anywhere),
+    ]
+}
+
+fn aim() -> impl Strategy<Value = Aim> {
+    (any::<Index>(), border(), border(), border(), prop::bool::weighted(0.1), 0..INTERFACES, 1_u16..).prop_map(
+        |(rule, local, remote, port, other_protocol, ifindex, remote_port)| Aim {
+            rule,
+            local,
+            remote,
+            port,
+            other_protocol,
+            ifindex,
+            remote_port,
+        },
+    )
+}
+
+impl Border {
+    fn of(self, first: u128, last: u128) -> u128 {
+        match self {
+            Self::First => first,
+            Self::Last => last,
+            Self::Before => first.wrapping_sub(1),
+            Self::After => last.wrapping_add(1),
+            Self::Within(n) => first + n % (last - first).saturating_add(1).max(1),
+            Self::Anywhere(n) => n,
+        }
+    }
+
+    fn of_prefix(self, prefix: Prefix) -> IpAddr {
+        match prefix.net() {
+            ipnet::IpNet::V4(net) => {
+                let bits = self.of(net.network().to_bits().into(), net.broadcast().to_bits().into());
+                Ipv4Addr::from_bits(bits as u32).into()
+            }
+            ipnet::IpNet::V6(net) => {
+                Ipv6Addr::from_bits(self.of(net.network().to_bits(), net.broadcast().to_bits())).into()
+            }
+        }
+    }
+}
+
+impl Aim {
+    fn packet(&self, rules: &[Rule]) -> Packet {
+        let default = Prefix::v4(0xc000_0200, 24);
+        let matching = match rules.is_empty() {
+            true => Rule::new(Protocol::Tcp, default, PortRange::ANY, Verdict::Pass).matching,
+            false => self.rule.get(rules).matching,
+        };
+        let everywhere = if matching.local.is_v6() { Prefix::v6(0, 0) } else { Prefix::v4(0, 0) };
+        let port = self.port.of(matching.ports.first().into(), matching.ports.last().into()) as u16;
+        let protocol = match (self.other_protocol, matching.protocol) {
+            (false, protocol) => protocol,
+            (true, Protocol::Tcp) => Protocol::Udp,
+            (true, Protocol::Udp) => Protocol::Tcp,
+        };
+        let local = SocketAddr::new(self.local.of_prefix(matching.local), port);
+        let remote = SocketAddr::new(self.remote.of_prefix(matching.source.unwrap_or(everywhere)), self.remote_port);
+        Packet { protocol, local, remote, ifindex: self.ifindex }
+    }
+}

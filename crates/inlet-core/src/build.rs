@@ -1,0 +1,244 @@
+//! Making a ruleset, from nothing or from one that exists.
+
+use std::collections::HashMap;
+
+use crate::conflict::{Conflict, conflicts};
+use crate::entry::{Entry, Entry4, Entry6, MAX_SHAPES, Shape, ShapeId};
+use crate::iface::{IfaceId, Interface, InterfaceName};
+use crate::service::{OnMissing, Service, ServiceError, ServiceId, Services};
+use crate::{Match, Rule, Ruleset, ServiceName, Verdict};
+
+/// A ruleset in the making: rules in any order, checked and put in canonical form by [`Builder::finish`].
+#[derive(Debug, Default)]
+pub struct Builder {
+    services: Services,
+    /// The services whose numbers are not for new services, because a program in force knows them.
+    busy: Services,
+    interfaces: Vec<Interface>,
+    shapes: Vec<Shape>,
+    numbers: HashMap<Shape, ShapeId>,
+    v4: Vec<Entry4>,
+    v6: Vec<Entry6>,
+}
+
+/// Why rules do not make a ruleset.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BuildError {
+    /// Rules that match a packet with equal rank.
+    #[error("rules {} overlap and neither is more specific{}; make one narrower or remove one", .0[0], others(.0))]
+    Conflict(Vec<Conflict>),
+    /// A rule whose source is of another family than its local prefix.
+    #[error("rule for {local} from {source_prefix} can match nothing: one is IPv4 and the other IPv6")]
+    Families {
+        /// The local prefix.
+        local: crate::Prefix,
+        /// The source prefix.
+        source_prefix: crate::Prefix,
+    },
+    /// More different combinations of ports, sources, interfaces and verdicts than fit.
+    #[error("more than {MAX_SHAPES} different combinations of ports, source, interface and verdict; use fewer")]
+    TooManyShapes,
+    /// More interfaces than fit.
+    #[error("more than 65535 interfaces in one ruleset; use fewer")]
+    TooManyInterfaces,
+    /// A service that rules still name.
+    #[error("service {name} has {rules} rules; unbind them first (list them with: inlet rules)")]
+    InUse {
+        /// The service.
+        name: ServiceName,
+        /// How many rules name it.
+        rules: u64,
+    },
+    /// A change to the services that is not possible.
+    #[error(transparent)]
+    Service(#[from] ServiceError),
+}
+
+fn others(conflicts: &[Conflict]) -> String {
+    match conflicts.len() {
+        0 | 1 => String::new(),
+        n => format!(" (and {} pairs more)", n - 1),
+    }
+}
+
+impl Builder {
+    /// A builder without rules and services.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A builder that holds all of `ruleset`.
+    pub fn from_ruleset(ruleset: Ruleset) -> Self {
+        let busy = ruleset.services.clone();
+        let numbers = ruleset.shapes.iter().zip(0..).map(|(shape, id)| (*shape, id)).collect();
+        let Ruleset { services, interfaces, shapes, v4, v6 } = ruleset;
+        Self { services, busy, interfaces, shapes, numbers, v4, v6 }
+    }
+
+    /// A builder without rules and services that gives services of `old` the number that they have there, and new
+    /// services numbers that `old` does not have.
+    pub fn successor_of(old: &Ruleset) -> Self {
+        Self { busy: old.services.clone(), ..Self::default() }
+    }
+
+    /// The services so far.
+    pub fn services(&self) -> &Services {
+        &self.services
+    }
+
+    /// The number of the service of this name, which is made when there is none.
+    ///
+    /// # Errors
+    /// [`ServiceError::TooMany`] when no number is left.
+    pub fn service(&mut self, name: &ServiceName) -> Result<ServiceId, ServiceError> {
+        if self.services.id(name.as_str()).is_none()
+            && let Some(id) = self.busy.id(name.as_str())
+        {
+            self.services.insert(id, Service { name: name.clone(), on_missing: OnMissing::default() });
+        }
+        self.services.ensure(name, &self.busy)
+    }
+
+    /// Sets what happens to packets of a service without a live socket.
+    pub fn set_on_missing(&mut self, id: ServiceId, on_missing: OnMissing) {
+        self.services.set_on_missing(id, on_missing);
+    }
+
+    /// Removes a service that no rule names.
+    ///
+    /// # Errors
+    /// [`BuildError::InUse`] when rules name it.
+    pub fn remove_service(&mut self, id: ServiceId) -> Result<Option<Service>, BuildError> {
+        let names = |shape: ShapeId| self.shapes[shape as usize].verdict == Verdict::Service(id);
+        let v4 = self.v4.iter().filter(|entry| names(entry.shape())).count();
+        let v6 = self.v6.iter().filter(|entry| names(entry.shape())).count();
+        match (self.services.get(id), (v4 + v6) as u64) {
+            (Some(service), rules @ 1..) => Err(BuildError::InUse { name: service.name.clone(), rules }),
+            _ => Ok(self.services.remove(id)),
+        }
+    }
+
+    /// The number of an interface in this ruleset, with its index in the namespace (0 when there is none).
+    ///
+    /// # Errors
+    /// [`BuildError::TooManyInterfaces`] when no number is left.
+    pub fn interface(&mut self, name: &InterfaceName, index: u32) -> Result<IfaceId, BuildError> {
+        let at = match self.interfaces.iter().position(|known| known.name == *name) {
+            Some(at) => at,
+            None => {
+                self.interfaces.push(Interface { name: name.clone(), index });
+                self.interfaces.len() - 1
+            }
+        };
+        self.interfaces[at].index = index;
+        u16::try_from(at).map(IfaceId).map_err(|_| BuildError::TooManyInterfaces)
+    }
+
+    /// The interfaces so far.
+    pub fn interfaces(&self) -> &[Interface] {
+        &self.interfaces
+    }
+
+    /// Sets the index of every interface anew.
+    pub fn resolve_interfaces(&mut self, index: impl Fn(&InterfaceName) -> u32) {
+        self.interfaces.iter_mut().for_each(|interface| interface.index = index(&interface.name));
+    }
+
+    /// Adds a rule.
+    ///
+    /// # Errors
+    /// [`BuildError::Families`], [`BuildError::TooManyShapes`]. Conflicts are found by [`Builder::finish`].
+    pub fn push(&mut self, rule: &Rule) -> Result<(), BuildError> {
+        let Match { local, source, .. } = rule.matching;
+        if let Some(source_prefix) = source.filter(|_| !rule.matching.same_family()) {
+            return Err(BuildError::Families { local, source_prefix });
+        }
+        let shape = self.shape(Shape::of(rule))?;
+        match local.is_v6() {
+            false => self.v4.push(Entry4::new(local, shape)),
+            true => self.v6.push(Entry6::new(local, shape)),
+        }
+        Ok(())
+    }
+
+    fn shape(&mut self, shape: Shape) -> Result<ShapeId, BuildError> {
+        if let Some(id) = self.numbers.get(&shape) {
+            return Ok(*id);
+        }
+        if self.shapes.len() == MAX_SHAPES {
+            return Err(BuildError::TooManyShapes);
+        }
+        let id = self.shapes.len() as ShapeId;
+        self.shapes.push(shape);
+        self.numbers.insert(shape, id);
+        Ok(id)
+    }
+
+    /// Removes the rule with exactly this match and gives its verdict.
+    pub fn remove(&mut self, matching: &Match) -> Option<Verdict> {
+        let wanted = Shape::of(&Rule { matching: *matching, verdict: Verdict::Pass });
+        match matching.local.is_v6() {
+            false => take(&mut self.v4, &self.shapes, matching, &wanted),
+            true => take(&mut self.v6, &self.shapes, matching, &wanted),
+        }
+    }
+
+    /// The ruleset in canonical form.
+    ///
+    /// # Errors
+    /// [`BuildError::Conflict`] with all neighbouring pairs of rules that tie.
+    pub fn finish(mut self) -> Result<Ruleset, BuildError> {
+        self.sort_interfaces();
+        self.sort_shapes();
+        self.v4.sort();
+        self.v6.sort();
+        let Self { services, interfaces, shapes, v4, v6, .. } = self;
+        let ruleset = Ruleset { services, interfaces, shapes, v4, v6 };
+        match conflicts(&ruleset) {
+            none if none.is_empty() => Ok(ruleset),
+            found => Err(BuildError::Conflict(found)),
+        }
+    }
+
+    /// Sorts the interfaces that rules name by name and drops the others.
+    fn sort_interfaces(&mut self) {
+        let mut used = vec![false; self.interfaces.len()];
+        self.shapes.iter().filter_map(|shape| shape.iface).for_each(|id| used[id.index()] = true);
+        let mut order: Vec<usize> = (0..used.len()).filter(|at| used[*at]).collect();
+        order.sort_by(|a, b| self.interfaces[*a].name.cmp(&self.interfaces[*b].name));
+        let mut new = vec![0_u16; used.len()];
+        order.iter().zip(0..).for_each(|(at, number)| new[*at] = number);
+        self.shapes.iter_mut().for_each(|shape| shape.iface = shape.iface.map(|id| IfaceId(new[id.index()])));
+        self.interfaces = order.iter().map(|at| self.interfaces[*at].clone()).collect();
+    }
+
+    /// Sorts the shapes that rules have, drops the others, and gives the entries the new numbers.
+    fn sort_shapes(&mut self) {
+        let mut used = vec![false; self.shapes.len()];
+        self.v4.iter().for_each(|entry| used[entry.shape() as usize] = true);
+        self.v6.iter().for_each(|entry| used[entry.shape() as usize] = true);
+        let mut order: Vec<usize> = (0..used.len()).filter(|at| used[*at]).collect();
+        order.sort_by_key(|at| self.shapes[*at]);
+        if order.len() == used.len() && order.is_sorted() {
+            return;
+        }
+        let mut new = vec![0; used.len()];
+        order.iter().zip(0..).for_each(|(at, number)| new[*at] = number);
+        renumber(&mut self.v4, &new);
+        renumber(&mut self.v6, &new);
+        self.shapes = order.iter().map(|at| self.shapes[*at]).collect();
+    }
+}
+
+fn renumber<E: Entry>(entries: &mut [E], new: &[ShapeId]) {
+    entries.iter_mut().for_each(|entry| *entry = entry.with_shape(new[entry.shape() as usize]));
+}
+
+fn take<E: Entry>(entries: &mut Vec<E>, shapes: &[Shape], matching: &Match, wanted: &Shape) -> Option<Verdict> {
+    let probe = E::new(matching.local, 0);
+    let is_it = |entry: &E| entry.same_local(probe) && shapes[entry.shape() as usize].same_match(wanted);
+    let at = entries.iter().position(is_it)?;
+    let verdict = shapes[entries[at].shape() as usize].verdict;
+    entries.remove(at);
+    Some(verdict)
+}

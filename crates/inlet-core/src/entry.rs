@@ -1,0 +1,144 @@
+//! How a ruleset keeps its rules: an address and the number of a shape, small enough for millions.
+//!
+//! A shape is all of a rule but its local prefix. Rules are many and shapes are few, so an IPv4 rule takes 8 bytes and
+//! an IPv6 rule 32. Both sort as plain integers: by address, then the shorter prefix first, then by shape.
+
+use crate::{IfaceId, Match, PortRange, Prefix, Protocol, Rule, Verdict};
+
+/// All of a rule but its local prefix. The order of the fields is the canonical order of the rules of one prefix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Shape {
+    pub(crate) protocol: Protocol,
+    pub(crate) ports: PortRange,
+    pub(crate) source: Option<Prefix>,
+    pub(crate) iface: Option<IfaceId>,
+    pub(crate) verdict: Verdict,
+}
+
+impl Shape {
+    pub(crate) fn of(rule: &Rule) -> Self {
+        let Match { protocol, ports, source, iface, .. } = rule.matching;
+        // A source of length 0 is no condition, so it is kept as none: two ways to write one match must tie.
+        let source = source.filter(|source| source.len() > 0);
+        Self { protocol, ports, source, iface, verdict: rule.verdict }
+    }
+
+    pub(crate) fn rule(&self, local: Prefix) -> Rule {
+        let Self { protocol, ports, source, iface, verdict } = *self;
+        Rule { matching: Match { protocol, local, ports, source, iface }, verdict }
+    }
+
+    /// Whether a packet can match both of two rules of one prefix with equal rank.
+    pub(crate) fn ties_with(&self, other: &Self) -> bool {
+        self.protocol == other.protocol
+            && self.ports.width() == other.ports.width()
+            && self.ports.overlaps(other.ports)
+            && self.source == other.source
+            && self.iface == other.iface
+    }
+
+    /// Whether both are about the very same packets.
+    pub(crate) fn same_match(&self, other: &Self) -> bool {
+        self.ties_with(other) && self.ports == other.ports
+    }
+}
+
+/// The number of a shape in its ruleset. The bits left beside an address decide how many there can be.
+pub(crate) type ShapeId = u32;
+
+/// How many shapes a ruleset can have.
+pub(crate) const MAX_SHAPES: usize = 1 << 24;
+
+/// A rule as a sortable number.
+pub(crate) trait Entry: Copy + Ord {
+    /// A rule of `local`, which is of the family of this entry.
+    fn new(local: Prefix, shape: ShapeId) -> Self;
+    /// The local prefix.
+    fn local(self) -> Prefix;
+    /// The shape.
+    fn shape(self) -> ShapeId;
+    /// Whether both have the same local prefix.
+    fn same_local(self, other: Self) -> bool;
+
+    fn with_shape(self, shape: ShapeId) -> Self {
+        Self::new(self.local(), shape)
+    }
+}
+
+/// An IPv4 rule: address (32 bits), length (6 bits), shape (26 bits).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Entry4(pub(crate) u64);
+
+impl Entry4 {
+    const SHAPE_BITS: u32 = 26;
+
+    pub(crate) fn addr(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    pub(crate) fn len(self) -> u8 {
+        (self.0 >> Self::SHAPE_BITS & 0x3f) as u8
+    }
+}
+
+impl Entry for Entry4 {
+    fn new(local: Prefix, shape: ShapeId) -> Self {
+        let ipnet::IpNet::V4(net) = local.net() else { unreachable!("an IPv4 entry of an IPv6 prefix") };
+        let len = u64::from(net.prefix_len());
+        Self(u64::from(net.addr().to_bits()) << 32 | len << Self::SHAPE_BITS | u64::from(shape))
+    }
+
+    fn local(self) -> Prefix {
+        Prefix::v4(self.addr(), self.len())
+    }
+
+    fn shape(self) -> ShapeId {
+        self.0 as u32 & ((1 << Self::SHAPE_BITS) - 1)
+    }
+
+    fn same_local(self, other: Self) -> bool {
+        self.0 >> Self::SHAPE_BITS == other.0 >> Self::SHAPE_BITS
+    }
+
+    fn with_shape(self, shape: ShapeId) -> Self {
+        Self(self.0 >> Self::SHAPE_BITS << Self::SHAPE_BITS | u64::from(shape))
+    }
+}
+
+/// An IPv6 rule: address, then length (8 bits) and shape (24 bits).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Entry6 {
+    pub(crate) addr: u128,
+    pub(crate) tail: u32,
+}
+
+impl Entry6 {
+    const SHAPE_BITS: u32 = 24;
+
+    pub(crate) fn len(self) -> u8 {
+        (self.tail >> Self::SHAPE_BITS) as u8
+    }
+}
+
+impl Entry for Entry6 {
+    fn new(local: Prefix, shape: ShapeId) -> Self {
+        let ipnet::IpNet::V6(net) = local.net() else { unreachable!("an IPv6 entry of an IPv4 prefix") };
+        Self { addr: net.addr().to_bits(), tail: u32::from(net.prefix_len()) << Self::SHAPE_BITS | shape }
+    }
+
+    fn local(self) -> Prefix {
+        Prefix::v6(self.addr, self.len())
+    }
+
+    fn shape(self) -> ShapeId {
+        self.tail & ((1 << Self::SHAPE_BITS) - 1)
+    }
+
+    fn same_local(self, other: Self) -> bool {
+        self.addr == other.addr && self.len() == other.len()
+    }
+
+    fn with_shape(self, shape: ShapeId) -> Self {
+        Self { addr: self.addr, tail: self.tail >> Self::SHAPE_BITS << Self::SHAPE_BITS | shape }
+    }
+}

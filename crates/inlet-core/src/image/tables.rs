@@ -1,0 +1,189 @@
+//! Port tables: for the rules of one prefix, the leaf of every port of both protocols.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use super::conditions::{Conditions, Store};
+use super::decision::Leaf;
+use super::search::{Interval, Searches};
+use crate::entry::{Shape, ShapeId};
+use crate::{Protocol, Ruleset};
+
+/// How many ranges a table of one cache line has.
+pub(super) const SMALL_RANGES: usize = 8;
+/// How many words such a table takes: the first port of each range, then the leaves.
+pub(super) const SMALL_WORDS: usize = 2 * SMALL_RANGES;
+/// In the place of a table: it is larger, and the place is that of a cell with the entry of a search.
+pub(super) const LARGE: u32 = 1 << 31;
+/// How many conditions may have to be searched for one port.
+pub(super) const MAX_STEPS: u32 = 32;
+
+/// The key of a port: the bit of the protocol above its 16 bits.
+pub(super) fn port_key(protocol: Protocol, port: u16) -> u32 {
+    match protocol {
+        Protocol::Tcp => u32::from(port),
+        Protocol::Udp => 1 << 16 | u32::from(port),
+    }
+}
+
+/// More conditions than the program searches for one port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct TooManySteps;
+
+/// The port tables of an image, each distinct one made once.
+pub(super) struct Tables<'a> {
+    ruleset: &'a Ruleset,
+    pub(super) searches: Searches,
+    pub(super) cells: Vec<u32>,
+    pub(super) conditions: Conditions,
+    /// The table of a prefix with this one rule; 0 when not made yet.
+    of_shape: Vec<u32>,
+    of_shapes: HashMap<Box<[ShapeId]>, u32>,
+    of_ranges: HashMap<Vec<Interval<u32>>, u32>,
+    pub(super) steps: u32,
+    pub(super) levels: u32,
+    pub(super) large: bool,
+}
+
+/// A port range of one protocol and the rules that have it, which differ in source and interface only.
+struct Group<'s> {
+    first: u32,
+    last: u32,
+    shapes: &'s [Shape],
+}
+
+impl<'a> Tables<'a> {
+    pub(super) fn new(ruleset: &'a Ruleset) -> Self {
+        Self {
+            ruleset,
+            searches: Searches::default(),
+            // Place 0 stands for no table.
+            cells: vec![0; SMALL_WORDS],
+            conditions: Conditions::default(),
+            of_shape: vec![0; ruleset.shapes.len()],
+            of_shapes: HashMap::new(),
+            of_ranges: HashMap::new(),
+            steps: 0,
+            levels: 0,
+            large: false,
+        }
+    }
+
+    /// The place of the table for the rules of one prefix, given in canonical order.
+    pub(super) fn of(&mut self, ids: impl ExactSizeIterator<Item = ShapeId> + Clone) -> Result<u32, TooManySteps> {
+        let first = ids.clone().next().unwrap_or_default();
+        if ids.len() == 1 && self.of_shape[first as usize] != 0 {
+            return Ok(self.of_shape[first as usize]);
+        }
+        let ids: Box<[ShapeId]> = ids.collect();
+        if let Some(place) = self.of_shapes.get(&ids) {
+            return Ok(*place);
+        }
+        let ranges = self.ranges(&ids)?;
+        let place = self.intern(ranges);
+        match *ids {
+            [one] => self.of_shape[one as usize] = place,
+            _ => drop(self.of_shapes.insert(ids, place)),
+        }
+        Ok(place)
+    }
+
+    /// Disjoint ranges that cover all ports of both protocols, each with its leaf.
+    fn ranges(&mut self, ids: &[ShapeId]) -> Result<Vec<Interval<u32>>, TooManySteps> {
+        let shapes: Vec<Shape> = ids.iter().map(|id| self.ruleset.shapes[*id as usize]).collect();
+        let groups: Vec<Group<'_>> =
+            shapes.chunk_by(|a, b| (a.protocol, a.ports) == (b.protocol, b.ports)).map(Group::of).collect();
+        let mut borders: BTreeMap<u32, (Vec<usize>, Vec<usize>)> = BTreeMap::from([(0, Default::default())]);
+        for (number, group) in groups.iter().enumerate() {
+            borders.entry(group.first).or_default().0.push(number);
+            borders.entry(group.last + 1).or_default().1.push(number);
+        }
+        let mut ranges: Vec<Interval<u32>> = Vec::with_capacity(borders.len());
+        let mut open = BTreeSet::new();
+        for (key, (starting, ending)) in borders {
+            for number in ending {
+                open.remove(&groups[number].rank(number));
+            }
+            open.extend(starting.iter().map(|number| groups[*number].rank(*number)));
+            let leaf = self.leaf(open.iter().map(|(_, number)| &groups[*number]))?;
+            if ranges.last().is_none_or(|last| last.value[0] != leaf.0) {
+                ranges.push(Interval { key, value: [leaf.0, 0] });
+            }
+        }
+        Ok(ranges)
+    }
+
+    /// The leaf for a port in these groups, the narrowest first.
+    fn leaf<'g>(&mut self, groups: impl Iterator<Item = &'g Group<'g>>) -> Result<Leaf, TooManySteps> {
+        let mut asked = Vec::new();
+        for group in groups {
+            asked.push(group);
+            if group.decides() {
+                break;
+            }
+            if asked.len() > MAX_STEPS as usize {
+                return Err(TooManySteps);
+            }
+        }
+        let mut leaf = Leaf::MISS;
+        for group in asked.into_iter().rev() {
+            let mut store = Store {
+                services: &self.ruleset.services,
+                interfaces: &self.ruleset.interfaces,
+                searches: &mut self.searches,
+                cells: &mut self.cells,
+            };
+            leaf = self.conditions.leaf(group.shapes, leaf, &mut store);
+        }
+        self.steps = self.steps.max(self.conditions.depth(leaf));
+        if self.steps > MAX_STEPS { Err(TooManySteps) } else { Ok(leaf) }
+    }
+
+    fn intern(&mut self, ranges: Vec<Interval<u32>>) -> u32 {
+        if let Some(place) = self.of_ranges.get(&ranges) {
+            return *place;
+        }
+        let place = match ranges.len() <= SMALL_RANGES {
+            true => self.small(&ranges),
+            false => self.large(&ranges),
+        };
+        self.of_ranges.insert(ranges, place);
+        place
+    }
+
+    fn small(&mut self, ranges: &[Interval<u32>]) -> u32 {
+        let place = self.cells.len().next_multiple_of(SMALL_WORDS);
+        self.cells.resize(place + SMALL_WORDS, 0);
+        let last = ranges[ranges.len() - 1];
+        for slot in 0..SMALL_RANGES {
+            let range = ranges.get(slot).unwrap_or(&last);
+            self.cells[place + slot] = range.key;
+            self.cells[place + SMALL_RANGES + slot] = range.value[0];
+        }
+        place as u32
+    }
+
+    fn large(&mut self, ranges: &[Interval<u32>]) -> u32 {
+        let added = self.searches.add(ranges);
+        self.large = true;
+        self.levels = self.levels.max(added.levels);
+        self.cells.push(added.entry);
+        LARGE | (self.cells.len() - 1) as u32
+    }
+}
+
+impl<'s> Group<'s> {
+    fn of(shapes: &'s [Shape]) -> Self {
+        let Shape { protocol, ports, .. } = shapes[0];
+        Self { first: port_key(protocol, ports.first()), last: port_key(protocol, ports.last()), shapes }
+    }
+
+    /// The narrower first; equally wide ones that overlap cannot both decide, so their order means nothing.
+    fn rank(&self, number: usize) -> (u32, usize) {
+        (self.last - self.first, number)
+    }
+
+    /// Whether every packet for these ports matches one of the rules.
+    fn decides(&self) -> bool {
+        self.shapes.iter().any(|shape| shape.source.is_none() && shape.iface.is_none())
+    }
+}

@@ -1,0 +1,172 @@
+//! The search of an image as the kernel program does it, step by step, in plain Rust.
+//!
+//! It lets the format be tested without a kernel, and answers what the program would say on any machine. When this file
+//! and `steer.bpf.c` differ, one of them is wrong.
+
+use std::net::IpAddr;
+
+use super::decision::{Leaf, Outcome};
+use super::layout::{Header, HeaderError, Root, join};
+use super::search::{BISECT, BLOCK_WORDS, Entry, Key, LOW_HALF, NODE_WORDS, Window};
+use super::tables::{LARGE, SMALL_RANGES, port_key};
+use crate::Packet;
+
+/// An image ready to be searched.
+pub struct Walk<'a> {
+    words: &'a [u32],
+    header: Header,
+}
+
+impl<'a> Walk<'a> {
+    /// Reads the header of an image.
+    ///
+    /// # Errors
+    /// Those of [`Header::decode`].
+    pub fn new(words: &'a [u32]) -> Result<Self, HeaderError> {
+        Ok(Self { words, header: Header::decode(words)? })
+    }
+
+    /// What the program does with the packet.
+    pub fn lookup(&self, packet: &Packet) -> Outcome {
+        let key = port_key(packet.protocol, packet.local.port());
+        let mut value = match packet.local.ip() {
+            IpAddr::V4(addr) => self.local(&self.header.v4, addr.to_bits()),
+            IpAddr::V6(addr) => self.local(&self.header.v6, addr.to_bits()),
+        };
+        for _ in 0..self.header.hops {
+            let [ports, next] = value;
+            if ports == 0 {
+                break;
+            }
+            let leaf = self.resolve(self.ports(ports, key), packet);
+            if leaf != Leaf::MISS {
+                return leaf.outcome().unwrap_or(Outcome::Miss);
+            }
+            if next == 0 {
+                break;
+            }
+            let link = (self.header.chain + 2 * next) as usize;
+            value = [self.words[link], self.words[link + 1]];
+        }
+        Outcome::Miss
+    }
+
+    fn local<K: BlockKey>(&self, root: &Root, key: K) -> [u32; 2] {
+        if root.used == 0 {
+            return [0, 0];
+        }
+        let entry = match root.entries {
+            0 => root.entry,
+            entries => {
+                let high = (root.low_half != 0).then_some(root.high);
+                let window = Window { first: root.first, shift: root.shift, high, entries: entries as usize };
+                self.index(root.entry as usize + window.at(key))
+            }
+        };
+        self.search(entry, key)
+    }
+
+    fn index(&self, place: usize) -> u32 {
+        self.words[self.header.index as usize + place]
+    }
+
+    /// The value of the interval that the key is in.
+    fn search<K: BlockKey>(&self, mut entry: u32, key: K) -> [u32; 2] {
+        while entry >> 30 == Entry::NODE {
+            let place = (entry & Entry::PLACE) as usize;
+            let [count, flags] = [self.index(place), self.index(place + 1)];
+            let first = join(self.index(place + 2), self.index(place + 3));
+            if flags & BISECT != 0 {
+                return self.in_block(self.bisect(first as usize, count as usize, key), key);
+            }
+            let high = (flags & LOW_HALF != 0).then(|| join(self.index(place + 4), self.index(place + 5)));
+            let window = Window { first, shift: flags & 0x3f, high, entries: count as usize };
+            entry = self.index(place + NODE_WORDS + window.at(key));
+        }
+        let mut block = (entry & Entry::PLACE) as usize;
+        for _ in 0..entry >> 30 {
+            if self.key::<K>(block + 1, 0) <= key {
+                block += 1;
+            }
+        }
+        self.in_block(block, key)
+    }
+
+    /// The last of `count` blocks from `first` on whose first key is not above the key.
+    fn bisect<K: BlockKey>(&self, mut first: usize, mut count: usize, key: K) -> usize {
+        while count > 1 {
+            let half = count / 2;
+            if self.key::<K>(first + half, 0) <= key {
+                first += half;
+            }
+            count -= half;
+        }
+        first
+    }
+
+    fn in_block<K: BlockKey>(&self, block: usize, key: K) -> [u32; 2] {
+        let rank = (1..K::PER_BLOCK).filter(|slot| self.key::<K>(block, *slot) <= key).count();
+        let value = self.block::<K>(block) + K::PER_BLOCK * K::WORDS + 2 * rank;
+        [self.words[value], self.words[value + 1]]
+    }
+
+    fn block<K: BlockKey>(&self, block: usize) -> usize {
+        K::area(&self.header) as usize + block * BLOCK_WORDS
+    }
+
+    fn key<K: BlockKey>(&self, block: usize, slot: usize) -> K {
+        K::read(&self.words[self.block::<K>(block) + slot * K::WORDS..])
+    }
+
+    fn cell(&self, place: u32) -> u32 {
+        self.words[(self.header.cells + place) as usize]
+    }
+
+    fn ports(&self, table: u32, key: u32) -> Leaf {
+        if table & LARGE != 0 {
+            return Leaf(self.search(self.cell(table & !LARGE), key)[0]);
+        }
+        let rank = (1..SMALL_RANGES as u32).filter(|slot| self.cell(table + slot) <= key).count() as u32;
+        Leaf(self.cell(table + SMALL_RANGES as u32 + rank))
+    }
+
+    /// Searches source and interface until a verdict is found.
+    fn resolve(&self, mut leaf: Leaf, packet: &Packet) -> Leaf {
+        for _ in 0..self.header.steps {
+            let found = match (leaf.kind(), packet.remote.ip()) {
+                (Leaf::BY_SOURCE, IpAddr::V4(addr)) => self.search(self.cell(leaf.number()), addr.to_bits()),
+                (Leaf::BY_SOURCE, IpAddr::V6(addr)) => self.search(self.cell(leaf.number()), addr.to_bits()),
+                (Leaf::BY_IFACE, _) => self.search(self.cell(leaf.number()), packet.ifindex),
+                _ => return leaf,
+            };
+            leaf = Leaf(found[0]);
+        }
+        leaf
+    }
+}
+
+/// A key that can be read back from a block.
+trait BlockKey: Key {
+    fn area(header: &Header) -> u32;
+    fn read(words: &[u32]) -> Self;
+}
+
+impl BlockKey for u32 {
+    fn area(header: &Header) -> u32 {
+        header.blocks32
+    }
+
+    fn read(words: &[u32]) -> Self {
+        words[0]
+    }
+}
+
+impl BlockKey for u128 {
+    fn area(header: &Header) -> u32 {
+        header.blocks128
+    }
+
+    fn read(words: &[u32]) -> Self {
+        u128::from(join(words[0], words[1])) << 64 | u128::from(join(words[2], words[3]))
+    }
+}

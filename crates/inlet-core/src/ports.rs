@@ -1,0 +1,154 @@
+//! Local ports: one, a range, several, or all.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// A range of ports, both ends included, never with port 0. `1-65535` is written `any`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PortRange {
+    first: u16,
+    last: u16,
+}
+
+/// Port ranges as an operator writes them: `80`, `8000-8999`, `80,443,8000-8999` or `any`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ports(Vec<PortRange>);
+
+/// Why a text is not a port or a range of ports.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PortError {
+    /// Not a number from 1 to 65535, nor two of them with a hyphen, nor `any`.
+    #[error("{0:?} is not a port; write 80, 8000-8999, 80,443 or any")]
+    Syntax(String),
+    /// Port 0, which no socket can have.
+    #[error("port 0 cannot be matched; ports go from 1 to 65535")]
+    Zero,
+    /// The last port is lower than the first.
+    #[error("port range {first}-{last} is reversed; write {last}-{first}")]
+    Reversed {
+        /// The number before the hyphen.
+        first: u16,
+        /// The number after it.
+        last: u16,
+    },
+    /// No port at all.
+    #[error("no port given; write 80, 8000-8999, 80,443 or any")]
+    Empty,
+}
+
+impl PortRange {
+    /// All ports, 1 to 65535.
+    pub const ANY: Self = Self { first: 1, last: u16::MAX };
+
+    /// The ports from `first` to `last`.
+    ///
+    /// # Errors
+    /// [`PortError::Zero`] and [`PortError::Reversed`].
+    pub fn new(first: u16, last: u16) -> Result<Self, PortError> {
+        match (first, last) {
+            (0, _) | (_, 0) => Err(PortError::Zero),
+            _ if last < first => Err(PortError::Reversed { first, last }),
+            _ => Ok(Self { first, last }),
+        }
+    }
+
+    /// The lowest port.
+    pub fn first(self) -> u16 {
+        self.first
+    }
+
+    /// The highest port.
+    pub fn last(self) -> u16 {
+        self.last
+    }
+
+    /// How many ports, 1 to 65535. The narrower range wins.
+    pub fn width(self) -> u16 {
+        self.last - self.first + 1
+    }
+
+    /// Whether the port is inside.
+    pub fn contains(self, port: u16) -> bool {
+        self.first <= port && port <= self.last
+    }
+
+    /// Whether a port is in both.
+    pub fn overlaps(self, other: Self) -> bool {
+        self.first <= other.last && other.first <= self.last
+    }
+}
+
+impl FromStr for PortRange {
+    type Err = PortError;
+
+    fn from_str(text: &str) -> Result<Self, PortError> {
+        let text = text.trim();
+        if text == "any" {
+            return Ok(Self::ANY);
+        }
+        let number = |part: &str| part.trim().parse::<u16>().map_err(|_| PortError::Syntax(text.to_owned()));
+        match text.split_once('-') {
+            Some((first, last)) => Self::new(number(first)?, number(last)?),
+            None if text.is_empty() => Err(PortError::Empty),
+            None => number(text).and_then(|port| Self::new(port, port)),
+        }
+    }
+}
+
+impl fmt::Display for PortRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::ANY => f.write_str("any"),
+            Self { first, last } if first == last => write!(f, "{first}"),
+            Self { first, last } => write!(f, "{first}-{last}"),
+        }
+    }
+}
+
+impl Ports {
+    /// The ranges in the order given; at least one.
+    pub fn ranges(&self) -> &[PortRange] {
+        &self.0
+    }
+}
+
+impl From<PortRange> for Ports {
+    fn from(range: PortRange) -> Self {
+        Self(vec![range])
+    }
+}
+
+impl FromStr for Ports {
+    type Err = PortError;
+
+    fn from_str(text: &str) -> Result<Self, PortError> {
+        text.split(',').map(str::parse).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forms() {
+        let ports: Ports = "80,443,8000-8999".parse().unwrap();
+        assert_eq!(ports.ranges().iter().map(PortRange::to_string).collect::<Vec<_>>(), ["80", "443", "8000-8999"]);
+        assert_eq!("1-65535".parse::<PortRange>().unwrap(), PortRange::ANY);
+        assert_eq!("any".parse::<PortRange>().unwrap().width(), 65535);
+        assert_eq!("7-7".parse::<PortRange>().unwrap().to_string(), "7");
+    }
+
+    #[test]
+    fn errors() {
+        let error = |text: &str| text.parse::<Ports>().unwrap_err();
+        assert_eq!(error("0"), PortError::Zero);
+        assert_eq!(error("0-10"), PortError::Zero);
+        assert_eq!(error(""), PortError::Empty);
+        assert_eq!(error("80,"), PortError::Empty);
+        assert_eq!(error("90-80"), PortError::Reversed { first: 90, last: 80 });
+        for text in ["http", "80-", "-80", "65536", "80:90"] {
+            assert_eq!(error(text), PortError::Syntax(text.into()));
+        }
+    }
+}

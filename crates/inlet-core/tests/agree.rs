@@ -1,0 +1,98 @@
+//! The image, read in pure Rust, says of every packet what the specification says; and it carries its ruleset.
+
+use inlet_core::arbitrary::{ruleset, with_packets};
+use inlet_core::image::{Outcome, Walk, compile, decode};
+use inlet_core::{Builder, Packet, PortRange, Protocol, Rule, Ruleset, Verdict, config, lookup};
+use proptest::prelude::*;
+
+fn expected(ruleset: &Ruleset, packet: &Packet) -> Outcome {
+    match lookup(ruleset, packet).map(|rule| rule.verdict) {
+        None => Outcome::Miss,
+        Some(Verdict::Pass) => Outcome::Pass,
+        Some(Verdict::Refuse) => Outcome::Refuse,
+        Some(Verdict::Service(id)) => Outcome::Service(id, ruleset.services().get(id).unwrap().on_missing),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 600, ..ProptestConfig::default() })]
+
+    #[test]
+    fn image_and_specification_agree((ruleset, packets) in with_packets(60, 400)) {
+        let words = compile(&ruleset).unwrap().to_words();
+        let walk = Walk::new(&words).unwrap();
+        for packet in &packets {
+            prop_assert_eq!(walk.lookup(packet), expected(&ruleset, packet), "{:?}", packet);
+        }
+    }
+
+    #[test]
+    fn an_image_carries_its_ruleset(ruleset in ruleset(60)) {
+        prop_assert_eq!(decode(&compile(&ruleset).unwrap().to_words()).unwrap(), ruleset);
+    }
+
+    #[test]
+    fn an_export_applied_changes_nothing(ruleset in ruleset(60)) {
+        let mut text = Vec::new();
+        config::write(&ruleset, &mut text).unwrap();
+        let mut builder = Builder::successor_of(&ruleset);
+        config::parse(&text, &mut builder).unwrap();
+        builder.resolve_interfaces(|name| name.as_str()[2..].parse().unwrap());
+        prop_assert_eq!(builder.finish().unwrap(), ruleset);
+    }
+
+    #[test]
+    fn match_order_is_first_match((ruleset, packets) in with_packets(40, 100)) {
+        let order = ruleset.match_order();
+        for packet in &packets {
+            let holds = |rule: &&Rule| alone(&ruleset, rule, packet);
+            prop_assert_eq!(order.iter().find(holds).copied(), lookup(&ruleset, packet));
+        }
+    }
+}
+
+/// Whether the packet matches the rule when it is the only one.
+fn alone(ruleset: &Ruleset, rule: &Rule, packet: &Packet) -> bool {
+    let mut builder = Builder::from_ruleset(ruleset.clone());
+    for other in ruleset.rules().filter(|other| other != rule) {
+        builder.remove(&other.matching);
+    }
+    lookup(&builder.finish().unwrap(), packet).is_some()
+}
+
+/// Crowded places: indexes of several levels, port tables beyond one cache line, bisected stretches.
+#[test]
+fn crowded_searches_agree() {
+    let mut builder = Builder::new();
+    let web = builder.service(&"web".parse().unwrap()).unwrap();
+    let mut push = |local: String, first: u16, last: u16| {
+        let ports = PortRange::new(first, last).unwrap();
+        builder.push(&Rule::new(Protocol::Tcp, local.parse().unwrap(), ports, Verdict::Service(web))).unwrap();
+    };
+    for host in 0..4000_u32 {
+        push(format!("10.{}.{}.{}", host % 3, host / 256, host % 256), 80, 80);
+        push(format!("2001:db8::{:x}:{:x}", host % 7, host), 80, 443);
+        push(format!("2001:db8:{:x}::/64", host * 5), 1, 65535);
+    }
+    for len in 0..=32 {
+        push(
+            format!("{}/{len}", std::net::Ipv4Addr::from_bits(u32::MAX.checked_shl(32 - len).unwrap_or(0))),
+            1000 + len as u16,
+            2000,
+        );
+    }
+    (0..5000).for_each(|n| push("192.0.2.0/24".into(), 10 * n + 1, 10 * n + 1 + n % 9));
+    let ruleset = builder.finish().unwrap();
+    let words = compile(&ruleset).unwrap().to_words();
+    let walk = Walk::new(&words).unwrap();
+    let check = |local: std::net::IpAddr, port: u16| {
+        let remote = if local.is_ipv4() { "203.0.113.1:4000" } else { "[2001:db8:ffff::1]:4000" };
+        let packet = Packet::new(Protocol::Tcp, (local, port).into(), remote.parse().unwrap());
+        assert_eq!(walk.lookup(&packet), expected(&ruleset, &packet), "{packet:?}");
+    };
+    let rules: Vec<Rule> = ruleset.rules().collect();
+    for rule in rules.iter().step_by(37) {
+        check(rule.matching.local.addr(), rule.matching.ports.first());
+        check(rule.matching.local.net().broadcast(), rule.matching.ports.last().saturating_add(1));
+    }
+}
