@@ -94,7 +94,7 @@ fn build(drafts: &[Draft], pass: &[bool]) -> Ruleset {
     for draft in drafts {
         let iface = draft.iface.map(|index| {
             let name: InterfaceName = format!("if{index}").parse().unwrap_or_else(|error| panic!("{error}"));
-            builder.interface(&name, index).unwrap_or_else(|error| panic!("{error}"))
+            builder.interface_named(&name).unwrap_or_else(|error| panic!("{error}"))
         });
         let Draft { protocol, local, ports, source, .. } = *draft;
         let verdict = match draft.verdict {
@@ -109,6 +109,7 @@ fn build(drafts: &[Draft], pass: &[bool]) -> Ruleset {
             kept.push(rule);
         }
     }
+    builder.resolve_interfaces(|name| name.as_str().trim_start_matches("if").parse().unwrap_or(0));
     builder.finish().unwrap_or_else(|error| panic!("{error}"))
 }
 

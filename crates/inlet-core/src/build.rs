@@ -118,19 +118,19 @@ impl Builder {
         }
     }
 
-    /// The number of an interface in this ruleset, with its index in the namespace (0 when there is none).
+    /// The number of an interface in this ruleset. One that is new gets index 0 until
+    /// [`Builder::resolve_interfaces`].
     ///
     /// # Errors
     /// [`BuildError::TooManyInterfaces`] when no number is left.
-    pub fn interface(&mut self, name: &InterfaceName, index: u32) -> Result<IfaceId, BuildError> {
+    pub fn interface_named(&mut self, name: &InterfaceName) -> Result<IfaceId, BuildError> {
         let at = match self.interfaces.iter().position(|known| known.name == *name) {
             Some(at) => at,
             None => {
-                self.interfaces.push(Interface { name: name.clone(), index });
+                self.interfaces.push(Interface { name: name.clone(), index: 0 });
                 self.interfaces.len() - 1
             }
         };
-        self.interfaces[at].index = index;
         u16::try_from(at).map(IfaceId).map_err(|_| BuildError::TooManyInterfaces)
     }
 

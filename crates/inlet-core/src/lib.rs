@@ -34,6 +34,7 @@ mod precedence;
 mod prefix;
 mod rule;
 mod ruleset;
+mod selector;
 mod service;
 
 pub use build::{BuildError, Builder};
@@ -47,4 +48,5 @@ pub use precedence::Precedence;
 pub use prefix::{Prefix, PrefixError};
 pub use rule::{Match, Protocol, ProtocolError, Rule, Verdict};
 pub use ruleset::{Named, Ruleset};
+pub use selector::{Selector, Target};
 pub use service::{MAX_SERVICES, OnMissing, Service, ServiceError, ServiceId, Services};

@@ -118,6 +118,17 @@ impl From<PortRange> for Ports {
     }
 }
 
+impl fmt::Display for Ports {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut separator = "";
+        for range in &self.0 {
+            write!(f, "{separator}{range}")?;
+            separator = ",";
+        }
+        Ok(())
+    }
+}
+
 impl FromStr for Ports {
     type Err = PortError;
 

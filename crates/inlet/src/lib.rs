@@ -1,1 +1,60 @@
-//! Placeholder.
+//! Inlet decides which socket receives a packet: a service gets a whole prefix, a range of ports, all ports, all but
+//! some, per source or interface, with the kernel's `sk_lookup` hook.
+//!
+//! All state is in a bpf filesystem, one directory for each network namespace; nothing has to run. An [`Instance`] writes and
+//! is alone while it is open; a [`Snapshot`] reads, beside other readers. What a rule means is told in [`inlet_core`].
+//!
+//! A Rust service registers its own listener:
+//!
+//! ```no_run
+//! use std::net::TcpListener;
+//! use inlet::{Instance, Location};
+//!
+//! let listener = TcpListener::bind("127.0.0.1:8080")?;
+//! Instance::open(Location::default_for_this_process()?)?.register("web", &listener)?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Programs are loaded with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON. Built for Linux 6.1 and newer.
+#![deny(unsafe_code)]
+
+mod capability;
+mod commit;
+mod error;
+mod explain;
+mod fault;
+mod generation;
+mod group;
+mod instance;
+mod layout;
+mod lock;
+mod netns;
+#[allow(unsafe_code)]
+mod raw;
+mod recover;
+#[allow(
+    missing_docs,
+    unreachable_pub,
+    unsafe_code,
+    unused_imports,
+    clippy::all,
+    clippy::undocumented_unsafe_blocks,
+    clippy::unwrap_used,
+    clippy::multiple_unsafe_ops_per_block
+)]
+mod skeleton {
+    include!(concat!(env!("OUT_DIR"), "/steer.skel.rs"));
+}
+mod snapshot;
+mod socket;
+mod state;
+
+pub use commit::Committed;
+pub use error::{Error, Result};
+pub use explain::{Explanation, Live};
+pub use inlet_core as core;
+pub use instance::{Instance, UpOptions};
+pub use layout::{DEFAULT_BPFFS, Location};
+pub use netns::Netns;
+pub use snapshot::{Counters, ServiceState, Snapshot, SocketState};
+pub use socket::{Adopted, Adoption, Endpoint, EndpointError, Owner, Refusal, Refused};

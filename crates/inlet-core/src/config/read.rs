@@ -193,7 +193,7 @@ enum RuleError {
 impl RuleText<'_> {
     fn push_to(&self, builder: &mut Builder) -> Result<(), RuleError> {
         let verdict = self.verdict(builder)?;
-        let iface = self.iface.as_ref().map(|name| builder.interface(&name.0, 0)).transpose()?;
+        let iface = self.iface.as_ref().map(|name| builder.interface_named(&name.0)).transpose()?;
         let sources: Vec<Option<Prefix>> = match &self.from {
             Some(list) => list.0.iter().copied().map(Some).collect(),
             None => vec![None],

@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * What happens to a packet.
+ *
+ * The kernel runs inlet_steer for a TCP SYN (or the ACK of a syncookie) and for a UDP datagram without a connected
+ * socket. It searches the image of the generation in force (image.bpf.h), which ends in a verdict, and for a service
+ * chooses one of its live sockets. One reason per way out:
+ *
+ *   an earlier program chose a socket   SK_PASS, that choice stands
+ *   no rule, or a rule says pass        SK_PASS, the kernel's ordinary lookup goes on
+ *   a rule says refuse                  SK_DROP: TCP reset, ICMP port unreachable
+ *   a service with a live socket        SK_PASS, with that socket
+ *   a service without one               its on-missing policy: SK_DROP or SK_PASS
+ *
+ * inlet_explain is the same program with counting off, for asking what would happen.
+ */
+#include <asm-generic/errno-base.h>
+#include <linux/bpf.h>
+#include <linux/in.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+#include "image.bpf.h"
+
+/* How many sockets a service can have for one protocol and family. */
+#define LANE_SLOTS 64
+
+/* The sockets of a service for one protocol and family, as slots of the map of sockets. User space changes one word at
+ * a time, so that every state in between is whole; a slot that is empty is passed over. */
+struct lane {
+	__u32 count;
+	__u32 slot[LANE_SLOTS];
+};
+
+/* Packets of a service. Each packet counts once in steered, missing or bad_socket. */
+struct counters {
+	__u64 steered;	  /* a socket received it */
+	__u64 missing;	  /* there was no live socket */
+	__u64 bad_socket; /* there was one, and the kernel refused to give it the packet */
+	__u64 refused;	  /* those of missing and bad_socket that on-missing refused */
+};
+
+/* The number that counts the verdicts of rules without a service: steered counts pass, refused counts refuse. */
+#define NO_SERVICE 0
+
+struct {
+	__uint(type, BPF_MAP_TYPE_SOCKMAP);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} sockets SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct lane);
+} lanes SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct counters);
+} counters SEC(".maps");
+
+/* Mixes the 4-tuple; the multiplier is 2^64 divided by the golden ratio. */
+static __always_inline __u32 flow_hash(struct bpf_sk_lookup *ctx)
+{
+	const __u64 mix = 0x9e3779b97f4a7c15;
+	__u64 hash = (__u64)ctx->local_port << 16 | ctx->remote_port;
+
+	if (ctx->family == AF_INET) {
+		hash ^= (__u64)ctx->remote_ip4 << 32;
+		hash = (hash ^ ctx->local_ip4) * mix;
+	} else {
+		hash = (hash ^ ctx->remote_ip6[0]) * mix;
+		hash = (hash ^ ctx->remote_ip6[1] ^ (__u64)ctx->local_ip6[0] << 32) * mix;
+		hash = (hash ^ hash >> 32 ^ ctx->remote_ip6[2] ^ (__u64)ctx->local_ip6[1] << 32) * mix;
+		hash = (hash ^ hash >> 32 ^ ctx->remote_ip6[3] ^ (__u64)ctx->local_ip6[2] << 32) * mix;
+		hash ^= ctx->local_ip6[3];
+	}
+	hash = (hash ^ hash >> 29) * mix;
+	return hash >> 32;
+}
+
+/* Gives the packet to a live socket of the lane: 0 when one took it, -ENOENT when there is none, or the last error of
+ * bpf_sk_assign. The hash picks a slot; when that one is empty, another part of the hash picks where to go on from, so
+ * that the flows of a worker that left spread over all that stay. */
+static __always_inline int choose_socket(struct bpf_sk_lookup *ctx, const struct lane *lane)
+{
+	__u32 count = lane->count;
+	__u64 hash = count > 1 ? flow_hash(ctx) : 0;
+	__u32 at = hash * count >> 32;
+	int err = -ENOENT;
+
+	for (int tries = 0; tries <= LANE_SLOTS; tries++) {
+		struct bpf_sock *sk;
+		__u32 slot;
+		int ret;
+
+		if (tries > count || count == 0)
+			break;
+		if (tries == 1)
+			at = (hash & 0xffff) * count >> 16;
+		else if (tries > 1)
+			at = at + 1 < count ? at + 1 : 0;
+		slot = lane->slot[at & (LANE_SLOTS - 1)];
+		sk = bpf_map_lookup_elem(&sockets, &slot);
+		if (!sk)
+			continue;
+		ret = bpf_sk_assign(ctx, sk, 0);
+		bpf_sk_release(sk);
+		if (!ret)
+			return 0;
+		err = ret;
+	}
+	return err;
+}
+
+static __always_inline int to_service(struct bpf_sk_lookup *ctx, __u32 service, int on_missing, bool counting)
+{
+	__u32 lane_key = service * 4 + (ctx->family == AF_INET6) * 2 + (ctx->protocol == IPPROTO_UDP);
+	struct counters *count = counting ? bpf_map_lookup_elem(&counters, &service) : NULL;
+	const struct lane *lane = bpf_map_lookup_elem(&lanes, &lane_key);
+	int err = lane ? choose_socket(ctx, lane) : -ENOENT;
+
+	if (!err) {
+		if (count)
+			count->steered++;
+		return SK_PASS;
+	}
+	if (count) {
+		if (err == -ENOENT)
+			count->missing++;
+		else
+			count->bad_socket++;
+		if (on_missing == SK_DROP)
+			count->refused++;
+	}
+	return on_missing;
+}
+
+/* A rule without a service decided. */
+static __always_inline int plain_verdict(int verdict, bool counting)
+{
+	__u32 key = NO_SERVICE;
+	struct counters *count = counting ? bpf_map_lookup_elem(&counters, &key) : NULL;
+
+	if (count) {
+		if (verdict == SK_PASS)
+			count->steered++;
+		else
+			count->refused++;
+	}
+	return verdict;
+}
+
+static __always_inline int decide(struct bpf_sk_lookup *ctx, bool counting)
+{
+	__u32 leaf;
+
+	if (ctx->sk)
+		return SK_PASS;
+	leaf = image_lookup(ctx);
+	switch (leaf_kind(leaf)) {
+	case LEAF_PASS:
+		return plain_verdict(SK_PASS, counting);
+	case LEAF_REFUSE:
+		return plain_verdict(SK_DROP, counting);
+	case LEAF_SERVICE_OR_REFUSE:
+		return to_service(ctx, leaf_number(leaf), SK_DROP, counting);
+	case LEAF_SERVICE_OR_PASS:
+		return to_service(ctx, leaf_number(leaf), SK_PASS, counting);
+	default:
+		return SK_PASS;
+	}
+}
+
+SEC("sk_lookup")
+int inlet_steer(struct bpf_sk_lookup *ctx)
+{
+	return decide(ctx, true);
+}
+
+SEC("sk_lookup")
+int inlet_explain(struct bpf_sk_lookup *ctx)
+{
+	return decide(ctx, false);
+}
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";

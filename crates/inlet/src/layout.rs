@@ -1,0 +1,149 @@
+//! Where the state of an instance lies in the bpf filesystem.
+//!
+//! ```text
+//! BPFFS/inlet/netns-COOKIE/          one instance; published and withdrawn by rename
+//!     meta  sockets  lanes  counters   maps that outlive generations
+//!     link                             the one link of the namespace
+//!     gen-N/image  program  explain    a generation
+//! BPFFS/inlet/new-COOKIE/            an instance being made
+//! BPFFS/inlet/old-COOKIE/            an instance being removed
+//! ```
+
+use std::path::{Path, PathBuf};
+
+use rustix::fs::statfs;
+
+use crate::error::{Error, Result};
+use crate::netns::Netns;
+
+/// Where the bpf filesystem usually is.
+pub const DEFAULT_BPFFS: &str = "/sys/fs/bpf";
+
+/// `BPF_FS_MAGIC` of linux/magic.h.
+const BPF_FS_MAGIC: u64 = 0xcafe_4a11;
+
+/// Where an instance is: a bpf filesystem and a network namespace.
+#[derive(Debug)]
+pub struct Location {
+    bpffs: PathBuf,
+    netns: Netns,
+}
+
+impl Location {
+    /// The instance of `netns` with its state in the bpf filesystem at `bpffs`.
+    pub fn new(bpffs: impl Into<PathBuf>, netns: Netns) -> Self {
+        Self { bpffs: bpffs.into(), netns }
+    }
+
+    /// The instance of the calling thread's namespace, in [`DEFAULT_BPFFS`].
+    ///
+    /// # Errors
+    /// Those of [`Netns::own`].
+    pub fn default_for_this_process() -> Result<Self> {
+        Ok(Self::new(DEFAULT_BPFFS, Netns::own()?))
+    }
+
+    /// The namespace.
+    pub fn netns(&self) -> &Netns {
+        &self.netns
+    }
+
+    /// The directory of the published instance.
+    pub fn dir(&self) -> PathBuf {
+        self.named("netns")
+    }
+
+    pub(crate) fn being_made(&self) -> PathBuf {
+        self.named("new")
+    }
+
+    pub(crate) fn being_removed(&self) -> PathBuf {
+        self.named("old")
+    }
+
+    fn named(&self, stage: &str) -> PathBuf {
+        self.root().join(format!("{stage}-{}", self.netns.cookie()))
+    }
+
+    /// The directory of all instances.
+    pub(crate) fn root(&self) -> PathBuf {
+        self.bpffs.join("inlet")
+    }
+
+    /// Checks that the bpf filesystem is one.
+    pub(crate) fn check_bpffs(&self) -> Result<()> {
+        match statfs(&self.bpffs) {
+            Ok(found) if found.f_type as u64 & 0xffff_ffff == BPF_FS_MAGIC => Ok(()),
+            Err(rustix::io::Errno::ACCESS) => Err(Error::at("look at", &self.bpffs)(rustix::io::Errno::ACCESS)),
+            _ => Err(Error::NoBpfFs(self.bpffs.clone())),
+        }
+    }
+}
+
+/// The files of an instance in its directory.
+#[derive(Clone, Debug)]
+pub(crate) struct Files(pub(crate) PathBuf);
+
+impl Files {
+    pub(crate) fn meta(&self) -> PathBuf {
+        self.0.join("meta")
+    }
+
+    pub(crate) fn sockets(&self) -> PathBuf {
+        self.0.join("sockets")
+    }
+
+    pub(crate) fn lanes(&self) -> PathBuf {
+        self.0.join("lanes")
+    }
+
+    pub(crate) fn counters(&self) -> PathBuf {
+        self.0.join("counters")
+    }
+
+    pub(crate) fn link(&self) -> PathBuf {
+        self.0.join("link")
+    }
+
+    pub(crate) fn generation(&self, number: u64) -> GenerationFiles {
+        GenerationFiles(self.0.join(format!("gen-{number}")))
+    }
+
+    /// The numbers of the generations that are there, in no order.
+    pub(crate) fn generations(&self) -> Result<Vec<u64>> {
+        let entries = std::fs::read_dir(&self.0).map_err(Error::at("read", &self.0))?;
+        let mut numbers = Vec::new();
+        for entry in entries {
+            let name = entry.map_err(Error::at("read", &self.0))?.file_name();
+            let number = name.to_str().and_then(|name| name.strip_prefix("gen-")).and_then(|n| n.parse::<u64>().ok());
+            numbers.extend(number);
+        }
+        Ok(numbers)
+    }
+}
+
+/// The files of one generation.
+#[derive(Clone, Debug)]
+pub(crate) struct GenerationFiles(pub(crate) PathBuf);
+
+impl GenerationFiles {
+    pub(crate) fn image(&self) -> PathBuf {
+        self.0.join("image")
+    }
+
+    pub(crate) fn program(&self) -> PathBuf {
+        self.0.join("program")
+    }
+
+    pub(crate) fn explain(&self) -> PathBuf {
+        self.0.join("explain")
+    }
+}
+
+/// Removes a directory of pins and all below it. What is not there is fine.
+pub(crate) fn remove_all(dir: &Path) -> Result<()> {
+    match std::fs::remove_dir_all(dir) {
+        Err(cause) if cause.kind() != std::io::ErrorKind::NotFound => Err(Error::at("remove", dir)(cause)),
+        _ => Ok(()),
+    }
+}

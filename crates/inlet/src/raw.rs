@@ -1,0 +1,219 @@
+//! The raw calls: what neither rustix nor libbpf-rs offers as safe functions. Nothing else in this crate is unsafe.
+
+use std::ffi::{CString, c_int};
+use std::io;
+use std::mem::{size_of, size_of_val};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::ptr::null_mut;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+
+/// The cookie of the network namespace of a socket (`SO_NETNS_COOKIE`, Linux 5.14).
+pub(crate) fn netns_cookie(socket: BorrowedFd<'_>) -> io::Result<u64> {
+    let mut cookie = 0_u64;
+    let mut len = size_of::<u64>() as libc::socklen_t;
+    // SAFETY: the option writes at most `len` bytes to `cookie`, and both outlive the call.
+    let ret = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_NETNS_COOKIE,
+            (&raw mut cookie).cast(),
+            &raw mut len,
+        )
+    };
+    if ret == 0 { Ok(cookie) } else { Err(io::Error::last_os_error()) }
+}
+
+/// libbpf returns a file descriptor or count, or a negated error number.
+fn checked(ret: c_int) -> io::Result<c_int> {
+    if ret < 0 { Err(io::Error::from_raw_os_error(-ret)) } else { Ok(ret) }
+}
+
+fn owned(ret: c_int) -> io::Result<OwnedFd> {
+    let fd = checked(ret)?;
+    // SAFETY: the call just made this file descriptor for us, and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn c_path(path: &Path) -> io::Result<CString> {
+    CString::new(path.as_os_str().as_bytes()).map_err(|_| io::ErrorKind::InvalidInput.into())
+}
+
+/// Pins an object of the bpf subsystem.
+pub(crate) fn pin(object: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+    let path = c_path(path)?;
+    // SAFETY: the path ends in NUL and outlives the call.
+    let ret = unsafe { libbpf_sys::bpf_obj_pin(object.as_raw_fd(), path.as_ptr()) };
+    checked(ret).map(drop)
+}
+
+/// Opens a pinned program or link, which the kernel gives only to those who may write the pin.
+pub(crate) fn open_pin(path: &Path) -> io::Result<OwnedFd> {
+    let path = c_path(path)?;
+    // SAFETY: the path ends in NUL and outlives the call.
+    owned(unsafe { libbpf_sys::bpf_obj_get(path.as_ptr()) })
+}
+
+/// Attaches a program to the `sk_lookup` hook of a network namespace.
+pub(crate) fn link_create(program: BorrowedFd<'_>, netns: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let (program, netns) = (program.as_raw_fd(), netns.as_raw_fd());
+    // SAFETY: both descriptors are open, and no options are given.
+    owned(unsafe { libbpf_sys::bpf_link_create(program, netns, libbpf_sys::BPF_SK_LOOKUP, std::ptr::null()) })
+}
+
+/// Puts another program in place of the one that a link runs, in one step.
+pub(crate) fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: both descriptors are open, and no options are given.
+    let ret = unsafe { libbpf_sys::bpf_link_update(link.as_raw_fd(), program.as_raw_fd(), std::ptr::null()) };
+    checked(ret).map(drop)
+}
+
+/// Detaches a link from its namespace at once.
+pub(crate) fn link_detach(link: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: the descriptor is open.
+    checked(unsafe { libbpf_sys::bpf_link_detach(link.as_raw_fd()) }).map(drop)
+}
+
+/// What to ask a program of the `sk_lookup` hook.
+pub(crate) type LookupContext = libbpf_sys::bpf_sk_lookup;
+
+/// Runs a program of the `sk_lookup` hook (`BPF_PROG_TEST_RUN`): its verdict; the cookie of the chosen socket is in the context.
+pub(crate) fn test_run(program: BorrowedFd<'_>, context: &mut LookupContext) -> io::Result<u32> {
+    // SAFETY: all fields of the options are numbers or pointers, for which zero is a value.
+    let mut opts: libbpf_sys::bpf_test_run_opts = unsafe { std::mem::zeroed() };
+    opts.sz = size_of_val(&opts) as libbpf_sys::size_t;
+    opts.ctx_in = (&raw const *context).cast();
+    opts.ctx_size_in = size_of::<LookupContext>() as u32;
+    opts.ctx_out = (&raw mut *context).cast();
+    opts.ctx_size_out = size_of::<LookupContext>() as u32;
+    opts.repeat = 1;
+    // SAFETY: the kernel reads and writes the context within the sizes given; it outlives the call.
+    checked(unsafe { libbpf_sys::bpf_prog_test_run_opts(program.as_raw_fd(), &raw mut opts) })?;
+    Ok(opts.retval)
+}
+
+/// The context of a question; the addresses and the remote port are in network byte order, the local port is not.
+pub(crate) fn lookup_context(packet: &inlet_core::Packet) -> LookupContext {
+    use std::net::{IpAddr, SocketAddr};
+    let words = |addr: std::net::Ipv6Addr| {
+        let octets = addr.octets();
+        std::array::from_fn(|i| {
+            u32::from_ne_bytes([octets[4 * i], octets[4 * i + 1], octets[4 * i + 2], octets[4 * i + 3]])
+        })
+    };
+    let mut context = LookupContext {
+        family: if packet.local.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 } as u32,
+        protocol: match packet.protocol {
+            inlet_core::Protocol::Tcp => libc::IPPROTO_TCP,
+            inlet_core::Protocol::Udp => libc::IPPROTO_UDP,
+        } as u32,
+        remote_port: packet.remote.port().to_be(),
+        local_port: packet.local.port().into(),
+        ingress_ifindex: packet.ifindex,
+        ..LookupContext::default()
+    };
+    let ip = |addr: SocketAddr| addr.ip();
+    match (ip(packet.local), ip(packet.remote)) {
+        (IpAddr::V4(local), IpAddr::V4(remote)) => {
+            context.local_ip4 = u32::from_ne_bytes(local.octets());
+            context.remote_ip4 = u32::from_ne_bytes(remote.octets());
+        }
+        (IpAddr::V6(local), IpAddr::V6(remote)) => {
+            context.local_ip6 = words(local);
+            context.remote_ip6 = words(remote);
+        }
+        // Of two families nothing is asked; a packet has one.
+        _ => {}
+    }
+    context
+}
+
+/// The cookie of the socket that a test run chose, 0 when it chose none.
+pub(crate) fn chosen_cookie(context: &LookupContext) -> u64 {
+    // SAFETY: the union holds the pointer of the hook or, after a test run, the cookie; both are 64 bits of plain data.
+    unsafe { context.__bindgen_anon_1.cookie }
+}
+
+/// A map of the bpf subsystem in memory. `PROT` of the two kinds below.
+#[derive(Debug)]
+struct Mapping {
+    start: *mut u32,
+    words: usize,
+}
+
+impl Mapping {
+    fn new(map: BorrowedFd<'_>, words: usize, prot: ProtFlags) -> io::Result<Self> {
+        // SAFETY: a new mapping at an address of the kernel's choice touches no memory in use.
+        let start = unsafe { mmap(null_mut(), words * size_of::<u32>(), prot, MapFlags::SHARED, map, 0) }?;
+        Ok(Self { start: start.cast(), words })
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: this is exactly the mapping that `new` made, and what borrowed from it is gone.
+        let _ = unsafe { munmap(self.start.cast(), self.words * size_of::<u32>()) };
+    }
+}
+
+/// Fills a new map, which nobody else has yet, through a mapping that is gone afterwards.
+pub(crate) fn fill(map: BorrowedFd<'_>, words: usize, fill: impl FnOnce(&mut [u32])) -> io::Result<()> {
+    let mapping = Mapping::new(map, words, ProtFlags::READ | ProtFlags::WRITE)?;
+    // SAFETY: the mapping has this many words, is aligned to a page, zeroed by the kernel, and ours alone.
+    fill(unsafe { std::slice::from_raw_parts_mut(mapping.start, words) });
+    Ok(())
+}
+
+/// A frozen map in memory: nobody can change it any more.
+#[derive(Debug)]
+pub(crate) struct Frozen(Mapping);
+
+impl Frozen {
+    /// Maps the words of a frozen map.
+    pub(crate) fn map(map: BorrowedFd<'_>, words: usize) -> io::Result<Self> {
+        Mapping::new(map, words, ProtFlags::READ).map(Self)
+    }
+
+    pub(crate) fn words(&self) -> &[u32] {
+        // SAFETY: the mapping lives as long as the borrow, and its map is frozen, so the words never change.
+        unsafe { std::slice::from_raw_parts(self.0.start, self.0.words) }
+    }
+}
+
+// SAFETY: a mapping belongs to the process, not to a thread, and the words of a frozen map are only read.
+unsafe impl Send for Frozen {}
+// SAFETY: as above.
+unsafe impl Sync for Frozen {}
+
+/// A map in memory that the kernel's program reads while user space changes it, word by word.
+#[derive(Debug)]
+pub(crate) struct Words(Mapping);
+
+impl Words {
+    /// Maps the words of a map, to read only or to write too.
+    pub(crate) fn map(map: BorrowedFd<'_>, words: usize, writable: bool) -> io::Result<Self> {
+        let prot = if writable { ProtFlags::READ | ProtFlags::WRITE } else { ProtFlags::READ };
+        Mapping::new(map, words, prot).map(Self)
+    }
+
+    fn word(&self, at: usize) -> &AtomicU32 {
+        assert!(at < self.0.words, "word {at} of {}", self.0.words);
+        // SAFETY: the assertion keeps the place inside the mapping.
+        let place = unsafe { self.0.start.add(at) };
+        // SAFETY: the place is aligned and lives as long as the borrow; it is accessed atomically here and in the kernel.
+        unsafe { AtomicU32::from_ptr(place) }
+    }
+
+    pub(crate) fn load(&self, at: usize) -> u32 {
+        self.word(at).load(Ordering::Acquire)
+    }
+
+    /// Stores a word; what was stored before is visible to whoever sees it. The mapping must be writable.
+    pub(crate) fn store(&self, at: usize, value: u32) {
+        self.word(at).store(value, Ordering::Release);
+    }
+}

@@ -1,0 +1,164 @@
+//! An instance open for reading: what is in force, who receives, and what was counted.
+
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use inlet_core::{OnMissing, Ruleset, ServiceId, ServiceName, image};
+use libbpf_rs::MapCore;
+
+use crate::error::{Error, Result};
+use crate::instance::not_up;
+use crate::layout::{Files, Location};
+use crate::lock::Shared;
+use crate::socket::{Endpoint, Lanes, Owner, Sockets};
+use crate::state::{Access, Maps, open_map};
+use crate::{raw, recover};
+
+/// An instance open for reading. Nobody writes it while this is held.
+#[derive(Debug)]
+pub struct Snapshot {
+    pub(crate) location: Location,
+    _lock: Shared,
+    pub(crate) files: Files,
+    pub(crate) generation: u64,
+    maps: Maps,
+    ruleset: Ruleset,
+}
+
+/// What was counted for a service since it was made, over all processors. A packet counts once in the first three.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Packets that a socket received.
+    pub steered: u64,
+    /// Packets for which there was no live socket.
+    pub missing: u64,
+    /// Packets that the kernel refused to give to the sockets that there were.
+    pub bad_socket: u64,
+    /// Those of `missing` and `bad_socket` that the on-missing policy refused.
+    pub refused: u64,
+}
+
+/// A service as it is now.
+#[derive(Clone, Debug)]
+pub struct ServiceState {
+    /// Its number.
+    pub id: ServiceId,
+    /// Its name.
+    pub name: ServiceName,
+    /// What happens without a live socket.
+    pub on_missing: OnMissing,
+    /// How many rules name it.
+    pub rules: u64,
+    /// Its live sockets.
+    pub sockets: Vec<SocketState>,
+    /// What was counted.
+    pub counters: Counters,
+}
+
+/// A live socket of a service.
+#[derive(Clone, Debug)]
+pub struct SocketState {
+    /// The kernel's number of the socket, never used again (`SO_COOKIE`).
+    pub cookie: u64,
+    /// Its protocol and local address; `None` when the kernel does not list it to us.
+    pub local: Option<Endpoint>,
+    /// Whether it can receive: a TCP socket that listens, a UDP socket that is not connected.
+    pub receiving: bool,
+    /// Whether it serves IPv4.
+    pub v4: bool,
+    /// Whether it serves IPv6.
+    pub v6: bool,
+    /// The processes that have it open, as far as we may see them.
+    pub owners: Vec<Owner>,
+}
+
+impl Snapshot {
+    /// Opens the instance of a namespace.
+    ///
+    /// # Errors
+    /// [`Error::NotUp`], [`Error::NewerState`], [`Error::Interrupted`], and errors of the kernel.
+    pub fn open(location: Location) -> Result<Self> {
+        location.check_bpffs()?;
+        let lock = Shared::on(&location.dir())?.ok_or_else(|| not_up(&location))?;
+        let files = Files(location.dir());
+        let maps = Maps::open(&files, Access::Read)?;
+        let generation = generation_in_force(&files)?;
+        let ruleset = read_ruleset(&files.generation(generation).image(), Access::Read)?;
+        Ok(Self { location, _lock: lock, files, generation, maps, ruleset })
+    }
+
+    /// Where the instance is.
+    pub fn location(&self) -> &Location {
+        &self.location
+    }
+
+    /// The number of the generation in force.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// The ruleset in force.
+    pub fn ruleset(&self) -> &Ruleset {
+        &self.ruleset
+    }
+
+    /// How many sockets fit.
+    pub fn max_sockets(&self) -> u32 {
+        self.maps.sockets.max_entries()
+    }
+
+    /// Packets decided by rules without a service: how many passed, how many were refused.
+    ///
+    /// # Errors
+    /// Those of reading the map.
+    pub fn plain_counters(&self) -> Result<(u64, u64)> {
+        let counters = self.maps.counters(None)?;
+        Ok((counters.steered, counters.refused))
+    }
+
+    /// All services with their sockets and counters, by name.
+    ///
+    /// # Errors
+    /// Those of reading the maps, and of asking the kernel for its sockets.
+    pub fn services(&self) -> Result<Vec<ServiceState>> {
+        let lanes = Lanes::map(&self.maps.lanes, Access::Read)?;
+        let sockets = Sockets::of(self.location.netns())?;
+        let rules = self.ruleset.rules_per_service();
+        let state = |(id, service): (ServiceId, &inlet_core::Service)| {
+            Ok(ServiceState {
+                id,
+                name: service.name.clone(),
+                on_missing: service.on_missing,
+                rules: rules.get(&id).copied().unwrap_or(0),
+                sockets: sockets.describe(&lanes.live(id, &self.maps.sockets)?),
+                counters: self.maps.counters(Some(id))?,
+            })
+        };
+        self.ruleset.services().iter().map(state).collect()
+    }
+
+    /// The live sockets of one service.
+    pub(crate) fn sockets_of(&self, id: ServiceId) -> Result<Vec<SocketState>> {
+        let lanes = Lanes::map(&self.maps.lanes, Access::Read)?;
+        Ok(Sockets::of(self.location.netns())?.describe(&lanes.live(id, &self.maps.sockets)?))
+    }
+}
+
+/// The generation that the link runs. Who may not open the link knows it too, unless a commit was interrupted.
+fn generation_in_force(files: &Files) -> Result<u64> {
+    match recover::open_link(files) {
+        Ok(link) => Ok(recover::find(files, link.as_fd())?.in_force),
+        Err(_) => match files.generations()?.as_slice() {
+            [only] => Ok(*only),
+            _ => Err(Error::Interrupted { path: files.0.clone() }),
+        },
+    }
+}
+
+/// Reads the ruleset that an image carries.
+pub(crate) fn read_ruleset(path: &Path, access: Access) -> Result<Ruleset> {
+    let map = open_map(path, access)?;
+    let words = map.value_size() as usize / size_of::<u32>();
+    let frozen = raw::Frozen::map(map.as_fd(), words).map_err(Error::at("map", path))?;
+    image::decode(frozen.words()).map_err(|source| Error::Source { path: path.to_owned(), source })
+}

@@ -1,0 +1,168 @@
+//! Whether a file descriptor is a socket that can be adopted, and if not, why.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd};
+
+use inlet_core::Protocol;
+use rustix::io::Errno;
+use rustix::net::sockopt::{
+    ipv6_v6only, socket_acceptconn, socket_cookie, socket_domain, socket_protocol, socket_type,
+};
+use rustix::net::{AddressFamily, SocketType, getpeername, getsockname, ipproto};
+
+use super::endpoint::Endpoint;
+use crate::raw;
+
+/// A socket that can be adopted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Candidate<'fd> {
+    pub(crate) fd: BorrowedFd<'fd>,
+    pub(crate) endpoint: Endpoint,
+    pub(crate) cookie: u64,
+    /// Whether it serves IPv4 packets.
+    pub(crate) v4: bool,
+    /// Whether it serves IPv6 packets.
+    pub(crate) v6: bool,
+}
+
+/// A socket that is not adopted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// What it is: its number, with the local address where it has one.
+    pub what: String,
+    /// Why.
+    pub reason: Refusal,
+}
+
+/// Why a socket is not adopted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Not a socket at all.
+    NotASocket,
+    /// A TCP socket that does not listen.
+    NotListening,
+    /// A connected socket.
+    Connected,
+    /// A socket that is not bound to a port.
+    NotBound,
+    /// Multipath TCP, which the kernel does not take into the map of sockets.
+    Mptcp,
+    /// Of another network namespace: its handshakes would hang.
+    OtherNamespace,
+    /// A Unix socket.
+    Unix,
+    /// A raw socket.
+    Raw,
+    /// Of another kind.
+    OtherKind,
+    /// It could be adopted, but not with the addresses asked for.
+    NotAsked,
+    /// The kernel does not say what it is.
+    Unknown(Errno),
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotASocket => "not a socket",
+            Self::NotListening => "not listening",
+            Self::Connected => "connected",
+            Self::NotBound => "not bound to a port",
+            Self::Mptcp => {
+                "multipath TCP, which the kernel does not steer; make it plain TCP (for a Go program: GODEBUG=multipathtcp=0)"
+            }
+            Self::OtherNamespace => "of another network namespace; name that one with --netns",
+            Self::Unix => "a unix socket",
+            Self::Raw => "a raw socket",
+            Self::OtherKind => "neither TCP nor UDP",
+            Self::NotAsked => "not one of those given with --listen",
+            Self::Unknown(errno) => return write!(f, "{errno}"),
+        })
+    }
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.what, self.reason)
+    }
+}
+
+/// Looks at a file descriptor. `netns` is the cookie of the instance's namespace.
+pub(crate) fn inspect(fd: BorrowedFd<'_>, netns: u64) -> Result<Candidate<'_>, Refusal> {
+    let family = socket_domain(fd).map_err(refusal)?;
+    let protocol = protocol(fd, family)?;
+    if raw::netns_cookie(fd).map_err(|cause| refusal(errno(&cause)))? != netns {
+        return Err(Refusal::OtherNamespace);
+    }
+    let connected = getpeername(fd).is_ok();
+    match (protocol, connected) {
+        (_, true) => return Err(Refusal::Connected),
+        (Protocol::Tcp, false) if !socket_acceptconn(fd).map_err(refusal)? => return Err(Refusal::NotListening),
+        _ => {}
+    }
+    let addr = local_addr(fd)?;
+    if addr.port() == 0 {
+        return Err(Refusal::NotBound);
+    }
+    let v6only = family == AddressFamily::INET6 && ipv6_v6only(fd).map_err(refusal)?;
+    let (v4, v6) = families(addr.ip(), v6only);
+    let cookie = socket_cookie(fd).map_err(refusal)?;
+    Ok(Candidate { fd, endpoint: Endpoint::new(protocol, addr), cookie, v4, v6 })
+}
+
+/// The local address of any socket, for naming it.
+pub(crate) fn describe(fd: BorrowedFd<'_>) -> Option<SocketAddr> {
+    local_addr(fd).ok()
+}
+
+fn protocol(fd: BorrowedFd<'_>, family: AddressFamily) -> Result<Protocol, Refusal> {
+    let kind = socket_type(fd).map_err(refusal)?;
+    let protocol = socket_protocol(fd).map_err(refusal)?;
+    match (family, kind, protocol) {
+        (AddressFamily::UNIX, _, _) => Err(Refusal::Unix),
+        (AddressFamily::INET | AddressFamily::INET6, SocketType::STREAM, Some(ipproto::TCP)) => Ok(Protocol::Tcp),
+        (AddressFamily::INET | AddressFamily::INET6, SocketType::DGRAM, Some(ipproto::UDP)) => Ok(Protocol::Udp),
+        (AddressFamily::INET | AddressFamily::INET6, SocketType::STREAM, Some(ipproto::MPTCP)) => Err(Refusal::Mptcp),
+        (_, SocketType::RAW, _) => Err(Refusal::Raw),
+        _ => Err(Refusal::OtherKind),
+    }
+}
+
+fn local_addr(fd: BorrowedFd<'_>) -> Result<SocketAddr, Refusal> {
+    getsockname(fd).map_err(refusal)?.try_into().map_err(|_| Refusal::OtherKind)
+}
+
+/// Which families' packets the socket is for. A dual-stack socket serves both when it is bound to every address, and
+/// IPv4 only when it is bound to an IPv4-mapped one.
+pub(crate) fn families(local: IpAddr, v6only: bool) -> (bool, bool) {
+    match local {
+        IpAddr::V4(_) => (true, false),
+        IpAddr::V6(addr) if addr.to_ipv4_mapped().is_some() => (true, false),
+        IpAddr::V6(addr) => (addr.is_unspecified() && !v6only, true),
+    }
+}
+
+fn refusal(errno: Errno) -> Refusal {
+    if errno == Errno::NOTSOCK { Refusal::NotASocket } else { Refusal::Unknown(errno) }
+}
+
+fn errno(cause: &std::io::Error) -> Errno {
+    Errno::from_io_error(cause).unwrap_or(Errno::IO)
+}
+
+/// The sockets among some descriptors that can be adopted, and the others with their reasons.
+pub(crate) fn sort<'fd, F: AsFd>(fds: &'fd [(String, F)], netns: u64) -> (Vec<Candidate<'fd>>, Vec<Refused>) {
+    let (mut candidates, mut refused): (Vec<Candidate<'fd>>, Vec<Refused>) = Default::default();
+    for (name, fd) in fds {
+        match inspect(fd.as_fd(), netns) {
+            Ok(candidate) if candidates.iter().any(|known| known.cookie == candidate.cookie) => {}
+            Ok(candidate) => candidates.push(candidate),
+            Err(reason) => {
+                let what = describe(fd.as_fd()).map_or_else(|| name.clone(), |addr| format!("{name} ({addr})"));
+                refused.push(Refused { what, reason });
+            }
+        }
+    }
+    (candidates, refused)
+}

@@ -1,0 +1,17 @@
+//! Sockets: which can be adopted, where they lie, and who has them open.
+
+mod adopt;
+mod endpoint;
+mod inspect;
+mod lanes;
+mod list;
+mod process;
+mod systemd;
+
+pub use adopt::{Adopted, Adoption};
+pub use endpoint::{Endpoint, EndpointError};
+pub use inspect::{Refusal, Refused};
+pub use list::Owner;
+
+pub(crate) use lanes::Lanes;
+pub(crate) use list::Sockets;
