@@ -78,10 +78,10 @@ fn load_programs(header: &Header, image: &MapHandle, maps: &Maps) -> Result<(Own
     let mut storage = MaybeUninit::uninit();
     let mut open = SteerSkelBuilder::default().open(&mut storage).map_err(failed)?;
     let reused = [
-        (&mut open.maps.image, image),
-        (&mut open.maps.sockets, &maps.sockets),
-        (&mut open.maps.lanes, &maps.lanes),
-        (&mut open.maps.counters, &maps.counters),
+        (&mut open.maps.inlet_image, image),
+        (&mut open.maps.inlet_sockets, &maps.sockets),
+        (&mut open.maps.inlet_lanes, &maps.lanes),
+        (&mut open.maps.inlet_counters, &maps.counters),
     ];
     for (map, handle) in reused {
         map.reuse_fd(handle.as_fd()).map_err(failed)?;

@@ -141,7 +141,7 @@ impl Instance {
         if self.ruleset.get().is_none() {
             let image = self.files.generation(self.generation).image();
             // Only this thread can have filled the cell meanwhile, and it did not.
-            let _ = self.ruleset.set(crate::snapshot::read_ruleset(&image, Access::Write)?);
+            let _ = self.ruleset.set(crate::snapshot::read_ruleset(&image)?);
         }
         Ok(self.ruleset.get().unwrap_or_else(|| unreachable!("the cell was filled above")))
     }

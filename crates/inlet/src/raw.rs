@@ -138,7 +138,7 @@ pub(crate) fn chosen_cookie(context: &LookupContext) -> u64 {
     unsafe { context.__bindgen_anon_1.cookie }
 }
 
-/// A map of the bpf subsystem in memory. `PROT` of the two kinds below.
+/// A map of the bpf subsystem in memory.
 #[derive(Debug)]
 struct Mapping {
     start: *mut u32,
@@ -194,10 +194,9 @@ unsafe impl Sync for Frozen {}
 pub(crate) struct Words(Mapping);
 
 impl Words {
-    /// Maps the words of a map, to read only or to write too.
-    pub(crate) fn map(map: BorrowedFd<'_>, words: usize, writable: bool) -> io::Result<Self> {
-        let prot = if writable { ProtFlags::READ | ProtFlags::WRITE } else { ProtFlags::READ };
-        Mapping::new(map, words, prot).map(Self)
+    /// Maps the words of a map.
+    pub(crate) fn map(map: BorrowedFd<'_>, words: usize) -> io::Result<Self> {
+        Mapping::new(map, words, ProtFlags::READ | ProtFlags::WRITE).map(Self)
     }
 
     fn word(&self, at: usize) -> &AtomicU32 {
@@ -212,7 +211,7 @@ impl Words {
         self.word(at).load(Ordering::Acquire)
     }
 
-    /// Stores a word; what was stored before is visible to whoever sees it. The mapping must be writable.
+    /// Stores a word; what was stored before is visible to whoever sees it.
     pub(crate) fn store(&self, at: usize, value: u32) {
         self.word(at).store(value, Ordering::Release);
     }

@@ -4,13 +4,13 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 use inlet_core::{OnMissing, Ruleset, ServiceId, ServiceName, image};
-use libbpf_rs::MapCore;
+use libbpf_rs::{MapCore, MapFlags};
 
 use crate::error::{Error, Result};
 use crate::instance::not_up;
 use crate::layout::{Files, Location};
 use crate::lock::Shared;
-use crate::socket::{Endpoint, Lanes, Owner, Sockets};
+use crate::socket::{Endpoint, LaneReader, Owner, Sockets};
 use crate::state::{Access, Maps, open_map};
 use crate::{raw, recover};
 
@@ -83,7 +83,7 @@ impl Snapshot {
         let files = Files(location.dir());
         let maps = Maps::open(&files, Access::Read)?;
         let generation = generation_in_force(&files)?;
-        let ruleset = read_ruleset(&files.generation(generation).image(), Access::Read)?;
+        let ruleset = read_ruleset(&files.generation(generation).image())?;
         Ok(Self { location, _lock: lock, files, generation, maps, ruleset })
     }
 
@@ -121,7 +121,7 @@ impl Snapshot {
     /// # Errors
     /// Those of reading the maps, and of asking the kernel for its sockets.
     pub fn services(&self) -> Result<Vec<ServiceState>> {
-        let lanes = Lanes::map(&self.maps.lanes, Access::Read)?;
+        let lanes = LaneReader::new(&self.maps);
         let sockets = Sockets::of(self.location.netns())?;
         let rules = self.ruleset.rules_per_service();
         let state = |(id, service): (ServiceId, &inlet_core::Service)| {
@@ -130,7 +130,7 @@ impl Snapshot {
                 name: service.name.clone(),
                 on_missing: service.on_missing,
                 rules: rules.get(&id).copied().unwrap_or(0),
-                sockets: sockets.describe(&lanes.live(id, &self.maps.sockets)?),
+                sockets: sockets.describe(&lanes.live(id)?),
                 counters: self.maps.counters(Some(id))?,
             })
         };
@@ -139,8 +139,8 @@ impl Snapshot {
 
     /// The live sockets of one service.
     pub(crate) fn sockets_of(&self, id: ServiceId) -> Result<Vec<SocketState>> {
-        let lanes = Lanes::map(&self.maps.lanes, Access::Read)?;
-        Ok(Sockets::of(self.location.netns())?.describe(&lanes.live(id, &self.maps.sockets)?))
+        let lanes = LaneReader::new(&self.maps);
+        Ok(Sockets::of(self.location.netns())?.describe(&lanes.live(id)?))
     }
 }
 
@@ -156,9 +156,23 @@ fn generation_in_force(files: &Files) -> Result<u64> {
 }
 
 /// Reads the ruleset that an image carries.
-pub(crate) fn read_ruleset(path: &Path, access: Access) -> Result<Ruleset> {
-    let map = open_map(path, access)?;
-    let words = map.value_size() as usize / size_of::<u32>();
-    let frozen = raw::Frozen::map(map.as_fd(), words).map_err(Error::at("map", path))?;
-    image::decode(frozen.words()).map_err(|source| Error::Source { path: path.to_owned(), source })
+///
+/// The kernel maps a map into memory only for those who could write it, though nobody can write a frozen one; others
+/// get a copy of it.
+pub(crate) fn read_ruleset(path: &Path) -> Result<Ruleset> {
+    let broken = |source| Error::Source { path: path.to_owned(), source };
+    match open_map(path, Access::Write) {
+        Ok(map) => {
+            let words = map.value_size() as usize / size_of::<u32>();
+            let frozen = raw::Frozen::map(map.as_fd(), words).map_err(Error::at("map", path))?;
+            image::decode(frozen.words()).map_err(broken)
+        }
+        Err(_) => {
+            let map = open_map(path, Access::Read)?;
+            let bytes = map.lookup(&0_u32.to_ne_bytes(), MapFlags::ANY).map_err(Error::at("read", path))?;
+            let word = |bytes: &[u8]| bytes.try_into().map_or(0, u32::from_ne_bytes);
+            let words: Vec<u32> = bytes.unwrap_or_default().chunks_exact(4).map(word).collect();
+            image::decode(&words).map_err(broken)
+        }
+    }
 }

@@ -48,7 +48,7 @@ struct {
 	__uint(max_entries, 1);
 	__uint(key_size, sizeof(__u32));
 	__uint(value_size, 4096);
-} image SEC(".maps");
+} inlet_image SEC(".maps");
 
 /* What leads on in a search: kinds 0 to 2 are a run of blocks, 3 is a node. */
 #define ENTRY_KIND(entry) ((entry) >> 30)
@@ -308,7 +308,7 @@ static __always_inline const struct value *local6(const void *base, __u64 high, 
 __noinline __u32 large_ports(__u32 cell, __u32 key)
 {
 	__u32 zero = 0;
-	const void *base = bpf_map_lookup_elem(&image, &zero);
+	const void *base = bpf_map_lookup_elem(&inlet_image, &zero);
 
 	if (!base)
 		return LEAF_MISS;
@@ -319,7 +319,7 @@ __noinline __u32 large_ports(__u32 cell, __u32 key)
 __noinline __u32 condition(struct bpf_sk_lookup *ctx, __u32 leaf)
 {
 	__u32 zero = 0, entry;
-	const void *base = bpf_map_lookup_elem(&image, &zero);
+	const void *base = bpf_map_lookup_elem(&inlet_image, &zero);
 	__u64 high, low;
 
 	if (!base)
@@ -362,7 +362,7 @@ static __always_inline __u32 image_lookup(struct bpf_sk_lookup *ctx)
 {
 	__u32 key = ctx->local_port | (ctx->protocol == IPPROTO_UDP) << 16;
 	__u32 zero = 0, leaf = LEAF_MISS;
-	const void *base = bpf_map_lookup_elem(&image, &zero);
+	const void *base = bpf_map_lookup_elem(&inlet_image, &zero);
 	const struct value *value;
 	__u64 high, low;
 

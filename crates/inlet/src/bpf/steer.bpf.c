@@ -49,7 +49,7 @@ struct {
 	__uint(max_entries, 1);
 	__type(key, __u32);
 	__type(value, __u64);
-} sockets SEC(".maps");
+} inlet_sockets SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -57,14 +57,14 @@ struct {
 	__uint(max_entries, 1);
 	__type(key, __u32);
 	__type(value, struct lane);
-} lanes SEC(".maps");
+} inlet_lanes SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, __u32);
 	__type(value, struct counters);
-} counters SEC(".maps");
+} inlet_counters SEC(".maps");
 
 /* Mixes the 4-tuple; the multiplier is 2^64 divided by the golden ratio. */
 static __always_inline __u32 flow_hash(struct bpf_sk_lookup *ctx)
@@ -108,7 +108,7 @@ static __always_inline int choose_socket(struct bpf_sk_lookup *ctx, const struct
 		else if (tries > 1)
 			at = at + 1 < count ? at + 1 : 0;
 		slot = lane->slot[at & (LANE_SLOTS - 1)];
-		sk = bpf_map_lookup_elem(&sockets, &slot);
+		sk = bpf_map_lookup_elem(&inlet_sockets, &slot);
 		if (!sk)
 			continue;
 		ret = bpf_sk_assign(ctx, sk, 0);
@@ -123,8 +123,8 @@ static __always_inline int choose_socket(struct bpf_sk_lookup *ctx, const struct
 static __always_inline int to_service(struct bpf_sk_lookup *ctx, __u32 service, int on_missing, bool counting)
 {
 	__u32 lane_key = service * 4 + (ctx->family == AF_INET6) * 2 + (ctx->protocol == IPPROTO_UDP);
-	struct counters *count = counting ? bpf_map_lookup_elem(&counters, &service) : NULL;
-	const struct lane *lane = bpf_map_lookup_elem(&lanes, &lane_key);
+	struct counters *count = counting ? bpf_map_lookup_elem(&inlet_counters, &service) : NULL;
+	const struct lane *lane = bpf_map_lookup_elem(&inlet_lanes, &lane_key);
 	int err = lane ? choose_socket(ctx, lane) : -ENOENT;
 
 	if (!err) {
@@ -147,7 +147,7 @@ static __always_inline int to_service(struct bpf_sk_lookup *ctx, __u32 service, 
 static __always_inline int plain_verdict(int verdict, bool counting)
 {
 	__u32 key = NO_SERVICE;
-	struct counters *count = counting ? bpf_map_lookup_elem(&counters, &key) : NULL;
+	struct counters *count = counting ? bpf_map_lookup_elem(&inlet_counters, &key) : NULL;
 
 	if (count) {
 		if (verdict == SK_PASS)

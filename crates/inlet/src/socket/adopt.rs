@@ -13,7 +13,7 @@ use super::{process, systemd};
 use crate::error::{Error, Result};
 use crate::fault;
 use crate::instance::Instance;
-use crate::state::{Access, wait_for_packets};
+use crate::state::wait_for_packets;
 
 /// A socket that a service has now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,7 +78,7 @@ impl Instance {
             None => None,
             Some(pid) => Some(cookies(&process::sockets(pid)?)),
         };
-        let lanes = Lanes::map(&self.maps.lanes, Access::Write)?;
+        let lanes = Lanes::map(&self.maps.lanes)?;
         let mut removed = BTreeSet::new();
         for slot in slots_of(&lanes, id) {
             let cookie = cookie_in(&self.maps.sockets, slot)?;
@@ -98,7 +98,7 @@ impl Instance {
         if services.is_empty() {
             return Ok(());
         }
-        let lanes = Lanes::map(&self.maps.lanes, Access::Write)?;
+        let lanes = Lanes::map(&self.maps.lanes)?;
         let slots: BTreeSet<Slot> = services.iter().flat_map(|id| slots_of(&lanes, *id)).collect();
         for id in services {
             let counted = self.maps.counters(Some(*id))?;
@@ -144,7 +144,7 @@ impl Instance {
             }
             return Err(Error::NoSocket { of: of.to_owned(), service: service.to_owned(), refused });
         }
-        let lanes = Lanes::map(&self.maps.lanes, Access::Write)?;
+        let lanes = Lanes::map(&self.maps.lanes)?;
         let places = self.places(service, id, &lanes, &candidates)?;
         let mut adopted = Vec::new();
         for (candidate, place) in candidates.iter().zip(places) {

@@ -12,7 +12,7 @@ use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use crate::error::{Error, Result};
 use crate::raw::Words;
 use crate::skeleton::types;
-use crate::state::{Access, LANES_PER_SERVICE};
+use crate::state::{LANES_PER_SERVICE, Maps};
 
 /// How many sockets a lane has room for.
 pub(crate) const LANE_SLOTS: usize = 64;
@@ -39,7 +39,7 @@ pub(crate) struct LiveSocket {
     pub(crate) v6: bool,
 }
 
-/// All lanes of an instance, in memory.
+/// The lanes of an instance for the one who writes, in memory.
 #[derive(Debug)]
 pub(crate) struct Lanes(Words);
 
@@ -56,10 +56,9 @@ impl Lane {
 }
 
 impl Lanes {
-    pub(crate) fn map(lanes: &MapHandle, access: Access) -> Result<Self> {
+    pub(crate) fn map(lanes: &MapHandle) -> Result<Self> {
         let words = lanes.max_entries() as usize * LANE_WORDS;
-        Words::map(lanes.as_fd(), words, access == Access::Write)
-            .map(Self)
+        Words::map(lanes.as_fd(), words).map(Self)
             .map_err(Error::os("map", "the lanes of sockets"))
     }
 
@@ -97,14 +96,33 @@ impl Lanes {
     pub(crate) fn clear(&self, lane: Lane) {
         self.set_count(lane, 0);
     }
+}
+
+/// The lanes of an instance for those who only read: each one is copied when it is looked at.
+pub(crate) struct LaneReader<'a> {
+    maps: &'a Maps,
+}
+
+impl<'a> LaneReader<'a> {
+    pub(crate) fn new(maps: &'a Maps) -> Self {
+        Self { maps }
+    }
+
+    fn slots(&self, lane: Lane) -> Result<Vec<Slot>> {
+        let value = self.maps.lanes.lookup(&(lane.0 as u32).to_ne_bytes(), MapFlags::ANY);
+        let bytes = value.map_err(Error::os("read", format!("lane {}", lane.0)))?.unwrap_or_default();
+        let words: Vec<u32> = bytes.chunks_exact(4).map(|word| word.try_into().map_or(0, u32::from_ne_bytes)).collect();
+        let count = words.get(COUNT).map_or(0, |count| (*count as usize).min(LANE_SLOTS));
+        Ok(words.iter().skip(SLOTS).take(count).map(|slot| Slot(*slot)).collect())
+    }
 
     /// The live sockets of a service.
-    pub(crate) fn live(&self, service: ServiceId, sockets: &MapHandle) -> Result<Vec<LiveSocket>> {
+    pub(crate) fn live(&self, service: ServiceId) -> Result<Vec<LiveSocket>> {
         let mut live: Vec<LiveSocket> = Vec::new();
         for (number, lane) in Lane::all(service).into_iter().enumerate() {
             let v6 = number >= 2;
-            for slot in self.slots(lane) {
-                let Some(cookie) = cookie_in(sockets, slot)? else { continue };
+            for slot in self.slots(lane)? {
+                let Some(cookie) = cookie_in(&self.maps.sockets, slot)? else { continue };
                 match live.iter_mut().find(|known| known.cookie == cookie) {
                     Some(known) => (known.v4, known.v6) = (known.v4 || !v6, known.v6 || v6),
                     None => live.push(LiveSocket { cookie, v4: !v6, v6 }),

@@ -13,5 +13,5 @@ pub use endpoint::{Endpoint, EndpointError};
 pub use inspect::{Refusal, Refused};
 pub use list::Owner;
 
-pub(crate) use lanes::Lanes;
+pub(crate) use lanes::LaneReader;
 pub(crate) use list::Sockets;
