@@ -1,2 +1,50 @@
-//! Placeholder.
-fn main() {}
+//! The `inlet` command: glue only. It reads the arguments, runs one command and turns what comes of it into an exit code.
+
+mod args;
+mod commands;
+mod failure;
+mod render;
+mod values;
+
+use std::io::{self, BufWriter, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::Cli;
+use crate::failure::Failure;
+use crate::render::{Palette, Screen};
+
+/// What the process ends with. No other place knows these numbers.
+#[derive(Clone, Copy)]
+enum Outcome {
+    Done = 0,
+    Failed = 1,
+    Usage = 2,
+}
+
+fn main() -> ExitCode {
+    let outcome = match run() {
+        Ok(()) => Outcome::Done,
+        Err(failure) if failure.is_broken_pipe() => Outcome::Done,
+        Err(failure) => {
+            failure.report();
+            if failure.is_usage() { Outcome::Usage } else { Outcome::Failed }
+        }
+    };
+    ExitCode::from(outcome as u8)
+}
+
+fn run() -> Result<(), Failure> {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) if error.use_stderr() => return Err(Failure::Clap(error)),
+        // Help and version, which were asked for.
+        Err(text) => return Ok(text.print()?),
+    };
+    let stdout = io::stdout().lock();
+    let palette = Palette::of(&stdout);
+    let mut out = BufWriter::with_capacity(1 << 16, stdout);
+    commands::run(&cli, &mut Screen { out: &mut out, palette, json: cli.json })?;
+    Ok(out.flush()?)
+}

@@ -40,6 +40,14 @@ impl Instance {
     /// Whatever keeps it from being in force. Nothing is changed then.
     pub fn commit(&mut self, mut builder: Builder) -> Result<Committed> {
         self.resolve_interfaces(&mut builder)?;
+        self.commit_as_is(builder)
+    }
+
+    /// [`Instance::commit`] with the indexes that the builder has for its interfaces, whether there are such or not.
+    ///
+    /// # Errors
+    /// As for [`Instance::commit`].
+    pub fn commit_as_is(&mut self, builder: Builder) -> Result<Committed> {
         let new = builder.finish()?;
         let old = self.ruleset()?;
         let plan = Plan::between(old, &new);

@@ -1,7 +1,7 @@
 //! Who receives a packet, and why: from the rules, and from the live program.
 
 use std::fmt;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use inlet_core::{OnMissing, Packet, Rule, ServiceId, Verdict, lookup};
 
@@ -25,20 +25,56 @@ pub struct Explanation {
 }
 
 /// What the live program said.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Live {
     /// It agrees with the rules.
     Agrees,
-    /// It could not be asked, for this reason.
-    NotAsked(String),
+    /// It could not be asked.
+    NotAsked(Unasked),
 }
 
-/// What a program does with a packet.
+/// Why the live program could not be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Answer {
+pub enum Unasked {
+    /// A test run takes no interface.
+    Interface,
+    /// The chosen socket is of a SO_REUSEPORT group, which a test run does not report.
+    ReusePort,
+    /// Running the program takes the right to write its pin.
+    NotPermitted,
+}
+
+/// What the program does with a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The kernel's ordinary lookup goes on.
     Pass,
+    /// TCP reset, ICMP port unreachable.
     Refuse,
+    /// The socket with this cookie receives it.
     Socket(u64),
+}
+
+/// The twin of the program in force: on the same image, with counting off.
+#[derive(Debug)]
+pub struct LiveProgram(OwnedFd);
+
+impl LiveProgram {
+    /// What the program does with the packet now.
+    ///
+    /// # Errors
+    /// Those of the kernel. The inner error is the reason why it cannot be asked.
+    pub fn run(&self, packet: &Packet) -> Result<std::result::Result<Answer, Unasked>> {
+        if packet.ifindex != 0 {
+            return Ok(Err(Unasked::Interface));
+        }
+        let mut context = raw::lookup_context(packet);
+        match raw::test_run(self.0.as_fd(), &mut context) {
+            Ok(verdict) => Ok(Ok(Answer::of(verdict, raw::chosen_cookie(&context)))),
+            Err(cause) if cause.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(Err(Unasked::ReusePort)),
+            Err(cause) => Err(Error::os("run", "the program in force")(cause)),
+        }
+    }
 }
 
 impl Snapshot {
@@ -80,26 +116,24 @@ impl Snapshot {
     }
 
     /// Runs the twin. The inner error is the reason why it cannot be asked.
-    fn ask(&self, packet: &Packet) -> Result<std::result::Result<Answer, String>> {
-        if packet.ifindex != 0 {
-            return Ok(Err("the kernel takes no interface in a test run".to_owned()));
+    fn ask(&self, packet: &Packet) -> Result<std::result::Result<Answer, Unasked>> {
+        match self.program() {
+            Ok(program) => program.run(packet),
+            Err(Error::Os { cause, .. }) if cause.kind() == std::io::ErrorKind::PermissionDenied => {
+                Ok(Err(Unasked::NotPermitted))
+            }
+            Err(error) => Err(error),
         }
+    }
+
+    /// The program in force, to be asked many times.
+    ///
+    /// # Errors
+    /// When its pin cannot be opened; that takes the right to write it.
+    pub fn program(&self) -> Result<LiveProgram> {
         let path = self.files.generation(self.generation).explain();
-        let program = match raw::open_pin(&path) {
-            Ok(program) => program,
-            Err(cause) if cause.kind() == std::io::ErrorKind::PermissionDenied => {
-                return Ok(Err("running the program takes root".to_owned()));
-            }
-            Err(cause) => return Err(Error::at("open", &path)(cause)),
-        };
-        let mut context = raw::lookup_context(packet);
-        match raw::test_run(program.as_fd(), &mut context) {
-            Ok(verdict) => Ok(Ok(Answer::of(verdict, raw::chosen_cookie(&context)))),
-            Err(cause) if cause.raw_os_error() == Some(libc::EOPNOTSUPP) => {
-                Ok(Err("the kernel does not tell which socket of a SO_REUSEPORT group it is".to_owned()))
-            }
-            Err(cause) => Err(Error::at("run", &path)(cause)),
-        }
+        let program = raw::open_pin(&path).map_err(Error::at("open", &path))?;
+        Ok(LiveProgram(program))
     }
 
     /// Fails when the answer is not one that the rules and the live sockets allow.
@@ -137,6 +171,16 @@ impl Answer {
             (_, 0) => Self::Pass,
             (_, cookie) => Self::Socket(cookie),
         }
+    }
+}
+
+impl fmt::Display for Unasked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Interface => "the kernel takes no interface in a test run",
+            Self::ReusePort => "the kernel does not tell which socket of a SO_REUSEPORT group it is",
+            Self::NotPermitted => "running the program takes root",
+        })
     }
 }
 

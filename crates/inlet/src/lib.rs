@@ -51,7 +51,7 @@ mod state;
 
 pub use commit::Committed;
 pub use error::{Error, Result};
-pub use explain::{Explanation, Live};
+pub use explain::{Answer, Explanation, Live, LiveProgram, Unasked};
 pub use inlet_core as core;
 pub use instance::{Instance, UpOptions};
 pub use layout::{DEFAULT_BPFFS, Location};

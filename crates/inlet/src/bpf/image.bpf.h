@@ -130,25 +130,28 @@ static __always_inline const void *at(const void *base, __u64 word)
 	return base + word * sizeof(__u32);
 }
 
-/* 1 when key <= wanted, without a branch: the empty asm keeps the compiler from making one, which the verifier would
- * walk both ways and the processor mispredict. */
-static __always_inline __u64 le32(__u32 key, __u64 wanted)
+/* The highest bit. The empty asm keeps the compiler from making a branch of what it is used for, which the verifier
+ * would walk both ways and the processor mispredict, and from folding sums of such bits into something else. */
+static __always_inline __u64 top_bit(__u64 value)
 {
-	__u64 diff = key + ~wanted;
-
-	asm volatile("" : "+r"(diff));
-	return diff >> 63;
+	asm volatile("" : "+r"(value));
+	value >>= 63;
+	asm volatile("" : "+r"(value));
+	return value;
 }
 
-/* The same for 128 bits: the borrow of wanted - key, low half first. */
+/* 1 when key <= wanted, both below 2^63. */
+static __always_inline __u64 le32(__u32 key, __u64 wanted)
+{
+	return top_bit(key + ~wanted);
+}
+
+/* The same for 128 bits: there is no borrow in wanted - key. Low half first. */
 static __always_inline __u64 le128(__u64 key_high, __u64 key_low, __u64 high, __u64 low)
 {
-	__u64 borrow = ((~low & key_low) | (~(low ^ key_low) & (low - key_low))) >> 63;
-	__u64 diff = high - key_high - borrow;
+	__u64 borrow = top_bit((~low & key_low) | (~(low ^ key_low) & (low - key_low)));
 
-	borrow = (~high & key_high) | (~(high ^ key_high) & diff);
-	asm volatile("" : "+r"(borrow));
-	return 1 - (borrow >> 63);
+	return top_bit(~((~high & key_high) | (~(high ^ key_high) & (high - key_high - borrow))));
 }
 
 static __always_inline __u64 window_at(__u64 value, __u64 first, __u32 shift, __u32 count)

@@ -1,0 +1,272 @@
+//! The arguments, their help texts, and from them the completions and the man pages. Nothing is done here.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use inlet::core::{InterfaceName, OnMissing, PortRange, Ports, Prefix, Protocol, Selector, ServiceName};
+use inlet::{Endpoint, UpOptions};
+
+use crate::values::{AddrPort, PrefixFilter, ProtocolFilter};
+
+/// Give a service a whole prefix, a range of ports or all of them
+///
+/// Inlet decides which socket receives a packet. A rule says which packets (protocol, local prefix, ports, optionally
+/// source and interface) and what happens to them: a service receives them, the kernel's ordinary lookup decides (pass),
+/// or they are refused. Of several rules that match, the one with the longer local prefix wins, then the narrower port
+/// range, then the longer source prefix, then the one with an interface.
+#[derive(Debug, Parser)]
+#[command(name = "inlet", version, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    /// Network namespace: a path, a name that `ip netns` lists, or pid:N [default: the own one]
+    #[arg(long, global = true, value_name = "PATH|NAME|pid:N")]
+    pub(crate) netns: Option<String>,
+
+    /// The bpf filesystem that holds the state
+    #[arg(long, global = true, value_name = "DIR", env = "INLET_BPFFS", default_value = inlet::DEFAULT_BPFFS)]
+    pub(crate) bpffs: PathBuf,
+
+    /// Write JSON for programs instead of text for people
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start Inlet in the namespace, with no rules yet
+    Up(Up),
+    /// Stop Inlet in the namespace: its rules go, programs keep their sockets
+    Down,
+    /// Add rules, or replace the verdicts of those with the same match
+    Bind(Bind),
+    /// Remove rules
+    Unbind(Match),
+    /// Make, change or remove a service
+    #[command(subcommand)]
+    Service(Service),
+    /// Give sockets of a running program to a service
+    ///
+    /// TCP listeners and unconnected UDP sockets are adopted; every other socket is named with the reason.
+    Register(Register),
+    /// Take sockets out of a service
+    Unregister(Unregister),
+    /// Make the rules of a JSON file the whole ruleset, or change nothing
+    Apply(Apply),
+    /// Write the ruleset in force as JSON that `inlet apply` reads
+    Export,
+    /// Show the instance and its services with their sockets and counters
+    Status,
+    /// List rules in match order: the first one that matches a packet decides
+    Rules(Rules),
+    /// List services
+    Services,
+    /// Tell which rule decides about a packet and which socket receives it
+    ///
+    /// The rules in force are asked, and the live program where the kernel can run it for a made-up packet. When they
+    /// disagree, that is an error. Counters stay as they are.
+    Explain(Explain),
+    /// Write completions for a shell to standard output
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Write the man pages into a directory
+    Man {
+        /// The directory, made when it is not there
+        dir: PathBuf,
+    },
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Up {
+    /// A group whose members may list rules and read counters
+    #[arg(long, value_name = "NAME")]
+    pub(crate) group: Option<String>,
+
+    /// How many sockets fit, over all services
+    #[arg(long, value_name = "N", default_value_t = UpOptions::default().max_sockets,
+        value_parser = clap::value_parser!(u32).range(1..=i64::from(UpOptions::MAX_SOCKETS)))]
+    pub(crate) max_sockets: u32,
+}
+
+/// Without a service each word stands one place further to the left; [`crate::commands`] moves them.
+#[derive(Args, Debug)]
+#[command(override_usage = "inlet bind [OPTIONS] <SERVICE> <tcp|udp> <PREFIX> <PORTS>
+       inlet bind [OPTIONS] --pass|--refuse <tcp|udp> <PREFIX> <PORTS>")]
+#[command(after_help = "Examples:
+  inlet bind web tcp 192.0.2.0/24 80,443
+  inlet bind proxy udp 2001:db8::/64 any --from 203.0.113.0/24
+  inlet bind --pass tcp 192.0.2.0/24 22")]
+pub(crate) struct Bind {
+    /// The service that receives the packets, made when there is none of this name; left out with --pass and --refuse
+    pub(crate) service: String,
+
+    /// The protocol: tcp or udp
+    pub(crate) protocol: String,
+
+    /// The local prefix: 192.0.2.0/24, 2001:db8::/64 or 192.0.2.7
+    pub(crate) prefix: String,
+
+    /// The ports: 80, 8000-8999, 80,443 or any
+    pub(crate) ports: Option<String>,
+
+    /// Leave the packets to the kernel's ordinary lookup, as if Inlet were not there
+    #[arg(long, conflicts_with = "refuse")]
+    pub(crate) pass: bool,
+
+    /// Refuse the packets: TCP reset, ICMP port unreachable
+    #[arg(long)]
+    pub(crate) refuse: bool,
+
+    #[command(flatten)]
+    pub(crate) conditions: Conditions,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Conditions {
+    /// Only packets from this source prefix
+    #[arg(long, value_name = "CIDR")]
+    pub(crate) from: Option<Prefix>,
+
+    /// Only packets that come in on this interface
+    #[arg(long, value_name = "NAME")]
+    pub(crate) iface: Option<InterfaceName>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Match {
+    /// The protocol: tcp or udp
+    protocol: Protocol,
+
+    /// The local prefix: 192.0.2.0/24, 2001:db8::/64 or 192.0.2.7
+    prefix: Prefix,
+
+    /// The ports: 80, 8000-8999, 80,443 or any
+    ports: Ports,
+
+    #[command(flatten)]
+    conditions: Conditions,
+}
+
+impl Match {
+    pub(crate) fn selector(&self) -> Selector {
+        let Conditions { from, iface } = self.conditions.clone();
+        Selector { protocol: self.protocol, local: self.prefix, ports: self.ports.clone(), source: from, iface }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Service {
+    /// Make a service, or change what happens while it has no live socket
+    Set {
+        /// Its name
+        service: ServiceName,
+
+        /// Without a live socket: refuse the packets, or pass them to the kernel's ordinary lookup [new service: refuse]
+        #[arg(long, value_name = "refuse|pass")]
+        on_missing: Option<OnMissing>,
+    },
+    /// Remove a service that no rule names, and let its sockets go
+    Rm {
+        /// Its name
+        service: ServiceName,
+    },
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Register {
+    /// The service that gets the sockets
+    pub(crate) service: ServiceName,
+
+    #[command(flatten)]
+    pub(crate) owner: SocketOwner,
+
+    /// Only sockets with this protocol and local address, such as tcp:127.0.0.1:8080; may be given again
+    #[arg(long, value_name = "PROTO:ADDR:PORT")]
+    pub(crate) listen: Vec<Endpoint>,
+}
+
+#[derive(Args, Debug)]
+#[group(required = true, multiple = false)]
+pub(crate) struct SocketOwner {
+    /// Sockets of the process with this number
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) pid: Option<u32>,
+
+    /// Sockets of the process whose number this file holds
+    #[arg(long, value_name = "FILE")]
+    pub(crate) pidfile: Option<PathBuf>,
+
+    /// Sockets that systemd passed to this command (LISTEN_FDS)
+    #[arg(long)]
+    pub(crate) systemd: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Unregister {
+    /// The service
+    pub(crate) service: ServiceName,
+
+    /// Only sockets that this process has open
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) pid: Option<u32>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Apply {
+    /// The file; - reads standard input
+    pub(crate) file: PathBuf,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Rules {
+    /// Rules for this protocol: tcp, udp or any
+    #[arg(default_value = "any", hide_default_value = true)]
+    pub(crate) protocol: ProtocolFilter,
+
+    /// Rules whose local prefix covers this one or is inside it; any for all
+    #[arg(default_value = "any", hide_default_value = true)]
+    pub(crate) prefix: PrefixFilter,
+
+    /// Rules for this port, or for a port of this range
+    #[arg(default_value = "any", hide_default_value = true)]
+    pub(crate) port: PortRange,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Explain {
+    /// The protocol: tcp or udp
+    pub(crate) protocol: Protocol,
+
+    /// Where the packet goes to: 192.0.2.7:80 or [2001:db8::7]:80
+    #[arg(value_name = "DST:PORT")]
+    pub(crate) to: AddrPort,
+
+    /// Where the packet comes from [default: the unspecified address (0.0.0.0 or ::) and port 0]
+    #[arg(long, value_name = "SRC:PORT")]
+    pub(crate) from: Option<AddrPort>,
+
+    /// The interface on which the packet comes in [default: none in particular]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) iface: Option<InterfaceName>,
+}
+
+/// A shell that completions can be written for.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Shell {
+    Bash,
+    Zsh,
+    Fish,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn definitions_hold_together() {
+        super::Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,114 @@
+//! Commands that change or list rules and services.
+
+use std::io::Read;
+use std::path::Path;
+
+use clap::CommandFactory;
+use clap::error::ErrorKind;
+use inlet::core::{Rule, Selector, Target, config};
+use inlet::{Committed, Error, Instance};
+
+use super::{reader, writer};
+use crate::args::{Apply, Bind, Cli, Match, Rules, Service};
+use crate::failure::Failure;
+use crate::render::{self, Screen};
+
+pub(super) fn bind(cli: &Cli, args: &Bind, screen: &mut Screen<'_>) -> Result<(), Failure> {
+    let (target, selector) = request(args)?;
+    edit(cli, screen, |instance| instance.bind(&target, &selector))
+}
+
+pub(super) fn unbind(cli: &Cli, args: &Match, screen: &mut Screen<'_>) -> Result<(), Failure> {
+    edit(cli, screen, |instance| instance.unbind(&args.selector()))
+}
+
+pub(super) fn service(cli: &Cli, args: &Service, screen: &mut Screen<'_>) -> Result<(), Failure> {
+    edit(cli, screen, |instance| match args {
+        Service::Set { service, on_missing } => instance.set_service(service, *on_missing),
+        Service::Rm { service } => instance.remove_service(service.as_str()),
+    })
+}
+
+pub(super) fn apply(cli: &Cli, args: &Apply, screen: &mut Screen<'_>) -> Result<(), Failure> {
+    let text = read(&args.file)?;
+    edit(cli, screen, |instance| instance.apply(&text)).map_err(|failure| match failure {
+        Failure::Inlet(error @ Error::Config(_)) => Failure::InFile(args.file.clone(), error),
+        other => other,
+    })
+}
+
+pub(super) fn export(cli: &Cli, screen: &mut Screen<'_>) -> Result<(), Failure> {
+    let ruleset = reader(cli)?.ruleset().clone();
+    Ok(config::write(&ruleset, &mut screen.out)?)
+}
+
+pub(super) fn list(cli: &Cli, args: &Rules, screen: &mut Screen<'_>) -> Result<(), Failure> {
+    let ruleset = reader(cli)?.ruleset().clone();
+    let mut rules = ruleset.match_order();
+    rules.retain(|rule| wanted(args, rule));
+    render::rules(screen, &ruleset, &rules)
+}
+
+fn wanted(args: &Rules, rule: &Rule) -> bool {
+    let matching = &rule.matching;
+    args.protocol.0.is_none_or(|protocol| matching.protocol == protocol)
+        && args.prefix.0.is_none_or(|prefix| matching.local.covers(&prefix) || prefix.covers(&matching.local))
+        && matching.ports.overlaps(args.port)
+}
+
+/// Opens the instance, changes it, closes it, and shows what changed.
+fn edit(
+    cli: &Cli,
+    screen: &mut Screen<'_>,
+    change: impl FnOnce(&mut Instance) -> inlet::Result<Committed>,
+) -> Result<(), Failure> {
+    let mut instance = writer(cli)?;
+    let committed = change(&mut instance)?;
+    let after = instance.ruleset()?.clone();
+    drop(instance);
+    render::committed(screen, &committed, &after)
+}
+
+/// Tells the two shapes of `bind` apart: three words after --pass and --refuse, four without.
+fn request(args: &Bind) -> Result<(Target, Selector), Failure> {
+    let Bind { service, protocol, prefix, ports, .. } = args;
+    let (target, [protocol, prefix, ports]) = match (ports, args.pass, args.refuse) {
+        (Some(ports), false, false) => (Target::Service(value("<SERVICE>", service)?), [protocol, prefix, ports]),
+        (None, true, _) => (Target::Pass, [service, protocol, prefix]),
+        (None, _, true) => (Target::Refuse, [service, protocol, prefix]),
+        (Some(_), ..) => return Err(misshapen("--pass and --refuse take no service")),
+        (None, ..) => return Err(misshapen("give a service, a protocol, a prefix and ports, or --pass or --refuse")),
+    };
+    let selector = Selector {
+        protocol: value("<PROTOCOL>", protocol)?,
+        local: value("<PREFIX>", prefix)?,
+        ports: value("<PORTS>", ports)?,
+        source: args.conditions.from,
+        iface: args.conditions.iface.clone(),
+    };
+    Ok((target, selector))
+}
+
+fn value<T: std::str::FromStr<Err: std::error::Error + 'static>>(what: &'static str, text: &str) -> Result<T, Failure> {
+    text.parse().map_err(|cause: T::Err| Failure::Value(what, Box::new(cause)))
+}
+
+fn misshapen(message: &str) -> Failure {
+    let mut command = Cli::command();
+    command.build();
+    let bind = command.find_subcommand_mut("bind");
+    Failure::Clap(match bind {
+        Some(bind) => bind.error(ErrorKind::WrongNumberOfValues, message),
+        None => command.error(ErrorKind::WrongNumberOfValues, message),
+    })
+}
+
+fn read(file: &Path) -> Result<Vec<u8>, Error> {
+    let (read, object) = if file.as_os_str() == "-" {
+        let mut text = Vec::new();
+        (std::io::stdin().lock().read_to_end(&mut text).map(|_| text), "standard input".to_owned())
+    } else {
+        (std::fs::read(file), file.display().to_string())
+    };
+    read.map_err(|cause| Error::Os { operation: "read", object, cause })
+}

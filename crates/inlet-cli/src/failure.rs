@@ -1,0 +1,122 @@
+//! Why a command did not do its work, and how that is told: one line on stderr.
+
+use std::error::Error;
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+
+/// Why a command failed.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The library says no.
+    Inlet(inlet::Error),
+    /// The library says no to what a file holds.
+    InFile(PathBuf, inlet::Error),
+    /// Output cannot be written.
+    Output(io::Error),
+    /// The arguments are of no known shape, or one of them has a bad value.
+    Clap(clap::Error),
+    /// An argument that the command itself reads has a bad value.
+    Value(&'static str, Box<dyn Error>),
+}
+
+impl Failure {
+    pub(crate) fn is_broken_pipe(&self) -> bool {
+        matches!(self, Self::Output(cause) if cause.kind() == io::ErrorKind::BrokenPipe)
+    }
+
+    pub(crate) fn is_usage(&self) -> bool {
+        matches!(self, Self::Clap(_) | Self::Value(..))
+    }
+
+    /// Tells it on stderr. Nothing is left to be done when that fails too.
+    pub(crate) fn report(&self) {
+        let line = match self {
+            Self::Inlet(error) => chain(error),
+            Self::InFile(path, error) => format!("{}: {}", path.display(), chain(error)),
+            Self::Output(cause) => format!("cannot write output: {cause}"),
+            Self::Value(what, cause) => format!("{what}: {cause}"),
+            Self::Clap(error) => match bad_value(error) {
+                Some(line) => line,
+                None => return drop(error.print()),
+            },
+        };
+        let _ = writeln!(io::stderr().lock(), "inlet: {}", printable(&line));
+    }
+}
+
+/// The message and those of its causes which it does not tell already.
+fn chain(error: &dyn Error) -> String {
+    let mut line = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let text = cause.to_string();
+        if !line.contains(&text) {
+            let _ = write!(line, ": {text}");
+        }
+        next = cause.source();
+    }
+    line
+}
+
+/// One line for a bad value: the argument and what its type says. Clap would repeat the value, control characters and all.
+fn bad_value(error: &clap::Error) -> Option<String> {
+    let cause = error.source().filter(|_| error.kind() == ErrorKind::ValueValidation)?;
+    match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(argument)) => Some(format!("{argument}: {cause}")),
+        _ => Some(cause.to_string()),
+    }
+}
+
+/// Names from outside must not move the cursor. The log of the verifier keeps its lines.
+pub(crate) fn printable(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' | '\t' => safe.push(c),
+            c if c.is_control() => safe.extend(c.escape_default()),
+            c => safe.push(c),
+        }
+    }
+    safe
+}
+
+impl From<inlet::Error> for Failure {
+    fn from(error: inlet::Error) -> Self {
+        Self::Inlet(error)
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(cause: io::Error) -> Self {
+        Self::Output(cause)
+    }
+}
+
+impl From<serde_json::Error> for Failure {
+    fn from(error: serde_json::Error) -> Self {
+        Self::Output(error.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn causes_are_told_once() {
+        let cause = io::Error::from_raw_os_error(1);
+        let error = inlet::Error::Kernel { what: "hook", since: "5.9", source: cause };
+        assert!(chain(&error).ends_with("Linux 6.1 or newer: Operation not permitted (os error 1)"));
+        let cause = io::Error::from_raw_os_error(2);
+        let error = inlet::Error::Os { operation: "open", object: "x".to_owned(), cause };
+        assert_eq!(chain(&error), "cannot open x: No such file or directory (os error 2)");
+    }
+
+    #[test]
+    fn control_characters_are_spelled_out() {
+        assert_eq!(printable("a\u{1b}[2Jb\n"), "a\\u{1b}[2Jb\n");
+    }
+}

@@ -1,0 +1,78 @@
+//! Sockets that went to a service or left it.
+
+use inlet::{Adoption, Refusal, Refused};
+use serde::Serialize;
+
+use super::table::Table;
+use super::{Screen, counted};
+use crate::failure::Failure;
+
+#[derive(Serialize)]
+struct Report<'a> {
+    service: &'a str,
+    adopted: Vec<Adopted>,
+    refused: Vec<Reason<'a>>,
+}
+
+#[derive(Serialize)]
+struct Adopted {
+    protocol: &'static str,
+    local: String,
+    cookie: u64,
+    known: bool,
+}
+
+#[derive(Serialize)]
+struct Reason<'a> {
+    socket: &'a str,
+    reason: String,
+}
+
+pub(crate) fn adoption(screen: &mut Screen<'_>, service: &str, adoption: &Adoption) -> Result<(), Failure> {
+    if screen.json {
+        return screen.document(&report(service, adoption));
+    }
+    let mut table = Table::default();
+    for socket in &adoption.adopted {
+        let state = if socket.known { "known" } else { "new" };
+        table.row(["adopted".to_owned(), socket.endpoint.to_string(), format!("cookie {}, {state}", socket.cookie)]);
+    }
+    // A busy server has thousands of connections, and each is as it should be.
+    let is_connection = |refused: &&Refused| refused.reason == Refusal::Connected;
+    for refused in adoption.refused.iter().filter(|refused| !is_connection(refused)) {
+        table.row(["refused".to_owned(), refused.what.clone(), refused.reason.to_string()]);
+    }
+    let connections = adoption.refused.iter().filter(is_connection).count();
+    if connections > 0 {
+        table.row(["refused".to_owned(), counted(connections, "connected socket"), "connected".to_owned()]);
+    }
+    Ok(table.write(screen.out, 0, screen.palette.heading)?)
+}
+
+fn report<'a>(service: &'a str, adoption: &'a Adoption) -> Report<'a> {
+    let adopted = |socket: &inlet::Adopted| Adopted {
+        protocol: socket.endpoint.protocol().as_str(),
+        local: socket.endpoint.addr().to_string(),
+        cookie: socket.cookie,
+        known: socket.known,
+    };
+    let reason = |refused: &'a Refused| Reason { socket: &refused.what, reason: refused.reason.to_string() };
+    Report {
+        service,
+        adopted: adoption.adopted.iter().map(adopted).collect(),
+        refused: adoption.refused.iter().map(reason).collect(),
+    }
+}
+
+#[derive(Serialize)]
+struct Gone<'a> {
+    service: &'a str,
+    unregistered: usize,
+}
+
+pub(crate) fn unregistered(screen: &mut Screen<'_>, service: &str, count: usize) -> Result<(), Failure> {
+    if screen.json {
+        return screen.document(&Gone { service, unregistered: count });
+    }
+    Ok(writeln!(screen.out, "took {} out of {service}", counted(count, "socket"))?)
+}

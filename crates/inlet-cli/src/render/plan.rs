@@ -1,0 +1,149 @@
+//! What a commit changed.
+
+use inlet::Committed;
+use inlet::core::config::rule_json;
+use inlet::core::{Change, Rule, Ruleset, ServiceChange, Verdict};
+use serde::{Serialize, Serializer};
+
+use super::{Screen, counted, palette::paint};
+use crate::failure::Failure;
+
+/// So many changed rules are shown to people; programs get all.
+const SHOWN: usize = 50;
+
+/// Shows a commit; `after` is the ruleset that it put in force.
+pub(crate) fn committed(screen: &mut Screen<'_>, committed: &Committed, after: &Ruleset) -> Result<(), Failure> {
+    if screen.json { screen.document(&report(committed, after)) } else { text(screen, committed, after) }
+}
+
+fn text(screen: &mut Screen<'_>, committed: &Committed, after: &Ruleset) -> Result<(), Failure> {
+    let Committed { generation, plan, before } = committed;
+    let palette = screen.palette;
+    if plan.is_empty() {
+        writeln!(screen.out, "no change")?;
+    }
+    for change in &plan.services {
+        match change {
+            ServiceChange::Added(name, policy) => {
+                writeln!(
+                    screen.out,
+                    "{}",
+                    paint(palette.good, format_args!("+ service {name} (on missing: {policy})"))
+                )?;
+            }
+            ServiceChange::Removed(name) => {
+                writeln!(screen.out, "{}", paint(palette.bad, format_args!("- service {name}")))?;
+            }
+            ServiceChange::OnMissing { name, old, new } => {
+                let line = format_args!("~ service {name} (on missing: {new}, was {old})");
+                writeln!(screen.out, "{}", paint(palette.changed, line))?;
+            }
+        }
+    }
+    for change in plan.rules.iter().take(SHOWN) {
+        match change {
+            Change::Added(rule) => {
+                writeln!(screen.out, "{}", paint(palette.good, format_args!("+ {}", after.named(rule))))?;
+            }
+            Change::Removed(rule) => {
+                writeln!(screen.out, "{}", paint(palette.bad, format_args!("- {}", before.named(rule))))?;
+            }
+            Change::Replaced { new, old } => {
+                let line = format_args!("~ {} (was {})", after.named(new), Former(before, *old));
+                writeln!(screen.out, "{}", paint(palette.changed, line))?;
+            }
+        }
+    }
+    if let Some(more) = plan.rules.len().checked_sub(SHOWN).filter(|more| *more > 0) {
+        writeln!(screen.out, "... and {more} more; {} changed in all", counted(plan.rules.len(), "rule"))?;
+    }
+    Ok(writeln!(screen.out, "generation {generation}")?)
+}
+
+/// A verdict of a ruleset, in words.
+struct Former<'a>(&'a Ruleset, Verdict);
+
+impl std::fmt::Display for Former<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.1 {
+            Verdict::Pass => f.write_str("pass"),
+            Verdict::Refuse => f.write_str("refuse"),
+            Verdict::Service(_) => f.write_str(self.0.service_name(self.1).unwrap_or("?")),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Report<A, R, C> {
+    generation: u64,
+    added: Vec<A>,
+    removed: Vec<R>,
+    replaced: Vec<C>,
+    services: Vec<Service>,
+}
+
+/// A rule with the verdict that it had.
+#[derive(Serialize)]
+struct Replaced<T> {
+    #[serde(flatten)]
+    rule: T,
+    was: Was,
+}
+
+#[derive(Serialize)]
+struct Was {
+    verdict: &'static str,
+    service: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Service {
+    change: &'static str,
+    name: String,
+    on_missing: Option<&'static str>,
+    was: Option<&'static str>,
+}
+
+fn report<'a>(committed: &'a Committed, after: &'a Ruleset) -> impl Serialize + 'a {
+    let Committed { generation, plan, before } = committed;
+    let (mut added, mut removed, mut replaced) = (Vec::new(), Vec::new(), Vec::new());
+    for change in &plan.rules {
+        match change {
+            Change::Added(rule) => added.push(Reported(after, rule)),
+            Change::Removed(rule) => removed.push(Reported(before, rule)),
+            Change::Replaced { new, old } => {
+                let was = Was { verdict: word(*old), service: before.service_name(*old).map(str::to_owned) };
+                replaced.push(Replaced { rule: Reported(after, new), was });
+            }
+        }
+    }
+    let services = plan.services.iter().map(service).collect();
+    Report { generation: *generation, added, removed, replaced, services }
+}
+
+/// A rule of a ruleset, made into JSON when it is written.
+struct Reported<'a>(&'a Ruleset, &'a Rule);
+
+impl Serialize for Reported<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        rule_json(self.0, self.1).serialize(serializer)
+    }
+}
+
+/// `service`, `pass` or `refuse`.
+pub(crate) fn word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Service(_) => "service",
+        Verdict::Pass => "pass",
+        Verdict::Refuse => "refuse",
+    }
+}
+
+fn service(change: &ServiceChange) -> Service {
+    let (change, name, on_missing, was) = match change {
+        ServiceChange::Added(name, policy) => ("added", name, Some(*policy), None),
+        ServiceChange::Removed(name) => ("removed", name, None, None),
+        ServiceChange::OnMissing { name, old, new } => ("replaced", name, Some(*new), Some(*old)),
+    };
+    Service { change, name: name.to_string(), on_missing: on_missing.map(|p| p.as_str()), was: was.map(|p| p.as_str()) }
+}

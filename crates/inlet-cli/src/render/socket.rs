@@ -1,0 +1,55 @@
+//! A live socket, in words and as JSON.
+
+use inlet::{Owner, SocketState};
+use serde::Serialize;
+
+use crate::failure::printable;
+
+/// Its address, its number, and who has it open.
+pub(crate) fn words(socket: &SocketState) -> [String; 3] {
+    let local = socket.local.map_or_else(|| "unknown address".to_owned(), |local| local.to_string());
+    let local = if socket.receiving { local } else { format!("{local} (not receiving)") };
+    [local, format!("cookie {}", socket.cookie), owners(&socket.owners)]
+}
+
+fn owners(owners: &[Owner]) -> String {
+    let one = |owner: &Owner| format!("pid {} ({})", owner.pid, printable(&owner.command));
+    match owners {
+        [] => "owner not visible".to_owned(),
+        some => some.iter().map(one).collect::<Vec<_>>().join(", "),
+    }
+}
+
+#[derive(Serialize)]
+pub(crate) struct Socket {
+    protocol: Option<&'static str>,
+    local: Option<String>,
+    cookie: u64,
+    receiving: bool,
+    families: Vec<&'static str>,
+    owners: Vec<Process>,
+}
+
+#[derive(Serialize)]
+struct Process {
+    pid: u32,
+    command: String,
+}
+
+impl From<&SocketState> for Socket {
+    fn from(socket: &SocketState) -> Self {
+        let families = [(socket.v4, "ipv4"), (socket.v6, "ipv6")];
+        Self {
+            protocol: socket.local.map(|local| local.protocol().as_str()),
+            local: socket.local.map(|local| local.addr().to_string()),
+            cookie: socket.cookie,
+            receiving: socket.receiving,
+            families: families.into_iter().filter(|(serves, _)| *serves).map(|(_, name)| name).collect(),
+            owners: socket
+                .owners
+                .iter()
+                .map(|owner| Process { pid: owner.pid, command: owner.command.clone() })
+                .collect(),
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! An instance and its services.
+
+use std::path::PathBuf;
+
+use inlet::{Counters, Location, ServiceState};
+use serde::Serialize;
+
+use super::socket::{self, Socket};
+use super::table::Table;
+use super::{Screen, counted, palette::paint};
+use crate::failure::Failure;
+
+/// Where an instance is, in a form that outlives it.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Place {
+    netns: String,
+    cookie: u64,
+    directory: PathBuf,
+}
+
+/// All that `inlet status` shows.
+#[derive(Debug)]
+pub(crate) struct Overview {
+    pub(crate) place: Place,
+    pub(crate) generation: u64,
+    pub(crate) rules: usize,
+    pub(crate) max_sockets: u32,
+    pub(crate) passed: u64,
+    pub(crate) refused: u64,
+    pub(crate) services: Vec<ServiceState>,
+}
+
+impl Place {
+    pub(crate) fn of(location: &Location) -> Self {
+        let netns = location.netns();
+        Self { netns: netns.label().to_owned(), cookie: netns.cookie(), directory: location.dir() }
+    }
+}
+
+#[derive(Serialize)]
+struct Began<'a> {
+    instance: &'a Place,
+    generation: u64,
+}
+
+pub(crate) fn up(screen: &mut Screen<'_>, place: &Place, generation: u64) -> Result<(), Failure> {
+    if screen.json {
+        return screen.document(&Began { instance: place, generation });
+    }
+    Ok(writeln!(screen.out, "inlet is up in {}; its state is in {}", place.netns, place.directory.display())?)
+}
+
+#[derive(Serialize)]
+struct Ended<'a> {
+    instance: &'a Place,
+}
+
+pub(crate) fn down(screen: &mut Screen<'_>, place: &Place) -> Result<(), Failure> {
+    if screen.json {
+        return screen.document(&Ended { instance: place });
+    }
+    Ok(writeln!(screen.out, "inlet is down in {}", place.netns)?)
+}
+
+#[derive(Serialize)]
+struct Status<'a> {
+    instance: &'a Place,
+    generation: u64,
+    rules: usize,
+    sockets: usize,
+    max_sockets: u32,
+    counters: Plain,
+    services: Vec<Service<'a>>,
+}
+
+/// What rules without a service counted.
+#[derive(Serialize)]
+struct Plain {
+    passed: u64,
+    refused: u64,
+}
+
+#[derive(Serialize)]
+struct Service<'a> {
+    name: &'a str,
+    on_missing: &'static str,
+    rules: u64,
+    sockets: Vec<Socket>,
+    counters: Counted,
+}
+
+#[derive(Serialize)]
+struct Counted {
+    steered: u64,
+    missing: u64,
+    bad_socket: u64,
+    refused: u64,
+}
+
+impl<'a> From<&'a ServiceState> for Service<'a> {
+    fn from(service: &'a ServiceState) -> Self {
+        let Counters { steered, missing, bad_socket, refused } = service.counters;
+        Self {
+            name: service.name.as_str(),
+            on_missing: service.on_missing.as_str(),
+            rules: service.rules,
+            sockets: service.sockets.iter().map(Socket::from).collect(),
+            counters: Counted { steered, missing, bad_socket, refused },
+        }
+    }
+}
+
+pub(crate) fn status(screen: &mut Screen<'_>, overview: &Overview) -> Result<(), Failure> {
+    let Overview { place, generation, rules, max_sockets, passed, refused, services } = overview;
+    let sockets = services.iter().map(|service| service.sockets.len()).sum();
+    if screen.json {
+        return screen.document(&Status {
+            instance: place,
+            generation: *generation,
+            rules: *rules,
+            sockets,
+            max_sockets: *max_sockets,
+            counters: Plain { passed: *passed, refused: *refused },
+            services: services.iter().map(Service::from).collect(),
+        });
+    }
+    let mut table = Table::default();
+    let mut row = |name: &str, value: String| table.row([name.to_owned(), value]);
+    row("instance", format!("{} (cookie {})", place.netns, place.cookie));
+    row("directory", place.directory.display().to_string());
+    row("generation", generation.to_string());
+    row("rules", rules.to_string());
+    row("services", services.len().to_string());
+    row("sockets", format!("{sockets} of at most {max_sockets}"));
+    row("by rule", format!("{passed} passed, {refused} refused"));
+    table.write(screen.out, 0, screen.palette.heading)?;
+    services.iter().try_for_each(|service| paragraph(screen, service))
+}
+
+fn paragraph(screen: &mut Screen<'_>, service: &ServiceState) -> Result<(), Failure> {
+    let Counters { steered, missing, bad_socket, refused } = service.counters;
+    let heading = screen.palette.heading;
+    let rules = counted(usize::try_from(service.rules).unwrap_or(usize::MAX), "rule");
+    writeln!(screen.out, "\nservice {}", paint(heading, &service.name))?;
+    writeln!(screen.out, "  {rules}, on missing: {}", service.on_missing)?;
+    writeln!(screen.out, "  packets: {steered} steered, {missing} missed, {refused} refused, {bad_socket} failed")?;
+    if service.sockets.is_empty() {
+        writeln!(screen.out, "  {}", paint(screen.palette.bad, "no live socket"))?;
+    }
+    let mut table = Table::default();
+    service.sockets.iter().for_each(|socket| table.row(socket::words(socket)));
+    Ok(table.write(screen.out, 2, heading)?)
+}
+
+pub(crate) fn services(screen: &mut Screen<'_>, services: &[ServiceState]) -> Result<(), Failure> {
+    if screen.json {
+        return screen.document(&services.iter().map(Service::from).collect::<Vec<_>>());
+    }
+    let mut table = Table::headed(&["SERVICE", "ON-MISSING", "RULES", "SOCKETS", "STEERED", "MISSED"]);
+    for service in services {
+        table.row([
+            service.name.to_string(),
+            service.on_missing.to_string(),
+            service.rules.to_string(),
+            service.sockets.len().to_string(),
+            service.counters.steered.to_string(),
+            service.counters.missing.to_string(),
+        ]);
+    }
+    Ok(table.write(screen.out, 0, screen.palette.heading)?)
+}

@@ -1,0 +1,179 @@
+//! What needs no root: help texts, completions, man pages, and what bad input gets before the kernel is asked.
+
+use std::process::Command;
+
+use inlet_testkit::output;
+
+struct Ran {
+    code: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+/// Runs the command where no bpf filesystem is.
+fn inlet<A: AsRef<std::ffi::OsStr>>(args: &[A]) -> Ran {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_inlet"));
+    let output = output(command.args(args).env("INLET_BPFFS", "/proc").env_remove("LISTEN_FDS")).unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    Ran { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+}
+
+const COMMANDS: [&str; 16] = [
+    "up",
+    "down",
+    "bind",
+    "unbind",
+    "service",
+    "service set",
+    "service rm",
+    "register",
+    "unregister",
+    "apply",
+    "export",
+    "status",
+    "rules",
+    "services",
+    "explain",
+    "completions",
+];
+
+#[test]
+fn every_command_has_help() {
+    for command in COMMANDS {
+        let args: Vec<&str> = command.split(' ').chain(["--help"]).collect();
+        let ran = inlet(&args);
+        assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""), "{command}");
+        assert!(ran.stdout.contains(&format!("Usage: inlet {command}")), "{command}: {}", ran.stdout);
+        assert!(!ran.stdout.contains('\x1b'), "colour in a pipe: {}", ran.stdout);
+    }
+    let ran = inlet(&["bind", "--help"]);
+    assert!(ran.stdout.contains("inlet bind [OPTIONS] <SERVICE> <tcp|udp> <PREFIX> <PORTS>"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("inlet bind [OPTIONS] --pass|--refuse <tcp|udp> <PREFIX> <PORTS>"), "{}", ran.stdout);
+    assert!(inlet(&["--version"]).stdout.starts_with("inlet "));
+}
+
+#[test]
+fn completions_and_man_pages_are_written() {
+    for shell in ["bash", "zsh", "fish"] {
+        let ran = inlet(&["completions", shell]);
+        assert_eq!(ran.code, Some(0));
+        assert!(ran.stdout.contains("unregister"), "{shell}");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let pages = dir.path().join("man1");
+    let ran = inlet(&["man".as_ref(), pages.as_os_str()]);
+    assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
+    for page in ["inlet.1", "inlet-bind.1", "inlet-explain.1", "inlet-service-set.1"] {
+        let text = std::fs::read_to_string(pages.join(page)).unwrap();
+        assert!(text.contains(".TH"), "{page}");
+    }
+    let ran = inlet(&["man", "/proc/inlet-man"]);
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.stderr.starts_with("inlet: cannot write man pages into /proc/inlet-man: "), "{}", ran.stderr);
+}
+
+/// Bad usage ends with 2 and one line, unless it is the shape that is wrong: then usage and a hint follow.
+#[test]
+fn bad_usage() {
+    let long = "x".repeat(256);
+    let table: &[(&[&str], &str)] = &[
+        (
+            &["bind", "web", "tcp", "192.0.2.7/24", "80"],
+            "<PREFIX>: 192.0.2.7/24 has host bits set; the prefix is 192.0.2.0/24",
+        ),
+        (&["unbind", "tcp", "2001:db8::1/64", "80"], "2001:db8::1/64 has host bits set; the prefix is 2001:db8::/64"),
+        (&["bind", "web", "tcp", "::ffff:192.0.2.0/120", "80"], "which no packet carries; write 192.0.2.0/24"),
+        (&["bind", "web", "tcp", "nowhere", "80"], "\"nowhere\" is not a prefix; write it like"),
+        (&["bind", "web", "tcp", "192.0.2.0/24", "0"], "<PORTS>: port 0 cannot be matched"),
+        (&["bind", "web", "tcp", "192.0.2.0/24", "443-80"], "port range 443-80 is reversed; write 80-443"),
+        (&["bind", "web", "tcp", "192.0.2.0/24", ""], "no port given; write 80"),
+        (&["bind", "web", "tcp", "192.0.2.0/24", "80,"], "no port given; write 80"),
+        (&["bind", "web", "tcp", "192.0.2.0/24", "http"], "\"http\" is not a port"),
+        (&["bind", "web", "sctp", "192.0.2.0/24", "80"], "<PROTOCOL>: unknown protocol \"sctp\"; write tcp or udp"),
+        (&["unbind", "sctp", "192.0.2.0/24", "80"], "unknown protocol \"sctp\"; write tcp or udp"),
+        (&["rules", "sctp"], "unknown protocol \"sctp\"; write tcp, udp or any"),
+        (&["rules", "tcp", "192.0.2.7/24"], "the prefix is 192.0.2.0/24"),
+        (&["rules", "any", "any", "0"], "port 0 cannot be matched"),
+        (&["bind", "", "tcp", "192.0.2.0/24", "80"], "<SERVICE>: service name is empty; give it 1 to 255 bytes"),
+        (&["bind", &long, "tcp", "192.0.2.0/24", "80"], "service name is 256 bytes long; at most 255 fit"),
+        (&["bind", "a\x1bb", "tcp", "192.0.2.0/24", "80"], "service name \"a\\u{1b}b\" has a control character"),
+        (&["service", "set", ""], "service name is empty"),
+        (&["service", "rm", "a\nb"], "service name \"a\\nb\" has a control character"),
+        (
+            &["service", "set", "web", "--on-missing", "drop"],
+            "unknown on-missing policy \"drop\"; write refuse or pass",
+        ),
+        (
+            &["bind", "web", "tcp", "192.0.2.0/24", "80", "--from", "10.0.0.1/8"],
+            "--from <CIDR>: 10.0.0.1/8 has host bits set",
+        ),
+        (&["bind", "web", "tcp", "192.0.2.0/24", "80", "--iface", "a/b"], "\"a/b\" is not an interface name"),
+        (&["register", "web", "--pid", "1", "--listen", "127.0.0.1"], "write tcp:127.0.0.1:8080 or udp:[::1]:53"),
+        (&["register", "web", "--pid", "1", "--listen", "sctp:127.0.0.1:1"], "unknown protocol \"sctp\""),
+        (&["register", "web", "--pid", "0"], "0 is not in 1.."),
+        (&["up", "--max-sockets", "0"], "0 is not in 1..=1048576"),
+        (&["explain", "tcp", "192.0.2.7"], "<DST:PORT>: \"192.0.2.7\" is not an address and a port"),
+        (&["explain", "tcp", "[::ffff:192.0.2.7]:80"], "no packet carries; write 192.0.2.7:80"),
+        (&["explain", "tcp", "192.0.2.7:0"], "no packet goes to port 0"),
+        (&["explain", "tcp", "192.0.2.7:80", "--from", "[2001:db8::1]:1"], "of two families"),
+    ];
+    for (args, text) in table {
+        let ran = inlet(args);
+        assert_eq!((ran.code, ran.stdout.as_str()), (Some(2), ""), "{args:?}: {}", ran.stderr);
+        assert!(ran.stderr.contains(text), "{args:?}: {}", ran.stderr);
+        assert!(ran.stderr.starts_with("inlet: ") && ran.stderr.lines().count() == 1, "{args:?}: {}", ran.stderr);
+    }
+}
+
+#[test]
+fn bad_shapes() {
+    let table: &[(&[&str], &str)] = &[
+        (&[], "Usage: inlet"),
+        (&["frob"], "unrecognized subcommand 'frob'"),
+        (&["bind", "web", "tcp"], "required arguments were not provided"),
+        (
+            &["bind", "tcp", "192.0.2.0/24", "80"],
+            "give a service, a protocol, a prefix and ports, or --pass or --refuse",
+        ),
+        (&["bind", "--pass", "web", "tcp", "192.0.2.0/24", "80"], "--pass and --refuse take no service"),
+        (&["bind", "--pass", "--refuse", "tcp", "192.0.2.0/24", "80"], "cannot be used with '--refuse'"),
+        (&["register", "web"], "--pid <PID>|--pidfile <FILE>|--systemd"),
+        (&["register", "web", "--pid", "1", "--systemd"], "cannot be used with '--systemd'"),
+        (&["completions", "csh"], "[possible values: bash, zsh, fish]"),
+    ];
+    for (args, text) in table {
+        let ran = inlet(args);
+        assert_eq!((ran.code, ran.stdout.as_str()), (Some(2), ""), "{args:?}: {}", ran.stderr);
+        assert!(ran.stderr.contains(text), "{args:?}: {}", ran.stderr);
+    }
+}
+
+#[test]
+fn what_fails_at_run_time_ends_with_1() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    std::fs::write(path("words"), "not a number\n").unwrap();
+    std::fs::write(path("zero"), "0").unwrap();
+    let (words, zero, none) = (path("words"), path("zero"), path("none"));
+    let no_bpffs = "no bpf filesystem at /proc; mount one with: mount -t bpf bpf /proc";
+    let table: &[(&[&str], &str)] = &[
+        (&["up"], no_bpffs),
+        (&["down"], no_bpffs),
+        (&["status"], no_bpffs),
+        (&["--json", "rules"], no_bpffs),
+        (&["bind", "web", "tcp", "192.0.2.0/24", "80"], no_bpffs),
+        (&["--bpffs", "/nowhere", "status"], "no bpf filesystem at /nowhere"),
+        (&["--netns", "inlet-no-such", "status"], "network namespace inlet-no-such: No such file or directory"),
+        (&["--netns", "pid:x", "status"], "give a path, a name that `ip netns` lists, or pid:N"),
+        (&["apply", &none], "cannot read "),
+        (&["register", "web", "--pidfile", &none], "cannot read "),
+        (&["register", "web", "--pidfile", &words], "\"not a number\" is not the number of a process"),
+        (&["register", "web", "--pidfile", &zero], "\"0\" is not the number of a process"),
+    ];
+    for (args, text) in table {
+        let ran = inlet(args);
+        assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), ""), "{args:?}: {}", ran.stderr);
+        assert!(ran.stderr.contains(text), "{args:?}: {}", ran.stderr);
+        assert!(ran.stderr.starts_with("inlet: ") && ran.stderr.lines().count() == 1, "{args:?}: {}", ran.stderr);
+    }
+}

@@ -1,0 +1,141 @@
+//! Commands that list and explain.
+
+use inlet_testkit::{Dial, TcpServer, dial_tcp};
+use serde_json::json;
+
+use crate::{Host, at, words};
+
+/// From the most to the least specific, in no order of the command line.
+fn bind_in_disorder(host: &Host) {
+    host.ok(&["bind", "all", "tcp", "0.0.0.0/0", "any"]);
+    host.ok(&["bind", "web", "tcp", "192.0.2.0/24", "any"]);
+    host.ok(&["bind", "web", "tcp", "192.0.2.0/24", "8000-8999"]);
+    host.ok(&["bind", "--refuse", "tcp", "192.0.2.0/24", "any", "--from", "203.0.113.0/24"]);
+    host.ok(&["bind", "web", "tcp", "192.0.2.0/24", "any", "--iface", "lo"]);
+    host.ok(&["bind", "--pass", "tcp", "192.0.2.7", "22"]);
+    host.ok(&["bind", "dns", "udp", "2001:db8::/32", "53"]);
+}
+
+#[test]
+fn rules_are_in_match_order() {
+    let Some(host) = Host::up() else { return };
+    bind_in_disorder(&host);
+    let said = host.ok(&["rules"]);
+    let expected = [
+        vec!["PROTOCOL", "LOCAL", "PORTS", "FROM", "IFACE", "VERDICT"],
+        vec!["tcp", "192.0.2.7/32", "22", "any", "any", "pass"],
+        vec!["udp", "2001:db8::/32", "53", "any", "any", "->", "dns"],
+        vec!["tcp", "192.0.2.0/24", "8000-8999", "any", "any", "->", "web"],
+        vec!["tcp", "192.0.2.0/24", "any", "203.0.113.0/24", "any", "refuse"],
+        vec!["tcp", "192.0.2.0/24", "any", "any", "lo", "->", "web"],
+        vec!["tcp", "192.0.2.0/24", "any", "any", "any", "->", "web"],
+        vec!["tcp", "0.0.0.0/0", "any", "any", "any", "->", "all"],
+    ];
+    assert_eq!(words(&said), expected);
+    let column = said.lines().next().unwrap().find("VERDICT").unwrap();
+    assert!(said.lines().all(|line| line.as_bytes()[column - 1] == b' ' && line.as_bytes()[column] != b' '), "{said}");
+    let as_json = host.json(&["rules"]);
+    assert_eq!(as_json.as_array().unwrap().len(), 7);
+    let refuse = json!({"protocol": "tcp", "local": "192.0.2.0/24", "ports": "any", "from": "203.0.113.0/24",
+        "iface": null, "verdict": "refuse", "service": null});
+    assert_eq!(as_json[3], refuse);
+    assert_eq!((&as_json[4]["iface"], &as_json[4]["service"]), (&"lo".into(), &"web".into()));
+}
+
+#[test]
+fn rules_are_narrowed() {
+    let Some(host) = Host::up() else { return };
+    bind_in_disorder(&host);
+    let count = |filter: &[&str]| host.json(&[&["rules"], filter].concat()).as_array().unwrap().len();
+    assert_eq!(count(&["any"]), 7);
+    assert_eq!(count(&["udp"]), 1);
+    assert_eq!(count(&["any", "any", "53"]), 6);
+    assert_eq!(count(&["tcp", "192.0.2.7"]), 6, "rules that cover it");
+    assert_eq!(count(&["tcp", "192.0.0.0/16"]), 6, "rules inside it");
+    assert_eq!(count(&["tcp", "192.0.2.8"]), 5);
+    assert_eq!(count(&["tcp", "198.51.100.0/24"]), 1);
+    assert_eq!(count(&["tcp", "192.0.2.7", "22"]), 5);
+    assert_eq!(count(&["tcp", "192.0.2.8", "8000-8001"]), 5);
+    assert_eq!(count(&["udp", "::/0", "54"]), 0);
+    assert_eq!(words(&host.ok(&["rules", "udp", "::/0", "54"])).len(), 1, "the heading");
+}
+
+#[test]
+fn explain_agrees_with_the_traffic() {
+    let Some(host) = Host::up() else { return };
+    host.world.local("192.0.2.0/24").unwrap();
+    let server = TcpServer::spawn("web", at("127.0.0.1:8080")).unwrap();
+    host.ok(&["bind", "web", "tcp", "192.0.2.0/24", "any"]);
+    let said = host.json(&["explain", "tcp", "192.0.2.9:80"]);
+    assert_eq!(
+        (&said["verdict"], &said["outcome"], &said["socket"]),
+        (&"service".into(), &"refuse".into(), &json!(null))
+    );
+    let pid = std::process::id().to_string();
+    host.ok(&["register", "web", "--pid", &pid, "--listen", "tcp:127.0.0.1:8080"]);
+    let said = host.json(&["explain", "tcp", "192.0.2.9:80", "--from", "192.0.2.1:5000"]);
+    assert_eq!(said["rule"]["local"], "192.0.2.0/24");
+    assert_eq!((&said["service"], &said["outcome"]), (&"web".into(), &"socket".into()));
+    assert_eq!(said["socket"]["local"], "127.0.0.1:8080");
+    assert_eq!(said["socket"]["owners"][0]["pid"].to_string(), pid);
+    assert_eq!(said["program"], json!({"asked": true, "reason": null}));
+    assert_eq!(said["packet"]["from"], "192.0.2.1:5000");
+    assert_eq!(dial_tcp(at("192.0.2.9:80"), &Dial::new()).name(), Some("web"));
+    let said = host.ok(&["explain", "tcp", "192.0.2.9:80"]);
+    assert!(said.contains("tcp 192.0.2.0/24 any -> web") && said.contains("the live program agrees"), "{said}");
+    assert!(said.contains("tcp:127.0.0.1:8080") && said.contains(&format!("pid {pid} (")), "{said}");
+    // Asking moved nothing.
+    assert_eq!(host.json(&["status"])["services"][0]["counters"]["steered"], 1);
+    let said = host.json(&["explain", "udp", "192.0.2.9:80"]);
+    assert_eq!((&said["rule"], &said["verdict"], &said["outcome"]), (&json!(null), &json!(null), &"pass".into()));
+    drop(server);
+}
+
+#[test]
+fn explain_says_what_it_was_not_told() {
+    let Some(host) = Host::up() else { return };
+    host.ok(&["bind", "--refuse", "tcp", "192.0.2.0/24", "80", "--from", "203.0.113.0/24"]);
+    let said = host.ok(&["explain", "tcp", "192.0.2.9:80"]);
+    assert!(said.contains("no source was given, and 1 rule for this address and port names one"), "{said}");
+    let said = host.json(&["explain", "tcp", "192.0.2.9:80", "--from", "203.0.113.9:1000"]);
+    assert_eq!((&said["verdict"], &said["notes"]), (&"refuse".into(), &json!([])));
+    host.ok(&["unbind", "tcp", "192.0.2.0/24", "80", "--from", "203.0.113.0/24"]);
+    host.ok(&["bind", "--refuse", "tcp", "192.0.2.0/24", "80", "--iface", "lo"]);
+    let said = host.ok(&["explain", "tcp", "192.0.2.9:80"]);
+    assert!(said.contains("no interface was given"), "{said}");
+    let said = host.json(&["explain", "tcp", "192.0.2.9:80", "--iface", "lo"]);
+    assert_eq!((&said["verdict"], &said["program"]["asked"]), (&"refuse".into(), &false.into()));
+    host.fails(&["explain", "tcp", "192.0.2.9:80", "--iface", "no-such"], "no interface \"no-such\"");
+}
+
+#[test]
+fn status_and_services_have_their_shapes() {
+    let Some(host) = Host::up() else { return };
+    host.world.local("192.0.2.0/24").unwrap();
+    host.ok(&["bind", "web", "tcp", "192.0.2.0/24", "80,81"]);
+    host.ok(&["bind", "--refuse", "tcp", "192.0.2.0/24", "82"]);
+    let server = TcpServer::spawn("web", at("127.0.0.1:8080")).unwrap();
+    let pid = std::process::id().to_string();
+    let missed = dial_tcp(at("192.0.2.9:80"), &Dial::new());
+    host.ok(&["register", "web", "--pid", &pid, "--listen", "tcp:127.0.0.1:8080"]);
+    let steered = dial_tcp(at("192.0.2.9:81"), &Dial::new());
+    let _refused = dial_tcp(at("192.0.2.9:82"), &Dial::new());
+    assert_eq!((missed.name(), steered.name()), (None, Some("web")));
+    let status = host.json(&["status"]);
+    assert_eq!((&status["generation"], &status["rules"], &status["sockets"]), (&3.into(), &3.into(), &1.into()));
+    assert_eq!(status["counters"], json!({"passed": 0, "refused": 1}));
+    let web = &status["services"][0];
+    assert_eq!((&web["name"], &web["on_missing"], &web["rules"]), (&"web".into(), &"refuse".into(), &2.into()));
+    assert_eq!(web["counters"], json!({"steered": 1, "missing": 1, "bad_socket": 0, "refused": 1}));
+    let socket = &web["sockets"][0];
+    assert_eq!((&socket["protocol"], &socket["local"]), (&"tcp".into(), &"127.0.0.1:8080".into()));
+    assert_eq!((&socket["families"], &socket["receiving"]), (&json!(["ipv4"]), &true.into()));
+    assert!(socket["cookie"].is_u64() && socket["owners"][0]["command"].is_string(), "{socket}");
+    assert_eq!(host.json(&["services"]), status["services"]);
+    let said = host.ok(&["status"]);
+    assert!(said.contains("packets: 1 steered, 1 missed, 1 refused, 0 failed"), "{said}");
+    assert!(said.contains("tcp:127.0.0.1:8080") && said.contains(&format!("pid {pid} (")), "{said}");
+    assert_eq!(words(&host.ok(&["services"]))[1], ["web", "refuse", "2", "1", "1", "1"]);
+    drop(server);
+    assert!(host.ok(&["status"]).contains("no live socket"));
+}
