@@ -78,7 +78,12 @@ fn program_and_specification_agree() {
 
     let rulesets = std::env::var("INLET_RULESETS").ok().and_then(|n| n.parse().ok()).unwrap_or(RULESETS);
     let (started, asked) = (Instant::now(), Cell::new(0));
-    let mut runner = TestRunner::new(Config { cases: rulesets, failure_persistence: None, max_shrink_iters: 200, ..Config::default() });
+    let mut runner = TestRunner::new(Config {
+        cases: rulesets,
+        failure_persistence: None,
+        max_shrink_iters: 200,
+        ..Config::default()
+    });
     let outcome = runner.run(&with_packets(60, PACKETS), |(ruleset, mut packets)| {
         packets.iter_mut().for_each(|packet| packet.ifindex = 0);
         let mut instance = Instance::open(here(&world)).unwrap();

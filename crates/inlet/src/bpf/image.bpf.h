@@ -181,6 +181,57 @@ static __always_inline const struct block128 *block128(const void *base, __u64 b
 	return at(base, cfg.blocks128 + block * BLOCK_WORDS);
 }
 
+/* Where the entry of a node's index is for a window's value. */
+static __always_inline __u64 entry_place(const struct node *node, __u64 place, __u64 value)
+{
+	return place + NODE_WORDS + window_at(value, node->first, node->flags & NODE_SHIFT, node->count);
+}
+
+/* Of the blocks of a node to bisect, the last one whose first key is not above the key. Rare: only keys that several
+ * levels of indexes could not tell apart. A function of its own, verified once. */
+__noinline __u32 bisect32(__u32 place, __u32 key)
+{
+	__u32 zero = 0, block, left;
+	const void *base = bpf_map_lookup_elem(&inlet_image, &zero);
+	const struct node *node;
+
+	if (!base)
+		return 0;
+	node = at(base, place);
+	block = node->first;
+	left = node->count;
+	for (int i = 0; i < MAX_BISECTIONS && left > 1; i++) {
+		__u32 half = left / 2;
+
+		if (block32(base, block + half)->key[0] <= key)
+			block += half;
+		left -= half;
+	}
+	return block;
+}
+
+__noinline __u32 bisect128(__u32 place, __u64 high, __u64 low)
+{
+	__u32 zero = 0, block, left;
+	const void *base = bpf_map_lookup_elem(&inlet_image, &zero);
+	const struct node *node;
+
+	if (!base)
+		return 0;
+	node = at(base, place);
+	block = node->first;
+	left = node->count;
+	for (int i = 0; i < MAX_BISECTIONS && left > 1; i++) {
+		__u32 half = left / 2;
+		const struct block128 *b = block128(base, block + half);
+
+		if (b->key[0].high < high || (b->key[0].high == high && b->key[0].low <= low))
+			block += half;
+		left -= half;
+	}
+	return block;
+}
+
 static __always_inline const struct value *search32(const void *base, __u32 entry, __u64 key, __u32 levels)
 {
 	const struct block32 *b;
@@ -193,22 +244,10 @@ static __always_inline const struct value *search32(const void *base, __u32 entr
 		if (level >= levels || ENTRY_KIND(entry) != ENTRY_NODE)
 			break;
 		node = at(base, place);
-		if (cfg.bisect && node->flags & NODE_BISECT) {
-			__u32 left = node->count;
-
-			block = node->first;
-			for (int i = 0; i < MAX_BISECTIONS && left > 1; i++) {
-				__u32 half = left / 2;
-
-				if (block32(base, block + half)->key[0] <= key)
-					block += half;
-				left -= half;
-			}
-			entry = block;
-			break;
-		}
-		place += NODE_WORDS + window_at(key, node->first, node->flags & NODE_SHIFT, node->count);
-		entry = *(const __u32 *)at(base, place);
+		if (cfg.bisect && node->flags & NODE_BISECT)
+			entry = bisect32(place, key);
+		else
+			entry = *(const __u32 *)at(base, entry_place(node, place, key));
 	}
 	block = ENTRY_PLACE(entry);
 	if (ENTRY_KIND(entry)) {
@@ -238,23 +277,11 @@ static __always_inline const struct value *search128(const void *base, __u32 ent
 		if (level >= levels || ENTRY_KIND(entry) != ENTRY_NODE)
 			break;
 		node = at(base, place);
-		if (cfg.bisect && node->flags & NODE_BISECT) {
-			__u32 left = node->count;
-
-			block = node->first;
-			for (int i = 0; i < MAX_BISECTIONS && left > 1; i++) {
-				__u32 middle = left / 2;
-
-				b = block128(base, block + middle);
-				block += le128(b->key[0].high, b->key[0].low, high, low) * middle;
-				left -= middle;
-			}
-			entry = block;
-			break;
-		}
 		half = window_half(high, low, node->flags & NODE_LOW_HALF, node->high);
-		place += NODE_WORDS + window_at(half, node->first, node->flags & NODE_SHIFT, node->count);
-		entry = *(const __u32 *)at(base, place);
+		if (cfg.bisect && node->flags & NODE_BISECT)
+			entry = bisect128(place, high, low);
+		else
+			entry = *(const __u32 *)at(base, entry_place(node, place, half));
 	}
 	block = ENTRY_PLACE(entry);
 	if (ENTRY_KIND(entry)) {
@@ -319,21 +346,33 @@ __noinline __u32 large_ports(__u32 cell, __u32 key)
 }
 
 /* Searches by source or interface, whichever the leaf says. */
-__noinline __u32 condition(struct bpf_sk_lookup *ctx, __u32 leaf)
+static __always_inline __u32 condition(struct bpf_sk_lookup *ctx, const void *base, __u32 leaf)
 {
-	__u32 zero = 0, entry;
-	const void *base = bpf_map_lookup_elem(&inlet_image, &zero);
+	__u32 entry = *(const __u32 *)at(base, cfg.cells + (__u64)leaf_number(leaf));
 	__u64 high, low;
+
+	if (leaf_kind(leaf) == LEAF_BY_SOURCE && ctx->family == AF_INET6) {
+		HALVES(ctx->remote_ip6, high, low);
+		return search128(base, entry, high, low, cfg.levels)->ports;
+	}
+	low = leaf_kind(leaf) == LEAF_BY_IFACE ? ctx->ingress_ifindex : bpf_ntohl(ctx->remote_ip4);
+	return search32(base, entry, low, cfg.levels)->ports;
+}
+
+/* From a leaf that needs further searches to one that does not. A function of its own, verified once. */
+__noinline __u32 resolve(struct bpf_sk_lookup *ctx, __u32 leaf)
+{
+	__u32 zero = 0;
+	const void *base = bpf_map_lookup_elem(&inlet_image, &zero);
 
 	if (!base)
 		return LEAF_MISS;
-	entry = *(const __u32 *)at(base, cfg.cells + (__u64)leaf_number(leaf));
-	if (leaf_kind(leaf) == LEAF_BY_IFACE)
-		return search32(base, entry, ctx->ingress_ifindex, cfg.levels)->ports;
-	if (ctx->family == AF_INET)
-		return search32(base, entry, bpf_ntohl(ctx->remote_ip4), cfg.levels)->ports;
-	HALVES(ctx->remote_ip6, high, low);
-	return search128(base, entry, high, low, cfg.levels)->ports;
+	for (int step = 0; step < MAX_STEPS; step++) {
+		if (step >= cfg.steps || leaf_kind(leaf) < LEAF_BY_SOURCE)
+			break;
+		leaf = condition(ctx, base, leaf);
+	}
+	return leaf;
 }
 
 /* The leaf that a port table has for the packet. */
@@ -352,10 +391,27 @@ static __always_inline __u32 by_port(struct bpf_sk_lookup *ctx, const void *base
 		rank += le32(p->key[rank + 1], key);
 		leaf = p->leaf[rank];
 	}
-	for (int step = 0; step < MAX_STEPS; step++) {
-		if (step >= cfg.steps || leaf_kind(leaf) < LEAF_BY_SOURCE)
+	if (cfg.steps && leaf_kind(leaf) >= LEAF_BY_SOURCE)
+		leaf = resolve(ctx, leaf);
+	return leaf;
+}
+
+/* No rule of the longest prefix matches: what the next shorter ones say. A function of its own, verified once. */
+__noinline __u32 shorter_prefixes(struct bpf_sk_lookup *ctx, __u32 next, __u32 key)
+{
+	__u32 zero = 0, leaf = LEAF_MISS;
+	const void *base = bpf_map_lookup_elem(&inlet_image, &zero);
+
+	if (!base)
+		return LEAF_MISS;
+	for (int hop = 1; hop < MAX_HOPS; hop++) {
+		const struct value *value;
+
+		if (hop >= cfg.hops || leaf != LEAF_MISS || !next)
 			break;
-		leaf = condition(ctx, leaf);
+		value = at(base, cfg.chain + 2 * (__u64)next);
+		next = value->next;
+		leaf = by_port(ctx, base, value->ports, key);
 	}
 	return leaf;
 }
@@ -364,7 +420,7 @@ static __always_inline __u32 by_port(struct bpf_sk_lookup *ctx, const void *base
 static __always_inline __u32 image_lookup(struct bpf_sk_lookup *ctx)
 {
 	__u32 key = ctx->local_port | (ctx->protocol == IPPROTO_UDP) << 16;
-	__u32 zero = 0, leaf = LEAF_MISS;
+	__u32 zero = 0, leaf, next;
 	const void *base = bpf_map_lookup_elem(&inlet_image, &zero);
 	const struct value *value;
 	__u64 high, low;
@@ -379,16 +435,11 @@ static __always_inline __u32 image_lookup(struct bpf_sk_lookup *ctx)
 	} else {
 		return LEAF_MISS;
 	}
-	for (int hop = 0; hop < MAX_HOPS; hop++) {
-		__u32 next;
-
-		if (hop >= cfg.hops || !value->ports)
-			break;
-		next = value->next;
-		leaf = by_port(ctx, base, value->ports, key);
-		if (leaf != LEAF_MISS || !next)
-			break;
-		value = at(base, cfg.chain + 2 * (__u64)next);
-	}
+	if (!value->ports)
+		return LEAF_MISS;
+	next = value->next;
+	leaf = by_port(ctx, base, value->ports, key);
+	if (cfg.hops > 1 && leaf == LEAF_MISS && next)
+		leaf = shorter_prefixes(ctx, next, key);
 	return leaf;
 }

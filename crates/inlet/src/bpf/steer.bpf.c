@@ -86,38 +86,52 @@ static __always_inline __u32 flow_hash(struct bpf_sk_lookup *ctx)
 	return hash >> 32;
 }
 
-/* Gives the packet to a live socket of the lane: 0 when one took it, -ENOENT when there is none, or the last error of
- * bpf_sk_assign. The hash picks a slot; when that one is empty, another part of the hash picks where to go on from, so
- * that the flows of a worker that left spread over all that stay. */
-static __always_inline int choose_socket(struct bpf_sk_lookup *ctx, const struct lane *lane)
+/* Gives the packet to the socket in a slot: 0 when it took it, -ENOENT when the slot is empty, or the error of
+ * bpf_sk_assign. */
+static __always_inline int give_to(struct bpf_sk_lookup *ctx, __u32 slot)
 {
-	__u32 count = lane->count;
-	__u64 hash = count > 1 ? flow_hash(ctx) : 0;
-	__u32 at = hash * count >> 32;
-	int err = -ENOENT;
+	struct bpf_sock *sk = bpf_map_lookup_elem(&inlet_sockets, &slot);
+	int err;
 
-	for (int tries = 0; tries <= LANE_SLOTS; tries++) {
-		struct bpf_sock *sk;
-		__u32 slot;
-		int ret;
-
-		if (tries > count || count == 0)
-			break;
-		if (tries == 1)
-			at = (hash & 0xffff) * count >> 16;
-		else if (tries > 1)
-			at = at + 1 < count ? at + 1 : 0;
-		slot = lane->slot[at & (LANE_SLOTS - 1)];
-		sk = bpf_map_lookup_elem(&inlet_sockets, &slot);
-		if (!sk)
-			continue;
-		ret = bpf_sk_assign(ctx, sk, 0);
-		bpf_sk_release(sk);
-		if (!ret)
-			return 0;
-		err = ret;
-	}
+	if (!sk)
+		return -ENOENT;
+	err = bpf_sk_assign(ctx, sk, 0);
+	bpf_sk_release(sk);
 	return err;
+}
+
+/* Gives the packet to one of several sockets: 0 when one took it, -ENOENT when there is none, or another error. The
+ * hash picks a slot; when that one is empty, another part of the hash picks where to go on from, so that the flows of a
+ * worker that left spread over all that stay. A function of its own, and without branches on what the verifier would
+ * track from round to round, so that it walks each round once. */
+__noinline int give_to_one_of(struct bpf_sk_lookup *ctx, __u32 lane_key)
+{
+	const struct lane *lane = bpf_map_lookup_elem(&inlet_lanes, &lane_key);
+	__u64 hash, from, count;
+	__u32 others = 0;
+	int err;
+
+	if (!lane)
+		return -ENOENT;
+	count = lane->count;
+	hash = flow_hash(ctx);
+	err = give_to(ctx, lane->slot[(hash * count >> 32) & (LANE_SLOTS - 1)]);
+	if (!err)
+		return 0;
+	others |= err + ENOENT;
+	from = (hash & 0xffff) * count >> 16;
+	for (__u32 step = 0; step < LANE_SLOTS; step++) {
+		__u64 at = from + step;
+
+		if (step >= count)
+			break;
+		at -= count & (top_bit(at - count) - 1);
+		err = give_to(ctx, lane->slot[at & (LANE_SLOTS - 1)]);
+		if (!err)
+			return 0;
+		others |= err + ENOENT;
+	}
+	return others ? -EINVAL : -ENOENT;
 }
 
 static __always_inline int to_service(struct bpf_sk_lookup *ctx, __u32 service, int on_missing, bool counting)
@@ -125,8 +139,12 @@ static __always_inline int to_service(struct bpf_sk_lookup *ctx, __u32 service, 
 	__u32 lane_key = service * 4 + (ctx->family == AF_INET6) * 2 + (ctx->protocol == IPPROTO_UDP);
 	struct counters *count = counting ? bpf_map_lookup_elem(&inlet_counters, &service) : NULL;
 	const struct lane *lane = bpf_map_lookup_elem(&inlet_lanes, &lane_key);
-	int err = lane ? choose_socket(ctx, lane) : -ENOENT;
+	int err = -ENOENT;
 
+	if (lane && lane->count == 1)
+		err = give_to(ctx, lane->slot[0]);
+	else if (lane && lane->count)
+		err = give_to_one_of(ctx, lane_key);
 	if (!err) {
 		if (count)
 			count->steered++;
@@ -167,13 +185,12 @@ static __always_inline int decide(struct bpf_sk_lookup *ctx, bool counting)
 	leaf = image_lookup(ctx);
 	switch (leaf_kind(leaf)) {
 	case LEAF_PASS:
-		return plain_verdict(SK_PASS, counting);
 	case LEAF_REFUSE:
-		return plain_verdict(SK_DROP, counting);
+		return plain_verdict(leaf_kind(leaf) == LEAF_PASS ? SK_PASS : SK_DROP, counting);
 	case LEAF_SERVICE_OR_REFUSE:
-		return to_service(ctx, leaf_number(leaf), SK_DROP, counting);
 	case LEAF_SERVICE_OR_PASS:
-		return to_service(ctx, leaf_number(leaf), SK_PASS, counting);
+		return to_service(ctx, leaf_number(leaf), leaf_kind(leaf) == LEAF_SERVICE_OR_PASS ? SK_PASS : SK_DROP,
+				  counting);
 	default:
 		return SK_PASS;
 	}

@@ -58,8 +58,7 @@ impl Lane {
 impl Lanes {
     pub(crate) fn map(lanes: &MapHandle) -> Result<Self> {
         let words = lanes.max_entries() as usize * LANE_WORDS;
-        Words::map(lanes.as_fd(), words).map(Self)
-            .map_err(Error::os("map", "the lanes of sockets"))
+        Words::map(lanes.as_fd(), words).map(Self).map_err(Error::os("map", "the lanes of sockets"))
     }
 
     /// The slots of a lane.
