@@ -18,15 +18,16 @@ use crate::values::{AddrPort, PrefixFilter, ProtocolFilter};
 #[command(name = "inlet", version, arg_required_else_help = true)]
 pub(crate) struct Cli {
     /// Network namespace: a path, a name that `ip netns` lists, or pid:N [default: the own one]
-    #[arg(long, global = true, value_name = "PATH|NAME|pid:N")]
+    #[arg(long, global = true, help_heading = "Global options", value_name = "PATH|NAME|pid:N")]
     pub(crate) netns: Option<String>,
 
     /// The bpf filesystem that holds the state
-    #[arg(long, global = true, value_name = "DIR", env = "INLET_BPFFS", default_value = inlet::DEFAULT_BPFFS)]
+    #[arg(long, global = true, help_heading = "Global options", value_name = "DIR", env = "INLET_BPFFS",
+        hide_env_values = true, default_value = inlet::DEFAULT_BPFFS)]
     pub(crate) bpffs: PathBuf,
 
     /// Write JSON for programs instead of text for people
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = "Global options")]
     pub(crate) json: bool,
 
     #[command(subcommand)]

@@ -1,4 +1,5 @@
 //! The image, read in pure Rust, says of every packet what the specification says; and it carries its ruleset.
+#![allow(clippy::unwrap_used)]
 
 use inlet_core::arbitrary::{ruleset, with_packets};
 use inlet_core::image::{Outcome, Walk, compile, decode};

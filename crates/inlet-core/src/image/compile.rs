@@ -75,9 +75,9 @@ fn place(header: &mut Header, areas: [&Vec<u32>; 5], source: usize) -> Result<()
     // Room after the end, so that a whole block can be read from every place that is searched.
     let source_at = (search_words + BLOCK_WORDS).next_multiple_of(BLOCK_WORDS);
     if search_words > MAX_SEARCH_WORDS {
-        return Err(ImageError::TooLarge(search_words * 4 >> 20));
+        return Err(ImageError::TooLarge((search_words * 4) >> 20));
     }
-    let too_large = |_| ImageError::TooLarge((source_at + source) * 4 >> 20);
+    let too_large = |_| ImageError::TooLarge(((source_at + source) * 4) >> 20);
     header.words = u32::try_from(source_at + source).map_err(too_large)?;
     header.index = index_at as u32;
     header.blocks32 = blocks32_at as u32;

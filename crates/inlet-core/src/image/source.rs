@@ -47,7 +47,7 @@ pub(super) fn encode(ruleset: &Ruleset) -> Encoded<'_> {
         push_text(&mut head, interface.name.as_str());
     }
     shapes.iter().for_each(|shape| head.extend(shape_words(shape)));
-    if head.len() % 2 != 0 {
+    if !head.len().is_multiple_of(2) {
         head.push(0);
     }
     Encoded { head, v4, v6 }
@@ -149,7 +149,7 @@ impl<'a> Words<'a> {
     fn align(&mut self, image: &[u32], header: &Header) {
         let at = header.words as usize - self.0.len() - header.source as usize;
         debug_assert!(at <= image.len());
-        if at % 2 != 0 {
+        if !at.is_multiple_of(2) {
             self.0 = self.0.get(1..).unwrap_or_default();
         }
     }

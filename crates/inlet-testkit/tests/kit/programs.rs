@@ -53,12 +53,12 @@ fn programs_end_with_their_guard() {
 #[test]
 fn waits_for_a_real_program_to_listen() {
     let Some(_world) = World::new() else { return };
-    if !require_program("python3") {
+    if !require_program("socat") {
         return;
     }
     let to = at("127.0.0.1:8080");
-    let mut command = Command::new("python3");
-    command.args(["-m", "http.server", "--bind", "127.0.0.1", "8080"]);
+    let mut command = Command::new("socat");
+    command.args(["TCP-LISTEN:8080,bind=127.0.0.1", "STDOUT"]);
     command.stdout(Stdio::null()).stderr(Stdio::null());
     let mut program = Program::start(&mut command).unwrap();
     program.wait_listening(Proto::Tcp, to, LONG).unwrap();

@@ -3,7 +3,7 @@
  * What happens to a packet.
  *
  * The kernel runs inlet_steer for a TCP SYN (or the ACK of a syncookie) and for a UDP datagram without a connected
- * socket. It searches the image of the generation in force (image.bpf.h), which ends in a verdict, and for a service
+ * socket. It searches the image of the generation in force (lookup.bpf.h), which ends in a verdict, and for a service
  * chooses one of its live sockets. One reason per way out:
  *
  *   an earlier program chose a socket   SK_PASS, that choice stands
@@ -21,7 +21,7 @@
 #include <stddef.h>
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
-#include "image.bpf.h"
+#include "lookup.bpf.h"
 
 /* How many sockets a service can have for one protocol and family. */
 #define LANE_SLOTS 64

@@ -1,0 +1,49 @@
+# The two commands of the README (demo, test) and what they are made of.
+
+CARGO ?= cargo
+# Tests stop the process at fault points, which only this feature builds.
+TEST_FLAGS := --workspace --features inlet/faults
+
+.PHONY: build demo test test-vm check fmt lint docs fences bench deps
+
+build: deps
+	$(CARGO) build --release
+
+# Everything that the build and the tests need from Debian or Ubuntu: installed when root, else the line to run.
+deps:
+	@scripts/deps test
+
+demo: deps
+	$(CARGO) build --release -p inlet-cli
+	scripts/demo
+
+# Without and with root: the tests of the kernel skip themselves when they are not root, and with CI=true a skip fails.
+test: deps
+	$(CARGO) test $(TEST_FLAGS)
+	$(CARGO) build --release -p inlet-cli
+	scripts/check-docs
+
+# The root tests on Debian's 6.1 and 6.12 kernels, or on the kernel given: make test-vm KERNEL=path/to/bzImage
+test-vm:
+	@scripts/deps vm
+	scripts/test-vm $(KERNEL)
+
+# What CI checks before the tests.
+check: fmt lint docs fences
+
+fmt:
+	$(CARGO) fmt --check
+	clang-format --dry-run --Werror crates/*/src/bpf/*.[ch]
+
+lint:
+	$(CARGO) clippy $(TEST_FLAGS) --all-targets -- -D warnings
+
+docs:
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items
+
+fences:
+	scripts/fences
+
+bench: deps
+	$(CARGO) build --release
+	target/release/inlet-bench all

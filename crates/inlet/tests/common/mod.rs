@@ -1,0 +1,134 @@
+//! What the root tests of this crate share: where the instance is, rules in one line, receivers, dials.
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+
+pub(crate) mod bpf;
+
+use std::net::{Ipv6Addr, SocketAddr};
+use std::path::Path;
+use std::time::Duration;
+
+use inlet::core::{Protocol, Selector, Target};
+use inlet::{Instance, Location, Netns, ServiceState, Snapshot, UpOptions};
+use inlet_testkit::{Answer, Dial, TcpServer, UdpServer, World, dial_tcp, dial_udp};
+
+/// The instance of the calling thread's namespace in the bpffs of the world.
+pub(crate) fn here(world: &World) -> Location {
+    at(world.bpffs.path())
+}
+
+/// The same for a thread that has no world of its own.
+pub(crate) fn at(bpffs: &Path) -> Location {
+    Location::new(bpffs, Netns::own().unwrap())
+}
+
+pub(crate) fn up(world: &World) -> Instance {
+    Instance::up(here(world), &UpOptions::default()).unwrap()
+}
+
+pub(crate) fn open(world: &World) -> Instance {
+    Instance::open(here(world)).unwrap()
+}
+
+pub(crate) fn snapshot(world: &World) -> Snapshot {
+    Snapshot::open(here(world)).unwrap()
+}
+
+/// A service as readers see it.
+pub(crate) fn state(world: &World, service: &str) -> ServiceState {
+    let all = snapshot(world).services().unwrap();
+    all.into_iter().find(|state| state.name.as_str() == service).unwrap()
+}
+
+pub(crate) fn selector(protocol: Protocol, local: &str, ports: &str) -> Selector {
+    Selector { protocol, local: local.parse().unwrap(), ports: ports.parse().unwrap(), source: None, iface: None }
+}
+
+pub(crate) fn to(service: &str) -> Target {
+    Target::Service(service.parse().unwrap())
+}
+
+pub(crate) fn bind(instance: &mut Instance, service: &str, protocol: Protocol, local: &str, ports: &str) {
+    instance.bind(&to(service), &selector(protocol, local, ports)).unwrap();
+}
+
+/// Waits as long as a slow machine may need: a timeout is a failure, never an answer that a test hopes for.
+pub(crate) fn patient() -> Dial {
+    Dial::new().timeout(Duration::from_secs(20))
+}
+
+pub(crate) fn dial_with(protocol: Protocol, target: SocketAddr, how: &Dial) -> Answer {
+    match protocol {
+        Protocol::Tcp => dial_tcp(target, how),
+        Protocol::Udp => dial_udp(target, how),
+    }
+}
+
+pub(crate) fn dial(protocol: Protocol, target: &str) -> Answer {
+    dial_with(protocol, target.parse().unwrap(), &patient())
+}
+
+/// The name of the server that answered, or what happened in its place: `Refused`.
+pub(crate) fn who(answer: &Answer) -> String {
+    answer.name().map_or_else(|| format!("{answer:?}"), str::to_owned)
+}
+
+/// Who answers at a target.
+pub(crate) fn asked(protocol: Protocol, target: &str) -> String {
+    who(&dial(protocol, target))
+}
+
+/// Any free port of every address: a dual-stack socket.
+pub(crate) fn anywhere() -> SocketAddr {
+    (Ipv6Addr::UNSPECIFIED, 0).into()
+}
+
+/// A dual-stack receiver for each protocol, named as its service.
+pub(crate) struct Receiver {
+    pub(crate) tcp: TcpServer,
+    pub(crate) udp: UdpServer,
+}
+
+impl Receiver {
+    pub(crate) fn new(name: &str) -> Self {
+        Self { tcp: TcpServer::spawn(name, anywhere()).unwrap(), udp: UdpServer::spawn(name, anywhere()).unwrap() }
+    }
+
+    /// One that the service of its name has.
+    pub(crate) fn of(instance: &mut Instance, name: &str) -> Self {
+        let receiver = Self::new(name);
+        instance.register(name, &receiver.tcp).unwrap();
+        instance.register(name, &receiver.udp).unwrap();
+        receiver
+    }
+}
+
+/// Everything below a directory, in order.
+pub(crate) fn tree(dir: &Path) -> Vec<String> {
+    fn walk(dir: &Path, prefix: &str, found: &mut Vec<String>) {
+        for entry in std::fs::read_dir(dir).unwrap() {
+            let entry = entry.unwrap();
+            let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
+            if entry.file_type().unwrap().is_dir() {
+                walk(&entry.path(), &format!("{name}/"), found);
+            }
+            found.push(name);
+        }
+    }
+    let mut found = Vec::new();
+    walk(dir, "", &mut found);
+    found.sort();
+    found
+}
+
+/// What the bpffs holds when there is one instance with one generation and nothing else.
+pub(crate) fn tree_of_one(world: &World, generation: u64) -> Vec<String> {
+    let instance = format!("inlet/netns-{}", Netns::own().unwrap().cookie());
+    let files = ["meta", "sockets", "lanes", "counters", "link"].map(str::to_owned);
+    let generation = format!("gen-{generation}");
+    let parts = ["image", "program", "explain"].map(|part| format!("{generation}/{part}"));
+    let mut all = vec!["inlet".to_owned(), instance.clone(), format!("{instance}/{generation}")];
+    all.extend(files.iter().chain(&parts).map(|file| format!("{instance}/{file}")));
+    all.sort();
+    assert!(world.bpffs.path().is_dir());
+    all
+}
