@@ -1,6 +1,7 @@
 //! Making a ruleset, from nothing or from one that exists.
 
-use std::collections::HashMap;
+
+use rustc_hash::FxHashMap;
 
 use crate::conflict::{Conflict, conflicts};
 use crate::entry::{Entry, Entry4, Entry6, MAX_SHAPES, Shape, ShapeId};
@@ -16,7 +17,10 @@ pub struct Builder {
     busy: Services,
     interfaces: Vec<Interface>,
     shapes: Vec<Shape>,
-    numbers: HashMap<Shape, ShapeId>,
+    /// How many of the shapes, from the first on, are sorted: those of the ruleset that this began with.
+    sorted: usize,
+    /// The numbers of the other shapes.
+    numbers: FxHashMap<Shape, ShapeId>,
     v4: Vec<Entry4>,
     v6: Vec<Entry6>,
 }
@@ -70,9 +74,8 @@ impl Builder {
     /// A builder that holds all of `ruleset`.
     pub fn from_ruleset(ruleset: Ruleset) -> Self {
         let busy = ruleset.services.clone();
-        let numbers = ruleset.shapes.iter().zip(0..).map(|(shape, id)| (*shape, id)).collect();
         let Ruleset { services, interfaces, shapes, v4, v6 } = ruleset;
-        Self { services, busy, interfaces, shapes, numbers, v4, v6 }
+        Self { services, busy, interfaces, sorted: shapes.len(), shapes, numbers: FxHashMap::default(), v4, v6 }
     }
 
     /// A builder without rules and services that gives services of `old` the number that they have there, and new
@@ -162,6 +165,9 @@ impl Builder {
     }
 
     fn shape(&mut self, shape: Shape) -> Result<ShapeId, BuildError> {
+        if let Ok(at) = self.shapes[..self.sorted].binary_search(&shape) {
+            return Ok(at as ShapeId);
+        }
         if let Some(id) = self.numbers.get(&shape) {
             return Ok(*id);
         }

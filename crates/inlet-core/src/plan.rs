@@ -1,6 +1,7 @@
 //! What changes between two rulesets.
 
-use std::collections::HashMap;
+
+use rustc_hash::FxHashMap;
 
 use crate::entry::{Entry, Shape, ShapeId};
 use crate::{OnMissing, Rule, Ruleset, ServiceName, Verdict};
@@ -91,8 +92,18 @@ struct Sides<'a> {
 
 /// For each new shape the old one that says the same with the names of its own ruleset.
 fn same_shapes(old: &Ruleset, new: &Ruleset) -> Vec<Option<ShapeId>> {
-    let known: HashMap<_, ShapeId> = old.shapes.iter().map(|shape| in_names(old, shape)).zip(0..).collect();
+    if old.shapes == new.shapes && same_numbers(old, new) {
+        return (0..new.shapes.len() as ShapeId).map(Some).collect();
+    }
+    let known: FxHashMap<_, ShapeId> = old.shapes.iter().map(|shape| in_names(old, shape)).zip(0..).collect();
     new.shapes.iter().map(|shape| known.get(&in_names(new, shape)).copied()).collect()
+}
+
+/// Whether the numbers of services and interfaces mean the same in both.
+fn same_numbers(old: &Ruleset, new: &Ruleset) -> bool {
+    let names = |ruleset: &Ruleset| ruleset.interfaces.iter().map(|interface| interface.name.clone()).collect::<Vec<_>>();
+    let stays = |(id, service): (crate::ServiceId, &crate::Service)| new.services.id(service.name.as_str()) == Some(id);
+    old.services.len() == new.services.len() && old.services.iter().all(stays) && names(old) == names(new)
 }
 
 /// A shape with names in place of the numbers that only its own ruleset understands.
@@ -117,8 +128,11 @@ impl Sides<'_> {
             let next = [first_old, first_new].into_iter().flatten().min();
             let old_group = split_group(&mut old, next);
             let new_group = split_group(&mut new, next);
-            if !self.equal(old_group, new_group) {
-                self.compare_group(old_group, new_group, changes);
+            match (old_group, new_group) {
+                ([], new) => changes.extend(new.iter().map(|entry| Change::Added(rule(self.new, entry)))),
+                (old, []) => changes.extend(old.iter().map(|entry| Change::Removed(rule(self.old, entry)))),
+                (old, new) if self.equal(old, new) => {}
+                (old, new) => self.compare_group(old, new, changes),
             }
         }
     }
@@ -130,8 +144,8 @@ impl Sides<'_> {
 
     /// Compares the rules of one local prefix.
     fn compare_group<E: Entry>(&self, old: &[E], new: &[E], changes: &mut Vec<Change>) {
-        let before: HashMap<_, Rule> = old.iter().map(|entry| keyed(self.old, entry)).collect();
-        let after: HashMap<_, Rule> = new.iter().map(|entry| keyed(self.new, entry)).collect();
+        let before: FxHashMap<_, Rule> = old.iter().map(|entry| keyed(self.old, entry)).collect();
+        let after: FxHashMap<_, Rule> = new.iter().map(|entry| keyed(self.new, entry)).collect();
         for (matching, rule) in old.iter().map(|entry| keyed(self.old, entry)) {
             if !after.contains_key(&matching) {
                 changes.push(Change::Removed(rule));
@@ -166,5 +180,9 @@ type MatchInNames<'a> = (Shape, Option<&'a str>);
 fn keyed<'a, E: Entry>(ruleset: &'a Ruleset, entry: &E) -> (MatchInNames<'a>, Rule) {
     let shape = ruleset.shapes[entry.shape() as usize];
     let (bare, iface, _) = in_names(ruleset, &shape);
-    ((Shape { verdict: Verdict::Pass, ..bare }, iface), shape.rule(entry.local()))
+    ((Shape { verdict: Verdict::Pass, ..bare }, iface), rule(ruleset, entry))
+}
+
+fn rule<E: Entry>(ruleset: &Ruleset, entry: &E) -> Rule {
+    ruleset.shapes[entry.shape() as usize].rule(entry.local())
 }

@@ -12,7 +12,14 @@ pub struct PortRange {
 
 /// Port ranges as an operator writes them: `80`, `8000-8999`, `80,443,8000-8999` or `any`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ports(Vec<PortRange>);
+pub struct Ports(Ranges);
+
+/// Nearly always there is one range, which needs no memory of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Ranges {
+    One(PortRange),
+    Several(Vec<PortRange>),
+}
 
 /// Why a text is not a port or a range of ports.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -108,20 +115,23 @@ impl fmt::Display for PortRange {
 impl Ports {
     /// The ranges in the order given; at least one.
     pub fn ranges(&self) -> &[PortRange] {
-        &self.0
+        match &self.0 {
+            Ranges::One(range) => std::slice::from_ref(range),
+            Ranges::Several(ranges) => ranges,
+        }
     }
 }
 
 impl From<PortRange> for Ports {
     fn from(range: PortRange) -> Self {
-        Self(vec![range])
+        Self(Ranges::One(range))
     }
 }
 
 impl fmt::Display for Ports {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut separator = "";
-        for range in &self.0 {
+        for range in self.ranges() {
             write!(f, "{separator}{range}")?;
             separator = ",";
         }
@@ -133,7 +143,10 @@ impl FromStr for Ports {
     type Err = PortError;
 
     fn from_str(text: &str) -> Result<Self, PortError> {
-        text.split(',').map(str::parse).collect::<Result<_, _>>().map(Self)
+        Ok(Self(match text.contains(',') {
+            false => Ranges::One(text.parse()?),
+            true => Ranges::Several(text.split(',').map(str::parse).collect::<Result<_, _>>()?),
+        }))
     }
 }
 

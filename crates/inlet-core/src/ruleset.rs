@@ -64,7 +64,12 @@ impl Ruleset {
     /// All rules in match order: the first one that matches a packet is the one that decides. Rules that never meet are
     /// in address order.
     pub fn match_order(&self) -> Vec<Rule> {
-        let mut rules: Vec<Rule> = self.rules().collect();
+        self.match_order_of(|_| true)
+    }
+
+    /// Those rules that are wanted, in match order.
+    pub fn match_order_of(&self, wanted: impl Fn(&Rule) -> bool) -> Vec<Rule> {
+        let mut rules: Vec<Rule> = self.rules().filter(wanted).collect();
         rules.sort_by_key(|rule| Precedence::of(&rule.matching));
         rules
     }

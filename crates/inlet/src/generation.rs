@@ -52,6 +52,7 @@ impl Generation {
             (self.explain.as_fd(), files.explain()),
         ] {
             raw::pin(object, &path).map_err(Error::at("pin", &path))?;
+            fault::point("commit:pin");
         }
         readers.admit_to_map(&files.image())
     }

@@ -146,6 +146,15 @@ impl Instance {
         Ok(self.ruleset.get().unwrap_or_else(|| unreachable!("the cell was filled above")))
     }
 
+    /// The ruleset in force, when nothing more is to be done with the instance.
+    ///
+    /// # Errors
+    /// Those of [`Instance::ruleset`].
+    pub fn into_ruleset(self) -> Result<Ruleset> {
+        self.ruleset()?;
+        Ok(self.ruleset.into_inner().unwrap_or_default())
+    }
+
     /// Remembers the ruleset that a commit has put in force, and gives the one before.
     pub(crate) fn in_force(&mut self, ruleset: Ruleset) -> Ruleset {
         std::mem::replace(&mut self.ruleset, OnceCell::from(ruleset)).into_inner().unwrap_or_default()
@@ -211,7 +220,7 @@ impl Instance {
     ///
     /// # Errors
     /// [`Error::Config`] and [`Error::Build`] when the text is not a ruleset; nothing is changed then.
-    pub fn apply(&mut self, text: &[u8]) -> Result<Committed> {
+    pub fn apply(&mut self, text: &str) -> Result<Committed> {
         let mut builder = Builder::successor_of(self.ruleset()?);
         inlet_core::config::parse(text, &mut builder)?;
         self.commit(builder)
@@ -230,6 +239,7 @@ fn lock_root(location: &Location) -> Result<Exclusive> {
     {
         return Err(Error::at("make", &root)(cause));
     }
+    fault::point("up:root");
     let lock = Exclusive::on(&root)?
         .ok_or_else(|| Error::at("open", &root)(std::io::Error::from(std::io::ErrorKind::NotFound)))?;
     // Each instance has a mode of its own; who may read one must be able to get there.
@@ -269,6 +279,7 @@ fn make(location: &Location, files: &Files, max_sockets: u32, readers: Readers) 
     first.pin(&files.generation(1), readers)?;
     fault::point("up:generation");
     let link = raw::link_create(first.program.as_fd(), location.netns().as_fd()).map_err(no_hook)?;
+    fault::point("up:attached");
     raw::pin(link.as_fd(), &files.link()).map_err(Error::at("pin", &files.link()))
 }
 

@@ -102,6 +102,11 @@ impl Snapshot {
         &self.ruleset
     }
 
+    /// The ruleset in force, when nothing more is to be asked.
+    pub fn into_ruleset(self) -> Ruleset {
+        self.ruleset
+    }
+
     /// How many sockets fit.
     pub fn max_sockets(&self) -> u32 {
         self.maps.sockets.max_entries()

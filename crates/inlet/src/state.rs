@@ -66,6 +66,7 @@ impl Maps {
         ];
         for (map, path) in pins {
             crate::raw::pin(map.as_fd(), &path).map_err(Error::at("pin", &path))?;
+            crate::fault::point("up:map");
             readers.admit_to_map(&path)?;
         }
         Ok(maps)

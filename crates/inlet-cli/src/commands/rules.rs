@@ -38,14 +38,13 @@ pub(super) fn apply(cli: &Cli, args: &Apply, screen: &mut Screen<'_>) -> Result<
 }
 
 pub(super) fn export(cli: &Cli, screen: &mut Screen<'_>) -> Result<(), Failure> {
-    let ruleset = reader(cli)?.ruleset().clone();
+    let ruleset = reader(cli)?.into_ruleset();
     Ok(config::write(&ruleset, &mut screen.out)?)
 }
 
 pub(super) fn list(cli: &Cli, args: &Rules, screen: &mut Screen<'_>) -> Result<(), Failure> {
-    let ruleset = reader(cli)?.ruleset().clone();
-    let mut rules = ruleset.match_order();
-    rules.retain(|rule| wanted(args, rule));
+    let ruleset = reader(cli)?.into_ruleset();
+    let rules = ruleset.match_order_of(|rule| wanted(args, rule));
     render::rules(screen, &ruleset, &rules)
 }
 
@@ -64,8 +63,7 @@ fn edit(
 ) -> Result<(), Failure> {
     let mut instance = writer(cli)?;
     let committed = change(&mut instance)?;
-    let after = instance.ruleset()?.clone();
-    drop(instance);
+    let after = instance.into_ruleset()?;
     render::committed(screen, &committed, &after)
 }
 
@@ -103,12 +101,12 @@ fn misshapen(message: &str) -> Failure {
     })
 }
 
-fn read(file: &Path) -> Result<Vec<u8>, Error> {
+fn read(file: &Path) -> Result<String, Error> {
     let (read, object) = if file.as_os_str() == "-" {
-        let mut text = Vec::new();
-        (std::io::stdin().lock().read_to_end(&mut text).map(|_| text), "standard input".to_owned())
+        let mut text = String::new();
+        (std::io::stdin().lock().read_to_string(&mut text).map(|_| text), "standard input".to_owned())
     } else {
-        (std::fs::read(file), file.display().to_string())
+        (std::fs::read_to_string(file), file.display().to_string())
     };
     read.map_err(|cause| Error::Os { operation: "read", object, cause })
 }

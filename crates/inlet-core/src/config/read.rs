@@ -30,9 +30,9 @@ pub enum ConfigError {
 ///
 /// # Errors
 /// [`ConfigError`]; the builder is then of no use.
-pub fn parse(text: &[u8], builder: &mut Builder) -> Result<(), ConfigError> {
+pub fn parse(text: &str, builder: &mut Builder) -> Result<(), ConfigError> {
     let mut declared = Services::default();
-    let mut json = serde_json::Deserializer::from_slice(text);
+    let mut json = serde_json::Deserializer::from_str(text);
     RootSeed { builder, declared: &mut declared }.deserialize(&mut json)?;
     json.end()?;
     match builder.services().iter().find(|(_, service)| declared.id(service.name.as_str()).is_none()) {
@@ -194,18 +194,23 @@ impl RuleText<'_> {
     fn push_to(&self, builder: &mut Builder) -> Result<(), RuleError> {
         let verdict = self.verdict(builder)?;
         let iface = self.iface.as_ref().map(|name| builder.interface_named(&name.0)).transpose()?;
-        let sources: Vec<Option<Prefix>> = match &self.from {
-            Some(list) => list.0.iter().copied().map(Some).collect(),
-            None => vec![None],
-        };
-        for local in self.local.0.iter().copied() {
-            for ports in self.ports.0.iter().flat_map(|ports| ports.ranges()).copied() {
-                for (protocol, source) in self.protocol.0.iter().flat_map(|p| sources.iter().map(|s| (*p, *s))) {
-                    builder.push(&Rule { matching: Match { protocol, local, ports, source, iface }, verdict })?;
+        for local in self.local.values() {
+            for ports in self.ports.values().iter().flat_map(Ports::ranges) {
+                for protocol in self.protocol.values() {
+                    for source in self.sources() {
+                        let matching = Match { protocol: *protocol, local: *local, ports: *ports, source, iface };
+                        builder.push(&Rule { matching, verdict })?;
+                    }
                 }
             }
         }
         Ok(())
+    }
+
+    /// Each source, or once none.
+    fn sources(&self) -> impl Iterator<Item = Option<Prefix>> {
+        let listed = self.from.as_ref().map_or(&[][..], List::values);
+        listed.iter().copied().map(Some).chain(self.from.is_none().then_some(None))
     }
 
     fn verdict(&self, builder: &mut Builder) -> Result<Verdict, RuleError> {
@@ -226,7 +231,19 @@ impl RuleText<'_> {
 struct Text<T>(T);
 
 /// One value or a list of values, each read from its text; at least one.
-struct List<T>(Vec<T>);
+enum List<T> {
+    One(T),
+    Several(Vec<T>),
+}
+
+impl<T> List<T> {
+    fn values(&self) -> &[T] {
+        match self {
+            Self::One(value) => std::slice::from_ref(value),
+            Self::Several(values) => values,
+        }
+    }
+}
 
 struct TextVisitor<T>(PhantomData<T>);
 
@@ -269,7 +286,7 @@ impl<'de, T: FromStr<Err: fmt::Display>> Visitor<'de> for ListVisitor<T> {
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<List<T>, E> {
-        text.parse().map(|value| List(vec![value])).map_err(E::custom)
+        text.parse().map(List::One).map_err(E::custom)
     }
 
     fn visit_u64<E: de::Error>(self, number: u64) -> Result<List<T>, E> {
@@ -283,7 +300,7 @@ impl<'de, T: FromStr<Err: fmt::Display>> Visitor<'de> for ListVisitor<T> {
         }
         match values.is_empty() {
             true => Err(de::Error::invalid_length(0, &"at least one value")),
-            false => Ok(List(values)),
+            false => Ok(List::Several(values)),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Conditions on the source and the interface: what decides among rules with one prefix and one port range.
 
-use std::collections::HashMap;
+
+use rustc_hash::FxHashMap;
 
 use super::decision::Leaf;
 use super::search::{Interval, Key, Searches};
@@ -19,9 +20,9 @@ pub(super) struct Store<'a> {
 /// The searches by source and interface, each distinct one made once.
 #[derive(Debug, Default)]
 pub(super) struct Conditions {
-    known: HashMap<(Vec<Shape>, Leaf), Leaf>,
+    known: FxHashMap<(Vec<Shape>, Leaf), Leaf>,
     /// How many searches follow one another at most from the cell of this place on.
-    depths: HashMap<u32, u32>,
+    depths: FxHashMap<u32, u32>,
     /// How many levels of nodes any of the searches has at most.
     pub(super) levels: u32,
 }

@@ -1,6 +1,8 @@
 //! Port tables: for the rules of one prefix, the leaf of every port of both protocols.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
+
+use rustc_hash::FxHashMap;
 
 use super::conditions::{Conditions, Store};
 use super::decision::Leaf;
@@ -37,8 +39,8 @@ pub(super) struct Tables<'a> {
     pub(super) conditions: Conditions,
     /// The table of a prefix with this one rule; 0 when not made yet.
     of_shape: Vec<u32>,
-    of_shapes: HashMap<Box<[ShapeId]>, u32>,
-    of_ranges: HashMap<Vec<Interval<u32>>, u32>,
+    of_shapes: FxHashMap<Box<[ShapeId]>, u32>,
+    of_ranges: FxHashMap<Vec<Interval<u32>>, u32>,
     pub(super) steps: u32,
     pub(super) levels: u32,
     pub(super) large: bool,
@@ -60,8 +62,8 @@ impl<'a> Tables<'a> {
             cells: vec![0; SMALL_WORDS],
             conditions: Conditions::default(),
             of_shape: vec![0; ruleset.shapes.len()],
-            of_shapes: HashMap::new(),
-            of_ranges: HashMap::new(),
+            of_shapes: FxHashMap::default(),
+            of_ranges: FxHashMap::default(),
             steps: 0,
             levels: 0,
             large: false,

@@ -89,6 +89,7 @@ impl Instance {
                 removed.insert((slot, cookie));
             }
         }
+        fault::point("unregister:hidden");
         self.empty(removed.iter().map(|(slot, _)| *slot))?;
         Ok(removed.iter().filter(|(_, cookie)| cookie.is_some()).count())
     }
@@ -107,7 +108,22 @@ impl Instance {
                 self.maps.clear_counters(*id)?;
             }
         }
+        fault::point("retire:hidden");
         self.empty(slots.into_iter())
+    }
+
+    /// Takes the slots of all sockets that closed out of the lanes of every service.
+    fn forget_closed(&self, lanes: &Lanes) -> Result<()> {
+        let mut closed = BTreeSet::new();
+        for (owner, _) in self.ruleset()?.services().iter() {
+            for slot in slots_of(lanes, owner) {
+                if cookie_in(&self.maps.sockets, slot)?.is_none() {
+                    Lane::all(owner).iter().for_each(|lane| lanes.remove(*lane, slot));
+                    closed.insert(slot);
+                }
+            }
+        }
+        self.empty(closed.into_iter())
     }
 
     /// Empties slots that no lane shows any more, and waits for the packets that may still see them there.
@@ -118,6 +134,7 @@ impl Instance {
             // A slot whose socket closed is empty already.
             let _ = self.maps.sockets.delete(&slot.0.to_ne_bytes());
         }
+        fault::point("slots:emptied");
         if any { wait_for_packets() } else { Ok(()) }
     }
 
@@ -145,11 +162,18 @@ impl Instance {
             return Err(Error::NoSocket { of: of.to_owned(), service: service.to_owned(), refused });
         }
         let lanes = Lanes::map(&self.maps.lanes)?;
-        let places = self.places(service, id, &lanes, &candidates)?;
+        let places = match self.places(service, id, &lanes, &candidates) {
+            // Places of sockets that closed can be had; until now they were kept for their like.
+            Err(Error::LaneFull { .. } | Error::TooManySockets(_)) => {
+                self.forget_closed(&lanes)?;
+                self.places(service, id, &lanes, &candidates)?
+            }
+            places => places?,
+        };
         let mut adopted = Vec::new();
         for (candidate, place) in candidates.iter().zip(places) {
             self.settle(id, &lanes, candidate, &place)?;
-            let known = matches!(place, Place::Known);
+            let known = matches!(place, Place::Known(..));
             adopted.push(Adopted { endpoint: candidate.endpoint, cookie: candidate.cookie, known });
         }
         Ok(Adoption { adopted, refused })
@@ -161,15 +185,17 @@ impl Instance {
         let mut added = [0; 4];
         let mut places = Vec::new();
         for candidate in candidates {
-            if let Some((owner, _)) = census.taken.iter().find(|(_, cookie)| *cookie == candidate.cookie) {
+            let mut wanted = lanes_for(id, candidate);
+            if let Some((owner, slot, _)) = census.taken.iter().find(|(_, _, cookie)| *cookie == candidate.cookie) {
                 if *owner != id {
                     let owner = self.ruleset()?.services().get(*owner).map_or("?", |service| service.name.as_str());
                     return Err(Error::Taken { socket: candidate.endpoint.to_string(), service: owner.to_owned() });
                 }
-                places.push(Place::Known);
+                // All of them, unless a registration ended half way.
+                wanted.retain(|lane| !lanes.slots(*lane).contains(slot));
+                places.push(Place::Known(*slot, wanted));
                 continue;
             }
-            let wanted = lanes_for(id, candidate);
             if let Some(at) = census.empty.iter().position(|(_, lanes)| *lanes == wanted) {
                 places.push(Place::Again(census.empty.swap_remove(at).0));
                 continue;
@@ -192,7 +218,10 @@ impl Instance {
     /// Moves a socket in.
     fn settle(&self, id: ServiceId, lanes: &Lanes, candidate: &Candidate<'_>, place: &Place) -> Result<()> {
         let slot = match place {
-            Place::Known => return Ok(()),
+            Place::Known(slot, missing) => {
+                missing.iter().for_each(|lane| lanes.add(*lane, *slot));
+                return Ok(());
+            }
             Place::Again(slot) | Place::New(slot, _) => *slot,
         };
         let fd = candidate.fd.as_raw_fd() as u64;
@@ -202,7 +231,10 @@ impl Instance {
             .map_err(Error::os("adopt", candidate.endpoint))?;
         fault::point("register:stored");
         if let Place::New(slot, wanted) = place {
-            wanted.iter().for_each(|lane| lanes.add(*lane, *slot));
+            for lane in wanted {
+                lanes.add(*lane, *slot);
+                fault::point("register:lane");
+            }
         }
         fault::point("register:shown");
         debug_assert!(lanes_for(id, candidate).iter().all(|lane| lanes.slots(*lane).contains(&slot)));
@@ -216,7 +248,7 @@ impl Instance {
             for slot in slots_of(lanes, owner) {
                 census.free.remove(&slot);
                 match cookie_in(&self.maps.sockets, slot)? {
-                    Some(cookie) => census.taken.push((owner, cookie)),
+                    Some(cookie) => census.taken.push((owner, slot, cookie)),
                     None if owner == id => {
                         let shown =
                             Lane::all(id).into_iter().filter(|lane| lanes.slots(*lane).contains(&slot)).collect();
@@ -232,8 +264,8 @@ impl Instance {
 
 /// Where a socket goes.
 enum Place {
-    /// It is there already.
-    Known,
+    /// It is there already, but for these lanes.
+    Known(Slot, Vec<Lane>),
     /// In a slot of the same lanes whose socket closed: the program sees it as soon as it is stored.
     Again(Slot),
     /// In a free slot, to be shown in these lanes.
@@ -242,7 +274,7 @@ enum Place {
 
 #[derive(Default)]
 struct Census {
-    taken: Vec<(ServiceId, u64)>,
+    taken: Vec<(ServiceId, Slot, u64)>,
     empty: Vec<(Slot, Vec<Lane>)>,
     free: BTreeSet<Slot>,
 }
