@@ -35,6 +35,7 @@ impl Failure {
     pub(crate) fn report(&self) {
         let line = match self {
             Self::Inlet(error) => chain(error),
+            Self::InFile(path, error) if path.as_os_str() == "-" => format!("standard input: {}", chain(error)),
             Self::InFile(path, error) => format!("{}: {}", path.display(), chain(error)),
             Self::Output(cause) => format!("cannot write output: {cause}"),
             Self::Value(what, cause) => format!("{what}: {cause}"),

@@ -1,6 +1,5 @@
 //! Making a ruleset, from nothing or from one that exists.
 
-
 use rustc_hash::FxHashMap;
 
 use crate::conflict::{Conflict, conflicts};
@@ -29,7 +28,7 @@ pub struct Builder {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BuildError {
     /// Rules that match a packet with equal rank.
-    #[error("rules {} overlap and neither is more specific{}; make one narrower or remove one", .0[0], others(.0))]
+    #[error("rules {}{}; make one narrower or remove one", .0[0], others(.0))]
     Conflict(Vec<Conflict>),
     /// A rule whose source is of another family than its local prefix.
     #[error("rule for {local} from {source_prefix} can match nothing: one is IPv4 and the other IPv6")]
@@ -46,7 +45,7 @@ pub enum BuildError {
     #[error("more than 65535 interfaces in one ruleset; use fewer")]
     TooManyInterfaces,
     /// A service that rules still name.
-    #[error("service {name} has {rules} rules; unbind them first (list them with: inlet rules)")]
+    #[error("service {name} has {rules} rule{}; unbind them first (list them with: inlet rules)", if *rules == 1 { "" } else { "s" })]
     InUse {
         /// The service.
         name: ServiceName,

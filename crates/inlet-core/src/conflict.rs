@@ -16,7 +16,10 @@ pub struct Conflict {
 
 impl fmt::Display for Conflict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}` and `{}`", self.first, self.second)
+        match self.first == self.second {
+            true => write!(f, "`{}` is there twice", self.first),
+            false => write!(f, "`{}` and `{}` overlap and neither is more specific", self.first, self.second),
+        }
     }
 }
 

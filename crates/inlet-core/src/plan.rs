@@ -1,6 +1,5 @@
 //! What changes between two rulesets.
 
-
 use rustc_hash::FxHashMap;
 
 use crate::entry::{Entry, Shape, ShapeId};
@@ -101,7 +100,8 @@ fn same_shapes(old: &Ruleset, new: &Ruleset) -> Vec<Option<ShapeId>> {
 
 /// Whether the numbers of services and interfaces mean the same in both.
 fn same_numbers(old: &Ruleset, new: &Ruleset) -> bool {
-    let names = |ruleset: &Ruleset| ruleset.interfaces.iter().map(|interface| interface.name.clone()).collect::<Vec<_>>();
+    let names =
+        |ruleset: &Ruleset| ruleset.interfaces.iter().map(|interface| interface.name.clone()).collect::<Vec<_>>();
     let stays = |(id, service): (crate::ServiceId, &crate::Service)| new.services.id(service.name.as_str()) == Some(id);
     old.services.len() == new.services.len() && old.services.iter().all(stays) && names(old) == names(new)
 }

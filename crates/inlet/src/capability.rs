@@ -9,6 +9,8 @@ use crate::error::{Error, Result};
 pub(crate) enum Capability {
     Bpf,
     NetAdmin,
+    /// Only for loading programs: without it the verifier refuses to look for one place in the image from two paths.
+    Perfmon,
 }
 
 impl Capability {
@@ -16,14 +18,16 @@ impl Capability {
         match self {
             Self::Bpf => "CAP_BPF",
             Self::NetAdmin => "CAP_NET_ADMIN",
+            Self::Perfmon => "CAP_PERFMON",
         }
     }
 
     fn is_in(self, set: CapabilitySet) -> bool {
         match self {
-            // CAP_SYS_ADMIN includes CAP_BPF, as it did before Linux 5.8.
+            // CAP_SYS_ADMIN includes CAP_BPF and CAP_PERFMON, as it did before Linux 5.8.
             Self::Bpf => set.intersects(CapabilitySet::BPF | CapabilitySet::SYS_ADMIN),
             Self::NetAdmin => set.contains(CapabilitySet::NET_ADMIN),
+            Self::Perfmon => set.intersects(CapabilitySet::PERFMON | CapabilitySet::SYS_ADMIN),
         }
     }
 }

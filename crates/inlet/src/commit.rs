@@ -4,6 +4,7 @@ use std::os::fd::AsFd;
 
 use inlet_core::{Builder, InterfaceName, Plan, Ruleset, ServiceId};
 
+use crate::capability::{self, Capability};
 use crate::error::{Error, Result};
 use crate::fault;
 use crate::generation::Generation;
@@ -62,6 +63,7 @@ impl Instance {
 
     fn swap(&mut self, new: Ruleset, gone: &[ServiceId]) -> Result<Ruleset> {
         let next = self.generation + 1;
+        capability::require("changing the rules", &[Capability::Perfmon])?;
         let generation = Generation::load(&new, &self.maps)?;
         fault::point("commit:loaded");
         let files = self.files.generation(next);

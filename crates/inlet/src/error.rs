@@ -10,7 +10,7 @@ use inlet_core::config::ConfigError;
 use inlet_core::image::{ImageError, SourceError};
 use inlet_core::{BuildError, InterfaceNameError, NameError, ServiceError};
 
-use crate::socket::Refused;
+use crate::socket::{Refusal, Refused};
 
 /// The result of what can fail in this crate.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -98,7 +98,7 @@ pub enum Error {
     #[error("unknown group {0:?}; see: getent group")]
     UnknownGroup(String),
     /// No service has this name.
-    #[error("no service {0:?}; see: inlet services, or create it with: inlet service set {0}")]
+    #[error("no service {0:?}; see: inlet services, or create it with: inlet service set {quoted}", quoted = quoted(.0))]
     UnknownService(String),
     /// No interface of the namespace has this name.
     #[error("no interface {name:?} in {netns}; see: ip link")]
@@ -151,7 +151,7 @@ pub enum Error {
         refused: Vec<Refused>,
     },
     /// A socket serves another service already.
-    #[error("socket {socket} serves {service:?} already; first: inlet unregister {service}")]
+    #[error("socket {socket} serves {service:?} already; first: inlet unregister {}", quoted(service))]
     Taken {
         /// The local address.
         socket: String,
@@ -234,22 +234,43 @@ pub enum Error {
         cause: io::Error,
     },
     /// The kernel did not load the program.
-    #[error("cannot load the program: {cause}{log}")]
+    #[error("cannot load the program: {cause}{}", last_words(log))]
     Load {
         /// What the kernel said.
         cause: io::Error,
-        /// The last words of libbpf and the verifier.
+        /// What libbpf and the verifier said last, in many lines.
         log: String,
     },
 }
 
+/// The first of the sockets seen; connections, of which a busy server has thousands, come last.
 fn listed(refused: &[Refused]) -> String {
-    match refused {
-        [] => "; it has no sockets at all".to_owned(),
-        some => {
-            let lines: Vec<String> = some.iter().map(Refused::to_string).collect();
-            format!("; seen: {}", lines.join("; "))
-        }
+    const LISTED: usize = 20;
+    if refused.is_empty() {
+        return "; it has no sockets at all".to_owned();
+    }
+    let mut seen: Vec<&Refused> = refused.iter().collect();
+    seen.sort_by_key(|it| it.reason == Refusal::Connected);
+    let mut parts: Vec<String> = seen.iter().take(LISTED).map(ToString::to_string).collect();
+    if seen.len() > LISTED {
+        parts.push(format!("and {} more", seen.len() - LISTED));
+    }
+    format!("; seen: {}", parts.join("; "))
+}
+
+/// A name as a shell takes it.
+fn quoted(name: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.:/[]".contains(c);
+    if name.chars().all(plain) { name.to_owned() } else { format!("{name:?}") }
+}
+
+/// The last line of a log that says something, for a message of one line.
+fn last_words(log: &str) -> String {
+    let statistics =
+        |line: &&str| line.starts_with("processed ") || line.starts_with("-- ") || line.contains("failed to load");
+    match log.lines().rev().map(str::trim).filter(|line| !line.is_empty()).find(|line| !statistics(line)) {
+        Some(line) => format!("; the verifier said: {line}"),
+        None => String::new(),
     }
 }
 

@@ -96,12 +96,13 @@ impl Snapshot {
             }
             Err(reason) => (Live::NotAsked(reason), None),
         };
-        let only = || match sockets.as_slice() {
-            [only] => Some(only),
-            _ => None,
+        let socket = match live {
+            Live::Agrees => chosen.and_then(|cookie| sockets.iter().find(|socket| socket.cookie == cookie)),
+            // Not asked: of a single socket it is known even so.
+            Live::NotAsked(_) if sockets.len() == 1 => sockets.first().filter(|socket| socket.receiving),
+            Live::NotAsked(_) => None,
         };
-        let socket =
-            chosen.and_then(|cookie| sockets.iter().find(|socket| socket.cookie == cookie)).or_else(only).cloned();
+        let socket = socket.cloned();
         Ok(Explanation { packet: *packet, rule, sockets, socket, live })
     }
 

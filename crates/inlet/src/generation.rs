@@ -73,7 +73,6 @@ fn load_programs(header: &Header, image: &MapHandle, maps: &Maps) -> Result<(Own
     libbpf_rs::set_print(Some((PrintLevel::Warn, keep_last_words)));
     let failed = |error: libbpf_rs::Error| -> Error {
         let log = LAST_WORDS.lock().map(|mut words| std::mem::take(&mut *words)).unwrap_or_default();
-        let log = if log.trim().is_empty() { log } else { format!("\n{}", log.trim_end()) };
         Error::Load { cause: error.into_io(), log }
     };
     let mut storage = MaybeUninit::uninit();

@@ -61,9 +61,10 @@ impl Instance {
         }
         let readers = Readers::named(options.group.as_deref())?;
         location.check_bpffs()?;
-        capability::require("inlet up", &[Capability::Bpf, Capability::NetAdmin])?;
+        capability::require("inlet up", &[Capability::Bpf, Capability::NetAdmin, Capability::Perfmon])?;
         let _root = lock_root(&location)?;
         sweep(&location)?;
+        remove_dead(&location)?;
         if location.dir().exists() {
             let netns = location.netns().label().to_owned();
             Self::open(location)?;
@@ -255,6 +256,20 @@ fn sweep(location: &Location) -> Result<bool> {
     remove_instance(&made)?;
     remove_instance(&removed)?;
     Ok(found)
+}
+
+/// Removes what is left of namespaces that died: their links are detached. The cookie of a namespace is never used again,
+/// so no other command can meet them. What cannot be removed is left; it keeps nobody from anything.
+fn remove_dead(location: &Location) -> Result<()> {
+    let root = location.root();
+    for entry in std::fs::read_dir(&root).map_err(Error::at("read", &root))? {
+        let files = Files(entry.map_err(Error::at("read", &root))?.path());
+        let found = recover::open_link(&files).and_then(|link| recover::find(&files, link.as_fd()));
+        if files.0 != location.dir() && matches!(found, Err(Error::Detached { .. })) {
+            let _ = remove_all(&files.0);
+        }
+    }
+    Ok(())
 }
 
 /// Detaches the link of an instance that is not published, so that nothing is steered any more, and removes its pins.

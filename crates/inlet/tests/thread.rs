@@ -1,16 +1,12 @@
 //! The thin thread: from `up` over a rule to a real packet in a real socket.
+#![allow(clippy::unwrap_used, reason = "what fails here is the failure of a test")]
 
-use inlet::core::{Packet, Protocol, Selector, Target};
-use inlet::{Instance, Live, Location, Netns, Snapshot, UpOptions};
+mod common;
+
+use common::{here, selector, to};
+use inlet::core::{Packet, Protocol};
+use inlet::{Instance, Live, Snapshot, UpOptions};
 use inlet_testkit::{Dial, TcpServer, World, dial_tcp};
-
-fn here(world: &World) -> Location {
-    Location::new(world.bpffs.path(), Netns::own().unwrap())
-}
-
-fn selector(protocol: Protocol, local: &str, ports: &str) -> Selector {
-    Selector { protocol, local: local.parse().unwrap(), ports: ports.parse().unwrap(), source: None, iface: None }
-}
 
 #[test]
 fn a_packet_reaches_the_socket_of_its_rule() {
@@ -19,8 +15,7 @@ fn a_packet_reaches_the_socket_of_its_rule() {
     let server = TcpServer::spawn("web", "127.0.0.1:8080".parse().unwrap()).unwrap();
 
     let mut instance = Instance::up(here(&world), &UpOptions::default()).unwrap();
-    let web = Target::Service("web".parse().unwrap());
-    let committed = instance.bind(&web, &selector(Protocol::Tcp, "192.0.2.0/24", "80-90")).unwrap();
+    let committed = instance.bind(&to("web"), &selector(Protocol::Tcp, "192.0.2.0/24", "80-90")).unwrap();
     assert_eq!(committed.generation, 2);
     let target = "192.0.2.7:85".parse().unwrap();
     assert_eq!(dial_tcp(target, &Dial::new()), inlet_testkit::Answer::Refused);

@@ -1,6 +1,5 @@
 //! Conditions on the source and the interface: what decides among rules with one prefix and one port range.
 
-
 use rustc_hash::FxHashMap;
 
 use super::decision::Leaf;

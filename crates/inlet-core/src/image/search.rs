@@ -43,7 +43,7 @@ pub(super) const BISECT: u32 = 1 << 9;
 /// How many levels of index nodes there are at most below a root; what is still crowded then is bisected.
 const MAX_LEVELS: u32 = 6;
 /// How many intervals the entry of an index has on average, at least.
-const DENSITY: usize = 2;
+const DENSITY: usize = 3;
 
 /// How many words a block has.
 pub(super) const BLOCK_WORDS: usize = 32;

@@ -35,7 +35,13 @@ fn numbers(pid: u32) -> Result<Vec<i32>> {
     let mut numbers = Vec::new();
     for entry in std::fs::read_dir(&dir).map_err(failed)? {
         let entry = entry.map_err(failed)?;
-        let is_socket = std::fs::read_link(entry.path()).is_ok_and(|to| to.to_string_lossy().starts_with("socket:["));
+        let is_socket = match std::fs::read_link(entry.path()) {
+            Ok(to) => to.to_string_lossy().starts_with("socket:["),
+            // Who may list the directory need not be allowed to look behind its entries.
+            Err(cause) if cause.kind() == io::ErrorKind::PermissionDenied => return Err(failed(cause)),
+            // Closed since it was listed.
+            Err(_) => false,
+        };
         let number = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok());
         numbers.extend(number.filter(|_| is_socket));
     }

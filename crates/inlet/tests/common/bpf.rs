@@ -130,9 +130,8 @@ pub(crate) fn choosing(socket: BorrowedFd<'_>) -> (OwnedFd, MapHandle) {
 /// Attaches a program of the `sk_lookup` hook to a namespace, until the link is dropped.
 pub(crate) fn attach(program: BorrowedFd<'_>, netns: BorrowedFd<'_>) -> OwnedFd {
     // SAFETY: both descriptors are open, and no options are given.
-    let link = unsafe {
-        libbpf_sys::bpf_link_create(program.as_raw_fd(), netns.as_raw_fd(), BPF_SK_LOOKUP, std::ptr::null())
-    };
+    let link =
+        unsafe { libbpf_sys::bpf_link_create(program.as_raw_fd(), netns.as_raw_fd(), BPF_SK_LOOKUP, std::ptr::null()) };
     owned(link).unwrap()
 }
 
@@ -155,6 +154,15 @@ pub(crate) fn detach(link: &Path) {
     let link = open_pin(link);
     // SAFETY: the descriptor is open.
     assert_eq!(unsafe { libbpf_sys::bpf_link_detach(link.as_raw_fd()) }, 0);
+}
+
+/// The inode number of the namespace that a pinned link is attached to; 0 when it is attached to none any more.
+pub(crate) fn namespace_of(link: &Path) -> u32 {
+    let info = libbpf_rs::query::LinkInfo::from_fd(open_pin(link).as_fd()).unwrap();
+    match info.info {
+        libbpf_rs::query::LinkTypeInfo::NetNs(netns) => netns.ino,
+        other => panic!("{other:?}"),
+    }
 }
 
 /// A listener as `bpf_skc_lookup_tcp` finds it.

@@ -1,0 +1,319 @@
+//! The process is killed at every step of every operation that changes state. Afterwards traffic flows by the state of
+//! before or of after, readers can read, the next command does its work, and nothing is left over.
+#![allow(clippy::unwrap_used, reason = "what fails here is the failure of a test")]
+#![cfg(feature = "faults")]
+
+mod common;
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use common::{Receiver, asked, at, bind, here, open, snapshot, state, to, tree, tree_of_one, up};
+use inlet::core::Protocol::{Tcp, Udp};
+use inlet::{Error, Instance, Snapshot, UpOptions};
+use inlet_testkit::{Program, TcpServer, World};
+
+const UP: &[&str] = &[
+    "up:root",
+    "up:directory",
+    "up:map",
+    "up:maps",
+    "commit:filled",
+    "commit:directory",
+    "commit:pin",
+    "up:generation",
+    "up:attached",
+    "up:made",
+    "up:published",
+];
+
+/// Each with whether the new ruleset is in force then.
+const COMMIT: &[(&str, bool)] = &[
+    ("commit:filled", false),
+    ("commit:loaded", false),
+    ("commit:directory", false),
+    ("commit:pin", false),
+    ("commit:pinned", false),
+    ("commit:swapped", true),
+    ("retire:hidden", true),
+    ("slots:emptied", true),
+    ("commit:retired", true),
+];
+
+const REGISTER: &[&str] = &["register:stored", "register:lane", "register:shown"];
+
+const UNREGISTER: &[&str] = &["unregister:hidden", "slots:emptied"];
+
+const DOWN: &[&str] = &["down:withdrawn", "down:detached"];
+
+const OPERATION: &str = "INLET_CHILD_OPERATION";
+const BPFFS: &str = "INLET_CHILD_BPFFS";
+
+/// What the killed process runs: this same program with nothing but this test in it. In a normal run it is nothing.
+#[test]
+fn child() {
+    let Ok(operation) = std::env::var(OPERATION) else { return };
+    let bpffs = std::env::var(BPFFS).unwrap();
+    let here = || at(bpffs.as_ref());
+    let open = || Instance::open(here()).unwrap();
+    match operation.as_str() {
+        "up" => drop(Instance::up(here(), &UpOptions::default()).unwrap()),
+        "commit" => drop(open().apply(NEW).unwrap()),
+        // The socket is passed as a service manager would, so that the parent goes on serving it.
+        "register" => drop(open().register("web", std::io::stdin()).unwrap()),
+        "unregister" => drop(open().unregister("web", None).unwrap()),
+        "down" => Instance::down(&here()).unwrap(),
+        other => panic!("{other}"),
+    }
+}
+
+/// Runs an operation in a process that is killed at the step, and sees to it that it was.
+fn killed(world: &World, operation: &str, step: &str, stdin: Option<OwnedFd>) {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "child", "--nocapture", "--test-threads=1"]);
+    command.env(OPERATION, operation).env(BPFFS, world.bpffs.path()).env("INLET_FAULT", step);
+    command.stdin(stdin.map_or_else(Stdio::null, Stdio::from)).stdout(Stdio::null());
+    let mut child = Program::start(&mut command).unwrap();
+    let status = child.wait_exit(Duration::from_secs(60)).unwrap().expect("the child ends");
+    assert_eq!(status.signal(), Some(9), "{operation} was not killed at {step}: {status}");
+}
+
+/// The instance can still do all that it is for, and its end leaves nothing.
+fn works_and_ends(world: &World, about: &str) {
+    let mut instance = open(world);
+    bind(&mut instance, "probe", Tcp, "192.0.2.0/24", "4000");
+    bind(&mut instance, "probe", Udp, "192.0.2.0/24", "4000");
+    let receiver = Receiver::of(&mut instance, "probe");
+    assert_eq!(asked(Tcp, "192.0.2.9:4000"), "probe", "{about}");
+    assert_eq!(asked(Udp, "192.0.2.9:4000"), "probe", "{about}");
+    assert_eq!(tree(world.bpffs.path()), tree_of_one(world, instance.generation()), "{about}");
+    drop((instance, receiver));
+    assert_eq!(state(world, "probe").counters.missing, 0, "{about}");
+    Instance::down(&here(world)).unwrap();
+    assert_eq!(tree(world.bpffs.path()), ["inlet"], "{about}");
+    assert_eq!(asked(Tcp, "192.0.2.9:4000"), "Refused", "{about}");
+}
+
+#[test]
+fn up_at_every_step() {
+    for step in UP {
+        let Some(world) = World::new() else { return };
+        world.local("192.0.2.0/24").unwrap();
+        let own = TcpServer::spawn("own", "192.0.2.1:80".parse().unwrap()).unwrap();
+        killed(&world, "up", step, None);
+        assert_eq!(asked(Tcp, "192.0.2.1:80"), "own", "{step}");
+        // Read to the end: who reads keeps writers waiting.
+        let read = Snapshot::open(here(&world)).map(|snapshot| snapshot.generation());
+        let again = Instance::up(here(&world), &UpOptions::default());
+        if *step == "up:published" {
+            assert_eq!(read.unwrap(), 1, "{step}");
+            assert!(matches!(again, Err(Error::AlreadyUp { .. })), "{step}: {again:?}");
+        } else {
+            assert!(matches!(read, Err(Error::NotUp { .. })), "{step}: {read:?}");
+            assert_eq!(again.unwrap().generation(), 1, "{step}");
+        }
+        assert_eq!(tree(world.bpffs.path()), tree_of_one(&world, 1), "{step}");
+        assert_eq!(asked(Tcp, "192.0.2.1:80"), "own", "{step}");
+        drop(own);
+        works_and_ends(&world, step);
+    }
+}
+
+/// An `up` that was killed can also be taken back.
+#[test]
+fn down_after_a_killed_up() {
+    for step in UP {
+        let Some(world) = World::new() else { return };
+        killed(&world, "up", step, None);
+        match Instance::down(&here(&world)) {
+            Ok(()) => {}
+            Err(Error::NotUp { .. }) if *step == "up:root" => {}
+            Err(error) => panic!("{step}: {error}"),
+        }
+        assert_eq!(tree(world.bpffs.path()), ["inlet"], "{step}");
+    }
+}
+
+const OLD: &str = r#"{"services": {"old": {}, "gone": {}, "web": {}},
+    "rules": [{"to": "old", "protocol": ["tcp", "udp"], "local": "192.0.2.0/24", "ports": 80},
+              {"to": "gone", "protocol": "tcp", "local": "192.0.2.0/24", "ports": 81}]}"#;
+
+const NEW: &str = r#"{"services": {"new": {}, "old": {}, "web": {}},
+    "rules": [{"to": "web", "protocol": ["tcp", "udp"], "local": "192.0.2.0/24", "ports": 80},
+              {"verdict": "pass", "protocol": "tcp", "local": "192.0.2.0/24", "ports": 81}]}"#;
+
+#[test]
+fn commit_at_every_step() {
+    for (step, is_new) in COMMIT {
+        let Some(world) = World::new() else { return };
+        world.local("192.0.2.0/24").unwrap();
+        let mut instance = up(&world);
+        instance.apply(OLD).unwrap();
+        let old = instance.ruleset().unwrap().clone();
+        let receivers = ["old", "gone", "web"].map(|name| Receiver::of(&mut instance, name));
+        drop(instance);
+        // Counted, so that a later service of the same number would show it.
+        assert_eq!(asked(Tcp, "192.0.2.9:81"), "gone");
+        killed(&world, "commit", step, None);
+
+        let (at_80, at_81) = if *is_new { ("web", "Refused") } else { ("old", "gone") };
+        assert_eq!(asked(Tcp, "192.0.2.9:80"), at_80, "{step}");
+        assert_eq!(asked(Udp, "192.0.2.9:80"), at_80, "{step}");
+        assert_eq!(asked(Tcp, "192.0.2.9:81"), at_81, "{step}");
+        let read = snapshot(&world);
+        assert_eq!((read.generation(), read.ruleset() == &old), if *is_new { (3, false) } else { (2, true) }, "{step}");
+        assert_eq!(read.ruleset().services().id("gone").is_none(), *is_new, "{step}");
+        drop(read);
+
+        // The next command finishes the commit, or removes it.
+        let mut instance = open(&world);
+        assert_eq!(tree(world.bpffs.path()), tree_of_one(&world, instance.generation()), "{step}");
+        // A service that gets the number of the one that went has nothing of it.
+        let fresh: Vec<String> = (0..3).map(|number| format!("fresh{number}")).collect();
+        for name in &fresh {
+            instance.set_service(&name.parse().unwrap(), None).unwrap();
+        }
+        drop(instance);
+        for name in &fresh {
+            let state = state(&world, name);
+            assert!(state.sockets.is_empty(), "{step}: {state:?}");
+            assert_eq!(state.counters, inlet::Counters::default(), "{step}");
+        }
+        let mut instance = open(&world);
+        instance.apply(NEW).unwrap();
+        drop(instance);
+        assert_eq!(asked(Tcp, "192.0.2.9:80"), "web", "{step}");
+        assert_eq!(asked(Tcp, "192.0.2.9:81"), "Refused", "{step}");
+        drop(receivers);
+        works_and_ends(&world, step);
+    }
+}
+
+/// The removal of a directory cannot be stopped half way from inside, so what it may leave is made by hand.
+#[test]
+fn what_is_left_of_a_generation_goes() {
+    let parts = ["image", "program", "explain"];
+    for kept in 0..1 << parts.len() {
+        let Some(world) = World::new() else { return };
+        world.local("192.0.2.0/24").unwrap();
+        drop(up(&world));
+        killed(&world, "commit", "commit:retired", None);
+        let former = here(&world).dir().join("gen-1");
+        for (bit, part) in parts.iter().enumerate().filter(|(bit, _)| kept & 1 << bit == 0) {
+            std::fs::remove_file(former.join(part)).unwrap_or_else(|error| panic!("{bit} {part}: {error}"));
+        }
+        assert_eq!(snapshot(&world).generation(), 2);
+        drop(open(&world));
+        assert_eq!(tree(world.bpffs.path()), tree_of_one(&world, 2));
+        works_and_ends(&world, &format!("{kept:03b} of the former generation left"));
+    }
+}
+
+fn both_families(world: &World) -> [&'static str; 2] {
+    world.local("192.0.2.0/24").unwrap();
+    world.local("2001:db8::/64").unwrap();
+    let mut instance = up(world);
+    bind(&mut instance, "web", Tcp, "192.0.2.0/24", "80");
+    bind(&mut instance, "web", Tcp, "2001:db8::/64", "80");
+    ["192.0.2.9:80", "[2001:db8::9]:80"]
+}
+
+#[test]
+fn register_at_every_step() {
+    for step in REGISTER {
+        let Some(world) = World::new() else { return };
+        let targets = both_families(&world);
+        let server = TcpServer::spawn("web", common::anywhere()).unwrap();
+        killed(&world, "register", step, Some(server.as_fd().try_clone_to_owned().unwrap()));
+        for target in targets {
+            let told = asked(Tcp, target);
+            assert!(["web", "Refused"].contains(&told.as_str()), "{step}: {target} {told}");
+        }
+        assert!(state(&world, "web").sockets.len() <= 1, "{step}");
+        // Another service may come first, and takes nothing away.
+        let mut instance = open(&world);
+        instance.set_service(&"other".parse().unwrap(), None).unwrap();
+        let other = Receiver::of(&mut instance, "other");
+        instance.register("web", &server).unwrap();
+        drop(instance);
+        assert_eq!(targets.map(|target| asked(Tcp, target)), ["web", "web"], "{step}");
+        let sockets = state(&world, "web").sockets;
+        assert_eq!(sockets.len(), 1, "{step}");
+        assert!(sockets[0].v4 && sockets[0].v6, "{step}: {sockets:?}");
+        assert_eq!(state(&world, "other").sockets.len(), 2, "{step}");
+        assert_eq!(open(&world).unregister("web", None).unwrap(), 1, "{step}");
+        assert_eq!(targets.map(|target| asked(Tcp, target)), ["Refused", "Refused"], "{step}");
+        drop((server, other));
+        works_and_ends(&world, step);
+    }
+}
+
+#[test]
+fn unregister_at_every_step() {
+    for step in UNREGISTER {
+        let Some(world) = World::new() else { return };
+        let targets = both_families(&world);
+        let server = TcpServer::spawn("web", common::anywhere()).unwrap();
+        open(&world).register("web", &server).unwrap();
+        killed(&world, "unregister", step, None);
+        assert_eq!(targets.map(|target| asked(Tcp, target)), ["Refused", "Refused"], "{step}");
+        assert!(state(&world, "web").sockets.is_empty(), "{step}");
+        assert_eq!(open(&world).unregister("web", None).unwrap(), 0, "{step}");
+        open(&world).register("web", &server).unwrap();
+        assert_eq!(targets.map(|target| asked(Tcp, target)), ["web", "web"], "{step}");
+        assert_eq!(state(&world, "web").sockets.len(), 1, "{step}");
+        drop(server);
+        works_and_ends(&world, step);
+    }
+}
+
+#[test]
+fn down_at_every_step() {
+    for step in DOWN {
+        for next_is_up in [false, true] {
+            let Some(world) = World::new() else { return };
+            let targets = both_families(&world);
+            let server = TcpServer::spawn("web", common::anywhere()).unwrap();
+            open(&world).register("web", &server).unwrap();
+            killed(&world, "down", step, None);
+            let still = if *step == "down:withdrawn" { "web" } else { "Refused" };
+            assert_eq!(targets.map(|target| asked(Tcp, target)), [still; 2], "{step}");
+            assert!(matches!(Snapshot::open(here(&world)), Err(Error::NotUp { .. })), "{step}");
+            if next_is_up {
+                let mut instance = up(&world);
+                assert!(instance.ruleset().unwrap().is_empty(), "{step}");
+                instance.bind(&to("web"), &common::selector(Tcp, "192.0.2.0/24", "80")).unwrap();
+                drop(instance);
+                assert_eq!(asked(Tcp, targets[0]), "Refused", "{step}");
+                open(&world).register("web", &server).unwrap();
+                assert_eq!(asked(Tcp, targets[0]), "web", "{step}");
+                drop(server);
+                works_and_ends(&world, step);
+            } else {
+                Instance::down(&here(&world)).unwrap();
+                assert_eq!(tree(world.bpffs.path()), ["inlet"], "{step}");
+                assert_eq!(targets.map(|target| asked(Tcp, target)), ["Refused", "Refused"], "{step}");
+                assert!(matches!(Instance::down(&here(&world)), Err(Error::NotUp { .. })), "{step}");
+            }
+        }
+    }
+}
+
+/// Whoever adds a step finds it missing here.
+#[test]
+fn every_step_of_the_source_is_tried() {
+    let source = concat!(
+        include_str!("../src/commit.rs"),
+        include_str!("../src/generation.rs"),
+        include_str!("../src/instance.rs"),
+        include_str!("../src/socket/adopt.rs"),
+        include_str!("../src/state.rs"),
+    );
+    let commit = COMMIT.iter().map(|(step, _)| *step);
+    let tried: Vec<&str> = commit.chain([UP, REGISTER, UNREGISTER, DOWN].concat()).collect();
+    for point in source.split("fault::point(\"").skip(1).map(|rest| rest.split('"').next().unwrap()) {
+        assert!(tried.contains(&point), "{point}");
+    }
+}

@@ -1,0 +1,320 @@
+//! What each thing that can be wrong with an instance is called, what the message advises, and that the advice helps.
+#![allow(clippy::unwrap_used, reason = "what fails here is the failure of a test")]
+
+mod common;
+
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::bpf::{detach, namespace_of, passing, usurp};
+use common::{Receiver, asked, at, bind, here, open, selector, snapshot, to, tree, tree_of_one, up, wait_for_sockets};
+use inlet::core::{Packet, Protocol::Tcp};
+use inlet::{Error, Instance, Live, Location, Netns, Snapshot, Unasked, UpOptions};
+use inlet_testkit::{Caps, World, require, with_caps, without_caps};
+use libbpf_rs::{MapCore, MapFlags, MapHandle};
+use rustix::process::{Gid, Uid};
+use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+
+/// Every way to open an instance.
+fn openings(world: &World) -> Vec<Error> {
+    vec![Instance::open(here(world)).unwrap_err(), Snapshot::open(here(world)).unwrap_err()]
+}
+
+fn up_again(world: &World) -> Error {
+    Instance::up(here(world), &UpOptions::default()).unwrap_err()
+}
+
+#[test]
+fn not_up_and_already_up() {
+    let Some(world) = World::new() else { return };
+    for error in openings(&world).into_iter().chain([Instance::down(&here(&world)).unwrap_err()]) {
+        assert_eq!(error.to_string(), "inlet is not up in this network namespace; start it with: inlet up");
+    }
+    bind(&mut up(&world), "web", Tcp, "192.0.2.0/24", "80");
+    let error = up_again(&world);
+    assert_eq!(error.to_string(), "inlet is already up in this network namespace; see: inlet status");
+    assert_eq!(snapshot(&world).ruleset().len(), 1);
+    Instance::down(&here(&world)).unwrap();
+    assert!(matches!(openings(&world)[..], [Error::NotUp { .. }, Error::NotUp { .. }]));
+}
+
+#[test]
+fn no_bpf_filesystem() {
+    let Some(_world) = World::new() else { return };
+    for path in ["/proc", "/nowhere/at/all"] {
+        let location = || Location::new(path, Netns::own().unwrap());
+        let errors = [
+            Instance::up(location(), &UpOptions::default()).unwrap_err(),
+            Instance::open(location()).unwrap_err(),
+            Snapshot::open(location()).unwrap_err(),
+            Instance::down(&location()).unwrap_err(),
+        ];
+        for error in errors {
+            let expected = format!("no bpf filesystem at {path}; mount one with: mount -t bpf bpf {path}");
+            assert_eq!(error.to_string(), expected);
+        }
+    }
+}
+
+#[test]
+fn a_namespace_that_is_not_there() {
+    let Some(_world) = World::new() else { return };
+    for spec in ["no-such-namespace", "/no/such/file", "pid:0", "pid:x", "/proc/self/status"] {
+        let error = Netns::open(spec).unwrap_err();
+        assert!(matches!(error, Error::Netns { .. }), "{error:?}");
+        assert!(error.to_string().starts_with(&format!("network namespace {spec}: ")), "{error}");
+    }
+}
+
+#[test]
+fn missing_capabilities_are_named() {
+    let Some(world) = World::new() else { return };
+    let missing = |error: Error| match error {
+        Error::Capability { missing, .. } => missing,
+        other => panic!("{other:?}"),
+    };
+    let without = |caps| without_caps(caps, || missing(up_again(&world)));
+    assert_eq!(without(Caps::BPF | Caps::SYS_ADMIN), "CAP_BPF");
+    assert_eq!(without(Caps::NET_ADMIN), "CAP_NET_ADMIN");
+    assert_eq!(without(Caps::PERFMON | Caps::SYS_ADMIN), "CAP_PERFMON");
+    assert_eq!(with_caps(Caps::empty(), || missing(up_again(&world))), "CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON");
+    assert_eq!(tree(world.bpffs.path()), [""; 0], "nothing was begun");
+
+    drop(up(&world));
+    let open_error = || missing(Instance::open(here(&world)).unwrap_err());
+    assert_eq!(with_caps(Caps::NET_ADMIN, open_error), "CAP_BPF");
+    assert_eq!(without_caps(Caps::NET_ADMIN, || missing(Instance::down(&here(&world)).unwrap_err())), "CAP_NET_ADMIN");
+    // Only a commit loads a program.
+    with_caps(Caps::BPF | Caps::NET_ADMIN, || {
+        let error = open(&world).bind(&to("web"), &selector(Tcp, "192.0.2.0/24", "80")).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "changing the rules needs CAP_PERFMON; run it as root or with these capabilities"
+        );
+    });
+    assert_eq!(tree(world.bpffs.path()), tree_of_one(&world, 1));
+}
+
+#[test]
+fn three_capabilities_are_enough() {
+    let Some(world) = World::new() else { return };
+    world.local("192.0.2.0/24").unwrap();
+    world.local("2001:db8::/64").unwrap();
+    with_caps(Caps::BPF | Caps::NET_ADMIN | Caps::PERFMON, || {
+        let mut instance = up(&world);
+        bind(&mut instance, "web", Tcp, "192.0.2.0/24", "80");
+        bind(&mut instance, "web", Tcp, "2001:db8::/64", "1-1023");
+        let from = Some("10.0.0.0/8".parse().unwrap());
+        let sourced = inlet::core::Selector { source: from, ..selector(Tcp, "192.0.2.0/24", "80") };
+        instance.bind(&to("other"), &sourced).unwrap();
+        let _receiver = Receiver::of(&mut instance, "web");
+        drop(instance);
+        assert_eq!(asked(Tcp, "192.0.2.9:80"), "web");
+        assert_eq!(asked(Tcp, "[2001:db8::9]:80"), "web");
+        let packet = Packet::new(Tcp, "192.0.2.9:80".parse().unwrap(), "192.0.2.8:9".parse().unwrap());
+        assert_eq!(snapshot(&world).explain(&packet).unwrap().live, Live::Agrees);
+    });
+    // Sockets and the end need fewer.
+    with_caps(Caps::BPF | Caps::NET_ADMIN, || {
+        let _receiver = Receiver::of(&mut open(&world), "other");
+        wait_for_sockets(&world, "web", 0);
+        assert_eq!(open(&world).unregister("web", None).unwrap(), 0);
+        assert_eq!(open(&world).unregister("other", None).unwrap(), 2);
+    });
+    with_caps(Caps::NET_ADMIN, || Instance::down(&here(&world)).unwrap());
+    assert_eq!(tree(world.bpffs.path()), ["inlet"]);
+}
+
+#[test]
+fn a_foreign_program_on_the_link() {
+    let Some(world) = World::new() else { return };
+    world.local("192.0.2.0/24").unwrap();
+    bind(&mut up(&world), "web", Tcp, "192.0.2.0/24", "80");
+    let link = here(&world).dir().join("link");
+    usurp(&link, passing().as_fd());
+    for error in openings(&world).into_iter().chain([up_again(&world)]) {
+        let Error::ForeignProgram { path, program } = &error else { panic!("{error:?}") };
+        assert_eq!(*path, link);
+        let advice = format!("see it with: bpftool prog show id {program}, remove the instance with: inlet down");
+        assert!(error.to_string().ends_with(&advice), "{error}");
+    }
+    Instance::down(&here(&world)).unwrap();
+    assert_eq!(tree(world.bpffs.path()), ["inlet"]);
+    drop(up(&world));
+}
+
+#[test]
+fn a_link_that_was_detached() {
+    let Some(world) = World::new() else { return };
+    drop(up(&world));
+    detach(&here(&world).dir().join("link"));
+    for error in openings(&world).into_iter().chain([up_again(&world)]) {
+        assert!(matches!(error, Error::Detached { .. }), "{error:?}");
+        assert!(error.to_string().ends_with("remove what is left with: inlet down"), "{error}");
+    }
+    Instance::down(&here(&world)).unwrap();
+    assert_eq!(up(&world).generation(), 1);
+}
+
+#[test]
+fn a_newer_state_format() {
+    let Some(world) = World::new() else { return };
+    drop(up(&world));
+    let meta = MapHandle::from_pinned_path(here(&world).dir().join("meta")).unwrap();
+    let before = tree(world.bpffs.path());
+    meta.update(&0_u32.to_ne_bytes(), &99_u32.to_ne_bytes(), MapFlags::ANY).unwrap();
+    for error in openings(&world).into_iter().chain([up_again(&world)]) {
+        assert!(matches!(error, Error::NewerState { found: 99, .. }), "{error:?}");
+        assert!(error.to_string().contains("state format 99 is newer than 1"), "{error}");
+        assert!(error.to_string().ends_with("use the newer inlet"), "{error}");
+    }
+    assert_eq!(tree(world.bpffs.path()), before);
+}
+
+/// Waits until the kernel has taken a namespace down that nobody has any more. It does so in the background, and tells
+/// nobody. A later `up` may have removed the pin by then.
+fn wait_until_dead(link: &Path) {
+    let until = Instant::now() + Duration::from_secs(60);
+    while link.exists() && namespace_of(link) != 0 {
+        assert!(Instant::now() < until, "the namespace lives");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn what_is_left_of_a_dead_namespace_goes_with_the_next_up() {
+    let Some(world) = World::new() else { return };
+    let living = inlet_testkit::Netns::unentered().unwrap();
+    let location = |netns: &inlet_testkit::Namespace| {
+        Location::new(world.bpffs.path(), Netns::open(netns.path().to_str().unwrap()).unwrap())
+    };
+    let mut links = Vec::new();
+    for _ in 0..2 {
+        let dying = inlet_testkit::Netns::unentered().unwrap();
+        let mut instance = Instance::up(location(&dying), &UpOptions::default()).unwrap();
+        bind(&mut instance, "web", Tcp, "192.0.2.0/24", "80");
+        links.push(location(&dying).dir().join("link"));
+    }
+    bind(&mut Instance::up(location(&living), &UpOptions::default()).unwrap(), "web", Tcp, "192.0.2.0/24", "80");
+    links.iter().for_each(|link| wait_until_dead(link));
+    drop(up(&world));
+    assert!(links.iter().all(|link| !link.exists()));
+    let instances: Vec<String> = tree(world.bpffs.path()).into_iter().filter(|name| name.ends_with("/link")).collect();
+    assert_eq!(instances.len(), 2, "{instances:?}");
+    assert_eq!(Snapshot::open(location(&living)).unwrap().ruleset().len(), 1);
+}
+
+/// Instances of several namespaces lie side by side and know nothing of each other.
+#[test]
+fn namespaces_are_apart() {
+    let Some(world) = World::new() else { return };
+    let other = inlet_testkit::Netns::unentered().unwrap();
+    let there = || Location::new(world.bpffs.path(), Netns::open(other.path().to_str().unwrap()).unwrap());
+    bind(&mut up(&world), "web", Tcp, "192.0.2.0/24", "80");
+    assert!(matches!(Snapshot::open(there()), Err(Error::NotUp { .. })));
+    let mut instance = Instance::up(there(), &UpOptions::default()).unwrap();
+    bind(&mut instance, "dns", Tcp, "198.51.100.0/24", "53");
+    other.local("198.51.100.0/24").unwrap();
+    // A receiver of that namespace, registered from this one.
+    let receiver = other.enter(|| Receiver::new("dns"));
+    instance.register("dns", &receiver.tcp).unwrap();
+    drop(instance);
+    assert_eq!(other.enter(|| asked(Tcp, "198.51.100.9:53")), "dns");
+    let services = Snapshot::open(there()).unwrap().services().unwrap();
+    assert_eq!(services[0].sockets[0].local.unwrap().addr().port(), receiver.tcp.local_addr().port());
+    assert_eq!(asked(Tcp, "198.51.100.9:53").as_str(), "Other(NetworkUnreachable)");
+    Instance::down(&there()).unwrap();
+    assert_eq!(snapshot(&world).ruleset().len(), 1);
+}
+
+/// Runs `work` on a thread that is user 65534 with this group and no right. The credentials of a thread are its own.
+fn as_reader<T: Send>(gid: u32, work: impl FnOnce() -> T + Send) -> T {
+    thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let (uid, gid) = (Uid::from_raw(65534), Gid::from_raw(gid));
+            set_thread_groups(&[]).unwrap();
+            set_thread_res_gid(gid, gid, gid).unwrap();
+            set_thread_res_uid(uid, uid, uid).unwrap();
+            work()
+        });
+        reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// Some group other than root's, with a name.
+fn some_group() -> Option<(String, u32)> {
+    let text = std::fs::read_to_string("/etc/group").unwrap_or_default();
+    let found = text.lines().find_map(|line| {
+        let fields: Vec<&str> = line.split(':').collect();
+        let gid: u32 = fields.get(2)?.parse().ok()?;
+        (gid != 0).then(|| (fields[0].to_owned(), gid))
+    });
+    require(found.is_some(), "a group in /etc/group").then_some(found).flatten()
+}
+
+#[test]
+fn a_group_may_read_and_nobody_else() {
+    let Some(world) = World::new() else { return };
+    let Some((group, gid)) = some_group() else { return };
+    world.local("192.0.2.0/24").unwrap();
+    let mut instance = Instance::up(here(&world), &UpOptions { group: Some(group), ..UpOptions::default() }).unwrap();
+    // The modes of a new generation too.
+    bind(&mut instance, "web", Tcp, "192.0.2.0/24", "80");
+    let _receiver = Receiver::of(&mut instance, "web");
+    drop(instance);
+    assert_eq!(asked(Tcp, "192.0.2.9:80"), "web");
+    let bpffs = world.bpffs.path();
+    let packet = Packet::new(Tcp, "192.0.2.9:80".parse().unwrap(), "192.0.2.8:9".parse().unwrap());
+    as_reader(gid, || {
+        let snapshot = Snapshot::open(at(bpffs)).unwrap();
+        assert_eq!((snapshot.generation(), snapshot.ruleset().len()), (2, 1));
+        let services = snapshot.services().unwrap();
+        assert_eq!((services[0].counters.steered, services[0].sockets.len()), (1, 2));
+        let explanation = snapshot.explain(&packet).unwrap();
+        assert!(explanation.rule.is_some());
+        assert_eq!(explanation.live, Live::NotAsked(Unasked::NotPermitted));
+        drop(snapshot);
+        let error = Instance::open(at(bpffs)).unwrap_err();
+        assert!(matches!(error, Error::Capability { .. }), "{error:?}");
+    });
+    as_reader(gid + 1, || {
+        let error = Snapshot::open(at(bpffs)).unwrap_err();
+        assert!(error.to_string().contains("Permission denied"), "{error}");
+    });
+    // Which of two generations is in force only those know who may open the link.
+    std::fs::create_dir(here(&world).dir().join("gen-9")).unwrap();
+    as_reader(gid, || assert!(matches!(Snapshot::open(at(bpffs)), Err(Error::Interrupted { .. }))));
+    assert_eq!(snapshot(&world).generation(), 2);
+    let error = up_again(&world);
+    assert!(matches!(error, Error::AlreadyUp { .. }), "{error:?}");
+    as_reader(gid, || assert_eq!(Snapshot::open(at(bpffs)).unwrap().generation(), 2));
+}
+
+#[test]
+fn names_that_do_not_exist() {
+    let Some(world) = World::new() else { return };
+    let options = UpOptions { group: Some("no-such-group".into()), ..UpOptions::default() };
+    let error = Instance::up(here(&world), &options).unwrap_err();
+    assert_eq!(error.to_string(), "unknown group \"no-such-group\"; see: getent group");
+    let mut instance = up(&world);
+    let rule = selector(Tcp, "192.0.2.0/24", "80");
+    let cases = [
+        (instance.unbind(&rule).unwrap_err(), "no rule tcp 192.0.2.0/24 80; see: inlet rules"),
+        (
+            instance.remove_service("web").unwrap_err(),
+            "no service \"web\"; see: inlet services, or create it with: inlet service set web",
+        ),
+        (
+            instance
+                .bind(&to("web"), &inlet::core::Selector { iface: Some("eth7".parse().unwrap()), ..rule })
+                .unwrap_err(),
+            "no interface \"eth7\" in this network namespace; see: ip link",
+        ),
+    ];
+    for (error, text) in cases {
+        assert_eq!(error.to_string(), text);
+    }
+    assert_eq!((instance.generation(), instance.ruleset().unwrap().services().len()), (1, 0));
+}
