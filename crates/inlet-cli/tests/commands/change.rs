@@ -143,7 +143,7 @@ fn a_bad_file_changes_nothing() {
         assert!(ran.stderr.contains(expected), "{text}: {}", ran.stderr);
         assert_eq!(ran.stderr.lines().count(), 1, "{text}: {}", ran.stderr);
     }
-    assert!(host.apply("{").stderr.starts_with("inlet: -: EOF"), "the file is named");
+    assert!(host.apply("{").stderr.starts_with("inlet: standard input: EOF"), "the file is named");
     assert_eq!(host.ok(&["export"]), before);
 }
 
