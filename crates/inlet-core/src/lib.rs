@@ -1,7 +1,7 @@
 //! The pure half of Inlet: what a rule is, which rule wins, and how a ruleset becomes the image that the kernel
 //! program searches.
 //!
-//! Nothing here touches a file, a socket, a clock or the kernel. The specification is [`lookup`]: slow and obvious.
+//! Nothing here touches a file, a socket, a clock or the kernel. The specification is [`lookup()`]: slow and obvious.
 //! The image that [`image::compile`] makes, and the kernel program that walks it, are tested against it.
 //!
 //! ```

@@ -55,7 +55,7 @@ pub enum Answer {
     Socket(u64),
 }
 
-/// The twin of the program in force: on the same image, with counting off.
+/// The program in force, to be asked. It does not count questions: they come in on no interface.
 #[derive(Debug)]
 pub struct LiveProgram(OwnedFd);
 
@@ -78,8 +78,8 @@ impl LiveProgram {
 }
 
 impl Snapshot {
-    /// Says which rule decides about a packet and which socket receives it. Counters stay as they are: the program that
-    /// is asked is a twin of the one in force, on the same image, that does not count.
+    /// Says which rule decides about a packet and which socket receives it. Counters stay as they are: the program
+    /// in force counts only what comes in on an interface, and a question does not.
     ///
     /// # Errors
     /// [`Error::Disagree`] when the program answers other than the rules, and errors of the kernel.
@@ -116,7 +116,7 @@ impl Snapshot {
         Ok(sockets)
     }
 
-    /// Runs the twin. The inner error is the reason why it cannot be asked.
+    /// Asks the program in force. The inner error is the reason why it cannot be asked.
     fn ask(&self, packet: &Packet) -> Result<std::result::Result<Answer, Unasked>> {
         match self.program() {
             Ok(program) => program.run(packet),
@@ -132,7 +132,7 @@ impl Snapshot {
     /// # Errors
     /// When its pin cannot be opened; that takes the right to write it.
     pub fn program(&self) -> Result<LiveProgram> {
-        let path = self.files.generation(self.generation).explain();
+        let path = self.files.generation(self.generation).program();
         let program = raw::open_pin(&path).map_err(Error::at("open", &path))?;
         Ok(LiveProgram(program))
     }

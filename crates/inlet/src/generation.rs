@@ -23,7 +23,6 @@ use crate::state::{Maps, create};
 pub(crate) struct Generation {
     image: MapHandle,
     pub(crate) program: OwnedFd,
-    explain: OwnedFd,
 }
 
 impl Generation {
@@ -37,20 +36,16 @@ impl Generation {
             .map_err(Error::os("fill", "the image"))?;
         image.freeze().map_err(Error::os("freeze", "the image"))?;
         fault::point("commit:filled");
-        let (program, explain) = load_programs(compiled.header(), &image, maps)?;
-        Ok(Self { image, program, explain })
+        let program = load_program(compiled.header(), &image, maps)?;
+        Ok(Self { image, program })
     }
 
-    /// Pins image and programs in a new directory.
+    /// Pins image and program in a new directory.
     pub(crate) fn pin(&self, files: &GenerationFiles, readers: Readers) -> Result<()> {
         std::fs::create_dir(&files.0).map_err(Error::at("make", &files.0))?;
         readers.admit_to_dir(&files.0)?;
         fault::point("commit:directory");
-        for (object, path) in [
-            (self.image.as_fd(), files.image()),
-            (self.program.as_fd(), files.program()),
-            (self.explain.as_fd(), files.explain()),
-        ] {
+        for (object, path) in [(self.image.as_fd(), files.image()), (self.program.as_fd(), files.program())] {
             raw::pin(object, &path).map_err(Error::at("pin", &path))?;
             fault::point("commit:pin");
         }
@@ -69,7 +64,7 @@ fn keep_last_words(_: PrintLevel, text: String) {
     words.push_str(&text);
 }
 
-fn load_programs(header: &Header, image: &MapHandle, maps: &Maps) -> Result<(OwnedFd, OwnedFd)> {
+fn load_program(header: &Header, image: &MapHandle, maps: &Maps) -> Result<OwnedFd> {
     libbpf_rs::set_print(Some((PrintLevel::Warn, keep_last_words)));
     let failed = |error: libbpf_rs::Error| -> Error {
         let log = LAST_WORDS.lock().map(|mut words| std::mem::take(&mut *words)).unwrap_or_default();
@@ -90,10 +85,7 @@ fn load_programs(header: &Header, image: &MapHandle, maps: &Maps) -> Result<(Own
         constants.cfg = config(header);
     }
     let loaded = open.load().map_err(failed)?;
-    let own = |program: &libbpf_rs::ProgramMut<'_>| {
-        program.as_fd().try_clone_to_owned().map_err(Error::os("keep", "the program"))
-    };
-    Ok((own(&loaded.progs.inlet_steer)?, own(&loaded.progs.inlet_explain)?))
+    loaded.progs.inlet_steer.as_fd().try_clone_to_owned().map_err(Error::os("keep", "the program"))
 }
 
 /// The constants of the program.

@@ -4,7 +4,7 @@
 //! BPFFS/inlet/netns-COOKIE/          one instance; published and withdrawn by rename
 //!     meta  sockets  lanes  counters   maps that outlive generations
 //!     link                             the one link of the namespace
-//!     gen-N/image  program  explain    a generation
+//!     gen-N/image  program             a generation
 //! BPFFS/inlet/new-COOKIE/            an instance being made
 //! BPFFS/inlet/old-COOKIE/            an instance being removed
 //! ```
@@ -133,10 +133,6 @@ impl GenerationFiles {
 
     pub(crate) fn program(&self) -> PathBuf {
         self.0.join("program")
-    }
-
-    pub(crate) fn explain(&self) -> PathBuf {
-        self.0.join("explain")
     }
 }
 

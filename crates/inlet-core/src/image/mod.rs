@@ -1,6 +1,6 @@
 //! The image: a ruleset compiled into one block of 32-bit words that the kernel program searches.
 //!
-//! [`compile`] makes it, [`Walk`] searches it exactly as `lookup.bpf.h` does, [`decode`] reads the ruleset back.
+//! [`compile()`] makes it, [`Walk`] searches it exactly as `lookup.bpf.h` does, [`decode`] reads the ruleset back.
 //! Words are in the byte order of the machine, as the kernel program reads them; a 64-bit value takes two words at an
 //! even place. The areas, in order:
 //!

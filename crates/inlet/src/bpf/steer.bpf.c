@@ -12,7 +12,7 @@
  *   a service with a live socket        SK_PASS, with that socket
  *   a service without one               its on-missing policy: SK_DROP or SK_PASS
  *
- * inlet_explain is the same program with counting off, for asking what would happen.
+ * Packets are counted. Questions are not: a test run has no interface, and every packet came in on one.
  */
 #include <asm-generic/errno-base.h>
 #include <linux/bpf.h>
@@ -66,6 +66,12 @@ struct {
 	__type(value, struct counters);
 } inlet_counters SEC(".maps");
 
+/* Whether this is a packet, and not somebody who asks (BPF_PROG_TEST_RUN, or a look-up by address over sock_diag). */
+static __always_inline bool is_packet(struct bpf_sk_lookup *ctx)
+{
+	return ctx->ingress_ifindex;
+}
+
 /* Mixes the 4-tuple; the multiplier is 2^64 divided by the golden ratio. */
 static __always_inline __u32 flow_hash(struct bpf_sk_lookup *ctx)
 {
@@ -100,44 +106,57 @@ static __always_inline int give_to(struct bpf_sk_lookup *ctx, __u32 slot)
 	return err;
 }
 
+/* The choice among several slots. */
+struct choice {
+	struct bpf_sk_lookup *ctx;
+	const struct lane *lane;
+	__u64 from;
+	__u64 count;
+	__u32 others; /* not 0 when a socket refused for another reason than that the slot is empty */
+	int err;
+};
+
+/* One step of bpf_loop: 1 ends it. The address of a slot is reckoned without a branch. */
+static long try_next(__u32 step, struct choice *choice)
+{
+	__u64 at = choice->from + step;
+
+	at -= choice->count & (top_bit(at - choice->count) - 1);
+	choice->err = give_to(choice->ctx, choice->lane->slot[at & (LANE_SLOTS - 1)]);
+	choice->others |= choice->err + ENOENT;
+	return !choice->err;
+}
+
 /* Gives the packet to one of several sockets: 0 when one took it, -ENOENT when there is none, or another error. The
  * hash picks a slot; when that one is empty, another part of the hash picks where to go on from, so that the flows of a
- * worker that left spread over all that stay. A function of its own, and without branches on what the verifier would
- * track from round to round, so that it walks each round once. */
+ * worker that left spread over all that stay. A function of its own, so that the verifier walks it once. */
 __noinline int give_to_one_of(struct bpf_sk_lookup *ctx, __u32 lane_key)
 {
 	const struct lane *lane = bpf_map_lookup_elem(&inlet_lanes, &lane_key);
-	__u64 hash, from, count;
-	__u32 others = 0;
-	int err;
+	struct choice choice = {};
+	__u64 hash;
 
 	if (!lane)
 		return -ENOENT;
-	count = lane->count;
 	hash = flow_hash(ctx);
-	err = give_to(ctx, lane->slot[(hash * count >> 32) & (LANE_SLOTS - 1)]);
-	if (!err)
+	choice.ctx = ctx;
+	choice.lane = lane;
+	choice.count = lane->count;
+	choice.err = give_to(ctx, lane->slot[(hash * choice.count >> 32) & (LANE_SLOTS - 1)]);
+	if (!choice.err)
 		return 0;
-	others |= err + ENOENT;
-	from = (hash & 0xffff) * count >> 16;
-	for (__u32 step = 0; step < LANE_SLOTS; step++) {
-		__u64 at = from + step;
-
-		if (step >= count)
-			break;
-		at -= count & (top_bit(at - count) - 1);
-		err = give_to(ctx, lane->slot[at & (LANE_SLOTS - 1)]);
-		if (!err)
-			return 0;
-		others |= err + ENOENT;
-	}
-	return others ? -EINVAL : -ENOENT;
+	choice.others = choice.err + ENOENT;
+	choice.from = (hash & 0xffff) * choice.count >> 16;
+	bpf_loop(choice.count, try_next, &choice, 0);
+	if (!choice.err)
+		return 0;
+	return choice.others ? -EINVAL : -ENOENT;
 }
 
-static __always_inline int to_service(struct bpf_sk_lookup *ctx, __u32 service, int on_missing, bool counting)
+static __always_inline int to_service(struct bpf_sk_lookup *ctx, __u32 service, int on_missing)
 {
 	__u32 lane_key = service * 4 + (ctx->family == AF_INET6) * 2 + (ctx->protocol == IPPROTO_UDP);
-	struct counters *count = counting ? bpf_map_lookup_elem(&inlet_counters, &service) : NULL;
+	struct counters *count = is_packet(ctx) ? bpf_map_lookup_elem(&inlet_counters, &service) : NULL;
 	const struct lane *lane = bpf_map_lookup_elem(&inlet_lanes, &lane_key);
 	int err = -ENOENT;
 
@@ -162,10 +181,10 @@ static __always_inline int to_service(struct bpf_sk_lookup *ctx, __u32 service, 
 }
 
 /* A rule without a service decided. */
-static __always_inline int plain_verdict(int verdict, bool counting)
+static __always_inline int plain_verdict(struct bpf_sk_lookup *ctx, int verdict)
 {
 	__u32 key = NO_SERVICE;
-	struct counters *count = counting ? bpf_map_lookup_elem(&inlet_counters, &key) : NULL;
+	struct counters *count = is_packet(ctx) ? bpf_map_lookup_elem(&inlet_counters, &key) : NULL;
 
 	if (count) {
 		if (verdict == SK_PASS)
@@ -176,7 +195,8 @@ static __always_inline int plain_verdict(int verdict, bool counting)
 	return verdict;
 }
 
-static __always_inline int decide(struct bpf_sk_lookup *ctx, bool counting)
+SEC("sk_lookup")
+int inlet_steer(struct bpf_sk_lookup *ctx)
 {
 	__u32 leaf;
 
@@ -186,26 +206,13 @@ static __always_inline int decide(struct bpf_sk_lookup *ctx, bool counting)
 	switch (leaf_kind(leaf)) {
 	case LEAF_PASS:
 	case LEAF_REFUSE:
-		return plain_verdict(leaf_kind(leaf) == LEAF_PASS ? SK_PASS : SK_DROP, counting);
+		return plain_verdict(ctx, leaf_kind(leaf) == LEAF_PASS ? SK_PASS : SK_DROP);
 	case LEAF_SERVICE_OR_REFUSE:
 	case LEAF_SERVICE_OR_PASS:
-		return to_service(ctx, leaf_number(leaf), leaf_kind(leaf) == LEAF_SERVICE_OR_PASS ? SK_PASS : SK_DROP,
-				  counting);
+		return to_service(ctx, leaf_number(leaf), leaf_kind(leaf) == LEAF_SERVICE_OR_PASS ? SK_PASS : SK_DROP);
 	default:
 		return SK_PASS;
 	}
-}
-
-SEC("sk_lookup")
-int inlet_steer(struct bpf_sk_lookup *ctx)
-{
-	return decide(ctx, true);
-}
-
-SEC("sk_lookup")
-int inlet_explain(struct bpf_sk_lookup *ctx)
-{
-	return decide(ctx, false);
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

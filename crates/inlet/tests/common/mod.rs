@@ -163,7 +163,7 @@ pub(crate) fn tree_of_one(world: &World, generation: u64) -> Vec<String> {
     let instance = format!("inlet/netns-{}", Netns::own().unwrap().cookie());
     let files = ["meta", "sockets", "lanes", "counters", "link"].map(str::to_owned);
     let generation = format!("gen-{generation}");
-    let parts = ["image", "program", "explain"].map(|part| format!("{generation}/{part}"));
+    let parts = ["image", "program"].map(|part| format!("{generation}/{part}"));
     let mut all = vec!["inlet".to_owned(), instance.clone(), format!("{instance}/{generation}")];
     all.extend(files.iter().chain(&parts).map(|file| format!("{instance}/{file}")));
     all.sort();

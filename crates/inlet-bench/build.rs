@@ -1,0 +1,24 @@
+//! Compiles the BPF programs that Inlet is compared with.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+use libbpf_cargo::SkeletonBuilder;
+
+fn main() {
+    println!("cargo:rerun-if-changed=src/bpf");
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
+    let arch = env::var("CARGO_CFG_TARGET_ARCH").expect("cargo sets CARGO_CFG_TARGET_ARCH");
+    let mut args = vec!["-mcpu=v3".to_owned(), "-Wall".to_owned(), "-Werror".to_owned()];
+    // Debian and Ubuntu keep asm/types.h, which linux/bpf.h includes, in a directory per architecture.
+    let headers = format!("/usr/include/{arch}-linux-gnu");
+    if Path::new(&headers).is_dir() {
+        args.push(format!("-I{headers}"));
+    }
+    SkeletonBuilder::new()
+        .source("src/bpf/baseline.bpf.c")
+        .obj(out.join("baseline.bpf.o"))
+        .clang_args(args)
+        .build()
+        .unwrap_or_else(|error| panic!("cannot compile src/bpf/baseline.bpf.c: {error:#}\nis clang installed?"));
+}

@@ -1,0 +1,102 @@
+//! The arguments.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+/// Measure what Inlet costs
+///
+/// Runs as root, in network namespaces of its own. Without a command: all.
+#[derive(Debug, Parser)]
+#[command(name = "inlet-bench", version)]
+pub(crate) struct Cli {
+    /// Fewer rules and repeats
+    #[arg(long, global = true)]
+    pub(crate) quick: bool,
+
+    /// Where bench.json and lookup.svg go
+    #[arg(long, global = true, default_value = "target/bench")]
+    pub(crate) out: PathBuf,
+
+    /// The `inlet` program [default: beside this program, or target/release/inlet]
+    #[arg(long, global = true)]
+    pub(crate) inlet: Option<PathBuf>,
+
+    /// Also 10,000,000 rules
+    #[arg(long, global = true)]
+    pub(crate) huge: bool,
+
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// All of them
+    All,
+    /// What a lookup costs, against an LPM trie
+    Lookup(LookupArgs),
+    /// What a commit costs
+    Commit,
+    /// What traffic feels, against a direct bind and TPROXY
+    Traffic,
+    /// Runs a program and writes what it took; for the benchmark itself
+    #[command(hide = true, disable_help_flag = true)]
+    Launch {
+        /// The program
+        program: OsString,
+        /// Its arguments
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+}
+
+/// What to measure of lookups.
+#[derive(Clone, Debug, Parser)]
+pub(crate) struct LookupArgs {
+    /// Only rulesets whose name is one of these or begins with its words, such as "mix 1000000" or v6
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) only: Vec<String>,
+
+    /// No worst cases
+    #[arg(long)]
+    pub(crate) mix_only: bool,
+
+    /// Sizes of the realistic mix
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) sizes: Option<Vec<usize>>,
+
+    /// Keys asked in a loop
+    #[arg(long, default_value_t = 15)]
+    pub(crate) hot_keys: usize,
+
+    /// Keys asked once; 0 skips
+    #[arg(long, default_value_t = 500)]
+    pub(crate) cold_keys: usize,
+
+    /// Rounds for each hot key
+    #[arg(long, default_value_t = 5)]
+    pub(crate) rounds: usize,
+
+    /// Lookups in a round
+    #[arg(long, default_value_t = 100_000)]
+    pub(crate) repeat: u32,
+
+    /// How much memory displaces the caches, in sizes of the last level
+    #[arg(long, default_value_t = 2.0)]
+    pub(crate) displace: f64,
+}
+
+impl LookupArgs {
+    /// The sizes of the realistic mix.
+    pub(crate) fn sizes(&self, cli: &Cli) -> Vec<usize> {
+        let all = [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000];
+        match &self.sizes {
+            Some(sizes) => sizes.clone(),
+            None if cli.huge => all.to_vec(),
+            None if cli.quick => all[..6].to_vec(),
+            None => all[..7].to_vec(),
+        }
+    }
+}

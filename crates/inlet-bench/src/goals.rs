@@ -1,0 +1,118 @@
+//! What must hold, and whether it does. A part that was not measured has no lines here; the sizes named are those measured.
+
+use std::io;
+
+use serde::Serialize;
+
+use crate::{commit, lookup, table, traffic};
+
+/// One line.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Goal {
+    pub(crate) figure: String,
+    pub(crate) measured: f64,
+    pub(crate) at_most: Option<f64>,
+    pub(crate) at_least: Option<f64>,
+    pub(crate) met: bool,
+}
+
+fn at_most(figure: impl Into<String>, measured: f64, limit: f64) -> Goal {
+    Goal { figure: figure.into(), measured, at_most: Some(limit), at_least: None, met: measured <= limit }
+}
+
+fn at_least(figure: impl Into<String>, measured: f64, limit: f64) -> Goal {
+    Goal { figure: figure.into(), measured, at_most: None, at_least: Some(limit), met: measured >= limit }
+}
+
+/// The size that goals are about.
+const MANY: usize = 1_000_000;
+
+/// The goals for lookups.
+pub(crate) fn lookups(report: &lookup::Report) -> Vec<Goal> {
+    let rows = &report.rows;
+    let mixes = || rows.iter().filter(|row| row.name.starts_with("mix ") && row.rules <= MANY);
+    let mut goals = Vec::new();
+    let Some(many) = mixes().max_by_key(|row| row.rules) else { return goals };
+    let one = mixes().find(|row| row.rules == 1);
+    goals.extend(one.map(|one| at_most("lookup, 1 rule, hot, against LPM", one.hot.ratio, 0.45)));
+    goals.push(at_most(format!("lookup, {} rules, hot, against LPM", many.rules), many.hot.ratio, 0.10));
+    let growth = |one: &lookup::Row| {
+        at_most(format!("lookup, {} rules, hot, against 1 rule", many.rules), many.hot.inlet / one.hot.inlet, 1.5)
+    };
+    goals.extend(one.map(growth));
+    goals.push(at_most(format!("lookup, {} rules, cold, against LPM", many.rules), many.cold.ratio, 0.10));
+    goals.push(at_most(format!("lookup, {} rules, code cold too, against LPM", many.rules), many.all_cold.ratio, 0.10));
+    let named = |start: &str| rows.iter().find(|row| row.name.starts_with(start));
+    if let (Some(v4), Some(v6)) = (named("v4 only"), named("v6 only")) {
+        goals.push(at_most(format!("IPv6 against IPv4, {} rules, hot", v6.rules), v6.hot.inlet / v4.hot.inlet, 1.6));
+        goals.push(at_most(format!("IPv6 against IPv4, {} rules, cold", v6.rules), v6.cold.inlet / v4.cold.inlet, 1.6));
+    }
+    let distance = |a: usize, b: usize| (a as f64).ln() - (b as f64).ln();
+    for row in rows.iter().filter(|row| !row.name.starts_with("mix ") && !row.name.contains(" only ")) {
+        let near = |mix: &&lookup::Row| (distance(mix.rules, row.rules).abs() * 1e6) as u64;
+        // A mix of another size tells nothing; 32 rules are near to 100.
+        if let Some(mix) = mixes().min_by_key(near).filter(|mix| distance(mix.rules, row.rules).abs() < 1.2) {
+            let against = format!("{} against {}", row.name, mix.name);
+            goals.push(at_most(format!("{against}, hot"), row.hot.inlet / mix.hot.inlet, 3.0));
+            goals.push(at_most(format!("{against}, cold"), row.cold.inlet / mix.cold.inlet, 3.0));
+        }
+    }
+    // What was not measured, such as cold lookups without cold keys.
+    goals.retain(|goal| goal.measured.is_finite());
+    goals
+}
+
+/// The goals for commits.
+pub(crate) fn commits(rows: &[commit::Row]) -> Vec<Goal> {
+    let mut goals = Vec::new();
+    let Some(many) = rows.iter().filter(|row| row.rules <= MANY).max_by_key(|row| row.rules) else { return goals };
+    let rules = many.rules;
+    goals.push(at_most(format!("apply {rules} rules, ms"), many.apply.median, 1000.0));
+    goals.push(at_most(format!("compile, fill, load, swap {rules} rules, ms"), many.steps.in_force(), 250.0));
+    for (size, limit) in [(MANY, 200.0), (10_000, 12.0), (10, 6.0)] {
+        if let Some(row) = rows.iter().find(|row| row.rules == size) {
+            goals.push(at_most(format!("one more rule at {size}, ms"), row.one_more.median, limit));
+        }
+    }
+    goals.push(at_most(format!("apply {rules} rules without change, ms"), many.unchanged.median, 600.0));
+    goals.push(at_most(format!("list {rules} rules to a pipe, ms"), many.list.median, 1000.0));
+    goals.push(at_most(format!("kernel memory a rule at {rules}, bytes"), many.kernel_per_rule, 64.0));
+    goals.push(at_most(format!("process memory of apply of {rules}, MB"), many.apply_peak_mb, 300.0));
+    goals
+}
+
+/// The goals for traffic.
+pub(crate) fn traffic(rows: &[traffic::Row]) -> Vec<Goal> {
+    let mut goals = Vec::new();
+    let Some(inlet) = rows.iter().rfind(|row| row.way.starts_with("inlet")) else { return goals };
+    let tproxy: Vec<&traffic::Row> = rows.iter().filter(|row| row.way.starts_with("tproxy")).collect();
+    type Kind = (&'static str, fn(&traffic::Row) -> f64);
+    let kinds: [Kind; 3] = [
+        ("TCP connects", |row| row.tcp.to_direct.median),
+        ("UDP datagrams", |row| row.udp.to_direct.median),
+        ("bulk TCP", |row| row.bulk.to_direct.median),
+    ];
+    for (name, of) in kinds {
+        goals.push(at_least(format!("{name}, {} against direct bind", inlet.way), of(inlet), 0.97));
+        let best = tproxy.iter().map(|row| of(row)).fold(f64::NAN, f64::max);
+        goals.push(at_least(format!("{name}, {} against the best TPROXY", inlet.way), of(inlet) / best, 1.0));
+    }
+    let best = tproxy.iter().map(|row| row.cpu_per_gb.median).fold(f64::NAN, f64::min);
+    let cpu = inlet.cpu_per_gb.median / best;
+    goals.push(at_most(format!("processor time a GB, {} against the best TPROXY", inlet.way), cpu, 1.0));
+    goals
+}
+
+/// Prints them.
+pub(crate) fn print(goals: &[Goal]) -> io::Result<()> {
+    let row = |goal: &Goal| {
+        let limit = match (goal.at_most, goal.at_least) {
+            (Some(limit), _) => format!("at most {limit}"),
+            (None, Some(limit)) => format!("at least {limit}"),
+            (None, None) => String::new(),
+        };
+        let met = if goal.met { "met" } else { "NOT MET" };
+        vec![goal.figure.clone(), format!("{:.3}", goal.measured), limit, met.to_owned()]
+    };
+    table::print("What must hold", &["figure", "measured", "goal", ""], &goals.iter().map(row).collect::<Vec<_>>())
+}

@@ -1,0 +1,61 @@
+//! What Inlet costs: lookups, commits and traffic, each against what is usual.
+//!
+//! Every figure is a median of repeats, interleaved with what it is compared with. See README.md.
+#![deny(unsafe_code)]
+
+mod args;
+mod baseline;
+mod cold;
+mod commit;
+mod goals;
+mod launch;
+mod lookup;
+mod plot;
+mod raw;
+mod receivers;
+mod report;
+mod rng;
+mod rules;
+mod stats;
+mod table;
+mod traffic;
+
+use clap::Parser;
+
+use crate::args::{Cli, Command, LookupArgs};
+use crate::report::{Machine, Report};
+
+/// What can go wrong is told and ends the run.
+pub(crate) type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
+
+fn main() -> Result<()> {
+    let mut cli = Cli::parse();
+    match cli.command.take().unwrap_or(Command::All) {
+        Command::Launch { program, arguments } => {
+            Ok(serde_json::to_writer(std::io::stdout(), &launch::launch(&program, &arguments)?)?)
+        }
+        Command::All => {
+            let quick: &[&str] = if cli.quick { &["lookup", "--cold-keys", "150"] } else { &["lookup"] };
+            measure(&cli, Some(&LookupArgs::parse_from(quick)), true, true)
+        }
+        Command::Lookup(args) => measure(&cli, Some(&args), false, false),
+        Command::Commit => measure(&cli, None, true, false),
+        Command::Traffic => measure(&cli, None, false, true),
+    }
+}
+
+/// Measures the parts wanted, and writes and prints what came of them.
+fn measure(cli: &Cli, lookups: Option<&LookupArgs>, commits: bool, with_traffic: bool) -> Result<()> {
+    let machine = Machine::this()?;
+    let lookup = lookups.map(|args| lookup::run(cli, args)).transpose()?;
+    let commit = commits.then(|| commit::run(cli.quick, cli.huge, cli.inlet.as_deref())).transpose()?;
+    let traffic = with_traffic.then(|| traffic::run(cli.quick)).transpose()?;
+    let goals = [
+        lookup.as_ref().map(goals::lookups),
+        commit.as_deref().map(goals::commits),
+        traffic.as_deref().map(goals::traffic),
+    ];
+    let goals: Vec<_> = goals.into_iter().flatten().flatten().collect();
+    goals::print(&goals)?;
+    Report { machine, lookup, commit, traffic, goals }.write(&cli.out)
+}
