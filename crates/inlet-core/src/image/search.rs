@@ -218,7 +218,12 @@ impl Searches {
 /// interval, so that a search never finds anything else there.
 fn append<K: Key>(blocks: &mut Vec<u32>, intervals: &[Interval<K>]) -> usize {
     let first = blocks.len() / BLOCK_WORDS;
-    blocks.resize(blocks.len() + intervals.len().div_ceil(K::PER_BLOCK) * BLOCK_WORDS, 0);
+    let words = intervals.len().div_ceil(K::PER_BLOCK) * BLOCK_WORDS;
+    match blocks.is_empty() {
+        // The first search is the large one: memory that the system gives is zeroed already.
+        true => *blocks = vec![0; words],
+        false => blocks.resize(blocks.len() + words, 0),
+    }
     let values = K::PER_BLOCK * K::WORDS;
     for (block, chunk) in
         blocks[first * BLOCK_WORDS..].chunks_exact_mut(BLOCK_WORDS).zip(intervals.chunks(K::PER_BLOCK))
