@@ -1,8 +1,9 @@
 //! Commands that give sockets to services and take them out. The process that has them is this one.
 
 use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::process::Command;
 
-use inlet_testkit::{Answer, Dial, TcpServer, dial_tcp};
+use inlet_testkit::{Answer, Dial, TcpServer, dial_tcp, output};
 
 use crate::{Host, at};
 
@@ -59,4 +60,30 @@ fn refused_sockets_are_named() {
     host.fails(&["register", "no-such", "--pid", &pid], "no service \"no-such\"");
     host.fails(&["register", "dns", "--pid", "4194304"], "process 4194304 does not exist");
     host.fails(&["register", "dns", "--systemd"], "no sockets from systemd: LISTEN_FDS is not set");
+}
+
+/// As systemd does it: the sockets are descriptors from 3 on, and two variables say how many and for whom.
+#[test]
+fn systemd_passes_sockets() {
+    let Some(host) = Host::up() else { return };
+    host.world.local("192.0.2.0/24").unwrap();
+    host.ok(&["bind", "web", "tcp", "192.0.2.0/24", "80"]);
+    let server = TcpServer::spawn("web", at("127.0.0.1:8080")).unwrap();
+    // A copy that bash inherits (other shells know no numbers above 9), and moves to where systemd would have put it.
+    let passed = rustix::io::dup(&server).unwrap();
+    let inherited = std::os::fd::AsRawFd::as_raw_fd(&passed);
+    let bpffs = host.world.bpffs.path().display().to_string();
+    let inlet = env!("CARGO_BIN_EXE_inlet");
+    let script = format!(
+        "exec 3<&{inherited}; LISTEN_PID=$$ LISTEN_FDS=1; export LISTEN_PID LISTEN_FDS; exec {inlet} register web --systemd --bpffs {bpffs}"
+    );
+    let ran = output(Command::new("bash").args(["-c", &script])).unwrap();
+    let said = String::from_utf8(ran.stdout).unwrap();
+    let error = String::from_utf8(ran.stderr).unwrap();
+    assert!(said.starts_with("adopted  tcp:127.0.0.1:8080"), "{said}{error}");
+    assert_eq!(dial_tcp(at("192.0.2.9:80"), &Dial::new()).name(), Some("web"));
+    let mut elsewhere = host.command(&["register", "web", "--systemd"]);
+    let ran = output(elsewhere.env("LISTEN_FDS", "1").env("LISTEN_PID", "1")).unwrap();
+    let error = String::from_utf8(ran.stderr).unwrap();
+    assert!(ran.status.code() == Some(1) && error.contains("they are for process 1"), "{error}");
 }
