@@ -11,9 +11,14 @@
 //! A rule has `to` (a service that `services` lists) or `verdict` (`pass`, `refuse`); `protocol`, `local`, `ports` and
 //! `from` take one value or a list; `from` and `iface` may be absent. A rule with lists is the set of its
 //! single-prefix, single-range rules, each list multiplied with the others.
+//!
+//! Prefixes can be kept in sets: `"sets": {"office": ["203.0.113.0/24"], "feed": {"file": "feed.txt"}}` before the rules,
+//! and `"@office"` wherever a prefix may stand. A file has one prefix a line; `#` begins a comment.
 
 mod read;
+mod sets;
 mod write;
 
 pub use read::{ConfigError, parse};
+pub use sets::ReadFile;
 pub use write::{rule_json, write};

@@ -37,7 +37,7 @@ proptest! {
         let mut text = Vec::new();
         config::write(&ruleset, &mut text).unwrap();
         let mut builder = Builder::successor_of(&ruleset);
-        config::parse(std::str::from_utf8(&text).unwrap(), &mut builder).unwrap();
+        config::parse(std::str::from_utf8(&text).unwrap(), &mut builder, &mut |_| unreachable!()).unwrap();
         builder.resolve_interfaces(|name| name.as_str()[2..].parse().unwrap());
         prop_assert_eq!(builder.finish().unwrap(), ruleset);
     }

@@ -31,7 +31,8 @@ pub(super) fn service(cli: &Cli, args: &Service, screen: &mut Screen<'_>) -> Res
 
 pub(super) fn apply(cli: &Cli, args: &Apply, screen: &mut Screen<'_>) -> Result<(), Failure> {
     let text = read(&args.file)?;
-    edit(cli, screen, |instance| instance.apply(&text)).map_err(|failure| match failure {
+    let directory = args.file.parent().unwrap_or(Path::new(""));
+    edit(cli, screen, |instance| instance.apply_from(&text, directory)).map_err(|failure| match failure {
         Failure::Inlet(error @ Error::Config(_)) => Failure::InFile(args.file.clone(), error),
         other => other,
     })

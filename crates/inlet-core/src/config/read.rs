@@ -8,6 +8,7 @@ use std::str::FromStr;
 use serde::Deserialize;
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
+use super::sets::{NoSet, PrefixOrSet, ReadFile, Sets, SetsSeed};
 use crate::{
     BuildError, Builder, InterfaceName, Match, OnMissing, Ports, Prefix, Protocol, Rule, ServiceName, Services, Verdict,
 };
@@ -26,14 +27,15 @@ pub enum ConfigError {
     },
 }
 
-/// Reads rules and services into `builder`, which should hold none yet. Interfaces are entered with index 0.
+/// Reads rules and services into `builder`, which should hold none yet. Interfaces are entered with index 0. `files` gives
+/// the texts of the files that sets name.
 ///
 /// # Errors
 /// [`ConfigError`]; the builder is then of no use.
-pub fn parse(text: &str, builder: &mut Builder) -> Result<(), ConfigError> {
+pub fn parse(text: &str, builder: &mut Builder, files: &mut ReadFile<'_>) -> Result<(), ConfigError> {
     let mut declared = Services::default();
     let mut json = serde_json::Deserializer::from_str(text);
-    RootSeed { builder, declared: &mut declared }.deserialize(&mut json)?;
+    RootSeed { builder, declared: &mut declared, files }.deserialize(&mut json)?;
     json.end()?;
     match builder.services().iter().find(|(_, service)| declared.id(service.name.as_str()).is_none()) {
         Some((_, service)) => Err(ConfigError::Undeclared { name: service.name.as_str().to_owned() }),
@@ -41,12 +43,13 @@ pub fn parse(text: &str, builder: &mut Builder) -> Result<(), ConfigError> {
     }
 }
 
-struct RootSeed<'b> {
+struct RootSeed<'b, 'f> {
     builder: &'b mut Builder,
     declared: &'b mut Services,
+    files: &'b mut ReadFile<'f>,
 }
 
-impl<'de> DeserializeSeed<'de> for RootSeed<'_> {
+impl<'de> DeserializeSeed<'de> for RootSeed<'_, '_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<(), D::Error> {
@@ -54,7 +57,7 @@ impl<'de> DeserializeSeed<'de> for RootSeed<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for RootSeed<'_> {
+impl<'de> Visitor<'de> for RootSeed<'_, '_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -62,6 +65,7 @@ impl<'de> Visitor<'de> for RootSeed<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let mut sets = Sets::default();
         let (mut services, mut rules) = (false, false);
         while let Some(key) = map.next_key::<Cow<'de, str>>()? {
             match key.as_ref() {
@@ -73,9 +77,10 @@ impl<'de> Visitor<'de> for RootSeed<'_> {
                 }
                 "rules" => {
                     rules = true;
-                    map.next_value_seed(RulesSeed { builder: self.builder })?;
+                    map.next_value_seed(RulesSeed { builder: self.builder, sets: &sets })?;
                 }
-                other => return Err(de::Error::unknown_field(other, &["services", "rules"])),
+                "sets" => map.next_value_seed(SetsSeed { sets: &mut sets, files: self.files })?,
+                other => return Err(de::Error::unknown_field(other, &["services", "sets", "rules"])),
             }
         }
         match rules {
@@ -129,6 +134,7 @@ impl<'de> Visitor<'de> for ServicesSeed<'_> {
 
 struct RulesSeed<'b> {
     builder: &'b mut Builder,
+    sets: &'b Sets,
 }
 
 impl<'de> DeserializeSeed<'de> for RulesSeed<'_> {
@@ -148,7 +154,7 @@ impl<'de> Visitor<'de> for RulesSeed<'_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
         while let Some(rule) = seq.next_element::<RuleText<'de>>()? {
-            rule.push_to(self.builder).map_err(de::Error::custom)?;
+            rule.push_to(self.builder, self.sets).map_err(de::Error::custom)?;
         }
         Ok(())
     }
@@ -162,10 +168,10 @@ struct RuleText<'a> {
     to: Option<Cow<'a, str>>,
     verdict: Option<Plain>,
     protocol: List<Protocol>,
-    local: List<Prefix>,
+    local: List<PrefixOrSet>,
     ports: List<Ports>,
     #[serde(default)]
-    from: Option<List<Prefix>>,
+    from: Option<List<PrefixOrSet>>,
     iface: Option<Text<InterfaceName>>,
 }
 
@@ -187,19 +193,25 @@ enum RuleError {
     #[error(transparent)]
     Service(#[from] crate::ServiceError),
     #[error(transparent)]
+    Set(#[from] NoSet),
+    #[error(transparent)]
     Build(#[from] BuildError),
 }
 
 impl RuleText<'_> {
-    fn push_to(&self, builder: &mut Builder) -> Result<(), RuleError> {
+    fn push_to(&self, builder: &mut Builder, sets: &Sets) -> Result<(), RuleError> {
         let verdict = self.verdict(builder)?;
         let iface = self.iface.as_ref().map(|name| builder.interface_named(&name.0)).transpose()?;
+        let sources = self.sources(sets)?;
         for local in self.local.values() {
-            for ports in self.ports.values().iter().flat_map(Ports::ranges) {
-                for protocol in self.protocol.values() {
-                    for source in self.sources() {
-                        let matching = Match { protocol: *protocol, local: *local, ports: *ports, source, iface };
-                        builder.push(&Rule { matching, verdict })?;
+            for local in sets.prefixes(local)? {
+                for ports in self.ports.values().iter().flat_map(Ports::ranges) {
+                    for protocol in self.protocol.values() {
+                        for source in &sources {
+                            let (protocol, source) = (*protocol, *source);
+                            let matching = Match { protocol, local: *local, ports: *ports, source, iface };
+                            builder.push(&Rule { matching, verdict })?;
+                        }
                     }
                 }
             }
@@ -208,9 +220,13 @@ impl RuleText<'_> {
     }
 
     /// Each source, or once none.
-    fn sources(&self) -> impl Iterator<Item = Option<Prefix>> {
-        let listed = self.from.as_ref().map_or(&[][..], List::values);
-        listed.iter().copied().map(Some).chain(self.from.is_none().then_some(None))
+    fn sources(&self, sets: &Sets) -> Result<Vec<Option<Prefix>>, NoSet> {
+        let Some(from) = &self.from else { return Ok(vec![None]) };
+        let mut sources = Vec::new();
+        for source in from.values() {
+            sources.extend(sets.prefixes(source)?.iter().copied().map(Some));
+        }
+        Ok(sources)
     }
 
     fn verdict(&self, builder: &mut Builder) -> Result<Verdict, RuleError> {
