@@ -41,6 +41,10 @@ pub(crate) enum Command {
     Commit,
     /// What traffic feels, against a direct bind and TPROXY
     Traffic,
+    /// Fail when the lookup program or the image compiler got clearly worse; for CI
+    ///
+    /// Compares sizes of programs and images, and a ratio of searches, with src/gate/limits.rs. Writes nothing.
+    Gate,
     /// Runs a program and writes what it took; for the benchmark itself
     #[command(hide = true, disable_help_flag = true)]
     Launch {
@@ -89,6 +93,11 @@ pub(crate) struct LookupArgs {
 }
 
 impl LookupArgs {
+    /// Those that an empty command line has.
+    pub(crate) fn all() -> Self {
+        Self::parse_from(["lookup"])
+    }
+
     /// The sizes of the realistic mix.
     pub(crate) fn sizes(&self, cli: &Cli) -> Vec<usize> {
         let all = [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000];

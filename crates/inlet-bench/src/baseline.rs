@@ -25,7 +25,7 @@ pub(crate) struct Baseline {
     pub(crate) empty: OwnedFd,
     /// The program with the trie.
     pub(crate) lpm: OwnedFd,
-    /// The program that gives every packet to one socket and counts it.
+    /// The program that only gives: every packet to the first socket of its protocol.
     pub(crate) give: OwnedFd,
 }
 

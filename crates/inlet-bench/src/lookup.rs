@@ -18,7 +18,7 @@ use crate::rules::{self, Families, RuleSet};
 use crate::stats::median;
 use crate::table;
 
-/// The programs in the order of all arrays here: empty, trie, Inlet, and what both pay for counting and giving.
+/// The programs in the order of all arrays here: empty, trie, Inlet, and what both pay for giving.
 const PROGRAMS: usize = 4;
 
 /// How many packets are compared with the specification, which takes its time with many rules.
@@ -30,11 +30,11 @@ pub(crate) struct Cost {
     pub(crate) floor: f64,
     pub(crate) lpm: f64,
     pub(crate) inlet: f64,
-    /// The part of both that no search can save: to count a packet and to give it to a socket.
+    /// The part of both that no search can save: to give a packet to a socket.
     pub(crate) give: f64,
     /// Inlet against the trie.
     pub(crate) ratio: f64,
-    /// The same of the searches alone, without what both pay to count and give.
+    /// The same of the searches alone, without what both pay to give.
     pub(crate) search_ratio: f64,
 }
 
@@ -51,7 +51,7 @@ pub(crate) struct Row {
     pub(crate) name: String,
     pub(crate) rules: usize,
     pub(crate) hot: Cost,
-    /// Code, sockets and counters in the caches, but not what the packet's rules are found by.
+    /// Code and the map of sockets in the caches, but not what the packet's rules are found by.
     pub(crate) cold: Cost,
     /// Nothing in the caches.
     pub(crate) all_cold: Cost,
@@ -123,7 +123,8 @@ fn sets(cli: &Cli, args: &LookupArgs) -> Vec<(String, Make)> {
     sets
 }
 
-struct Bench<'a> {
+/// An instance in a world of its own, and what its program is compared with.
+pub(crate) struct Bench<'a> {
     args: &'a LookupArgs,
     displacer: Displacer,
     receivers: Receivers,
@@ -133,7 +134,7 @@ struct Bench<'a> {
 }
 
 impl<'a> Bench<'a> {
-    fn new(args: &'a LookupArgs) -> Result<Self> {
+    pub(crate) fn new(args: &'a LookupArgs) -> Result<Self> {
         let world = World::try_new()?;
         let location = Location::new(world.bpffs.path(), Netns::own()?);
         let instance = Instance::up(location, &UpOptions::default())?;
@@ -141,7 +142,8 @@ impl<'a> Bench<'a> {
         Ok(Self { args, displacer: Displacer::new(args.displace), receivers, registered: false, instance, world })
     }
 
-    fn measure(&mut self, set: &RuleSet) -> Result<Row> {
+    /// Puts a ruleset in force and measures it.
+    pub(crate) fn measure(&mut self, set: &RuleSet) -> Result<Row> {
         table::progress(format_args!("lookup: {}", set.name));
         let baseline = Baseline::load(&set.rules, &self.receivers)?;
         let commit_ms = self.commit(set)?;
@@ -182,6 +184,14 @@ impl<'a> Bench<'a> {
             self.registered = true;
         }
         Ok(took)
+    }
+
+    /// Puts a ruleset in force and gives what the kernel says about the program.
+    pub(crate) fn program_for(&mut self, fill: impl FnOnce(&mut Builder) -> Result<()>) -> Result<ProgramInfo> {
+        let mut builder = Builder::successor_of(self.instance.ruleset()?);
+        fill(&mut builder)?;
+        self.instance.commit(builder)?;
+        Ok(raw::program_info(self.program_in_force()?.as_fd())?)
     }
 
     /// The program gives a packet to the service that the specification says.
@@ -315,7 +325,7 @@ fn print(report: &Report) -> Result<()> {
     ];
     let middle = |cost: fn(&Row) -> f64| median(report.rows.iter().map(cost));
     let title = format!(
-        "Lookup: ns above an empty program (hot {:.1}, cold {:.0}, all cold {:.0}); to count and give to a socket takes (hot {:.1}, \
+        "Lookup: ns above an empty program (hot {:.1}, cold {:.0}, all cold {:.0}); to give to a socket takes (hot {:.1}, \
          cold {:.0}, all cold {:.0});
 {} hot keys, {} cold keys, {} MB walked before each",
         middle(|row| row.hot.floor),

@@ -6,11 +6,11 @@ use crate::lookup::{Report, Row};
 use crate::report::Machine;
 
 const WIDTH: f64 = 820.0;
-const HEIGHT: f64 = 500.0;
-const LEFT: f64 = 84.0;
-const RIGHT: f64 = 150.0;
-const TOP: f64 = 64.0;
-const BOTTOM: f64 = 84.0;
+const HEIGHT: f64 = 520.0;
+const LEFT: f64 = 92.0;
+const RIGHT: f64 = 156.0;
+const TOP: f64 = 72.0;
+const BOTTOM: f64 = 104.0;
 /// The least distance between labels at the ends of lines.
 const LABEL: f64 = 17.0;
 
@@ -18,15 +18,27 @@ struct Line {
     label: &'static str,
     color: &'static str,
     dash: &'static str,
+    width: f64,
+    /// Not a number where there is no point.
     cost: fn(&Row) -> f64,
 }
 
-const LINES: [Line; 4] = [
-    Line { label: "LPM trie, cold", color: "#c2540a", dash: "7 5", cost: |row| row.cold.lpm },
-    Line { label: "Inlet, cold", color: "#0b62b8", dash: "7 5", cost: |row| row.cold.inlet },
-    Line { label: "LPM trie, hot", color: "#c2540a", dash: "none", cost: |row| row.hot.lpm },
-    Line { label: "Inlet, hot", color: "#0b62b8", dash: "none", cost: |row| row.hot.inlet },
+const LPM: &str = "#c2540a";
+const INLET: &str = "#0b62b8";
+const GREY: &str = "#777";
+
+const LINES: [Line; 5] = [
+    Line { label: "LPM trie, cold", color: LPM, dash: "7 5", width: 2.5, cost: |row| cold(row, row.cold.lpm) },
+    Line { label: "Inlet, cold", color: INLET, dash: "7 5", width: 2.5, cost: |row| cold(row, row.cold.inlet) },
+    Line { label: "LPM trie, hot", color: LPM, dash: "none", width: 2.5, cost: |row| row.hot.lpm },
+    Line { label: "Inlet, hot", color: INLET, dash: "none", width: 2.5, cost: |row| row.hot.inlet },
+    Line { label: "no search, hot", color: GREY, dash: "none", width: 1.5, cost: |row| row.hot.give },
 ];
+
+/// What is cold: another key brings the tables of a single rule back to the caches.
+fn cold(row: &Row, cost: f64) -> f64 {
+    if row.rules > 1 { cost } else { f64::NAN }
+}
 
 /// The exponents of ten at both ends of an axis, and where the axis is.
 struct Scale {
@@ -71,9 +83,10 @@ fn draw(svg: &mut String, rows: &[&Row], x: &Scale, y: &Scale, machine: &Machine
     writeln!(
         svg,
         r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" font-family="system-ui, sans-serif" font-size="14" fill="#222">
+<title>Time to look up a packet, against the number of rules: Inlet and an LPM trie</title>
 <rect width="100%" height="100%" fill="#fff"/>
-<text x="{LEFT}" y="28" font-size="18" font-weight="600">Time to look up a packet, above an empty program</text>
-<text x="{LEFT}" y="48" fill="#666" font-size="12">{}, Linux {}, {}</text>"##,
+<text x="{LEFT}" y="30" font-size="18" font-weight="600">Time to look up a packet, above an empty program</text>
+<text x="{LEFT}" y="51" fill="#666" font-size="13">{}, Linux {}, {}</text>"##,
         machine.processor, machine.kernel, machine.date
     )?;
     grid(svg, x, y)?;
@@ -84,14 +97,14 @@ fn draw(svg: &mut String, rows: &[&Row], x: &Scale, y: &Scale, machine: &Machine
             .map(|row| (x.at(row.rules as f64), y.at((line.cost)(row))))
             .collect();
         let path: Vec<String> = points.iter().map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
-        let Line { color, dash, .. } = line;
+        let Line { color, dash, width, .. } = line;
         writeln!(
             svg,
-            r#"<polyline points="{}" fill="none" stroke="{color}" stroke-width="2.5" stroke-dasharray="{dash}" stroke-linejoin="round"/>"#,
+            r#"<polyline points="{}" fill="none" stroke="{color}" stroke-width="{width}" stroke-dasharray="{dash}" stroke-linejoin="round"/>"#,
             path.join(" ")
         )?;
         for (x, y) in points {
-            writeln!(svg, r#"<circle cx="{x:.1}" cy="{y:.1}" r="3.5" fill="{color}"/>"#)?;
+            writeln!(svg, r#"<circle cx="{x:.1}" cy="{y:.1}" r="{}" fill="{color}"/>"#, width + 1.0)?;
         }
     }
     labels(svg, rows, x, y)?;
@@ -126,11 +139,14 @@ fn grid(svg: &mut String, x: &Scale, y: &Scale) -> std::fmt::Result {
     }
     let middle = f64::midpoint(x.start, x.end);
     writeln!(svg, r#"<text x="{middle}" y="{}" text-anchor="middle">rules</text>"#, y.start + 46.0)?;
-    writeln!(
-        svg,
-        r##"<text x="{LEFT}" y="{}" fill="#666" font-size="12">hot: one packet in a loop; cold: each packet once, the tables displaced from the caches before it</text>"##,
-        HEIGHT - 12.0
-    )
+    let notes = [
+        "hot: one packet in a loop; cold: each packet once, the tables displaced from the caches before it",
+        "Both programs give the packet to a socket; the grey line is a program that only does that.",
+    ];
+    for (note, below) in notes.into_iter().zip([34.0, 14.0]) {
+        writeln!(svg, r##"<text x="{LEFT}" y="{}" fill="#666" font-size="13">{note}</text>"##, HEIGHT - below)?;
+    }
+    Ok(())
 }
 
 /// The names of the lines at their ends, apart from each other.

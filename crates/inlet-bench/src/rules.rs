@@ -71,23 +71,23 @@ impl Collector {
     }
 }
 
-fn prefix(net: IpNet) -> Prefix {
+pub(crate) fn prefix(net: IpNet) -> Prefix {
     Prefix::new(net.trunc()).expect("a prefix without host bits")
 }
 
-fn v4(addr: u32, len: u8) -> IpNet {
+pub(crate) fn v4(addr: u32, len: u8) -> IpNet {
     IpNet::new(Ipv4Addr::from(addr).into(), len).expect("at most 32 bits")
 }
 
-fn v6(addr: u128, len: u8) -> IpNet {
+pub(crate) fn v6(addr: u128, len: u8) -> IpNet {
     IpNet::new(Ipv6Addr::from(addr).into(), len).expect("at most 128 bits")
 }
 
-fn ports(first: u16, last: u16) -> PortRange {
+pub(crate) fn ports(first: u16, last: u16) -> PortRange {
     PortRange::new(first, last).expect("a range of ports")
 }
 
-fn one(port: u16) -> PortRange {
+pub(crate) fn one(port: u16) -> PortRange {
     ports(port, port)
 }
 

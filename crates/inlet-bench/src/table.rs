@@ -26,6 +26,11 @@ pub(crate) fn print(title: &str, head: &[&str], rows: &[Vec<String>]) -> io::Res
 
 /// Tells what is going on, on standard error.
 pub(crate) fn progress(text: impl std::fmt::Display) {
+    complain(format_args!("... {text}"));
+}
+
+/// Tells what is wrong, on standard error.
+pub(crate) fn complain(text: impl std::fmt::Display) {
     // When nobody listens there is nothing to tell.
-    let _ = writeln!(io::stderr(), "... {text}");
+    let _ = writeln!(io::stderr(), "{text}");
 }
