@@ -241,7 +241,7 @@ pub(crate) struct Explain {
     /// The protocol: tcp or udp
     pub(crate) protocol: Protocol,
 
-    /// Where the packet goes to: 192.0.2.7:80 or [2001:db8::7]:80
+    /// Where the packet goes to: 192.0.2.7:80 or `[2001:db8::7]:80`
     #[arg(value_name = "DST:PORT")]
     pub(crate) to: AddrPort,
 

@@ -208,7 +208,7 @@ impl Builder {
     /// Sorts the interfaces that rules name by name and drops the others.
     fn sort_interfaces(&mut self) {
         let mut used = vec![false; self.interfaces.len()];
-        self.shapes.iter().filter_map(|shape| shape.iface).for_each(|id| used[id.index()] = true);
+        self.named_shapes().iter().filter_map(|id| self.shapes[*id].iface).for_each(|id| used[id.index()] = true);
         let mut order: Vec<usize> = (0..used.len()).filter(|at| used[*at]).collect();
         order.sort_by(|a, b| self.interfaces[*a].name.cmp(&self.interfaces[*b].name));
         let mut new = vec![0_u16; used.len()];
@@ -217,17 +217,22 @@ impl Builder {
         self.interfaces = order.iter().map(|at| self.interfaces[*at].clone()).collect();
     }
 
+    /// The places of the shapes that rules have. A rule that was removed leaves its own behind.
+    fn named_shapes(&self) -> Vec<usize> {
+        let mut named = vec![false; self.shapes.len()];
+        self.v4.iter().for_each(|entry| named[entry.shape() as usize] = true);
+        self.v6.iter().for_each(|entry| named[entry.shape() as usize] = true);
+        (0..named.len()).filter(|at| named[*at]).collect()
+    }
+
     /// Sorts the shapes that rules have, drops the others, and gives the entries the new numbers.
     fn sort_shapes(&mut self) {
-        let mut used = vec![false; self.shapes.len()];
-        self.v4.iter().for_each(|entry| used[entry.shape() as usize] = true);
-        self.v6.iter().for_each(|entry| used[entry.shape() as usize] = true);
-        let mut order: Vec<usize> = (0..used.len()).filter(|at| used[*at]).collect();
+        let mut order = self.named_shapes();
         order.sort_by_key(|at| self.shapes[*at]);
-        if order.len() == used.len() && order.is_sorted() {
+        if order.len() == self.shapes.len() && order.is_sorted() {
             return;
         }
-        let mut new = vec![0; used.len()];
+        let mut new = vec![0; self.shapes.len()];
         order.iter().zip(0..).for_each(|(at, number)| new[*at] = number);
         renumber(&mut self.v4, &new);
         renumber(&mut self.v6, &new);

@@ -97,3 +97,49 @@ fn crowded_searches_agree() {
         check(rule.matching.local.net().broadcast(), rule.matching.ports.last().saturating_add(1));
     }
 }
+
+/// Two ranges of one width that overlap do not tie when the sources differ: then the source decides, not the lower port.
+#[test]
+fn of_equally_wide_ranges_the_source_decides() {
+    let mut builder = Builder::new();
+    let local = "192.0.2.0/24".parse().unwrap();
+    let all = Rule::new(Protocol::Tcp, local, "8000-8010".parse().unwrap(), Verdict::Pass);
+    let some = Rule::new(Protocol::Tcp, local, "8005-8015".parse().unwrap(), Verdict::Refuse);
+    builder.push(&all).unwrap();
+    builder.push(&some.from("203.0.113.0/24".parse().unwrap())).unwrap();
+    let ruleset = builder.finish().unwrap();
+    let words = compile(&ruleset).unwrap().to_words();
+    let walk = Walk::new(&words).unwrap();
+    let table = [
+        ("203.0.113.9:1", 8007, Outcome::Refuse),
+        ("198.51.100.9:1", 8007, Outcome::Pass),
+        ("203.0.113.9:1", 8004, Outcome::Pass),
+        ("203.0.113.9:1", 8015, Outcome::Refuse),
+        ("198.51.100.9:1", 8015, Outcome::Miss),
+    ];
+    for (remote, port, outcome) in table {
+        let packet = Packet::new(
+            Protocol::Tcp,
+            ("192.0.2.1".parse::<std::net::IpAddr>().unwrap(), port).into(),
+            remote.parse().unwrap(),
+        );
+        assert_eq!(walk.lookup(&packet), outcome, "{packet:?}");
+        assert_eq!(expected(&ruleset, &packet), outcome, "{packet:?}");
+    }
+}
+
+/// What a removed rule alone named does not stay behind.
+#[test]
+fn removing_restores_the_canonical_form() {
+    let mut builder = Builder::new();
+    let rule =
+        |ports: &str| Rule::new(Protocol::Tcp, "192.0.2.0/24".parse().unwrap(), ports.parse().unwrap(), Verdict::Pass);
+    builder.push(&rule("80")).unwrap();
+    let before = builder.finish().unwrap();
+    let mut builder = Builder::from_ruleset(before.clone());
+    let iface = builder.interface_named(&"eth0".parse().unwrap()).unwrap();
+    builder.push(&rule("81").on(iface)).unwrap();
+    let mut builder = Builder::from_ruleset(builder.finish().unwrap());
+    builder.remove(&rule("81").on(iface).matching).unwrap();
+    assert_eq!(builder.finish().unwrap(), before);
+}

@@ -6,7 +6,7 @@ use super::decision::Leaf;
 use super::search::{Interval, Key, Searches};
 use super::sweep::Sweep;
 use crate::entry::Shape;
-use crate::{Interface, Prefix, Services};
+use crate::{IfaceId, Interface, Prefix, Services, Verdict};
 
 /// What leaves and searches are written to, and the names that rules are resolved with.
 pub(super) struct Store<'a> {
@@ -16,10 +16,28 @@ pub(super) struct Store<'a> {
     pub(super) cells: &'a mut Vec<u32>,
 }
 
+/// What is left of a rule when prefix and ports are decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Condition {
+    source: Option<Prefix>,
+    iface: Option<IfaceId>,
+    verdict: Verdict,
+}
+
+impl Condition {
+    pub(super) fn of(shape: &Shape) -> Self {
+        Self { source: shape.source, iface: shape.iface, verdict: shape.verdict }
+    }
+
+    pub(super) fn always_holds(&self) -> bool {
+        self.source.is_none() && self.iface.is_none()
+    }
+}
+
 /// The searches by source and interface, each distinct one made once.
 #[derive(Debug, Default)]
 pub(super) struct Conditions {
-    known: FxHashMap<(Vec<Shape>, Leaf), Leaf>,
+    known: FxHashMap<(Vec<Condition>, Leaf), Leaf>,
     /// How many searches follow one another at most from the cell of this place on.
     depths: FxHashMap<u32, u32>,
     /// How many levels of nodes any of the searches has at most.
@@ -35,29 +53,29 @@ impl Conditions {
         }
     }
 
-    /// The leaf for rules that differ in source and interface only. Packets that match none of them get `otherwise`.
-    pub(super) fn leaf(&mut self, shapes: &[Shape], otherwise: Leaf, store: &mut Store<'_>) -> Leaf {
-        let key = (shapes.to_vec(), otherwise);
+    /// The leaf for rules of which no two have the same source and interface. Packets that match none of them get
+    /// `otherwise`.
+    pub(super) fn leaf(&mut self, mut rules: Vec<Condition>, otherwise: Leaf, store: &mut Store<'_>) -> Leaf {
+        rules.sort_unstable();
+        let key = (rules, otherwise);
         if let Some(leaf) = self.known.get(&key) {
             return *leaf;
         }
-        let anywhere = self.by_iface(shapes, None, otherwise, store);
-        let leaf = match shapes.iter().find_map(|shape| shape.source) {
+        let rules = &key.0;
+        let anywhere = self.by_iface(rules, None, otherwise, store);
+        let leaf = match rules.iter().find_map(|rule| rule.source) {
             None => anywhere,
-            Some(source) if source.is_v6() => self.by_source::<u128>(shapes, anywhere, store),
-            Some(_) => self.by_source::<u32>(shapes, anywhere, store),
+            Some(source) if source.is_v6() => self.by_source::<u128>(rules, anywhere, store),
+            Some(_) => self.by_source::<u32>(rules, anywhere, store),
         };
         self.known.insert(key, leaf);
         leaf
     }
 
-    fn by_source<K: Key>(&mut self, shapes: &[Shape], anywhere: Leaf, store: &mut Store<'_>) -> Leaf {
-        let mut sources: Vec<Prefix> = shapes.iter().filter_map(|shape| shape.source).collect();
-        sources.sort();
-        let mut sweep = Sweep::<K>::new([anywhere.0, 0], 2 * sources.len() + 1);
-        let mut sorted: Vec<Shape> = shapes.to_vec();
-        sorted.sort_by_key(|shape| shape.source);
-        for same in sorted.chunk_by(|a, b| a.source == b.source) {
+    /// Goes through the sources in address order; a source comes before those inside it.
+    fn by_source<K: Key>(&mut self, rules: &[Condition], anywhere: Leaf, store: &mut Store<'_>) -> Leaf {
+        let mut sweep = Sweep::<K>::new([anywhere.0, 0], 2 * rules.len() + 1);
+        for same in rules.chunk_by(|a, b| a.source == b.source) {
             let Some(source) = same[0].source else { continue };
             let (first, last) = K::bounds(source);
             let (outer, _) = sweep.advance(first);
@@ -68,12 +86,12 @@ impl Conditions {
     }
 
     /// The leaf for those of the rules that have this source: the one of the interface, or of none in particular.
-    fn by_iface(&mut self, shapes: &[Shape], source: Option<Prefix>, outer: Leaf, store: &mut Store<'_>) -> Leaf {
+    fn by_iface(&mut self, rules: &[Condition], source: Option<Prefix>, outer: Leaf, store: &mut Store<'_>) -> Leaf {
         let mut otherwise = outer;
         let mut by_index: Vec<(u32, Leaf)> = Vec::new();
-        for shape in shapes.iter().filter(|shape| shape.source == source) {
-            let leaf = Leaf::of(shape.verdict, store.services);
-            match shape.iface {
+        for rule in rules.iter().filter(|rule| rule.source == source) {
+            let leaf = Leaf::of(rule.verdict, store.services);
+            match rule.iface {
                 None => otherwise = leaf,
                 Some(id) => by_index.push((store.interfaces[id.index()].index, leaf)),
             }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rustc_hash::FxHashMap;
 
-use super::conditions::{Conditions, Store};
+use super::conditions::{Condition, Conditions, Store};
 use super::decision::Leaf;
 use super::search::{Interval, Searches};
 use crate::entry::{Shape, ShapeId};
@@ -103,10 +103,11 @@ impl<'a> Tables<'a> {
         let mut open = BTreeSet::new();
         for (key, (starting, ending)) in borders {
             for number in ending {
-                open.remove(&groups[number].rank(number));
+                open.remove(&(groups[number].width(), number));
             }
-            open.extend(starting.iter().map(|number| groups[*number].rank(*number)));
-            let leaf = self.leaf(open.iter().map(|(_, number)| &groups[*number]))?;
+            open.extend(starting.into_iter().map(|number| (groups[number].width(), number)));
+            let narrowest_first: Vec<&Group<'_>> = open.iter().map(|(_, number)| &groups[*number]).collect();
+            let leaf = self.leaf(&narrowest_first)?;
             if ranges.last().is_none_or(|last| last.value[0] != leaf.0) {
                 ranges.push(Interval { key, value: [leaf.0, 0] });
             }
@@ -114,12 +115,15 @@ impl<'a> Tables<'a> {
         Ok(ranges)
     }
 
-    /// The leaf for a port in these groups, the narrowest first.
-    fn leaf<'g>(&mut self, groups: impl Iterator<Item = &'g Group<'g>>) -> Result<Leaf, TooManySteps> {
-        let mut asked = Vec::new();
-        for group in groups {
-            asked.push(group);
-            if group.decides() {
+    /// The leaf for a port in these groups, the narrowest first. Groups of one width decide together, by source and
+    /// interface: overlapping ranges of one width may be there when those differ.
+    fn leaf(&mut self, groups: &[&Group<'_>]) -> Result<Leaf, TooManySteps> {
+        let mut asked: Vec<Vec<Condition>> = Vec::new();
+        for equal in groups.chunk_by(|a, b| a.width() == b.width()) {
+            let rules: Vec<Condition> = equal.iter().flat_map(|group| group.shapes).map(Condition::of).collect();
+            let decides = rules.iter().any(Condition::always_holds);
+            asked.push(rules);
+            if decides {
                 break;
             }
             if asked.len() > MAX_STEPS as usize {
@@ -127,14 +131,14 @@ impl<'a> Tables<'a> {
             }
         }
         let mut leaf = Leaf::MISS;
-        for group in asked.into_iter().rev() {
+        for rules in asked.into_iter().rev() {
             let mut store = Store {
                 services: &self.ruleset.services,
                 interfaces: &self.ruleset.interfaces,
                 searches: &mut self.searches,
                 cells: &mut self.cells,
             };
-            leaf = self.conditions.leaf(group.shapes, leaf, &mut store);
+            leaf = self.conditions.leaf(rules, leaf, &mut store);
         }
         self.steps = self.steps.max(self.conditions.depth(leaf));
         if self.steps > MAX_STEPS { Err(TooManySteps) } else { Ok(leaf) }
@@ -179,13 +183,7 @@ impl<'s> Group<'s> {
         Self { first: port_key(protocol, ports.first()), last: port_key(protocol, ports.last()), shapes }
     }
 
-    /// The narrower first; equally wide ones that overlap cannot both decide, so their order means nothing.
-    fn rank(&self, number: usize) -> (u32, usize) {
-        (self.last - self.first, number)
-    }
-
-    /// Whether every packet for these ports matches one of the rules.
-    fn decides(&self) -> bool {
-        self.shapes.iter().any(|shape| shape.source.is_none() && shape.iface.is_none())
+    fn width(&self) -> u32 {
+        self.last - self.first
     }
 }

@@ -72,10 +72,12 @@ static __always_inline bool is_packet(struct bpf_sk_lookup *ctx)
 	return ctx->ingress_ifindex;
 }
 
-/* Mixes the 4-tuple; the multiplier is 2^64 divided by the golden ratio. */
+/* 2^64 divided by the golden ratio, for mixing by multiplication. */
+static const __u64 mix = 0x9e3779b97f4a7c15;
+
+/* Mixes the 4-tuple. */
 static __always_inline __u32 flow_hash(struct bpf_sk_lookup *ctx)
 {
-	const __u64 mix = 0x9e3779b97f4a7c15;
 	__u64 hash = (__u64)ctx->local_port << 16 | ctx->remote_port;
 
 	if (ctx->family == AF_INET) {
@@ -110,44 +112,46 @@ static __always_inline int give_to(struct bpf_sk_lookup *ctx, __u32 slot)
 struct choice {
 	struct bpf_sk_lookup *ctx;
 	const struct lane *lane;
-	__u64 from;
+	__u64 hash;
 	__u64 count;
 	__u32 others; /* not 0 when a socket refused for another reason than that the slot is empty */
 	int err;
 };
 
-/* One step of bpf_loop: 1 ends it. The address of a slot is reckoned without a branch. */
+/* One step of bpf_loop: 1 ends it. As many steps as there are slots go where the hash, mixed with the step, leads: so
+ * the flows of a worker that left spread evenly over all that stay. Then all slots in turn, so that none is left out.
+ */
 static long try_next(__u32 step, struct choice *choice)
 {
-	__u64 at = choice->from + step;
+	__u64 at;
 
-	at -= choice->count & (top_bit(at - choice->count) - 1);
+	if (step < choice->count) {
+		at = choice->hash + step * mix;
+		at = (at ^ at >> 32) * mix;
+		at = (at >> 32) * choice->count >> 32;
+	} else {
+		at = step - choice->count;
+	}
 	choice->err = give_to(choice->ctx, choice->lane->slot[at & (LANE_SLOTS - 1)]);
 	choice->others |= choice->err + ENOENT;
 	return !choice->err;
 }
 
-/* Gives the packet to one of several sockets: 0 when one took it, -ENOENT when there is none, or another error. The
- * hash picks a slot; when that one is empty, another part of the hash picks where to go on from, so that the flows of a
- * worker that left spread over all that stay. A function of its own, so that the verifier walks it once. */
+/* Gives the packet to one of several sockets: 0 when one took it, -ENOENT when there is none, or another error. A
+ * function of its own, so that the verifier walks it once. */
 __noinline int give_to_one_of(struct bpf_sk_lookup *ctx, __u32 lane_key)
 {
 	const struct lane *lane = bpf_map_lookup_elem(&inlet_lanes, &lane_key);
 	struct choice choice = {};
-	__u64 hash;
 
 	if (!lane)
 		return -ENOENT;
-	hash = flow_hash(ctx);
 	choice.ctx = ctx;
 	choice.lane = lane;
+	choice.hash = flow_hash(ctx);
 	choice.count = lane->count;
-	choice.err = give_to(ctx, lane->slot[(hash * choice.count >> 32) & (LANE_SLOTS - 1)]);
-	if (!choice.err)
-		return 0;
-	choice.others = choice.err + ENOENT;
-	choice.from = (hash & 0xffff) * choice.count >> 16;
-	bpf_loop(choice.count, try_next, &choice, 0);
+	choice.err = -ENOENT;
+	bpf_loop(2 * choice.count, try_next, &choice, 0);
 	if (!choice.err)
 		return 0;
 	return choice.others ? -EINVAL : -ENOENT;
