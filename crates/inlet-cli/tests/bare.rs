@@ -158,7 +158,7 @@ fn what_fails_at_run_time_ends_with_1() {
     std::fs::write(path("words"), "not a number\n").unwrap();
     std::fs::write(path("zero"), "0").unwrap();
     let (words, zero, none) = (path("words"), path("zero"), path("none"));
-    let no_bpffs = "no bpf filesystem at /proc; mount one with: mount -t bpf bpf /proc";
+    let no_bpffs = "no bpf filesystem at /proc; mount one with: mount -t bpf -o mode=0755 bpf /proc";
     let table: &[(&[&str], &str)] = &[
         (&["up"], no_bpffs),
         (&["down"], no_bpffs),

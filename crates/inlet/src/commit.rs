@@ -10,8 +10,8 @@ use crate::fault;
 use crate::generation::Generation;
 use crate::group::Readers;
 use crate::instance::Instance;
-use crate::layout::remove_all;
-use crate::raw;
+use crate::layout::{GenerationFiles, remove_all};
+use crate::{raw, recover};
 
 /// What a commit did.
 #[derive(Debug)]
@@ -38,7 +38,8 @@ impl Instance {
     /// Puts the ruleset of a builder in force. Its services keep the numbers that they have.
     ///
     /// # Errors
-    /// Whatever keeps it from being in force. Nothing is changed then.
+    /// Whatever keeps it from being in force. Nothing is changed then. [`Error::Unfinished`] is the exception: the
+    /// ruleset is in force, and what it replaced is cleared away by the next command that changes something.
     pub fn commit(&mut self, mut builder: Builder) -> Result<Committed> {
         self.resolve_interfaces(&mut builder)?;
         self.commit_as_is(builder)
@@ -49,6 +50,8 @@ impl Instance {
     /// # Errors
     /// As for [`Instance::commit`].
     pub fn commit_as_is(&mut self, builder: Builder) -> Result<Committed> {
+        // Before the number of a service that went can mean another one.
+        self.finish_commit()?;
         let new = builder.finish()?;
         let old = self.ruleset()?;
         let plan = Plan::between(old, &new);
@@ -68,25 +71,50 @@ impl Instance {
         fault::point("commit:loaded");
         let files = self.files.generation(next);
         if let Err(error) = generation.pin(&files, Readers::of(&self.files.0)?) {
-            remove_all(&files.0)?;
-            return Err(error);
+            return Err(self.withdraw(&files, error));
         }
         fault::point("commit:pinned");
         // The commit point: packets before this call see the old ruleset whole, packets after it the new one whole.
         if let Err(cause) = raw::link_update(self.link.as_fd(), generation.program.as_fd()) {
-            remove_all(&files.0)?;
-            return Err(Error::at("update", &self.files.link())(cause));
+            return Err(self.withdraw(&files, Error::at("update", &self.files.link())(cause)));
         }
         fault::point("commit:swapped");
         let former = std::mem::replace(&mut self.generation, next);
         let before = self.in_force(new);
-        self.retire(gone)?;
-        fault::point("commit:retired");
-        remove_all(&self.files.generation(former).0)?;
+        self.unfinished = true;
+        let cleared = self.retire(gone).and_then(|()| {
+            fault::point("commit:retired");
+            remove_all(&self.files.generation(former).0)
+        });
+        cleared.map_err(|cause| Error::Unfinished { generation: next, cause: Box::new(cause) })?;
+        self.unfinished = false;
         Ok(before)
     }
 
-    /// Looks up the index of every interface that rules name. One that has been named before may be gone meanwhile.
+    /// Takes back the generation of a commit that failed, and gives the reason.
+    fn withdraw(&mut self, files: &GenerationFiles, reason: Error) -> Error {
+        self.unfinished = remove_all(&files.0).is_err();
+        reason
+    }
+
+    /// Does what was left to do after the commit point of an earlier commit, if anything, and removes generations that
+    /// are not in force.
+    pub(crate) fn finish_commit(&mut self) -> Result<()> {
+        if !self.unfinished {
+            return Ok(());
+        }
+        let left = recover::find(&self.files, self.link.as_fd())?.left;
+        let services = self.ruleset()?.services();
+        let gone: Vec<ServiceId> =
+            (1..inlet_core::MAX_SERVICES).filter_map(ServiceId::new).filter(|id| services.get(*id).is_none()).collect();
+        self.retire(&gone)?;
+        left.iter().try_for_each(|number| remove_all(&self.files.generation(*number).0))?;
+        self.unfinished = false;
+        Ok(())
+    }
+
+    /// Looks up the index of every interface that rules name. One that has been named before may be gone meanwhile, or
+    /// have got another name; its rules then match nothing, and keep nobody from changing others.
     fn resolve_interfaces(&self, builder: &mut Builder) -> Result<()> {
         if builder.interfaces().is_empty() {
             return Ok(());
@@ -95,12 +123,16 @@ impl Instance {
         let names: Vec<InterfaceName> = builder.interfaces().iter().map(|interface| interface.name.clone()).collect();
         let mut indexes = Vec::new();
         for name in names {
-            let index = match self.location.netns().interface_index(&name)? {
-                None if !known.contains(&&name) => {
+            let is_known = known.contains(&&name);
+            let index = match self.location.netns().interface_index(&name) {
+                // Another interface than the rule was made for may have the name as a second one.
+                Ok(None) | Err(Error::AlternativeName { .. }) if is_known => 0,
+                Ok(Some(index)) => index,
+                Ok(None) => {
                     let netns = self.location.netns().label().to_owned();
                     return Err(Error::UnknownInterface { name: name.to_string(), netns });
                 }
-                index => index.unwrap_or(0),
+                Err(error) => return Err(error),
             };
             indexes.push((name, index));
         }

@@ -10,7 +10,7 @@ use inlet_core::config::ConfigError;
 use inlet_core::image::{ImageError, SourceError};
 use inlet_core::{BuildError, InterfaceNameError, NameError, ServiceError};
 
-use crate::socket::{Refusal, Refused};
+use crate::socket::{Endpoint, Refusal, Refused};
 
 /// The result of what can fail in this crate.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -20,8 +20,39 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[non_exhaustive]
 pub enum Error {
     /// The directory is no bpf filesystem.
-    #[error("no bpf filesystem at {0}; mount one with: mount -t bpf bpf {0}")]
+    #[error("no bpf filesystem at {0}; mount one with: mount -t bpf -o mode=0755 bpf {0}")]
     NoBpfFs(PathBuf),
+    /// The directory of all instances is not only ours to change.
+    #[error("{path} belongs to user {owner} and has mode {mode:04o}, so that others could put something else in the place of an instance; {}", trusted(path, *owner))]
+    Untrusted {
+        /// The directory.
+        path: PathBuf,
+        /// Whose it is.
+        owner: u32,
+        /// Its mode.
+        mode: u32,
+    },
+    /// Others kept the instance locked for longer than Inlet waits.
+    #[error("{path} has been in use for {seconds} seconds{}", in_use(path, holders))]
+    Busy {
+        /// The directory that is locked.
+        path: PathBuf,
+        /// How long was waited.
+        seconds: u64,
+        /// The processes that have it locked, as far as we may see them.
+        holders: Vec<u32>,
+    },
+    /// A commit was made, and then something failed that had to be done after it.
+    #[error(
+        "the new ruleset is in force (generation {generation}), but what it replaced is not cleared away: {cause}; any command that changes the instance finishes it"
+    )]
+    Unfinished {
+        /// The generation in force.
+        generation: u64,
+        /// What failed.
+        #[source]
+        cause: Box<Error>,
+    },
     /// There is no instance for the namespace.
     #[error("inlet is not up in {netns}; start it with: inlet up")]
     NotUp {
@@ -140,15 +171,32 @@ pub enum Error {
         /// What it holds.
         found: String,
     },
-    /// None of the sockets could be adopted.
-    #[error("{of} has no socket for service {service:?}{}", listed(.refused))]
+    /// None of the sockets can be adopted, or none is at an endpoint that was asked for.
+    #[error("{of} has no socket {}for service {service:?}{}", several(.absent), listed(.found, .refused))]
     NoSocket {
         /// The process or what else was asked.
         of: String,
         /// The service.
         service: String,
-        /// The sockets that were seen, with the reason of each.
-        refused: Vec<Refused>,
+        /// The endpoints asked for that no socket has.
+        absent: Box<[Endpoint]>,
+        /// Those that a socket has.
+        found: Box<[Endpoint]>,
+        /// The other sockets that were seen, with the reason of each.
+        refused: Box<[Refused]>,
+    },
+    /// The process has sockets at several ports: which of them a packet would reach is a matter of luck.
+    #[error(
+        "{of} has sockets at several ports of a protocol; say which are for {service:?} with some of:{}",
+        choices(.endpoints)
+    )]
+    SeveralPorts {
+        /// The process.
+        of: String,
+        /// The service.
+        service: String,
+        /// Where its sockets are.
+        endpoints: Vec<Endpoint>,
     },
     /// A socket serves another service already.
     #[error("socket {socket} serves {service:?} already; first: inlet unregister {}", quoted(service))]
@@ -243,19 +291,59 @@ pub enum Error {
     },
 }
 
-/// The first of the sockets seen; connections, of which a busy server has thousands, come last.
-fn listed(refused: &[Refused]) -> String {
-    const LISTED: usize = 20;
-    if refused.is_empty() {
+/// How many sockets a message names.
+const LISTED: usize = 20;
+
+/// The first of the sockets seen: those that could be had; connections, of which a busy server has thousands, last.
+fn listed(found: &[Endpoint], refused: &[Refused]) -> String {
+    let count = found.len() + refused.len();
+    if count == 0 {
         return "; it has no sockets at all".to_owned();
     }
     let mut seen: Vec<&Refused> = refused.iter().collect();
-    seen.sort_by_key(|it| it.reason == Refusal::Connected);
-    let mut parts: Vec<String> = seen.iter().take(LISTED).map(ToString::to_string).collect();
-    if seen.len() > LISTED {
-        parts.push(format!("and {} more", seen.len() - LISTED));
+    seen.sort_by_key(|it| (it.reason == Refusal::Connected, it.reason != Refusal::NotAsked));
+    let found = found.iter().map(ToString::to_string);
+    let mut parts: Vec<String> = found.chain(seen.iter().map(ToString::to_string)).take(LISTED).collect();
+    if count > LISTED {
+        parts.push(format!("and {} more", count - LISTED));
     }
     format!("; seen: {}", parts.join("; "))
+}
+
+/// Endpoints within a sentence.
+fn several(endpoints: &[Endpoint]) -> String {
+    let texts: Vec<String> = endpoints.iter().map(ToString::to_string).collect();
+    if texts.is_empty() { String::new() } else { format!("{} ", texts.join(", ")) }
+}
+
+/// Arguments that name endpoints, as a shell takes them. Brackets are a pattern to it.
+fn choices(endpoints: &[Endpoint]) -> String {
+    let quote = |endpoint: &Endpoint| if endpoint.addr().is_ipv6() { "'" } else { "" };
+    let argument = |endpoint| format!(" --listen {0}{endpoint}{0}", quote(endpoint));
+    let mut arguments: String = endpoints.iter().take(LISTED).map(argument).collect();
+    if endpoints.len() > LISTED {
+        arguments.push_str(&format!(" (and {} more)", endpoints.len() - LISTED));
+    }
+    arguments
+}
+
+/// How to get a directory for all instances that is only ours to change.
+fn trusted(path: &Path, owner: u32) -> String {
+    let path = path.display();
+    match owner == 0 || owner == rustix::process::geteuid().as_raw() {
+        true => format!("take their right away with: chmod go-w {path}"),
+        false => format!("unless you know why it is there, remove it with: rm -r {path}"),
+    }
+}
+
+/// Who has a directory locked, and what to do about it.
+fn in_use(path: &Path, holders: &[u32]) -> String {
+    let holders: Vec<String> = holders.iter().map(u32::to_string).collect();
+    match holders.as_slice() {
+        [] => format!("; see who has it open with: fuser -v {}", path.display()),
+        [one] => format!(" by process {one}; try again when it is done"),
+        several => format!(" by processes {}; try again when they are done", several.join(", ")),
+    }
 }
 
 /// A name as a shell takes it.
@@ -305,16 +393,27 @@ impl Cause for rustix::io::Errno {
 }
 
 impl Cause for libbpf_rs::Error {
-    /// The error number of the kernel, where there is one in the chain; it can be matched and it reads well.
+    /// The error number of the kernel, where there is one; it can be matched and it reads well. libbpf-rs has it in a
+    /// private field and shows it only in the text, as the standard library writes it.
     fn into_io(self) -> io::Error {
-        let mut link: Option<&(dyn std::error::Error + 'static)> = Some(&self);
-        while let Some(error) = link {
-            let number = error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error);
-            if let Some(number) = number {
-                return io::Error::from_raw_os_error(number);
-            }
-            link = error.source();
-        }
-        io::Error::other(self)
+        let text = format!("{self:#}");
+        let number = text.strip_suffix(')').and_then(|text| text.rsplit_once("(os error ")?.1.parse().ok());
+        number.map_or_else(|| io::Error::other(self), io::Error::from_raw_os_error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use libbpf_rs::ErrorExt as _;
+
+    use super::*;
+
+    #[test]
+    fn the_number_of_the_kernel_is_found() {
+        let busy = || libbpf_rs::Error::from_raw_os_error(libc::EBUSY);
+        assert_eq!(busy().into_io().raw_os_error(), Some(libc::EBUSY));
+        assert_eq!(busy().context("while this").into_io().raw_os_error(), Some(libc::EBUSY));
+        let other = libbpf_rs::Error::from(io::Error::other("no number"));
+        assert_eq!(other.into_io().raw_os_error(), None);
     }
 }

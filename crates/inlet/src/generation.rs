@@ -66,10 +66,10 @@ fn keep_last_words(_: PrintLevel, text: String) {
 
 fn load_program(header: &Header, image: &MapHandle, maps: &Maps) -> Result<OwnedFd> {
     libbpf_rs::set_print(Some((PrintLevel::Warn, keep_last_words)));
-    let failed = |error: libbpf_rs::Error| -> Error {
-        let log = LAST_WORDS.lock().map(|mut words| std::mem::take(&mut *words)).unwrap_or_default();
-        Error::Load { cause: error.into_io(), log }
-    };
+    let last_words = || LAST_WORDS.lock().map(|mut words| std::mem::take(&mut *words)).unwrap_or_default();
+    let failed = |error: libbpf_rs::Error| Error::Load { cause: error.into_io(), log: last_words() };
+    // What was said about an earlier program is not about this one.
+    drop(last_words());
     let mut storage = MaybeUninit::uninit();
     let mut open = SteerSkelBuilder::default().open(&mut storage).map_err(failed)?;
     let reused = [
@@ -81,9 +81,9 @@ fn load_program(header: &Header, image: &MapHandle, maps: &Maps) -> Result<Owned
     for (map, handle) in reused {
         map.reuse_fd(handle.as_fd()).map_err(failed)?;
     }
-    if let Some(constants) = open.maps.rodata_data.as_deref_mut() {
-        constants.cfg = config(header);
-    }
+    // Without its constants the program would steer nothing.
+    let absent = || Error::Load { cause: io::Error::other("it has no constants"), log: String::new() };
+    open.maps.rodata_data.as_deref_mut().ok_or_else(absent)?.cfg = config(header);
     let loaded = open.load().map_err(failed)?;
     loaded.progs.inlet_steer.as_fd().try_clone_to_owned().map_err(Error::os("keep", "the program"))
 }

@@ -2,7 +2,7 @@
 
 use std::cell::OnceCell;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 
 use inlet_core::{Builder, OnMissing, Rule, Ruleset, Selector, ServiceId, ServiceName, Target};
@@ -48,6 +48,8 @@ pub struct Instance {
     pub(crate) generation: u64,
     pub(crate) maps: Maps,
     ruleset: OnceCell<Ruleset>,
+    /// Whether an earlier commit left something to be done after its commit point.
+    pub(crate) unfinished: bool,
 }
 
 impl Instance {
@@ -64,7 +66,6 @@ impl Instance {
         capability::require("inlet up", &[Capability::Bpf, Capability::NetAdmin, Capability::Perfmon])?;
         let _root = lock_root(&location)?;
         sweep(&location)?;
-        remove_dead(&location)?;
         if location.dir().exists() {
             let netns = location.netns().label().to_owned();
             Self::open(location)?;
@@ -103,30 +104,22 @@ impl Instance {
     /// Opens the instance of a namespace, and finishes or removes what an interrupted commit left.
     ///
     /// # Errors
-    /// [`Error::NotUp`], [`Error::NewerState`], [`Error::Detached`], [`Error::ForeignProgram`], and errors of the kernel.
+    /// [`Error::NotUp`], [`Error::NewerState`], [`Error::Detached`], [`Error::ForeignProgram`], [`Error::Untrusted`], and
+    /// errors of the kernel.
     pub fn open(location: Location) -> Result<Self> {
         location.check_bpffs()?;
+        location.check_root()?;
         let lock = Exclusive::on(&location.dir())?.ok_or_else(|| not_up(&location))?;
         capability::require("changing the instance", &[Capability::Bpf, Capability::NetAdmin])?;
         let files = Files(location.dir());
         let maps = Maps::open(&files, Access::Write)?;
         let link = recover::open_link(&files)?;
         let found = recover::find(&files, link.as_fd())?;
-        let instance =
-            Self { location, _lock: lock, files, link, generation: found.in_force, maps, ruleset: OnceCell::new() };
-        if !found.left.is_empty() {
-            instance.finish_commit(&found.left)?;
-        }
+        let unfinished = !found.left.is_empty();
+        let (generation, ruleset) = (found.in_force, OnceCell::new());
+        let mut instance = Self { location, _lock: lock, files, link, generation, maps, ruleset, unfinished };
+        instance.finish_commit()?;
         Ok(instance)
-    }
-
-    /// Does what was left to do after the commit point, and removes generations that are not in force.
-    fn finish_commit(&self, left: &[u64]) -> Result<()> {
-        let services = self.ruleset()?.services();
-        let gone: Vec<ServiceId> =
-            (1..inlet_core::MAX_SERVICES).filter_map(ServiceId::new).filter(|id| services.get(*id).is_none()).collect();
-        self.retire(&gone)?;
-        left.iter().try_for_each(|number| remove_all(&self.files.generation(*number).0))
     }
 
     /// The number of the generation in force.
@@ -248,7 +241,7 @@ pub(crate) fn not_up(location: &Location) -> Error {
 /// Takes the lock under which instances are made and removed.
 fn lock_root(location: &Location) -> Result<Exclusive> {
     let root = location.root();
-    if let Err(cause) = std::fs::create_dir(&root)
+    if let Err(cause) = std::fs::DirBuilder::new().mode(0o755).create(&root)
         && cause.kind() != std::io::ErrorKind::AlreadyExists
     {
         return Err(Error::at("make", &root)(cause));
@@ -256,6 +249,7 @@ fn lock_root(location: &Location) -> Result<Exclusive> {
     fault::point("up:root");
     let lock = Exclusive::on(&root)?
         .ok_or_else(|| Error::at("open", &root)(std::io::Error::from(std::io::ErrorKind::NotFound)))?;
+    location.check_root()?;
     // Each instance has a mode of its own; who may read one must be able to get there.
     std::fs::set_permissions(&root, std::fs::Permissions::from_mode(0o755))
         .map_err(Error::at("change the mode of", &root))?;
@@ -269,20 +263,6 @@ fn sweep(location: &Location) -> Result<bool> {
     remove_instance(&made)?;
     remove_instance(&removed)?;
     Ok(found)
-}
-
-/// Removes what is left of namespaces that died: their links are detached. The cookie of a namespace is never used again,
-/// so no other command can meet them. What cannot be removed is left; it keeps nobody from anything.
-fn remove_dead(location: &Location) -> Result<()> {
-    let root = location.root();
-    for entry in std::fs::read_dir(&root).map_err(Error::at("read", &root))? {
-        let files = Files(entry.map_err(Error::at("read", &root))?.path());
-        let found = recover::open_link(&files).and_then(|link| recover::find(&files, link.as_fd()));
-        if files.0 != location.dir() && matches!(found, Err(Error::Detached { .. })) {
-            let _ = remove_all(&files.0);
-        }
-    }
-    Ok(())
 }
 
 /// Detaches the link of an instance that is not published, so that nothing is steered any more, and removes its pins.

@@ -11,7 +11,7 @@
 
 use std::path::{Path, PathBuf};
 
-use rustix::fs::statfs;
+use rustix::fs::{FileType, lstat, statfs};
 
 use crate::error::{Error, Result};
 use crate::netns::Netns;
@@ -77,6 +77,22 @@ impl Location {
             Err(rustix::io::Errno::ACCESS) => Err(Error::at("look at", &self.bpffs)(rustix::io::Errno::ACCESS)),
             _ => Err(Error::NoBpfFs(self.bpffs.clone())),
         }
+    }
+
+    /// Checks that nobody but us and root can change what is in the directory of all instances, where it is there. In a
+    /// bpf filesystem that everybody may write to, somebody else could have made it.
+    pub(crate) fn check_root(&self) -> Result<()> {
+        let path = self.root();
+        let found = match lstat(&path) {
+            Err(rustix::io::Errno::NOENT) => return Ok(()),
+            found => found.map_err(Error::at("look at", &path))?,
+        };
+        if FileType::from_raw_mode(found.st_mode) != FileType::Directory {
+            return Err(Error::at("use", &path)(rustix::io::Errno::NOTDIR));
+        }
+        let (owner, mode) = (found.st_uid, found.st_mode & 0o7777);
+        let is_ours = owner == 0 || owner == rustix::process::geteuid().as_raw();
+        if is_ours && mode & 0o022 == 0 { Ok(()) } else { Err(Error::Untrusted { path, owner, mode }) }
     }
 }
 

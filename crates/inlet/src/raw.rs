@@ -9,7 +9,7 @@ use std::path::Path;
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
 
 /// The cookie of the network namespace of a socket (`SO_NETNS_COOKIE`, Linux 5.14).
 pub(crate) fn netns_cookie(socket: BorrowedFd<'_>) -> io::Result<u64> {
@@ -149,7 +149,12 @@ impl Mapping {
     fn new(map: BorrowedFd<'_>, words: usize, prot: ProtFlags) -> io::Result<Self> {
         // SAFETY: a new mapping at an address of the kernel's choice touches no memory in use.
         let start = unsafe { mmap(null_mut(), words * size_of::<u32>(), prot, MapFlags::SHARED, map, 0) }?;
-        Ok(Self { start: start.cast(), words })
+        let mapping = Self { start: start.cast(), words };
+        // A process that another thread forks meanwhile would hold a copy until it runs its program, and a map with a
+        // writable mapping cannot be frozen.
+        // SAFETY: this is exactly the mapping just made; the advice changes nothing for this process.
+        unsafe { madvise(start, words * size_of::<u32>(), Advice::LinuxDontFork) }?;
+        Ok(mapping)
     }
 }
 

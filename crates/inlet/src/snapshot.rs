@@ -25,7 +25,7 @@ pub struct Snapshot {
     ruleset: Ruleset,
 }
 
-/// What was counted for a service since it was made, over all processors. A packet counts once in the first three.
+/// What was counted for a service since it was made, over all processors. A look-up counts once in the first three.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
     /// Packets that a socket received.
@@ -129,23 +129,25 @@ impl Snapshot {
         let lanes = LaneReader::new(&self.maps);
         let sockets = Sockets::of(self.location.netns())?;
         let rules = self.ruleset.rules_per_service();
-        let state = |(id, service): (ServiceId, &inlet_core::Service)| {
+        let services = || self.ruleset.services().iter();
+        let live = services().map(|(id, _)| lanes.live(id)).collect::<Result<Vec<_>>>()?;
+        let state = |((id, service), sockets): ((ServiceId, &inlet_core::Service), Vec<SocketState>)| {
             Ok(ServiceState {
                 id,
                 name: service.name.clone(),
                 on_missing: service.on_missing,
                 rules: rules.get(&id).copied().unwrap_or(0),
-                sockets: sockets.describe(&lanes.live(id)?),
+                sockets,
                 counters: self.maps.counters(Some(id))?,
             })
         };
-        self.ruleset.services().iter().map(state).collect()
+        services().zip(sockets.describe(&live)).map(state).collect()
     }
 
     /// The live sockets of one service.
     pub(crate) fn sockets_of(&self, id: ServiceId) -> Result<Vec<SocketState>> {
         let lanes = LaneReader::new(&self.maps);
-        Ok(Sockets::of(self.location.netns())?.describe(&lanes.live(id)?))
+        Ok(Sockets::of(self.location.netns())?.describe(&[lanes.live(id)?]).pop().unwrap_or_default())
     }
 }
 

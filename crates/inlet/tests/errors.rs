@@ -4,6 +4,7 @@
 mod common;
 
 use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -52,7 +53,7 @@ fn no_bpf_filesystem() {
             Instance::down(&location()).unwrap_err(),
         ];
         for error in errors {
-            let expected = format!("no bpf filesystem at {path}; mount one with: mount -t bpf bpf {path}");
+            let expected = format!("no bpf filesystem at {path}; mount one with: mount -t bpf -o mode=0755 bpf {path}");
             assert_eq!(error.to_string(), expected);
         }
     }
@@ -174,36 +175,157 @@ fn a_newer_state_format() {
 }
 
 /// Waits until the kernel has taken a namespace down that nobody has any more. It does so in the background, and tells
-/// nobody. A later `up` may have removed the pin by then.
+/// nobody.
 fn wait_until_dead(link: &Path) {
     let until = Instant::now() + Duration::from_secs(60);
-    while link.exists() && namespace_of(link) != 0 {
+    while namespace_of(link) != 0 {
         assert!(Instant::now() < until, "the namespace lives");
         thread::sleep(Duration::from_millis(10));
     }
 }
 
+/// A link without a namespace may be that of one that died, or was detached by force in one that lives: the kernel tells
+/// the same of both. `up` takes neither for its own to remove.
 #[test]
-fn what_is_left_of_a_dead_namespace_goes_with_the_next_up() {
+fn what_is_left_of_another_namespace_stays() {
     let Some(world) = World::new() else { return };
-    let living = inlet_testkit::Netns::unentered().unwrap();
+    let [living, dying] = [(); 2].map(|()| inlet_testkit::Netns::unentered().unwrap());
     let location = |netns: &inlet_testkit::Namespace| {
         Location::new(world.bpffs.path(), Netns::open(netns.path().to_str().unwrap()).unwrap())
     };
-    let mut links = Vec::new();
-    for _ in 0..2 {
-        let dying = inlet_testkit::Netns::unentered().unwrap();
-        let mut instance = Instance::up(location(&dying), &UpOptions::default()).unwrap();
+    let links = [&living, &dying].map(|netns| {
+        let mut instance = Instance::up(location(netns), &UpOptions::default()).unwrap();
         bind(&mut instance, "web", Tcp, "192.0.2.0/24", "80");
-        links.push(location(&dying).dir().join("link"));
-    }
-    bind(&mut Instance::up(location(&living), &UpOptions::default()).unwrap(), "web", Tcp, "192.0.2.0/24", "80");
+        location(netns).dir().join("link")
+    });
+    detach(&links[0]);
+    drop(dying);
     links.iter().for_each(|link| wait_until_dead(link));
     drop(up(&world));
-    assert!(links.iter().all(|link| !link.exists()));
-    let instances: Vec<String> = tree(world.bpffs.path()).into_iter().filter(|name| name.ends_with("/link")).collect();
-    assert_eq!(instances.len(), 2, "{instances:?}");
-    assert_eq!(Snapshot::open(location(&living)).unwrap().ruleset().len(), 1);
+    assert!(links.iter().all(|link| link.exists()));
+    // The one can still be taken down in its namespace, the other as the documentation says.
+    Instance::down(&location(&living)).unwrap();
+    std::fs::remove_dir_all(links[1].parent().unwrap()).unwrap();
+    assert_eq!(tree(world.bpffs.path()), tree_of_one(&world, 1));
+}
+
+/// Every way to change what there is.
+fn changes(world: &World) -> [Error; 3] {
+    [up_again(world), Instance::open(here(world)).unwrap_err(), Instance::down(&here(world)).unwrap_err()]
+}
+
+/// In a bpf filesystem that everybody may write to, somebody else can be first.
+#[test]
+fn a_directory_that_somebody_else_can_change() {
+    let Some(world) = World::new() else { return };
+    let root = world.bpffs.path().join("inlet");
+    as_reader(65534, || std::fs::create_dir(&root).unwrap());
+    for error in changes(&world) {
+        assert!(matches!(error, Error::Untrusted { owner: 65534, .. }), "{error:?}");
+        let advice = format!("remove it with: rm -r {}", root.display());
+        assert!(error.to_string().ends_with(&advice), "{error}");
+    }
+    std::fs::remove_dir_all(&root).unwrap();
+    let elsewhere = world.bpffs.path().join("elsewhere");
+    std::fs::create_dir(&elsewhere).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, &root).unwrap();
+    for error in changes(&world) {
+        assert_eq!(error.to_string(), format!("cannot use {}: Not a directory (os error 20)", root.display()));
+    }
+    std::fs::remove_file(&root).unwrap();
+    std::fs::remove_dir(&elsewhere).unwrap();
+    drop(up(&world));
+    let mode = |mode| std::fs::set_permissions(&root, std::fs::Permissions::from_mode(mode)).unwrap();
+    mode(0o775);
+    for error in changes(&world) {
+        assert!(matches!(error, Error::Untrusted { owner: 0, mode: 0o775, .. }), "{error:?}");
+        let advice = format!("take their right away with: chmod go-w {}", root.display());
+        assert!(error.to_string().ends_with(&advice), "{error}");
+    }
+    mode(0o755);
+    Instance::down(&here(&world)).unwrap();
+    assert_eq!(tree(world.bpffs.path()), ["inlet"]);
+}
+
+/// Runs a program in the namespaces of this thread.
+fn run(program: &str, arguments: &[&str]) {
+    let status = std::process::Command::new(program).args(arguments).status().unwrap();
+    assert!(status.success(), "{program} {arguments:?}: {status}");
+}
+
+/// What fails after the commit point does not undo the commit, and is done before the next one.
+#[test]
+fn a_commit_that_cannot_clear_away_what_it_replaced() {
+    let Some(world) = World::new() else { return };
+    let mut instance = up(&world);
+    assert!(instance.ruleset().unwrap().is_empty(), "read before it is hidden");
+    let first = here(&world).dir().join("gen-1");
+    // A directory on which something is mounted cannot be removed.
+    run("mount", &["-t", "tmpfs", "none", first.to_str().unwrap()]);
+    let error = instance.bind(&to("web"), &selector(Tcp, "192.0.2.0/24", "80")).unwrap_err();
+    assert!(matches!(error, Error::Unfinished { generation: 2, .. }), "{error:?}");
+    let text = error.to_string();
+    assert!(text.starts_with("the new ruleset is in force (generation 2), but "), "{text}");
+    assert!(text.ends_with("any command that changes the instance finishes it"), "{text}");
+    assert_eq!((instance.generation(), instance.ruleset().unwrap().len()), (2, 1));
+    let error = instance.set_service(&"new".parse().unwrap(), None).unwrap_err();
+    assert!(matches!(error, Error::Os { operation: "remove", .. }), "{error:?}");
+    assert_eq!((instance.generation(), instance.ruleset().unwrap().services().len()), (2, 1));
+    run("umount", &[first.to_str().unwrap()]);
+    assert_eq!(instance.set_service(&"new".parse().unwrap(), None).unwrap().generation, 3);
+    assert_eq!(tree(world.bpffs.path()), tree_of_one(&world, 3));
+}
+
+/// No service gets the number of one that went while something of that one is left.
+#[test]
+fn a_number_that_is_not_free_yet_is_not_given_away() {
+    let Some(world) = World::new() else { return };
+    world.local("192.0.2.0/24").unwrap();
+    let mut instance = up(&world);
+    bind(&mut instance, "gone", Tcp, "192.0.2.0/24", "80");
+    let receiver = Receiver::of(&mut instance, "gone");
+    assert_eq!(asked(Tcp, "192.0.2.9:80"), "gone");
+    // Nobody can clear these counters any more.
+    MapHandle::from_pinned_path(here(&world).dir().join("counters")).unwrap().freeze().unwrap();
+    let error = instance.apply("{\"rules\": []}").unwrap_err();
+    assert!(matches!(error, Error::Unfinished { generation: 3, .. }), "{error:?}");
+    assert_eq!(asked(Tcp, "192.0.2.9:80"), "Refused", "the new ruleset is in force");
+    for _ in 0..2 {
+        let error = instance.set_service(&"new".parse().unwrap(), None).unwrap_err();
+        assert!(error.to_string().starts_with("cannot clear the counters of service 1: "), "{error}");
+    }
+    assert!(instance.ruleset().unwrap().services().is_empty());
+    drop((instance, receiver));
+    assert!(Instance::open(here(&world)).is_err(), "another process knows it too");
+    Instance::down(&here(&world)).unwrap();
+}
+
+/// An interface may get another name and keep the former as its second one. Rules that name it stop matching; they keep
+/// nobody from changing rules, and can be removed.
+#[test]
+fn an_interface_with_a_second_name() {
+    let Some(world) = World::new() else { return };
+    world.ip(&["link", "add", "d0", "type", "veth", "peer", "name", "p0"]).unwrap();
+    let on = |name: &str| inlet::core::Selector {
+        iface: Some(name.parse().unwrap()),
+        ..selector(Tcp, "192.0.2.0/24", "80")
+    };
+    let mut instance = up(&world);
+    instance.bind(&to("web"), &on("d0")).unwrap();
+    assert_ne!(instance.ruleset().unwrap().interfaces()[0].index, 0);
+    world.ip(&["link", "set", "d0", "name", "d1"]).unwrap();
+    for name in ["d0", "d2"] {
+        world.ip(&["link", "property", "add", "dev", "d1", "altname", name]).unwrap();
+    }
+    bind(&mut instance, "web", Tcp, "198.51.100.0/24", "80");
+    assert_eq!(instance.ruleset().unwrap().interfaces()[0].index, 0);
+    let refused = |error: Error, name: &str| {
+        assert_eq!(error.to_string(), format!("{name:?} is another name of interface \"d1\"; write d1"));
+    };
+    refused(instance.bind(&to("web"), &on("d2")).unwrap_err(), "d2");
+    instance.unbind(&on("d0")).unwrap();
+    assert!(instance.ruleset().unwrap().interfaces().is_empty());
+    refused(instance.bind(&to("web"), &on("d0")).unwrap_err(), "d0");
 }
 
 /// Instances of several namespaces lie side by side and know nothing of each other.

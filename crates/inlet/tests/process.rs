@@ -4,8 +4,8 @@
 
 mod common;
 
-use std::net::{SocketAddr, TcpListener};
-use std::os::fd::{AsFd, OwnedFd};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -13,6 +13,10 @@ use common::{Receiver, anywhere, asked, bind, open, state, up, wait_for_sockets}
 use inlet::core::Protocol::Tcp;
 use inlet::{Endpoint, Error, Instance, Refusal};
 use inlet_testkit::{Caps, Program, TcpServer, World, as_user, without_caps};
+use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType};
+use rustix::net::sockopt::set_socket_reuseport;
+use rustix::net::{AddressFamily, SocketType, socket};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 const TARGET: &str = "192.0.2.9:80";
 
@@ -69,12 +73,96 @@ fn listen_narrows() {
     let nobody = "tcp:127.0.0.1:9".parse().unwrap();
     let error = instance.register_process("web", std::process::id(), &[nobody]).unwrap_err();
     let text = error.to_string();
-    assert!(text.starts_with(&format!("process {} has no socket for service \"web\"", std::process::id())), "{text}");
+    let this = std::process::id();
+    assert!(text.starts_with(&format!("process {this} has no socket {nobody} for service \"web\"")), "{text}");
     for seen in [&one, &two] {
         assert!(text.contains(&format!("{}: not one of those given with --listen", endpoint(seen))), "{text}");
     }
+    // One of several that is absent: nothing changes, and what is there is told.
+    let error = instance.register_process("web", this, &[endpoint(&one), nobody]).unwrap_err();
+    let Error::NoSocket { absent, found, .. } = &error else { panic!("{error:?}") };
+    assert_eq!((&absent[..], &found[..]), (&[nobody][..], &[endpoint(&one)][..]));
+    let text = error.to_string();
+    assert!(text.contains(&format!("seen: {}; ", endpoint(&one))), "{text}");
+    assert!(text.contains(&format!("{}: not one of those given with --listen", endpoint(&two))), "{text}");
     drop(instance);
     assert_eq!(asked(Tcp, TARGET), "two");
+    assert_eq!(state(&world, "web").sockets.len(), 1);
+}
+
+#[test]
+fn several_ports_are_a_choice_to_make() {
+    let Some((world, mut instance)) = bound() else { return };
+    let at = |addr: &str| TcpListener::bind(addr).unwrap();
+    let [_plain, _tls, _same] = ["[::1]:8080", "127.0.0.1:8443", "127.0.0.1:8080"].map(at);
+    let this = std::process::id();
+    let error = instance.register_process("web", this, &[]).unwrap_err();
+    assert!(matches!(error, Error::SeveralPorts { .. }), "{error:?}");
+    let [one, two, three] = ["tcp:127.0.0.1:8080", "'tcp:[::1]:8080'", "tcp:127.0.0.1:8443"];
+    let text = format!(
+        "process {this} has sockets at several ports of a protocol; say which are for \"web\" with some of: --listen {one} --listen {two} --listen {three}"
+    );
+    assert_eq!(error.to_string(), text);
+    drop(instance);
+    assert!(state(&world, "web").sockets.is_empty());
+    let mut instance = open(&world);
+    let listen = [one, two].map(|text| text.trim_matches('\'').parse().unwrap());
+    assert_eq!(instance.register_process("web", this, &listen).unwrap().adopted.len(), 2);
+}
+
+/// A busy server has more connections than a process may hold; looking at them takes one descriptor.
+#[test]
+fn of_a_process_with_very_many_sockets() {
+    const MANY: usize = 1500;
+    // Room for the other tests of this process, which is not room for a copy of each socket.
+    const SPARE: u64 = 400;
+    let Some((world, mut instance)) = bound() else { return };
+    let allowed = getrlimit(Resource::Nofile);
+    let soft = |current| setrlimit(Resource::Nofile, Rlimit { current: Some(current), ..allowed }).unwrap();
+    soft(allowed.maximum.unwrap_or(1 << 16).min(1 << 16));
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let connections: Vec<UdpSocket> = std::iter::repeat_with(|| UdpSocket::bind("127.0.0.1:0").unwrap())
+        .inspect(|socket| socket.connect("127.0.0.1:9").unwrap())
+        .take(MANY)
+        .collect();
+    soft(MANY as u64 + SPARE);
+    let this = std::process::id();
+    let adoption = instance.register_process("web", this, &[]);
+    let unregistered = instance.unregister("web", Some(this));
+    soft(allowed.current.unwrap_or(1 << 16));
+    let adoption = adoption.unwrap();
+    assert_eq!(adoption.adopted.len(), 1);
+    assert_eq!(adoption.adopted[0].endpoint, Endpoint::new(Tcp, listener.local_addr().unwrap()));
+    assert!(adoption.refused.iter().filter(|refused| refused.reason == Refusal::Connected).count() >= MANY);
+    assert_eq!(unregistered.unwrap(), 1);
+    drop((instance, connections));
+    assert!(state(&world, "web").sockets.is_empty());
+}
+
+/// The kernel stores a socket in one place that knows it by its user data.
+#[test]
+fn what_the_kernel_does_not_take_is_named_and_the_rest_stays() {
+    let Some((world, mut instance)) = bound() else { return };
+    let elsewhere = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    set_socket_reuseport(&elsewhere, true).unwrap();
+    rustix::net::bind(&elsewhere, &"127.0.0.1:8080".parse::<SocketAddr>().unwrap()).unwrap();
+    rustix::net::listen(&elsewhere, 8).unwrap();
+    let options = libbpf_rs::libbpf_sys::bpf_map_create_opts {
+        sz: size_of::<libbpf_rs::libbpf_sys::bpf_map_create_opts>() as _,
+        ..Default::default()
+    };
+    let array = MapHandle::create(MapType::ReuseportSockarray, Some("group"), 4, 8, 1, &options).unwrap();
+    let fd = elsewhere.as_raw_fd() as u64;
+    array.update(&[0; 4], &fd.to_ne_bytes(), MapFlags::ANY).unwrap();
+    let error = instance.register("web", &elsewhere).unwrap_err();
+    assert_eq!(error.to_string(), "cannot adopt tcp:127.0.0.1:8080: Device or resource busy (os error 16)");
+    let _taken = TcpListener::bind("127.0.0.2:8080").unwrap();
+    let adoption = instance.register_process("web", std::process::id(), &[]).unwrap();
+    let adopted: Vec<String> = adoption.adopted.iter().map(|socket| socket.endpoint.to_string()).collect();
+    assert_eq!(adopted, ["tcp:127.0.0.2:8080"]);
+    let refused = adoption.refused.iter().find(|refused| refused.what == "tcp:127.0.0.1:8080").unwrap();
+    assert_eq!(refused.reason, Refusal::NotTaken(rustix::io::Errno::BUSY));
+    drop(instance);
     assert_eq!(state(&world, "web").sockets.len(), 1);
 }
 

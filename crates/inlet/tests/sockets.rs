@@ -53,8 +53,10 @@ fn closing_empties_the_slot_and_a_restart_takes_its_place() {
         assert_eq!(asked(Tcp, V4), "Refused");
         assert_eq!(asked(Udp, V6), "Refused");
     }
-    let counters = state(&world, "web").counters;
-    assert_eq!(counters, Counters { steered: 280, missing: 140, bad_socket: 0, refused: 140 });
+    // Segments that come after their connection is gone run the program too, so TCP may count a few more.
+    let Counters { steered, missing, bad_socket, refused } = state(&world, "web").counters;
+    assert!((280..300).contains(&steered) && (140..160).contains(&missing), "{steered} {missing}");
+    assert_eq!((bad_socket, refused), (0, missing));
 }
 
 /// The places of closed sockets are for any kind of socket, and for any service, when no other is left.

@@ -83,13 +83,13 @@ fn report<'a>(question: &Question<'a>, ruleset: &'a Ruleset, explanation: &'a Ex
         verdict: rule.map(|rule| word(rule.verdict)),
         service: rule.and_then(|rule| ruleset.service_name(rule.verdict)),
         outcome: outcome(ruleset, explanation),
-        socket: receiver(explanation).map(Socket::from),
+        socket: receiver(question, explanation).map(Socket::from),
         candidates: candidates(explanation).map(Socket::from).collect(),
         program: match live {
             Live::Agrees => Program { asked: true, reason: None },
             Live::NotAsked(reason) => Program { asked: false, reason: Some(reason.to_string()) },
         },
-        notes: notes(question, ruleset, packet),
+        notes: notes(question, ruleset, explanation),
     }
 }
 
@@ -109,7 +109,7 @@ fn text(
     row("packet", asked);
     row("rule", rule.as_ref().map_or_else(|| "none matches".to_owned(), |rule| ruleset.named(rule).to_string()));
     row("verdict", decision(ruleset, *rule, outcome(ruleset, explanation)));
-    for line in receivers(explanation) {
+    for line in receivers(question, explanation) {
         row("socket", line);
     }
     row(
@@ -119,7 +119,7 @@ fn text(
             Live::NotAsked(reason) => format!("the live program was not asked: {reason}"),
         },
     );
-    for note in notes(question, ruleset, packet) {
+    for note in notes(question, ruleset, explanation) {
         row("note", note);
     }
     Ok(table.write(screen.out, 0, screen.palette.heading)?)
@@ -140,11 +140,12 @@ fn decision(ruleset: &Ruleset, rule: Option<Rule>, outcome: Outcome) -> String {
     }
 }
 
-fn receivers(explanation: &Explanation) -> Vec<String> {
+fn receivers(question: &Question<'_>, explanation: &Explanation) -> Vec<String> {
     let one = |socket: &SocketState| socket::words(socket).join("  ");
-    match receiver(explanation) {
+    let count = candidates(explanation).count();
+    match receiver(question, explanation) {
         Some(socket) => vec![one(socket)],
-        None => candidates(explanation).map(|socket| format!("one of: {}", one(socket))).collect(),
+        None => candidates(explanation).map(|socket| format!("one of {count} sockets: {}", one(socket))).collect(),
     }
 }
 
@@ -153,8 +154,18 @@ fn candidates(explanation: &Explanation) -> impl Iterator<Item = &SocketState> {
 }
 
 /// The socket that receives the packet, when it is known.
-fn receiver(explanation: &Explanation) -> Option<&SocketState> {
+fn receiver<'a>(question: &Question<'_>, explanation: &'a Explanation) -> Option<&'a SocketState> {
+    chosen(explanation).filter(|_| !depends_on_source(question, explanation))
+}
+
+/// The socket chosen for the packet with the source that it was asked with, given or filled in.
+fn chosen(explanation: &Explanation) -> Option<&SocketState> {
     explanation.socket.as_ref().filter(|socket| socket.receiving)
+}
+
+/// Whether another source may have another socket: among several a hash of it chooses.
+fn depends_on_source(question: &Question<'_>, explanation: &Explanation) -> bool {
+    !question.from && candidates(explanation).nth(1).is_some()
 }
 
 fn outcome(ruleset: &Ruleset, explanation: &Explanation) -> Outcome {
@@ -170,7 +181,8 @@ fn outcome(ruleset: &Ruleset, explanation: &Explanation) -> Outcome {
 }
 
 /// What the answer would depend on, had it been given.
-fn notes(question: &Question<'_>, ruleset: &Ruleset, packet: &Packet) -> Vec<String> {
+fn notes(question: &Question<'_>, ruleset: &Ruleset, explanation: &Explanation) -> Vec<String> {
+    let packet: &Packet = &explanation.packet;
     let (mut sources, mut ifaces) = (0, 0);
     let reached = |rule: &Rule| {
         let matching = &rule.matching;
@@ -190,6 +202,9 @@ fn notes(question: &Question<'_>, ruleset: &Ruleset, packet: &Packet) -> Vec<Str
             "no source was given, and {rules} for this address and port {} one: --from SRC:PORT",
             ask(sources, "name")
         ));
+    }
+    if chosen(explanation).is_some() && depends_on_source(question, explanation) {
+        notes.push("no source was given, and among several sockets it decides: --from SRC:PORT".to_owned());
     }
     if question.iface.is_none() && ifaces > 0 {
         let rules = counted(ifaces, "rule");

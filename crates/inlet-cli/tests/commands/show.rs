@@ -92,6 +92,23 @@ fn explain_agrees_with_the_traffic() {
 }
 
 #[test]
+fn explain_names_one_of_several_sockets_only_with_a_source() {
+    let Some(host) = Host::up() else { return };
+    host.ok(&["bind", "web", "tcp", "192.0.2.0/24", "any"]);
+    let _servers = ["127.0.0.1:8080", "127.0.0.2:8080"].map(|addr| TcpServer::spawn("web", at(addr)).unwrap());
+    host.ok(&["register", "web", "--pid", &std::process::id().to_string()]);
+    let question = ["explain", "tcp", "192.0.2.9:80"];
+    let said = host.ok(&question);
+    assert_eq!(said.matches("one of 2 sockets: tcp:127.0.0.").count(), 2, "{said}");
+    let said = host.json(&question);
+    assert_eq!((&said["socket"], &said["outcome"]), (&json!(null), &"socket".into()));
+    assert_eq!(said["candidates"].as_array().unwrap().len(), 2);
+    assert_eq!(said["notes"], json!(["no source was given, and among several sockets it decides: --from SRC:PORT"]));
+    let said = host.json(&[&question[..], &["--from", "192.0.2.1:5000"]].concat());
+    assert!(said["socket"]["local"].is_string() && said["notes"] == json!([]), "{said}");
+}
+
+#[test]
 fn explain_says_what_it_was_not_told() {
     let Some(host) = Host::up() else { return };
     host.ok(&["bind", "--refuse", "tcp", "192.0.2.0/24", "80", "--from", "203.0.113.0/24"]);

@@ -55,8 +55,10 @@ fn refused_sockets_are_named() {
     assert!(connected >= 1, "{refused}");
     host.fails(
         &["register", "dns", "--pid", &pid, "--listen", "udp:127.0.0.1:9"],
-        &format!("process {pid} has no socket for service \"dns\"; seen: "),
+        &format!("process {pid} has no socket udp:127.0.0.1:9 for service \"dns\"; seen: "),
     );
+    let _other = UdpSocket::bind("127.0.0.1:5304").unwrap();
+    host.fails(&["register", "dns", "--pid", &pid], ": --listen udp:127.0.0.1:5300 --listen udp:127.0.0.1:5304");
     host.fails(&["register", "no-such", "--pid", &pid], "no service \"no-such\"");
     host.fails(&["register", "dns", "--pid", "4194304"], "process 4194304 does not exist");
     host.fails(&["register", "dns", "--systemd"], "no sockets from systemd: LISTEN_FDS is not set");

@@ -33,7 +33,7 @@ struct lane {
 	__u32 slot[LANE_SLOTS];
 };
 
-/* Packets of a service. Each packet counts once in steered, missing or bad_socket. */
+/* Packets of a service. Each look-up counts once in steered, missing or bad_socket. */
 struct counters {
 	__u64 steered;	  /* a socket received it */
 	__u64 missing;	  /* there was no live socket */

@@ -1,16 +1,18 @@
 //! Adoption: sockets get a slot and are shown in the lanes of a service; and the way back.
 
 use std::collections::BTreeSet;
-use std::os::fd::{AsFd, AsRawFd};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-use inlet_core::ServiceId;
+use inlet_core::{Protocol, ServiceId};
 use libbpf_rs::{MapCore, MapFlags};
+use rustix::io::Errno;
 
 use super::endpoint::Endpoint;
-use super::inspect::{Candidate, Refused, sort};
+use super::inspect::{Candidate, Refusal, Refused, Seen, Traits, Wanted};
 use super::lanes::{LANE_SLOTS, Lane, Lanes, Slot, cookie_in};
 use super::{process, systemd};
-use crate::error::{Error, Result};
+use crate::error::{Cause, Error, Result};
 use crate::fault;
 use crate::instance::Instance;
 use crate::state::wait_for_packets;
@@ -41,21 +43,25 @@ impl Instance {
     /// # Errors
     /// [`Error::NoSocket`] with the reason when it cannot be adopted, [`Error::UnknownService`], [`Error::Taken`].
     pub fn register(&mut self, service: &str, socket: impl AsFd) -> Result<Adopted> {
-        let fds = [(format!("socket {}", socket.as_fd().as_raw_fd()), socket)];
-        let mut adoption = self.adopt_all(service, "this program", &fds, &[])?;
+        let name = format!("socket {}", socket.as_fd().as_raw_fd());
+        let mut seen = Seen::new(self.location.netns().cookie(), Wanted::All);
+        seen.look(&name, socket);
+        let mut adoption = self.adopt_all(service, "this program", seen)?;
         Ok(adoption.adopted.remove(0))
     }
 
-    /// Gives the sockets of a process to a service: all that can be adopted, or with `listen` those with one of these
-    /// protocols and local addresses.
+    /// Gives the sockets of a process to a service: all that can be adopted, or with `listen` those with these protocols
+    /// and local addresses.
     ///
     /// # Errors
-    /// [`Error::NoProcess`], [`Error::ProcessDenied`], [`Error::NoSocket`] when none is left, and those of
-    /// [`Instance::register`].
+    /// [`Error::NoProcess`], [`Error::ProcessDenied`], [`Error::NoSocket`] when none is left or one of `listen` is
+    /// absent, [`Error::SeveralPorts`] when `listen` is empty and the sockets of a protocol are at several ports, and
+    /// those of [`Instance::register`].
     pub fn register_process(&mut self, service: &str, pid: u32, listen: &[Endpoint]) -> Result<Adoption> {
         self.service(service)?;
-        let fds = process::sockets(pid)?;
-        self.adopt_all(service, &format!("process {pid}"), &fds, listen)
+        let wanted = if listen.is_empty() { Wanted::OnePort } else { Wanted::At(listen) };
+        let seen = self.look(wanted, |look| process::each(pid, |_| true, look))?;
+        self.adopt_all(service, &format!("process {pid}"), seen)
     }
 
     /// Gives the sockets that systemd passed to this process (`LISTEN_FDS`) to a service.
@@ -64,8 +70,9 @@ impl Instance {
     /// [`Error::NoListenFds`] when it passed none, and those of [`Instance::register_process`].
     pub fn register_systemd(&mut self, service: &str, listen: &[Endpoint]) -> Result<Adoption> {
         self.service(service)?;
-        let fds = systemd::sockets()?;
-        self.adopt_all(service, "systemd", &fds, listen)
+        let wanted = if listen.is_empty() { Wanted::All } else { Wanted::At(listen) };
+        let seen = self.look(wanted, |look| systemd::each(look))?;
+        self.adopt_all(service, "systemd", seen)
     }
 
     /// Takes the sockets of a service out, or with `pid` those that this process has open. Gives how many.
@@ -76,7 +83,7 @@ impl Instance {
         let id = self.service(service)?;
         let wanted: Option<BTreeSet<u64>> = match pid {
             None => None,
-            Some(pid) => Some(cookies(&process::sockets(pid)?)),
+            Some(pid) => Some(cookies(pid)?),
         };
         let lanes = Lanes::map(&self.maps.lanes)?;
         let mut removed = BTreeSet::new();
@@ -138,29 +145,20 @@ impl Instance {
         if any { wait_for_packets() } else { Ok(()) }
     }
 
-    fn adopt_all<F: AsFd>(
-        &mut self,
-        service: &str,
-        of: &str,
-        fds: &[(String, F)],
-        listen: &[Endpoint],
-    ) -> Result<Adoption> {
+    /// Looks at sockets; `all` goes through them.
+    fn look<'a>(
+        &self,
+        wanted: Wanted<'a>,
+        all: impl FnOnce(&mut dyn FnMut(&str, OwnedFd)) -> Result<()>,
+    ) -> Result<Seen<'a, OwnedFd>> {
+        let mut seen = Seen::new(self.location.netns().cookie(), wanted);
+        all(&mut |name, fd| seen.look(name, fd))?;
+        Ok(seen)
+    }
+
+    fn adopt_all<F: AsFd>(&mut self, service: &str, of: &str, seen: Seen<'_, F>) -> Result<Adoption> {
         let id = self.service(service)?;
-        let (mut candidates, mut refused) = sort(fds, self.location.netns().cookie());
-        if !listen.is_empty() {
-            candidates.retain(|candidate| listen.contains(&candidate.endpoint));
-        }
-        if candidates.is_empty() {
-            if !listen.is_empty() {
-                let (others, _) = sort(fds, self.location.netns().cookie());
-                refused.extend(
-                    others
-                        .iter()
-                        .map(|other| Refused { what: other.endpoint.to_string(), reason: super::Refusal::NotAsked }),
-                );
-            }
-            return Err(Error::NoSocket { of: of.to_owned(), service: service.to_owned(), refused });
-        }
+        let (candidates, mut refused) = choose(service, of, seen)?;
         let lanes = Lanes::map(&self.maps.lanes)?;
         let places = match self.places(service, id, &lanes, &candidates) {
             // Places of sockets that closed can be had; until now they were kept for their like.
@@ -170,21 +168,50 @@ impl Instance {
             }
             places => places?,
         };
-        let mut adopted = Vec::new();
+        let (mut adopted, mut failed) = (Vec::new(), None);
         for (candidate, place) in candidates.iter().zip(places) {
-            self.settle(id, &lanes, candidate, &place)?;
+            let Traits { endpoint, cookie, .. } = candidate.traits;
             let known = matches!(place, Place::Known(..));
-            adopted.push(Adopted { endpoint: candidate.endpoint, cookie: candidate.cookie, known });
+            match self.settle(id, &lanes, candidate, &place) {
+                Ok(()) => adopted.push(Adopted { endpoint, cookie, known }),
+                // What the others got they keep, and the caller is told of each.
+                Err(cause) => {
+                    let reason = Refusal::NotTaken(Errno::from_io_error(&cause).unwrap_or(Errno::IO));
+                    refused.push(Refused { what: endpoint.to_string(), reason });
+                    failed.get_or_insert_with(|| Error::os("adopt", endpoint)(cause));
+                }
+            }
         }
-        Ok(Adoption { adopted, refused })
+        match failed {
+            Some(error) if adopted.is_empty() => Err(error),
+            _ => Ok(Adoption { adopted, refused }),
+        }
     }
 
     /// Finds a place for every candidate before the first one is moved in, so that what does not fit changes nothing.
-    fn places(&self, service: &str, id: ServiceId, lanes: &Lanes, candidates: &[Candidate<'_>]) -> Result<Vec<Place>> {
+    fn places<F>(
+        &self,
+        service: &str,
+        id: ServiceId,
+        lanes: &Lanes,
+        candidates: &[Candidate<F>],
+    ) -> Result<Vec<Place>> {
         let mut census = self.census(id, lanes)?;
         let mut added = [0; 4];
         let mut places = Vec::new();
-        for candidate in candidates {
+        let mut fit = |wanted: &[Lane], protocol: Protocol| {
+            for lane in wanted {
+                let number = Lane::all(id).iter().position(|other| other == lane).unwrap_or(0);
+                added[number] += 1;
+                if lanes.slots(*lane).len() + added[number] > LANE_SLOTS {
+                    let (service, protocol) = (service.to_owned(), protocol.as_str());
+                    let family = if number >= 2 { "IPv6" } else { "IPv4" };
+                    return Err(Error::LaneFull { service, protocol, family, max: LANE_SLOTS });
+                }
+            }
+            Ok(())
+        };
+        for Candidate { traits: candidate, .. } in candidates {
             let mut wanted = lanes_for(id, candidate);
             if let Some((owner, slot, _)) = census.taken.iter().find(|(_, _, cookie)| *cookie == candidate.cookie) {
                 if *owner != id {
@@ -193,6 +220,7 @@ impl Instance {
                 }
                 // All of them, unless a registration ended half way.
                 wanted.retain(|lane| !lanes.slots(*lane).contains(slot));
+                fit(&wanted, candidate.endpoint.protocol())?;
                 places.push(Place::Known(*slot, wanted));
                 continue;
             }
@@ -200,15 +228,7 @@ impl Instance {
                 places.push(Place::Again(census.empty.swap_remove(at).0));
                 continue;
             }
-            for lane in &wanted {
-                let number = Lane::all(id).iter().position(|other| other == lane).unwrap_or(0);
-                added[number] += 1;
-                if lanes.slots(*lane).len() + added[number] > LANE_SLOTS {
-                    let protocol = candidate.endpoint.protocol().as_str();
-                    let family = if number >= 2 { "IPv6" } else { "IPv4" };
-                    return Err(Error::LaneFull { service: service.to_owned(), protocol, family, max: LANE_SLOTS });
-                }
-            }
+            fit(&wanted, candidate.endpoint.protocol())?;
             let free = census.free.pop_first().ok_or_else(|| Error::TooManySockets(self.maps.sockets.max_entries()))?;
             places.push(Place::New(free, wanted));
         }
@@ -216,7 +236,7 @@ impl Instance {
     }
 
     /// Moves a socket in.
-    fn settle(&self, id: ServiceId, lanes: &Lanes, candidate: &Candidate<'_>, place: &Place) -> Result<()> {
+    fn settle<F: AsFd>(&self, id: ServiceId, lanes: &Lanes, candidate: &Candidate<F>, place: &Place) -> io::Result<()> {
         let slot = match place {
             Place::Known(slot, missing) => {
                 missing.iter().for_each(|lane| lanes.add(*lane, *slot));
@@ -224,11 +244,9 @@ impl Instance {
             }
             Place::Again(slot) | Place::New(slot, _) => *slot,
         };
-        let fd = candidate.fd.as_raw_fd() as u64;
-        self.maps
-            .sockets
-            .update(&slot.0.to_ne_bytes(), &fd.to_ne_bytes(), MapFlags::ANY)
-            .map_err(Error::os("adopt", candidate.endpoint))?;
+        let fd = candidate.fd.as_fd().as_raw_fd() as u64;
+        let stored = self.maps.sockets.update(&slot.0.to_ne_bytes(), &fd.to_ne_bytes(), MapFlags::ANY);
+        stored.map_err(Cause::into_io)?;
         fault::point("register:stored");
         if let Place::New(slot, wanted) = place {
             for lane in wanted {
@@ -237,7 +255,7 @@ impl Instance {
             }
         }
         fault::point("register:shown");
-        debug_assert!(lanes_for(id, candidate).iter().all(|lane| lanes.slots(*lane).contains(&slot)));
+        debug_assert!(lanes_for(id, &candidate.traits).iter().all(|lane| lanes.slots(*lane).contains(&slot)));
         Ok(())
     }
 
@@ -279,7 +297,31 @@ struct Census {
     free: BTreeSet<Slot>,
 }
 
-fn lanes_for(id: ServiceId, candidate: &Candidate<'_>) -> Vec<Lane> {
+/// Those that are wanted, and the others; or why it cannot be done as it was asked.
+fn choose<F>(service: &str, of: &str, seen: Seen<'_, F>) -> Result<(Vec<Candidate<F>>, Vec<Refused>)> {
+    let Seen { wanted, candidates, others, mut refused, .. } = seen;
+    let at = || candidates.iter().map(|candidate| candidate.traits.endpoint);
+    let (of, service) = (of.to_owned(), service.to_owned());
+    let found: Box<[Endpoint]> = at().collect::<BTreeSet<_>>().into_iter().collect();
+    let absent: Box<[Endpoint]> = match wanted {
+        Wanted::OnePort if !others.is_empty() => {
+            let mut endpoints: Vec<Endpoint> = at().chain(others).collect::<BTreeSet<_>>().into_iter().collect();
+            // What a client port is for the server comes after what it listens on.
+            endpoints.sort_by_key(|endpoint| (endpoint.protocol(), endpoint.addr().port()));
+            return Err(Error::SeveralPorts { of, service, endpoints });
+        }
+        Wanted::At(listen) => listen.iter().filter(|endpoint| !found.contains(endpoint)).copied().collect(),
+        _ => Box::default(),
+    };
+    if absent.is_empty() && !candidates.is_empty() {
+        return Ok((candidates, refused));
+    }
+    let other = |other: &Endpoint| Refused { what: other.to_string(), reason: Refusal::NotAsked };
+    refused.extend(others.iter().map(other));
+    Err(Error::NoSocket { of, service, absent, found, refused: refused.into() })
+}
+
+fn lanes_for(id: ServiceId, candidate: &Traits) -> Vec<Lane> {
     let families = [(candidate.v4, false), (candidate.v6, true)];
     families
         .iter()
@@ -292,6 +334,9 @@ fn slots_of(lanes: &Lanes, id: ServiceId) -> BTreeSet<Slot> {
     Lane::all(id).iter().flat_map(|lane| lanes.slots(*lane)).collect()
 }
 
-fn cookies<F: AsFd>(fds: &[(String, F)]) -> BTreeSet<u64> {
-    fds.iter().filter_map(|(_, fd)| rustix::net::sockopt::socket_cookie(fd.as_fd()).ok()).collect()
+/// The sockets that a process has open.
+fn cookies(pid: u32) -> Result<BTreeSet<u64>> {
+    let mut cookies = BTreeSet::new();
+    process::each(pid, |_| true, |_, fd| cookies.extend(rustix::net::sockopt::socket_cookie(fd)))?;
+    Ok(cookies)
 }

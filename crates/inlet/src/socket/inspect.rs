@@ -1,5 +1,6 @@
 //! Whether a file descriptor is a socket that can be adopted, and if not, why.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -15,9 +16,15 @@ use super::endpoint::Endpoint;
 use crate::raw;
 
 /// A socket that can be adopted.
+#[derive(Debug)]
+pub(crate) struct Candidate<F> {
+    pub(crate) fd: F,
+    pub(crate) traits: Traits,
+}
+
+/// What there is to know of a socket that can be adopted.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Candidate<'fd> {
-    pub(crate) fd: BorrowedFd<'fd>,
+pub(crate) struct Traits {
     pub(crate) endpoint: Endpoint,
     pub(crate) cookie: u64,
     /// Whether it serves IPv4 packets.
@@ -60,6 +67,8 @@ pub enum Refusal {
     NotAsked,
     /// The kernel does not say what it is.
     Unknown(Errno),
+    /// The kernel does not take it into the map of sockets.
+    NotTaken(Errno),
 }
 
 impl fmt::Display for Refusal {
@@ -78,6 +87,7 @@ impl fmt::Display for Refusal {
             Self::OtherKind => "neither TCP nor UDP",
             Self::NotAsked => "not one of those given with --listen",
             Self::Unknown(errno) => return write!(f, "{errno}"),
+            Self::NotTaken(errno) => return write!(f, "the kernel does not take it: {errno}"),
         })
     }
 }
@@ -89,7 +99,7 @@ impl fmt::Display for Refused {
 }
 
 /// Looks at a file descriptor. `netns` is the cookie of the instance's namespace.
-pub(crate) fn inspect(fd: BorrowedFd<'_>, netns: u64) -> Result<Candidate<'_>, Refusal> {
+fn inspect(fd: BorrowedFd<'_>, netns: u64) -> Result<Traits, Refusal> {
     let family = socket_domain(fd).map_err(refusal)?;
     let protocol = protocol(fd, family)?;
     if raw::netns_cookie(fd).map_err(|cause| refusal(errno(&cause)))? != netns {
@@ -108,11 +118,11 @@ pub(crate) fn inspect(fd: BorrowedFd<'_>, netns: u64) -> Result<Candidate<'_>, R
     let v6only = family == AddressFamily::INET6 && ipv6_v6only(fd).map_err(refusal)?;
     let (v4, v6) = families(addr.ip(), v6only);
     let cookie = socket_cookie(fd).map_err(refusal)?;
-    Ok(Candidate { fd, endpoint: Endpoint::new(protocol, addr), cookie, v4, v6 })
+    Ok(Traits { endpoint: Endpoint::new(protocol, addr), cookie, v4, v6 })
 }
 
 /// The local address of any socket, for naming it.
-pub(crate) fn describe(fd: BorrowedFd<'_>) -> Option<SocketAddr> {
+fn describe(fd: BorrowedFd<'_>) -> Option<SocketAddr> {
     local_addr(fd).ok()
 }
 
@@ -135,7 +145,7 @@ fn local_addr(fd: BorrowedFd<'_>) -> Result<SocketAddr, Refusal> {
 
 /// Which families' packets the socket is for. A dual-stack socket serves both when it is bound to every address, and
 /// IPv4 only when it is bound to an IPv4-mapped one.
-pub(crate) fn families(local: IpAddr, v6only: bool) -> (bool, bool) {
+fn families(local: IpAddr, v6only: bool) -> (bool, bool) {
     match local {
         IpAddr::V4(_) => (true, false),
         IpAddr::V6(addr) if addr.to_ipv4_mapped().is_some() => (true, false),
@@ -151,18 +161,58 @@ fn errno(cause: &std::io::Error) -> Errno {
     Errno::from_io_error(cause).unwrap_or(Errno::IO)
 }
 
-/// The sockets among some descriptors that can be adopted, and the others with their reasons.
-pub(crate) fn sort<'fd, F: AsFd>(fds: &'fd [(String, F)], netns: u64) -> (Vec<Candidate<'fd>>, Vec<Refused>) {
-    let (mut candidates, mut refused): (Vec<Candidate<'fd>>, Vec<Refused>) = Default::default();
-    for (name, fd) in fds {
-        match inspect(fd.as_fd(), netns) {
-            Ok(candidate) if candidates.iter().any(|known| known.cookie == candidate.cookie) => {}
-            Ok(candidate) => candidates.push(candidate),
+/// Which of the sockets that can be adopted are wanted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Wanted<'a> {
+    /// All.
+    All,
+    /// Those at these endpoints.
+    At(&'a [Endpoint]),
+    /// All, if those of a protocol are at one port.
+    OnePort,
+}
+
+/// The sockets among some descriptors. Only the wanted ones stay open: a busy server has more than a process may hold.
+#[derive(Debug)]
+pub(crate) struct Seen<'a, F> {
+    netns: u64,
+    pub(crate) wanted: Wanted<'a>,
+    /// Those that can be adopted.
+    pub(crate) candidates: Vec<Candidate<F>>,
+    /// Where those are that could be adopted and are not wanted.
+    pub(crate) others: BTreeSet<Endpoint>,
+    /// Those that cannot be adopted.
+    pub(crate) refused: Vec<Refused>,
+}
+
+impl<'a, F: AsFd> Seen<'a, F> {
+    /// Nothing was looked at so far. `netns` is the cookie of the instance's namespace.
+    pub(crate) fn new(netns: u64, wanted: Wanted<'a>) -> Self {
+        Self { netns, wanted, candidates: Vec::new(), others: BTreeSet::new(), refused: Vec::new() }
+    }
+
+    /// Looks at a descriptor; messages call it by its name.
+    pub(crate) fn look(&mut self, name: &str, fd: F) {
+        match inspect(fd.as_fd(), self.netns) {
+            Ok(traits) if self.candidates.iter().any(|known| known.traits.cookie == traits.cookie) => {}
+            Ok(traits) if self.wants(traits.endpoint) => self.candidates.push(Candidate { fd, traits }),
+            Ok(traits) => _ = self.others.insert(traits.endpoint),
             Err(reason) => {
-                let what = describe(fd.as_fd()).map_or_else(|| name.clone(), |addr| format!("{name} ({addr})"));
-                refused.push(Refused { what, reason });
+                let what = describe(fd.as_fd()).map_or_else(|| name.to_owned(), |addr| format!("{name} ({addr})"));
+                self.refused.push(Refused { what, reason });
             }
         }
     }
-    (candidates, refused)
+
+    fn wants(&self, endpoint: Endpoint) -> bool {
+        match self.wanted {
+            Wanted::All => true,
+            Wanted::At(listen) => listen.contains(&endpoint),
+            Wanted::OnePort => {
+                let mut known = self.candidates.iter().map(|candidate| candidate.traits.endpoint);
+                let first = known.find(|known| known.protocol() == endpoint.protocol());
+                first.is_none_or(|first| first.addr().port() == endpoint.addr().port())
+            }
+        }
+    }
 }

@@ -48,20 +48,20 @@ impl Sockets {
         Ok(Self(listed))
     }
 
-    /// What the kernel and /proc know of live sockets.
-    pub(crate) fn describe(&self, live: &[LiveSocket]) -> Vec<SocketState> {
+    /// What the kernel and /proc know of the live sockets of services. All at once, as looking through /proc is dear.
+    pub(crate) fn describe(&self, services: &[Vec<LiveSocket>]) -> Vec<Vec<SocketState>> {
         let listed = |socket: &LiveSocket| self.0.get(&socket.cookie);
-        let inodes: Vec<u32> = live.iter().filter_map(listed).map(|listed| listed.inode).collect();
-        let mut owners = owners(&inodes);
+        let inodes: Vec<u32> = services.iter().flatten().filter_map(listed).map(|listed| listed.inode).collect();
+        let owners = owners(&inodes);
         let state = |socket: &LiveSocket| SocketState {
             cookie: socket.cookie,
             local: listed(socket).map(|listed| listed.endpoint),
             receiving: listed(socket).is_none_or(|listed| listed.receiving),
             v4: socket.v4,
             v6: socket.v6,
-            owners: listed(socket).and_then(|listed| owners.remove(&listed.inode)).unwrap_or_default(),
+            owners: listed(socket).and_then(|listed| owners.get(&listed.inode).cloned()).unwrap_or_default(),
         };
-        live.iter().map(state).collect()
+        services.iter().map(|live| live.iter().map(state).collect()).collect()
     }
 }
 
@@ -77,11 +77,17 @@ fn list_all() -> io::Result<HashMap<u64, Listed>> {
                 let addr = SocketAddr::new(header.socket_id.source_address, header.socket_id.source_port);
                 let receiving = header.state == if protocol == Protocol::Tcp { TCP_LISTEN } else { UDP_UNCONNECTED };
                 let listed = Listed { endpoint: Endpoint::new(protocol, addr), receiving, inode: header.inode };
-                found.insert(u64::from_ne_bytes(header.socket_id.cookie), listed);
+                found.insert(cookie(header.socket_id.cookie), listed);
             })?;
         }
     }
     Ok(found)
+}
+
+/// The cookie of a socket from two words of the machine, of which the lower one comes first on every machine.
+fn cookie(bytes: [u8; 8]) -> u64 {
+    let [a, b, c, d, e, f, g, h] = bytes;
+    u64::from(u32::from_ne_bytes([e, f, g, h])) << 32 | u64::from(u32::from_ne_bytes([a, b, c, d]))
 }
 
 /// Asks for all sockets of a family and protocol that may be in the map of sockets.
@@ -136,4 +142,13 @@ fn owners(inodes: &[u32]) -> HashMap<u32, Vec<Owner>> {
         }
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_lower_word_of_a_cookie_comes_first() {
+        let words = [0x0123_4567_u32, 0x89ab_cdef].map(u32::to_ne_bytes);
+        assert_eq!(super::cookie(words.concat().try_into().unwrap()), 0x89ab_cdef_0123_4567);
+    }
 }

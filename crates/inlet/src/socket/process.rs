@@ -3,26 +3,35 @@
 use std::io;
 use std::os::fd::OwnedFd;
 
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
 use crate::error::{Error, Result};
 
-/// Copies of all sockets that a process has open, each with a name for messages (`fd 7`).
-pub(crate) fn sockets(pid: u32) -> Result<Vec<(String, OwnedFd)>> {
-    let gone = || Error::NoProcess(pid);
-    let process = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or_else(gone)?;
-    let pidfd = pidfd_open(process, PidfdFlags::empty()).map_err(|_| gone())?;
-    let mut sockets = Vec::new();
-    for number in numbers(pid)? {
+/// Looks at a copy of each socket that a process has open and whose number is wanted, one after the other.
+pub(crate) fn each(pid: u32, wanted: impl Fn(i32) -> bool, mut look: impl FnMut(&str, OwnedFd)) -> Result<()> {
+    let process = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(Error::NoProcess(pid))?;
+    let failed = |operation, object| move |errno: Errno| error(pid, operation, object, errno.into());
+    let pidfd = pidfd_open(process, PidfdFlags::empty()).map_err(failed("open", format!("process {pid}")))?;
+    for number in numbers(pid)?.into_iter().filter(|number| wanted(*number)) {
+        let name = format!("fd {number}");
         match pidfd_getfd(&pidfd, number, PidfdGetfdFlags::empty()) {
-            Ok(fd) => sockets.push((format!("fd {number}"), fd)),
+            Ok(fd) => look(&name, fd),
             // Closed since it was listed.
-            Err(rustix::io::Errno::BADF) => {}
-            Err(rustix::io::Errno::SRCH) => return Err(gone()),
-            Err(errno) => return Err(Error::ProcessDenied { pid, source: errno.into() }),
+            Err(Errno::BADF) => {}
+            Err(errno) => return Err(failed("copy", format!("{name} of process {pid}"))(errno)),
         }
     }
-    Ok(sockets)
+    Ok(())
+}
+
+/// What it means when the kernel does not let us look into a process.
+fn error(pid: u32, operation: &'static str, object: String, cause: io::Error) -> Error {
+    match Errno::from_io_error(&cause) {
+        Some(Errno::SRCH) => Error::NoProcess(pid),
+        Some(Errno::PERM | Errno::ACCESS) => Error::ProcessDenied { pid, source: cause },
+        _ => Error::Os { operation, object, cause },
+    }
 }
 
 /// The numbers of the descriptors that are sockets.
@@ -30,7 +39,7 @@ fn numbers(pid: u32) -> Result<Vec<i32>> {
     let dir = format!("/proc/{pid}/fd");
     let failed = |cause: io::Error| match cause.kind() {
         io::ErrorKind::NotFound => Error::NoProcess(pid),
-        _ => Error::ProcessDenied { pid, source: cause },
+        _ => error(pid, "read", dir.clone(), cause),
     };
     let mut numbers = Vec::new();
     for entry in std::fs::read_dir(&dir).map_err(failed)? {
