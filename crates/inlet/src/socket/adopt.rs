@@ -159,6 +159,8 @@ impl Instance {
     fn adopt_all<F: AsFd>(&mut self, service: &str, of: &str, seen: Seen<'_, F>) -> Result<Adoption> {
         let id = self.service(service)?;
         let (candidates, mut refused) = choose(service, of, seen)?;
+        // What a commit left to do comes first: places of services that are gone may still be seen by packets.
+        self.finish_commit()?;
         let lanes = Lanes::map(&self.maps.lanes)?;
         let places = match self.places(service, id, &lanes, &candidates) {
             // Places of sockets that closed can be had; until now they were kept for their like.
