@@ -1,7 +1,6 @@
 //! A rule: a match and a verdict.
 
 use std::fmt;
-use std::net::IpAddr;
 use std::str::FromStr;
 
 use crate::{IfaceId, Packet, PortRange, Prefix, ServiceId};
@@ -94,10 +93,16 @@ impl Match {
     pub(crate) fn same_family(&self) -> bool {
         self.source.is_none_or(|source| source.is_v6() == self.local.is_v6())
     }
+}
 
-    /// Whether an address of this family can match at all.
-    pub fn is_for(&self, addr: IpAddr) -> bool {
-        self.local.is_v6() == addr.is_ipv6()
+impl Verdict {
+    /// `service`, `pass` or `refuse`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Service(_) => "service",
+            Self::Pass => "pass",
+            Self::Refuse => "refuse",
+        }
     }
 }
 

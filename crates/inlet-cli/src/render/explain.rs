@@ -5,7 +5,6 @@ use inlet::core::{InterfaceName, OnMissing, Packet, Rule, Ruleset, Verdict};
 use inlet::{Explanation, Live, SocketState};
 use serde::Serialize;
 
-use super::plan::word;
 use super::socket::{self, Socket};
 use super::table::Table;
 use super::{Screen, counted};
@@ -80,7 +79,7 @@ fn report<'a>(question: &Question<'a>, ruleset: &'a Ruleset, explanation: &'a Ex
             iface: question.iface.map(InterfaceName::as_str),
         },
         rule: rule.as_ref().map(|rule| rule_json(ruleset, rule)),
-        verdict: rule.map(|rule| word(rule.verdict)),
+        verdict: rule.map(|rule| rule.verdict.as_str()),
         service: rule.and_then(|rule| ruleset.service_name(rule.verdict)),
         outcome: outcome(ruleset, explanation),
         socket: receiver(question, explanation).map(Socket::from),
@@ -136,7 +135,7 @@ fn decision(ruleset: &Ruleset, rule: Option<Rule>, outcome: Outcome) -> String {
     match (service, outcome) {
         (Some(name), Outcome::Socket) => format!("service {name}: {end}"),
         (Some(name), _) => format!("service {name} has no live socket for it: {end}"),
-        (None, _) => format!("{}: {end}", rule.map_or("none", |rule| word(rule.verdict))),
+        (None, _) => format!("{}: {end}", rule.map_or("none", |rule| rule.verdict.as_str())),
     }
 }
 

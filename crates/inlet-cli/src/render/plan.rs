@@ -112,7 +112,7 @@ fn report<'a>(committed: &'a Committed, after: &'a Ruleset) -> impl Serialize + 
             Change::Added(rule) => added.push(Reported(after, rule)),
             Change::Removed(rule) => removed.push(Reported(before, rule)),
             Change::Replaced { new, old } => {
-                let was = Was { verdict: word(*old), service: before.service_name(*old).map(str::to_owned) };
+                let was = Was { verdict: old.as_str(), service: before.service_name(*old).map(str::to_owned) };
                 replaced.push(Replaced { rule: Reported(after, new), was });
             }
         }
@@ -127,15 +127,6 @@ struct Reported<'a>(&'a Ruleset, &'a Rule);
 impl Serialize for Reported<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         rule_json(self.0, self.1).serialize(serializer)
-    }
-}
-
-/// `service`, `pass` or `refuse`.
-pub(crate) fn word(verdict: Verdict) -> &'static str {
-    match verdict {
-        Verdict::Service(_) => "service",
-        Verdict::Pass => "pass",
-        Verdict::Refuse => "refuse",
     }
 }
 

@@ -41,7 +41,7 @@ impl Serialize for InFile<'_> {
         let mut object = serializer.serialize_struct("rule", 6)?;
         match self.rule.verdict {
             Verdict::Service(_) => object.serialize_field("to", &self.ruleset.service_name(self.rule.verdict))?,
-            verdict => object.serialize_field("verdict", verdict_word(verdict))?,
+            verdict => object.serialize_field("verdict", verdict.as_str())?,
         }
         object.serialize_field("protocol", matching.protocol.as_str())?;
         object.serialize_field("local", &matching.local.net())?;
@@ -65,7 +65,7 @@ pub fn rule_json(ruleset: &Ruleset, rule: &Rule) -> impl Serialize {
         ports: matching.ports.to_string(),
         from: matching.source.map(|source| source.to_string()),
         iface: matching.iface.map(|id| ruleset.interface(id).name.as_str().to_owned()),
-        verdict: verdict_word(rule.verdict),
+        verdict: rule.verdict.as_str(),
         service: ruleset.service_name(rule.verdict).map(str::to_owned),
     }
 }
@@ -79,13 +79,4 @@ struct Report {
     iface: Option<String>,
     verdict: &'static str,
     service: Option<String>,
-}
-
-/// `service`, `pass` or `refuse`.
-fn verdict_word(verdict: Verdict) -> &'static str {
-    match verdict {
-        Verdict::Service(_) => "service",
-        Verdict::Pass => "pass",
-        Verdict::Refuse => "refuse",
-    }
 }
