@@ -10,7 +10,8 @@ use proptest::sample::{Index, select};
 
 use crate::entry::Shape;
 use crate::{
-    Builder, InterfaceName, Match, OnMissing, Packet, PortRange, Prefix, Protocol, Rule, Ruleset, ServiceName, Verdict,
+    Builder, Confine, Description, InterfaceName, Match, OnMissing, Packet, PortRange, Prefix, Protocol, Rule, Ruleset,
+    ServiceName, Verdict,
 };
 
 /// How many services a random ruleset has.
@@ -90,6 +91,7 @@ fn build(drafts: &[Draft], pass: &[bool]) -> Ruleset {
         let name: ServiceName = format!("service{number}").parse().unwrap_or_else(|error| panic!("{error}"));
         let id = builder.service(&name).unwrap_or_else(|error| panic!("{error}"));
         builder.set_on_missing(id, if *pass { OnMissing::Pass } else { OnMissing::Refuse });
+        builder.set_description(id, description(number, *pass));
         services.push(id);
     }
     let mut kept: Vec<Rule> = Vec::new();
@@ -113,6 +115,21 @@ fn build(drafts: &[Draft], pass: &[bool]) -> Ruleset {
     }
     builder.resolve_interfaces(|name| name.as_str().trim_start_matches("if").parse().unwrap_or(0));
     builder.finish().unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Every second service is described, in one of the forms.
+fn description(number: usize, confined: bool) -> Option<Description> {
+    let listen = [format!("tcp:127.0.0.{}:80", number + 1), format!("udp:*:{}", number + 53)];
+    let listen = listen.iter().filter_map(|text| text.parse().ok());
+    let confine = match number {
+        1 => Confine::Unit("web.service".parse().ok()?),
+        3 => Confine::Cgroup("/a/b".parse().ok()?),
+        _ => return None,
+    };
+    let mut description = Description::new(listen).ok()?;
+    description.confine = confined.then_some(confine);
+    description.user = "www-data".parse().ok();
+    Some(description)
 }
 
 /// What a packet is aimed at: the border of some rule, or anything.

@@ -6,7 +6,7 @@ use crate::conflict::{Conflict, conflicts};
 use crate::entry::{Entry, Entry4, Entry6, MAX_SHAPES, Shape, ShapeId};
 use crate::iface::{IfaceId, Interface, InterfaceName};
 use crate::service::{OnMissing, Service, ServiceError, ServiceId, Services};
-use crate::{Match, Rule, Ruleset, ServiceName, Verdict};
+use crate::{Description, Listen, Match, Rule, Ruleset, ServiceName, Verdict};
 
 /// A ruleset in the making: rules in any order, checked and put in canonical form by [`Builder::finish`].
 #[derive(Debug, Default)]
@@ -52,6 +52,18 @@ pub enum BuildError {
         /// How many rules name it.
         rules: u64,
     },
+    /// Two services whose descriptions could claim the same socket.
+    #[error(
+        "services {first} and {second} could both claim a socket at {listen}; let them differ in address, uid, unit or cgroup"
+    )]
+    Overlap {
+        /// The one.
+        first: ServiceName,
+        /// The other.
+        second: ServiceName,
+        /// What both say.
+        listen: Listen,
+    },
     /// A change to the services that is not possible.
     #[error(transparent)]
     Service(#[from] ServiceError),
@@ -96,7 +108,7 @@ impl Builder {
         if self.services.id(name.as_str()).is_none()
             && let Some(id) = self.busy.id(name.as_str())
         {
-            self.services.insert(id, Service { name: name.clone(), on_missing: OnMissing::default() });
+            self.services.insert(id, Service::new(name.clone()));
         }
         self.services.ensure(name, &self.busy)
     }
@@ -104,6 +116,11 @@ impl Builder {
     /// Sets what happens to packets of a service without a live socket.
     pub fn set_on_missing(&mut self, id: ServiceId, on_missing: OnMissing) {
         self.services.set_on_missing(id, on_missing);
+    }
+
+    /// Says which sockets a service has, or with `None` that they are registered by hand.
+    pub fn set_description(&mut self, id: ServiceId, description: Option<Description>) {
+        self.services.set_description(id, description);
     }
 
     /// Removes a service that no rule names.
@@ -191,8 +208,11 @@ impl Builder {
     /// The ruleset in canonical form.
     ///
     /// # Errors
-    /// [`BuildError::Conflict`] with all neighbouring pairs of rules that tie.
+    /// [`BuildError::Conflict`] with all neighbouring pairs of rules that tie, [`BuildError::Overlap`].
     pub fn finish(mut self) -> Result<Ruleset, BuildError> {
+        if let Some((first, second, listen)) = self.services.overlap() {
+            return Err(BuildError::Overlap { first: first.clone(), second: second.clone(), listen });
+        }
         self.sort_interfaces();
         self.sort_shapes();
         self.v4.sort();

@@ -12,6 +12,9 @@
 //! `from` take one value or a list; `from` and `iface` may be absent. A rule with lists is the set of its
 //! single-prefix, single-range rules, each list multiplied with the others.
 //!
+//! A service may be described: `"listen": ["tcp:127.0.0.1:8080"]`, and with it `"unit": "nginx.service"` or `"cgroup":
+//! "/a/b"`, and `"user": "www-data"` (or a number).
+//!
 //! Prefixes can be kept in sets: `"sets": {"office": ["203.0.113.0/24"], "feed": {"file": "feed.txt"}}` before the rules,
 //! and `"@office"` wherever a prefix may stand. A file has one prefix a line; `#` begins a comment.
 

@@ -23,6 +23,7 @@ pub mod arbitrary;
 mod build;
 pub mod config;
 mod conflict;
+mod description;
 mod entry;
 mod iface;
 pub mod image;
@@ -39,6 +40,9 @@ mod service;
 
 pub use build::{BuildError, Builder};
 pub use conflict::Conflict;
+pub use description::{
+    CgroupPath, Confine, Description, DescriptionError, Listen, ListenAddr, MAX_DEPTH, MAX_NAME, UnitName, UserName,
+};
 pub use iface::{IfaceId, Interface, InterfaceName, InterfaceNameError};
 pub use lookup::{Packet, lookup};
 pub use name::{NameError, ServiceName};

@@ -3,7 +3,7 @@
 use rustc_hash::FxHashMap;
 
 use crate::entry::{Entry, Shape, ShapeId};
-use crate::{OnMissing, Rule, Ruleset, ServiceName, Verdict};
+use crate::{Description, OnMissing, Rule, Ruleset, ServiceName, Verdict};
 
 /// Everything that differs between two rulesets, rules in address order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,6 +29,15 @@ pub enum ServiceChange {
         old: OnMissing,
         /// What it is now.
         new: OnMissing,
+    },
+    /// Its sockets are described otherwise; of a new service, described at all.
+    Described {
+        /// Its name.
+        name: ServiceName,
+        /// What was said.
+        old: Option<Description>,
+        /// What is said now.
+        new: Option<Description>,
     },
 }
 
@@ -75,6 +84,11 @@ fn compare_services(old: &Ruleset, new: &Ruleset) -> Vec<ServiceChange> {
                 changes.push(ServiceChange::OnMissing { name, old: before.on_missing, new: service.on_missing });
             }
             Some(_) => {}
+        }
+        let before = was(service.name.as_str()).and_then(|before| before.description.as_ref());
+        if before != service.description.as_ref() {
+            let (name, old, new) = (service.name.clone(), before.cloned(), service.description.clone());
+            changes.push(ServiceChange::Described { name, old, new });
         }
     }
     let gone = old.services.iter().filter(|(_, service)| new.services.id(service.name.as_str()).is_none());

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-use crate::ServiceName;
+use crate::{Description, Listen, ServiceName};
 
 /// How many numbers there are. Number 0 stands for no service, so one service fewer fits.
 pub const MAX_SERVICES: u16 = 4096;
@@ -30,6 +30,8 @@ pub struct Service {
     pub name: ServiceName,
     /// What happens while it has no live socket.
     pub on_missing: OnMissing,
+    /// Which sockets it has, when they are to be found by that.
+    pub description: Option<Description>,
 }
 
 /// The services of a ruleset, by number and by name.
@@ -48,6 +50,13 @@ pub enum ServiceError {
     /// `on_missing` is neither `refuse` nor `pass`.
     #[error("unknown on-missing policy {0:?}; write refuse or pass")]
     OnMissing(String),
+}
+
+impl Service {
+    /// A service with nothing set.
+    pub(crate) fn new(name: ServiceName) -> Self {
+        Self { name, on_missing: OnMissing::default(), description: None }
+    }
 }
 
 impl ServiceId {
@@ -123,7 +132,7 @@ impl Services {
         }
         let free = |id: &ServiceId| !self.by_id.contains_key(id) && !busy.by_id.contains_key(id);
         let id = (1..MAX_SERVICES).map(ServiceId).find(free).ok_or_else(|| ServiceError::TooMany(name.clone()))?;
-        self.insert(id, Service { name: name.clone(), on_missing: OnMissing::default() });
+        self.insert(id, Service::new(name.clone()));
         Ok(id)
     }
 
@@ -142,5 +151,36 @@ impl Services {
         if let Some(service) = self.by_id.get_mut(&id) {
             service.on_missing = on_missing;
         }
+    }
+
+    pub(crate) fn set_description(&mut self, id: ServiceId, description: Option<Description>) {
+        if let Some(service) = self.by_id.get_mut(&id) {
+            service.description = description;
+        }
+    }
+
+    /// The first two services that could claim one socket, in order of their names, with the address.
+    pub(crate) fn overlap(&self) -> Option<(&ServiceName, &ServiceName, Listen)> {
+        let described: Vec<(&ServiceName, &Description)> =
+            self.iter().filter_map(|(_, service)| Some((&service.name, service.description.as_ref()?))).collect();
+        let ports = |description: &Description| -> Vec<_> {
+            description.listen().iter().map(|listen| (listen.protocol(), listen.port())).collect()
+        };
+        let mut at_port: BTreeMap<_, Vec<usize>> = BTreeMap::new();
+        for (number, (name, description)) in described.iter().enumerate() {
+            for port in ports(description) {
+                let others = at_port.entry(port).or_default();
+                if others.last() == Some(&number) {
+                    continue;
+                }
+                for (other, theirs) in others.iter().map(|other| described[*other]) {
+                    if let Some(listen) = theirs.overlap(description) {
+                        return Some((other, name, listen));
+                    }
+                }
+                others.push(number);
+            }
+        }
+        None
     }
 }

@@ -58,3 +58,37 @@ fn bad_sets_are_named() {
         assert!(error.contains(expected), "{text}: {error}");
     }
 }
+
+#[test]
+fn descriptions_are_read_and_written() {
+    let text = r#"{"services": {
+  "a": {"on_missing": "refuse", "listen": ["tcp:127.0.0.1:80","tcp:[::1]:80"], "unit": "a.service"},
+  "b": {"on_missing": "pass", "listen": ["udp:*:53"], "cgroup": "/b", "user": "b"}},
+ "rules": []}
+"#;
+    let ruleset = parse(text).unwrap();
+    let mut written = Vec::new();
+    config::write(&ruleset, &mut written).unwrap();
+    assert_eq!(String::from_utf8(written).unwrap(), text);
+}
+
+#[test]
+fn bad_descriptions_are_named() {
+    let service = |service: &str| format!(r#"{{"services": {{"a": {service}}}, "rules": []}}"#);
+    let table = [
+        (service(r#"{"listen": "tcp:80"}"#), "is not a protocol, an address and a port"),
+        (service(r#"{"listen": []}"#), "at least one value"),
+        (service(r#"{"unit": "a.service"}"#), "say more about \"listen\""),
+        (service(r#"{"listen": "tcp:*:80", "unit": "a.service", "cgroup": "/a"}"#), "\"unit\" or \"cgroup\", not both"),
+        (service(r#"{"listen": "tcp:*:80", "cgroup": "a"}"#), "is not the path of a control group"),
+        (
+            r#"{"services": {"a": {"listen": "tcp:*:80"}, "b": {"listen": "tcp:127.0.0.1:80"}}, "rules": []}"#
+                .to_owned(),
+            "services a and b could both claim a socket at tcp:127.0.0.1:80",
+        ),
+    ];
+    for (text, expected) in table {
+        let error = parse(&text).unwrap_err();
+        assert!(error.contains(expected), "{text}: {error}");
+    }
+}

@@ -2,7 +2,7 @@
 
 use inlet::Committed;
 use inlet::core::config::rule_json;
-use inlet::core::{Change, Rule, Ruleset, ServiceChange, Verdict};
+use inlet::core::{Change, Description, Rule, Ruleset, ServiceChange, ServiceName, Verdict};
 use serde::{Serialize, Serializer};
 
 use super::{Screen, counted, palette::paint};
@@ -37,6 +37,12 @@ fn text(screen: &mut Screen<'_>, committed: &Committed, after: &Ruleset) -> Resu
             ServiceChange::OnMissing { name, old, new } => {
                 let line = format_args!("~ service {name} (on missing: {new}, was {old})");
                 writeln!(screen.out, "{}", paint(palette.changed, line))?;
+            }
+            ServiceChange::Described { name, new: Some(new), .. } => {
+                writeln!(screen.out, "{}", paint(palette.changed, format_args!("~ service {name}: {new}")))?;
+            }
+            ServiceChange::Described { name, new: None, .. } => {
+                writeln!(screen.out, "{}", paint(palette.changed, format_args!("~ service {name}: not described")))?;
             }
         }
     }
@@ -101,7 +107,9 @@ struct Service {
     change: &'static str,
     name: String,
     on_missing: Option<&'static str>,
-    was: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    description: Option<String>,
+    was: Option<String>,
 }
 
 fn report<'a>(committed: &'a Committed, after: &'a Ruleset) -> impl Serialize + 'a {
@@ -131,10 +139,23 @@ impl Serialize for Reported<'_> {
 }
 
 fn service(change: &ServiceChange) -> Service {
-    let (change, name, on_missing, was) = match change {
-        ServiceChange::Added(name, policy) => ("added", name, Some(*policy), None),
-        ServiceChange::Removed(name) => ("removed", name, None, None),
-        ServiceChange::OnMissing { name, old, new } => ("replaced", name, Some(*new), Some(*old)),
+    let service = |change, name: &ServiceName| Service {
+        change,
+        name: name.to_string(),
+        on_missing: None,
+        description: None,
+        was: None,
     };
-    Service { change, name: name.to_string(), on_missing: on_missing.map(|p| p.as_str()), was: was.map(|p| p.as_str()) }
+    match change {
+        ServiceChange::Added(name, policy) => Service { on_missing: Some(policy.as_str()), ..service("added", name) },
+        ServiceChange::Removed(name) => service("removed", name),
+        ServiceChange::OnMissing { name, old, new } => {
+            let was = Some(old.to_string());
+            Service { on_missing: Some(new.as_str()), was, ..service("replaced", name) }
+        }
+        ServiceChange::Described { name, old, new } => {
+            let text = |description: &Option<Description>| description.as_ref().map(ToString::to_string);
+            Service { description: text(new), was: text(old), ..service("described", name) }
+        }
+    }
 }

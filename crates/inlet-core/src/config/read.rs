@@ -10,7 +10,8 @@ use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visit
 
 use super::sets::{NoSet, PrefixOrSet, ReadFile, Sets, SetsSeed};
 use crate::{
-    BuildError, Builder, InterfaceName, Match, OnMissing, Ports, Prefix, Protocol, Rule, ServiceName, Services, Verdict,
+    BuildError, Builder, CgroupPath, Confine, Description, DescriptionError, InterfaceName, Listen, Match, OnMissing,
+    Ports, Prefix, Protocol, Rule, ServiceName, Services, UnitName, UserName, Verdict,
 };
 
 /// Why a text is not a ruleset.
@@ -99,6 +100,41 @@ struct ServicesSeed<'b> {
 #[serde(deny_unknown_fields)]
 struct ServiceText {
     on_missing: Option<Text<OnMissing>>,
+    listen: Option<List<Listen>>,
+    unit: Option<Text<UnitName>>,
+    cgroup: Option<Text<CgroupPath>>,
+    user: Option<Text<UserName>>,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum DescribedError {
+    #[error("a service has \"unit\" or \"cgroup\", not both")]
+    TwoPlaces,
+    #[error("\"unit\", \"cgroup\" and \"user\" say more about \"listen\", which is not there")]
+    NoListen,
+    #[error(transparent)]
+    Description(#[from] DescriptionError),
+}
+
+impl ServiceText {
+    fn description(self) -> Result<Option<Description>, DescribedError> {
+        let confine = match (self.unit, self.cgroup) {
+            (Some(_), Some(_)) => return Err(DescribedError::TwoPlaces),
+            (Some(unit), None) => Some(Confine::Unit(unit.0)),
+            (None, Some(cgroup)) => Some(Confine::Cgroup(cgroup.0)),
+            (None, None) => None,
+        };
+        let user = self.user.map(|user| user.0);
+        match self.listen {
+            None if confine.is_some() || user.is_some() => Err(DescribedError::NoListen),
+            None => Ok(None),
+            Some(listen) => {
+                let mut description = Description::new(listen.values().iter().copied())?;
+                (description.confine, description.user) = (confine, user);
+                Ok(Some(description))
+            }
+        }
+    }
 }
 
 impl<'de> DeserializeSeed<'de> for ServicesSeed<'_> {
@@ -125,8 +161,9 @@ impl<'de> Visitor<'de> for ServicesSeed<'_> {
             self.declared.ensure(&name, &empty).map_err(de::Error::custom)?;
             let id = self.builder.service(&name).map_err(de::Error::custom)?;
             let service: ServiceText = map.next_value()?;
-            let policy = service.on_missing.map_or_else(OnMissing::default, |text| text.0);
+            let policy = service.on_missing.as_ref().map_or_else(OnMissing::default, |text| text.0);
             self.builder.set_on_missing(id, policy);
+            self.builder.set_description(id, service.description().map_err(de::Error::custom)?);
         }
         Ok(())
     }

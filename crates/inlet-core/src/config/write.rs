@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 use serde::ser::{SerializeStruct, Serializer};
 
-use crate::{Rule, Ruleset, Verdict};
+use crate::{Confine, Description, Rule, Ruleset, Verdict};
 
 /// Writes the ruleset so that [`super::parse`] reads it back.
 ///
@@ -16,7 +16,11 @@ pub fn write(ruleset: &Ruleset, mut out: impl Write) -> io::Result<()> {
     let mut separator = "";
     for (_, service) in ruleset.services().iter() {
         let name = serde_json::to_string(service.name.as_str())?;
-        write!(out, "{separator}\n  {name}: {{\"on_missing\": \"{}\"}}", service.on_missing)?;
+        write!(out, "{separator}\n  {name}: {{\"on_missing\": \"{}\"", service.on_missing)?;
+        if let Some(description) = &service.description {
+            write_description(&mut out, description)?;
+        }
+        out.write_all(b"}")?;
         separator = ",";
     }
     out.write_all(b"},\n \"rules\": [")?;
@@ -27,6 +31,20 @@ pub fn write(ruleset: &Ruleset, mut out: impl Write) -> io::Result<()> {
         separator = ",";
     }
     out.write_all(b"]}\n")
+}
+
+fn write_description(out: &mut impl Write, description: &Description) -> io::Result<()> {
+    let listen: Vec<String> = description.listen().iter().map(ToString::to_string).collect();
+    write!(out, ", \"listen\": {}", serde_json::to_string(&listen)?)?;
+    match &description.confine {
+        Some(Confine::Unit(unit)) => write!(out, ", \"unit\": {}", serde_json::to_string(unit.as_str())?)?,
+        Some(Confine::Cgroup(path)) => write!(out, ", \"cgroup\": {}", serde_json::to_string(path.as_str())?)?,
+        None => {}
+    }
+    match &description.user {
+        Some(user) => write!(out, ", \"user\": {}", serde_json::to_string(user.as_str())?),
+        None => Ok(()),
+    }
 }
 
 /// A rule as `apply` reads it: absent conditions are left out.

@@ -1,18 +1,24 @@
 //! The ruleset as it was given, kept at the end of the image: what is listed is what is in force.
 //!
 //! Words: how many services, interfaces, shapes, IPv4 and IPv6 rules; then these. A service is its number with the
-//! policy above 16 bits, and its name; an interface its index and its name; a name its length in bytes and the bytes,
+//! policy and whether it is described above 16 bits, its name, and its description; an interface its index and its name; a name its length in bytes and the bytes,
 //! padded with 0. A shape takes 8 words, an IPv4 rule 2 (its sortable number), an IPv6 rule 5 (the address, then its tail).
 
 use super::layout::{Header, HeaderError, join, split};
 use crate::entry::{Entry4, Entry6, Shape};
 use crate::{
-    IfaceId, Interface, OnMissing, PortRange, Prefix, Protocol, Ruleset, Service, ServiceId, Services, Verdict,
+    Confine, Description, IfaceId, Interface, OnMissing, PortRange, Prefix, Protocol, Ruleset, Service, ServiceId,
+    Services, UserName, Verdict,
 };
 
 const COUNTS: usize = 6;
 const SHAPE_WORDS: usize = 8;
 const PASS_WHEN_MISSING: u32 = 1 << 16;
+const DESCRIBED: u32 = 1 << 17;
+/// What confines a description.
+const NOWHERE: u32 = 0;
+const UNIT: u32 = 1;
+const CGROUP: u32 = 2;
 
 /// Why the source part of an image cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -39,8 +45,12 @@ pub(super) fn encode(ruleset: &Ruleset) -> Encoded<'_> {
         [services.len(), interfaces.len(), shapes.len(), v4.len(), v6.len(), 0].map(|n| n as u32).to_vec();
     for (id, service) in services.iter() {
         let policy = if service.on_missing == OnMissing::Pass { PASS_WHEN_MISSING } else { 0 };
-        head.push(u32::from(id.get()) | policy);
+        let described = if service.description.is_some() { DESCRIBED } else { 0 };
+        head.push(u32::from(id.get()) | policy | described);
         push_text(&mut head, service.name.as_str());
+        if let Some(description) = &service.description {
+            push_description(&mut head, description);
+        }
     }
     for interface in interfaces {
         head.push(interface.index);
@@ -60,6 +70,20 @@ fn push_text(words: &mut Vec<u32>, text: &str) {
         bytes[..chunk.len()].copy_from_slice(chunk);
         words.push(u32::from_ne_bytes(bytes));
     }
+}
+
+/// How many addresses and their texts; what confines it and its text; the user, empty when it is anybody.
+fn push_description(words: &mut Vec<u32>, description: &Description) {
+    words.push(description.listen().len() as u32);
+    description.listen().iter().for_each(|listen| push_text(words, &listen.to_string()));
+    let (kind, place) = match &description.confine {
+        None => (NOWHERE, ""),
+        Some(Confine::Unit(unit)) => (UNIT, unit.as_str()),
+        Some(Confine::Cgroup(path)) => (CGROUP, path.as_str()),
+    };
+    words.push(kind);
+    push_text(words, place);
+    push_text(words, description.user.as_ref().map_or("", UserName::as_str));
 }
 
 fn shape_words(shape: &Shape) -> [u32; SHAPE_WORDS] {
@@ -163,9 +187,31 @@ fn read_services(words: &mut Words<'_>, count: usize) -> Result<Services, Source
         let name = words.text("services")?.parse().map_err(|_| damaged())?;
         let id = ServiceId::new(number as u16).ok_or_else(damaged)?;
         let on_missing = if number & PASS_WHEN_MISSING != 0 { OnMissing::Pass } else { OnMissing::Refuse };
-        services.insert(id, Service { name, on_missing });
+        let described = number & DESCRIBED != 0;
+        let description = described.then(|| read_description(words)).transpose()?;
+        services.insert(id, Service { name, on_missing, description });
     }
     Ok(services)
+}
+
+fn read_description(words: &mut Words<'_>) -> Result<Description, SourceError> {
+    let damaged = |_| SourceError::Damaged("descriptions");
+    let count = words.take(1, "descriptions")?[0];
+    let mut listen = Vec::new();
+    for _ in 0..count {
+        listen.push(words.text("descriptions")?.parse().map_err(damaged)?);
+    }
+    let mut description = Description::new(listen).map_err(damaged)?;
+    let kind = words.take(1, "descriptions")?[0];
+    let place = words.text("descriptions")?;
+    description.confine = match kind {
+        UNIT => Some(Confine::Unit(place.parse().map_err(damaged)?)),
+        CGROUP => Some(Confine::Cgroup(place.parse().map_err(damaged)?)),
+        _ => None,
+    };
+    let user = words.text("descriptions")?;
+    description.user = if user.is_empty() { None } else { Some(user.parse().map_err(damaged)?) };
+    Ok(description)
 }
 
 fn read_interface(words: &mut Words<'_>) -> Result<Interface, SourceError> {
