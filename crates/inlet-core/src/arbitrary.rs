@@ -23,7 +23,45 @@ pub const INTERFACES: u32 = 4;
 pub fn ruleset(rules: usize) -> impl Strategy<Value = Ruleset> {
     vec(rule(), 0..=rules)
         .prop_flat_map(|rules| (Just(rules), vec(any::<bool>(), SERVICES)))
-        .prop_map(|(rules, pass)| build(&rules, &pass))
+        .prop_map(|(rules, pass)| build(&rules, &pass, &Surroundings::default()))
+}
+
+/// A ruleset, and one that comes from it by a few changes: rules go, come and get other verdicts, services have other
+/// numbers, interfaces other indexes.
+pub fn pair(rules: usize) -> impl Strategy<Value = (Ruleset, Ruleset)> {
+    let edit = prop_oneof![6 => Just(None), 1 => (0..SERVICES + 2).prop_map(Some), 2 => Just(Some(usize::MAX))];
+    let pass = vec(any::<bool>(), SERVICES);
+    let surroundings = (0..SERVICES, prop_oneof![4 => Just(0), 1 => 0..INTERFACES]);
+    (vec((rule(), edit), 0..=rules), vec(rule(), 0..=rules / 4), pass, surroundings).prop_map(
+        |(drafts, more, pass, (first_service, interface_shift))| {
+            let old: Vec<Draft> = drafts.iter().map(|(draft, _)| draft.clone()).collect();
+            let kept = drafts.into_iter().filter_map(|(draft, edit)| match edit {
+                Some(usize::MAX) => None,
+                edit => Some(Draft { verdict: edit.unwrap_or(draft.verdict), ..draft }),
+            });
+            let new: Vec<Draft> = kept.chain(more).collect();
+            let surroundings = Surroundings { first_service, interface_shift };
+            (build(&old, &pass, &Surroundings::default()), build(&new, &pass, &surroundings))
+        },
+    )
+}
+
+/// Packets of which most match a rule of one of two rulesets.
+pub fn pair_with_packets(rules: usize, packets: usize) -> impl Strategy<Value = (Ruleset, Ruleset, Vec<Packet>)> {
+    (pair(rules), vec(aim(), packets)).prop_map(|((old, new), aims)| {
+        let rules: Vec<Rule> = old.rules().chain(new.rules()).collect();
+        let packets = aims.iter().map(|aim| aim.packet(&rules)).collect();
+        (old, new, packets)
+    })
+}
+
+/// What numbers a ruleset is built with.
+#[derive(Clone, Copy, Debug, Default)]
+struct Surroundings {
+    /// The service that gets the first number.
+    first_service: usize,
+    /// What is added to the indexes of interfaces that are there.
+    interface_shift: u32,
 }
 
 /// A ruleset with up to `packets` packets of which most match something.
@@ -84,16 +122,20 @@ fn ports() -> impl Strategy<Value = PortRange> {
     .prop_map(|(first, last)| PortRange::new(first, last).unwrap_or(PortRange::ANY))
 }
 
-fn build(drafts: &[Draft], pass: &[bool]) -> Ruleset {
+fn build(drafts: &[Draft], pass: &[bool], surroundings: &Surroundings) -> Ruleset {
     let mut builder = Builder::new();
     let mut services = Vec::new();
-    for (number, pass) in pass.iter().enumerate() {
+    let mut order: Vec<usize> = (0..pass.len()).collect();
+    order.rotate_left(surroundings.first_service);
+    for number in order {
+        let pass = &pass[number];
         let name: ServiceName = format!("service{number}").parse().unwrap_or_else(|error| panic!("{error}"));
         let id = builder.service(&name).unwrap_or_else(|error| panic!("{error}"));
         builder.set_on_missing(id, if *pass { OnMissing::Pass } else { OnMissing::Refuse });
         builder.set_description(id, description(number, *pass));
-        services.push(id);
+        services.push((number, id));
     }
+    services.sort_unstable();
     let mut kept: Vec<Rule> = Vec::new();
     for draft in drafts {
         let iface = draft.iface.map(|index| {
@@ -104,7 +146,7 @@ fn build(drafts: &[Draft], pass: &[bool]) -> Ruleset {
         let verdict = match draft.verdict {
             0 => Verdict::Pass,
             1 => Verdict::Refuse,
-            number => Verdict::Service(services[number - 2]),
+            number => Verdict::Service(services[number - 2].1),
         };
         let rule = Rule { matching: Match { protocol, local, ports, source, iface }, verdict };
         let ties = |other: &Rule| other.matching.local == local && Shape::of(other).ties_with(&Shape::of(&rule));
@@ -113,7 +155,10 @@ fn build(drafts: &[Draft], pass: &[bool]) -> Ruleset {
             kept.push(rule);
         }
     }
-    builder.resolve_interfaces(|name| name.as_str().trim_start_matches("if").parse().unwrap_or(0));
+    builder.resolve_interfaces(|name| match name.as_str().trim_start_matches("if").parse().unwrap_or(0) {
+        0 => 0,
+        index => (index - 1 + surroundings.interface_shift) % (INTERFACES - 1) + 1,
+    });
     builder.finish().unwrap_or_else(|error| panic!("{error}"))
 }
 

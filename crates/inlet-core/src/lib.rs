@@ -37,6 +37,7 @@ mod rule;
 mod ruleset;
 mod selector;
 mod service;
+mod traffic;
 
 pub use build::{BuildError, Builder};
 pub use conflict::Conflict;
@@ -54,3 +55,4 @@ pub use rule::{Match, Protocol, ProtocolError, Rule, Verdict};
 pub use ruleset::{Named, Ruleset};
 pub use selector::{Selector, Target};
 pub use service::{MAX_SERVICES, OnMissing, Service, ServiceError, ServiceId, Services};
+pub use traffic::{AddrRange, Arrival, Moved, traffic, traffic_within};

@@ -121,7 +121,7 @@ fn same_numbers(old: &Ruleset, new: &Ruleset) -> bool {
 }
 
 /// A shape with names in place of the numbers that only its own ruleset understands.
-fn in_names<'a>(ruleset: &'a Ruleset, shape: &Shape) -> (Shape, Option<&'a str>, Option<&'a str>) {
+pub(crate) fn in_names<'a>(ruleset: &'a Ruleset, shape: &Shape) -> (Shape, Option<&'a str>, Option<&'a str>) {
     let bare = Shape { iface: None, verdict: kind(shape.verdict), ..*shape };
     let iface = shape.iface.map(|id| ruleset.interface(id).name.as_str());
     (bare, iface, ruleset.service_name(shape.verdict))
@@ -176,12 +176,12 @@ impl Sides<'_> {
 }
 
 /// An entry reduced to its local prefix.
-fn place<E: Entry>(entry: &E) -> E {
+pub(crate) fn place<E: Entry>(entry: &E) -> E {
     entry.with_shape(0)
 }
 
 /// Takes the entries of the local prefix `next` off the front.
-fn split_group<'a, E: Entry>(entries: &mut &'a [E], next: Option<E>) -> &'a [E] {
+pub(crate) fn split_group<'a, E: Entry>(entries: &mut &'a [E], next: Option<E>) -> &'a [E] {
     let len = entries.iter().take_while(|entry| Some(place(*entry)) == next).count();
     let (group, rest) = entries.split_at(len);
     *entries = rest;

@@ -1,0 +1,183 @@
+//! What moves at one address: ports, then sources, then interfaces.
+
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
+
+use super::segments::{Numbered, segments};
+use super::sides::Sides;
+use super::{Addr, Arrival, Step};
+use crate::entry::{Shape, ShapeId};
+use crate::{PortRange, Protocol};
+
+/// The rules of one of the prefixes around an address, in the old ruleset and in the new one.
+pub(super) struct Level {
+    pub(super) old: Vec<ShapeId>,
+    pub(super) new: Vec<ShapeId>,
+}
+
+/// A rule that wins: the level of its prefix, counted from the longest, and its shape.
+pub(super) type Winner = Option<(usize, ShapeId)>;
+
+/// Packets to one address that get another answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Cell<K> {
+    pub(super) protocol: Protocol,
+    pub(super) ports: PortRange,
+    pub(super) part: Part<K>,
+}
+
+/// The same without protocol and ports.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Part<K> {
+    /// First and last; `None` for every source.
+    pub(super) source: Option<(K, K)>,
+    pub(super) arrival: Arrival,
+    pub(super) winners: Winners,
+}
+
+/// Who won, and who wins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Winners {
+    pub(super) old: Winner,
+    pub(super) new: Winner,
+}
+
+/// A rule that may win at this address.
+struct Candidate<'a> {
+    shape: &'a Shape,
+    place: (usize, ShapeId),
+    ifindex: Option<u32>,
+    is_new: bool,
+    is_change: bool,
+}
+
+/// Rules in the order in which they win, those of both rulesets together.
+struct Contest<'a> {
+    sides: &'a Sides<'a>,
+    candidates: Vec<Candidate<'a>>,
+}
+
+/// What moves at an address with these rules around it, the longest prefix first.
+pub(super) fn cells<K: Addr>(sides: &Sides<'_>, levels: &[Level]) -> Vec<Cell<K>> {
+    let mut cells = Vec::new();
+    for protocol in Protocol::ALL {
+        let contest = Contest::new(sides, levels, protocol);
+        for (first, last, parts) in contest.by_port::<K>() {
+            let ports = PortRange::new(first, last).unwrap_or(PortRange::ANY);
+            cells.extend(parts.into_iter().map(|part| Cell { protocol, ports, part }));
+        }
+    }
+    cells
+}
+
+/// Adds what is in a stretch to what is before it: neighbours of which the same is to be said become one.
+fn append<K: Step, T: PartialEq>(rows: &mut Vec<(K, K, Vec<T>)>, first: K, last: K, row: Vec<T>) {
+    match rows.last_mut() {
+        Some((_, end, same)) if end.next() == Some(first) && *same == row => *end = last,
+        _ => rows.push((first, last, row)),
+    }
+}
+
+impl<'a> Contest<'a> {
+    fn new(sides: &'a Sides<'a>, levels: &[Level], protocol: Protocol) -> Self {
+        let mut candidates = Vec::new();
+        for (number, level) in levels.iter().enumerate() {
+            let [old_changes, new_changes] = sides.changes(&level.old, &level.new);
+            for (side, ids, changes, is_new) in
+                [(&sides.old, &level.old, old_changes, false), (&sides.new, &level.new, new_changes, true)]
+            {
+                for (id, is_change) in ids.iter().zip(changes) {
+                    let shape = side.shape(*id);
+                    let ifindex = shape.iface.map(|id| side.ruleset.interface(id).index);
+                    candidates.push(Candidate { shape, place: (number, *id), ifindex, is_new, is_change });
+                }
+            }
+        }
+        // An interface that is not there lets nothing in.
+        candidates.retain(|candidate| candidate.shape.protocol == protocol && candidate.ifindex != Some(0));
+        candidates.sort_by_key(|Candidate { shape, place, .. }| {
+            let source = shape.source.map_or(0, |source| source.len());
+            (place.0, shape.ports.width(), Reverse(source), Reverse(shape.iface.is_some()))
+        });
+        Self { sides, candidates }
+    }
+
+    fn by_port<K: Addr>(&self) -> Vec<(u16, u16, Vec<Part<K>>)> {
+        let mut rows = Vec::new();
+        if !self.candidates.iter().any(|candidate| candidate.is_change) {
+            return rows;
+        }
+        let ports = |(number, candidate): (usize, &Candidate<'_>)| {
+            (candidate.shape.ports.first(), candidate.shape.ports.last(), number)
+        };
+        let ranges: Vec<Numbered<u16>> = self.candidates.iter().enumerate().map(ports).collect();
+        segments(&ranges, |first, last, open| {
+            // Where no rule changed, the same rule wins as before.
+            if open.iter().any(|number| self.candidates[*number].is_change) {
+                append(&mut rows, first, last, self.by_source(open));
+            }
+        });
+        rows
+    }
+
+    fn by_source<K: Addr>(&self, open: &BTreeSet<usize>) -> Vec<Part<K>> {
+        let rivals = self.rivals(open);
+        let whole = |number: usize| (K::WHOLE.0, K::WHOLE.1, number);
+        let sources = |number: usize| match self.candidates[number].shape.source {
+            Some(source) => (K::bounds(source).0, K::bounds(source).1, number),
+            None => whole(number),
+        };
+        let ranges: Vec<Numbered<K>> = rivals.iter().map(|number| sources(*number)).collect();
+        let mut rows = Vec::new();
+        segments(&ranges, |first, last, open| append(&mut rows, first, last, self.by_arrival(open)));
+        let part = |source: Option<(K, K)>, (arrival, winners): (Arrival, Winners)| Part { source, arrival, winners };
+        let parts = |(first, last, row): (K, K, Vec<_>)| {
+            let source = ((first, last) != K::WHOLE).then_some((first, last));
+            row.into_iter().map(move |it| part(source, it))
+        };
+        rows.into_iter().flat_map(parts).collect()
+    }
+
+    /// Of each ruleset the rules that can win: none after the first one without conditions.
+    fn rivals(&self, open: &BTreeSet<usize>) -> Vec<usize> {
+        let mut decided = [false; 2];
+        let mut rivals = Vec::new();
+        for number in open {
+            let Candidate { shape, is_new, .. } = self.candidates[*number];
+            let decided = &mut decided[usize::from(is_new)];
+            if !*decided {
+                rivals.push(*number);
+                *decided = shape.source.is_none() && shape.iface.is_none();
+            }
+        }
+        rivals
+    }
+
+    fn by_arrival(&self, open: &BTreeSet<usize>) -> Vec<(Arrival, Winners)> {
+        let indexes: BTreeSet<u32> = open.iter().filter_map(|number| self.candidates[*number].ifindex).collect();
+        let elsewhere = self.winners(open, None);
+        let mut told: Vec<(u32, Winners)> = indexes.into_iter().map(|at| (at, self.winners(open, Some(at)))).collect();
+        told.retain(|(_, winners)| *winners != elsewhere);
+        let rest = match told.is_empty() {
+            true => Arrival::Any,
+            false => Arrival::NotOn(told.iter().map(|(index, _)| *index).collect()),
+        };
+        let all = told.into_iter().map(|(index, winners)| (Arrival::On(index), winners)).chain([(rest, elsewhere)]);
+        all.filter(|(_, winners)| self.moves(*winners)).collect()
+    }
+
+    /// Who wins among these when the packet comes in on an interface, or on one that no rule names.
+    fn winners(&self, open: &BTreeSet<usize>, ifindex: Option<u32>) -> Winners {
+        let wins = |is_new: bool| {
+            let mut of_side = open.iter().map(|number| &self.candidates[*number]).filter(|it| it.is_new == is_new);
+            of_side.find(|it| it.ifindex.is_none() || it.ifindex == ifindex).map(|it| it.place)
+        };
+        Winners { old: wins(false), new: wins(true) }
+    }
+
+    fn moves(&self, winners: Winners) -> bool {
+        let old = winners.old.map(|(_, id)| self.sides.old.shape(id).verdict);
+        let new = winners.new.map(|(_, id)| self.sides.new.shape(id).verdict);
+        !self.sides.same_answer(old, new)
+    }
+}

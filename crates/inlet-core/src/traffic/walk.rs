@@ -1,0 +1,195 @@
+//! Through the addresses of a family: from nested prefixes to stretches of addresses that have the same rules.
+
+use std::ops::ControlFlow;
+use std::rc::Rc;
+
+use rustc_hash::FxHashMap;
+
+use super::cells::{Cell, Level, Part, Winner, cells};
+use super::sides::{Side, Sides};
+use super::{Addr, AddrRange, Moved};
+use crate::entry::{Entry, ShapeId};
+use crate::plan::{place, split_group};
+use crate::{Prefix, Rule};
+
+/// The rules of one prefix in one ruleset, as a number; 0 when it has none there.
+type GroupId = u32;
+
+/// The groups of all prefixes around an address, the shortest prefix first.
+type Around = Box<[(GroupId, GroupId)]>;
+
+/// A prefix that the walk is inside of.
+struct Open<K> {
+    local: Prefix,
+    last: K,
+    groups: (GroupId, GroupId),
+    differs: bool,
+}
+
+/// A walk over both rulesets at once.
+pub(super) struct Walk<'a, K> {
+    sides: &'a Sides<'a>,
+    each: &'a mut dyn FnMut(Moved) -> ControlFlow<()>,
+    /// From the shortest prefix to the longest.
+    open: Vec<Open<K>>,
+    /// How many of them differ.
+    differing: usize,
+    groups: (Groups, Groups),
+    /// What moves, by the groups of the open prefixes.
+    known: FxHashMap<Around, Rc<[Cell<K>]>>,
+    /// What moves in the stretch before, which the next may go on with.
+    pending: Vec<Moved>,
+}
+
+/// Groups of several rules, numbered; those of a single rule have the number of its shape, plus one.
+struct Groups {
+    shapes: usize,
+    numbers: FxHashMap<Rc<[ShapeId]>, GroupId>,
+    members: Vec<Rc<[ShapeId]>>,
+}
+
+impl<'a, K: Addr + std::hash::Hash> Walk<'a, K> {
+    pub(super) fn new(sides: &'a Sides<'a>, each: &'a mut dyn FnMut(Moved) -> ControlFlow<()>) -> Self {
+        let groups = (Groups::new(&sides.old), Groups::new(&sides.new));
+        Self { sides, each, open: Vec::new(), differing: 0, groups, known: FxHashMap::default(), pending: Vec::new() }
+    }
+
+    pub(super) fn run<E: Entry>(mut self, mut old: &[E], mut new: &[E]) -> ControlFlow<()> {
+        let mut at = K::WHOLE.0;
+        while let Some(next) = [old.first(), new.first()].into_iter().flatten().map(place).min() {
+            let (before, after) = (split_group(&mut old, Some(next)), split_group(&mut new, Some(next)));
+            let (first, last) = K::bounds(next.local());
+            at = self.leave(at, Some(first))?;
+            if at < first {
+                self.stretch(at, first.before())?;
+            }
+            at = first;
+            let differs = self.sides.differ(before, after);
+            self.differing += usize::from(differs);
+            let groups = (self.groups.0.number(before), self.groups.1.number(after));
+            self.open.push(Open { local: next.local(), last, groups, differs });
+        }
+        self.leave(at, None)?;
+        self.flush()
+    }
+
+    /// Leaves the prefixes that end before `next`, or all. Gives where the walk is then.
+    fn leave(&mut self, mut at: K, next: Option<K>) -> ControlFlow<(), K> {
+        while let Some(last) =
+            self.open.last().map(|open| open.last).filter(|last| next.is_none_or(|next| *last < next))
+        {
+            if at <= last {
+                self.stretch(at, last)?;
+            }
+            at = last.next().unwrap_or(last);
+            let left = self.open.pop().is_some_and(|open| open.differs);
+            self.differing -= usize::from(left);
+            if last == K::WHOLE.1 {
+                // Whatever ends here too has nothing after it.
+                self.open.clear();
+                self.differing = 0;
+            }
+        }
+        ControlFlow::Continue(at)
+    }
+
+    /// Tells what moves from `first` to `last`, which have the same rules.
+    fn stretch(&mut self, first: K, last: K) -> ControlFlow<()> {
+        if self.differing == 0 {
+            return self.flush();
+        }
+        let local = AddrRange::new(first.ip(), last.ip());
+        let cells = self.cells();
+        let mut moved: Vec<Moved> = cells.iter().map(|cell| self.moved(local, cell)).collect();
+        let ended = self.join(first, &mut moved);
+        self.pending = moved;
+        ended.into_iter().try_for_each(&mut *self.each)
+    }
+
+    /// Lets boxes go on that the stretch before ended with; gives those that do not.
+    fn join(&mut self, first: K, moved: &mut [Moved]) -> Vec<Moved> {
+        let mut ended = Vec::new();
+        for (at, former) in std::mem::take(&mut self.pending).into_iter().enumerate() {
+            let adjoins = first > K::WHOLE.0 && former.local.last() == first.before().ip();
+            let same = |it: &Moved| Moved { local: former.local, ..it.clone() } == former;
+            // Mostly it is the same list again.
+            let goes_on = match moved.get(at) {
+                _ if !adjoins => None,
+                Some(it) if same(it) => Some(at),
+                _ => moved.iter().position(same),
+            };
+            match goes_on {
+                Some(at) => moved[at].local = AddrRange::new(former.local.first(), moved[at].local.last()),
+                None => ended.push(former),
+            }
+        }
+        ended
+    }
+
+    fn flush(&mut self) -> ControlFlow<()> {
+        std::mem::take(&mut self.pending).into_iter().try_for_each(&mut *self.each)
+    }
+
+    /// What moves here, worked out once for each combination of rules.
+    fn cells(&mut self) -> Rc<[Cell<K>]> {
+        let key: Around = self.open.iter().map(|open| open.groups).collect();
+        if let Some(cells) = self.known.get(&key) {
+            return cells.clone();
+        }
+        let level = |(old, new): &(GroupId, GroupId)| Level {
+            old: self.groups.0.members(*old),
+            new: self.groups.1.members(*new),
+        };
+        let levels: Vec<Level> = key.iter().rev().map(level).collect();
+        let cells: Rc<[Cell<K>]> = cells(self.sides, &levels).into();
+        self.known.insert(key, cells.clone());
+        cells
+    }
+
+    fn moved(&self, local: AddrRange, cell: &Cell<K>) -> Moved {
+        let Cell { protocol, ports, part: Part { source, arrival, winners } } = cell;
+        let rule = |side: &Side<'_>, winner: Winner| -> Option<Rule> {
+            winner.map(|(level, id)| side.shape(id).rule(self.open[self.open.len() - 1 - level].local))
+        };
+        Moved {
+            protocol: *protocol,
+            local,
+            ports: *ports,
+            source: source.map(|(first, last)| AddrRange::new(first.ip(), last.ip())),
+            arrival: arrival.clone(),
+            old: rule(&self.sides.old, winners.old),
+            new: rule(&self.sides.new, winners.new),
+        }
+    }
+}
+
+impl Groups {
+    fn new(side: &Side<'_>) -> Self {
+        Self { shapes: side.ruleset.shapes.len(), numbers: FxHashMap::default(), members: Vec::new() }
+    }
+
+    fn number<E: Entry>(&mut self, entries: &[E]) -> GroupId {
+        match entries {
+            [] => 0,
+            [one] => one.shape() + 1,
+            several => {
+                let shapes: Rc<[ShapeId]> = several.iter().map(|entry| entry.shape()).collect();
+                if let Some(known) = self.numbers.get(&shapes) {
+                    return *known;
+                }
+                self.members.push(shapes.clone());
+                let number = (self.shapes + self.members.len()) as GroupId;
+                self.numbers.insert(shapes, number);
+                number
+            }
+        }
+    }
+
+    fn members(&self, group: GroupId) -> Vec<ShapeId> {
+        match (group, (group as usize).checked_sub(self.shapes + 1)) {
+            (0, _) => Vec::new(),
+            (_, Some(several)) => self.members[several].to_vec(),
+            (single, None) => vec![single - 1],
+        }
+    }
+}
