@@ -63,10 +63,10 @@ pub(crate) enum Command {
     Rules(Rules),
     /// List services
     Services,
-    /// Tell which rule decides about a packet and which socket receives it
+    /// Tell the story of a packet: is its address local, which rule decides and why, which socket receives it
     ///
-    /// The rules in force are asked, and the live program where the kernel can run it for a made-up packet. When they
-    /// disagree, that is an error. Counters stay as they are.
+    /// The routes, the rules in force and the kernel's list of sockets are asked, and the live program where the kernel
+    /// can run it for a made-up packet. When it disagrees with the rules, that is an error. Counters stay as they are.
     Explain(Explain),
     /// Write completions for a shell to standard output
     Completions {
@@ -252,6 +252,10 @@ pub(crate) struct Explain {
     /// The interface on which the packet comes in [default: none in particular]
     #[arg(long, value_name = "NAME")]
     pub(crate) iface: Option<InterfaceName>,
+
+    /// Explain by the rules of this file, as if it had been applied; - reads standard input
+    #[arg(long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
 }
 
 /// A shell that completions can be written for.

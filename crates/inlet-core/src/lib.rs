@@ -20,9 +20,11 @@
 
 #[cfg(feature = "arbitrary")]
 pub mod arbitrary;
+mod bound;
 mod build;
 pub mod config;
 mod conflict;
+mod contest;
 mod description;
 mod entry;
 mod iface;
@@ -39,8 +41,10 @@ mod selector;
 mod service;
 mod traffic;
 
+pub use bound::{Bound, Rank};
 pub use build::{BuildError, Builder};
 pub use conflict::Conflict;
+pub use contest::{Contender, Standing, contest};
 pub use description::{
     CgroupPath, Confine, Description, DescriptionError, Listen, ListenAddr, MAX_DEPTH, MAX_NAME, UnitName, UserName,
 };
@@ -49,7 +53,7 @@ pub use lookup::{Packet, lookup};
 pub use name::{NameError, ServiceName};
 pub use plan::{Change, Plan, ServiceChange};
 pub use ports::{PortError, PortRange, Ports};
-pub use precedence::Precedence;
+pub use precedence::{Criterion, Precedence};
 pub use prefix::{Prefix, PrefixError};
 pub use rule::{Match, Protocol, ProtocolError, Rule, Verdict};
 pub use ruleset::{Named, Ruleset};

@@ -65,6 +65,12 @@ impl Prefix {
         Self(IpNet::V6(net.trunc()))
     }
 
+    /// The prefix of `len` bits that holds an address, whose host bits are cleared; `None` for a length that the family
+    /// does not have, and for an IPv4-mapped prefix.
+    pub fn holding(addr: IpAddr, len: u8) -> Option<Self> {
+        Self::new(IpNet::new(addr, len).ok()?.trunc()).ok()
+    }
+
     /// The prefix as a network.
     pub fn net(&self) -> IpNet {
         self.0

@@ -28,10 +28,13 @@ mod group;
 mod instance;
 mod layout;
 mod lock;
+mod netlink;
 mod netns;
+mod proposal;
 #[allow(unsafe_code)]
 mod raw;
 mod recover;
+mod route;
 #[allow(
     missing_docs,
     unreachable_pub,
@@ -51,10 +54,12 @@ mod state;
 
 pub use commit::Committed;
 pub use error::{Error, Result};
-pub use explain::{Answer, Explanation, Live, LiveProgram, Unasked};
+pub use explain::{Answer, Explainer, Explanation, Live, LiveProgram, Outcome, Unasked};
 pub use inlet_core as core;
 pub use instance::{Instance, UpOptions};
 pub use layout::{DEFAULT_BPFFS, Location};
 pub use netns::Netns;
+pub use proposal::read_ruleset;
+pub use route::{Reach, Route};
 pub use snapshot::{Counters, ServiceState, Snapshot, SocketState};
 pub use socket::{Adopted, Adoption, Endpoint, EndpointError, Owner, Refusal, Refused};

@@ -79,12 +79,24 @@ impl Snapshot {
     /// [`Error::NotUp`], [`Error::NewerState`], [`Error::Interrupted`], and errors of the kernel.
     pub fn open(location: Location) -> Result<Self> {
         location.check_bpffs()?;
-        let lock = Shared::on(&location.dir())?.ok_or_else(|| not_up(&location))?;
+        Self::open_if_up(location)?.map_err(|location| not_up(&location))
+    }
+
+    /// The same; the inner error is that there is no instance, or no bpf filesystem, and gives the location back.
+    ///
+    /// # Errors
+    /// Those of [`Snapshot::open`] but [`Error::NotUp`] and [`Error::NoBpfFs`].
+    pub fn open_if_up(location: Location) -> Result<std::result::Result<Self, Location>> {
+        match location.check_bpffs() {
+            Err(Error::NoBpfFs(_)) => return Ok(Err(location)),
+            checked => checked?,
+        }
+        let Some(lock) = Shared::on(&location.dir())? else { return Ok(Err(location)) };
         let files = Files(location.dir());
         let maps = Maps::open(&files, Access::Read)?;
         let generation = generation_in_force(&files)?;
         let ruleset = read_ruleset(&files.generation(generation).image())?;
-        Ok(Self { location, _lock: lock, files, generation, maps, ruleset })
+        Ok(Ok(Self { location, _lock: lock, files, generation, maps, ruleset }))
     }
 
     /// Where the instance is.
@@ -145,9 +157,9 @@ impl Snapshot {
     }
 
     /// The live sockets of one service.
-    pub(crate) fn sockets_of(&self, id: ServiceId) -> Result<Vec<SocketState>> {
+    pub(crate) fn sockets_of(&self, id: ServiceId, listed: &Sockets) -> Result<Vec<SocketState>> {
         let lanes = LaneReader::new(&self.maps);
-        Ok(Sockets::of(self.location.netns())?.describe(&[lanes.live(id)?]).pop().unwrap_or_default())
+        Ok(listed.describe(&[lanes.live(id)?]).pop().unwrap_or_default())
     }
 }
 

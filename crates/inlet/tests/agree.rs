@@ -11,15 +11,12 @@ use std::time::Instant;
 
 use inlet::core::arbitrary::{SERVICES, with_packets};
 use inlet::core::{Builder, OnMissing, Packet, Protocol, Ruleset, ServiceId, Verdict, lookup};
-use inlet::{Answer, Instance, Location, Netns, Snapshot, UpOptions};
+use inlet::{Answer, Instance, Live, Location, Netns, Outcome, Snapshot, UpOptions};
 use inlet_testkit::{Listen, TcpServer, UdpServer, World};
-use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-const RULESETS: u32 = 500;
 /// Under emulation everything takes many times as long.
 const RULESETS_IN_VM: u32 = 60;
-const PACKETS: usize = 420;
 
 fn here(world: &World) -> Location {
     Location::new(world.bpffs.path(), Netns::own().unwrap())
@@ -69,8 +66,9 @@ enum Expected {
     SocketOf(ServiceId),
 }
 
-#[test]
-fn program_and_specification_agree() {
+/// Random rulesets, each in force in turn, with random packets that come in on no interface.
+#[allow(clippy::print_stdout, reason = "how long it took, for who asks")]
+fn over_random_rulesets(rulesets: u32, packets: usize, each: impl Fn(&Snapshot, &Receivers, &[Packet])) {
     let Some(world) = World::new() else { return };
     let mut instance = Instance::up(here(&world), &UpOptions::default()).unwrap();
     for number in 0..SERVICES {
@@ -79,8 +77,9 @@ fn program_and_specification_agree() {
     let receivers = Receivers::register(&mut instance);
     drop(instance);
 
-    let rulesets = std::env::var("INLET_RULESETS").ok().and_then(|n| n.parse().ok());
-    let rulesets = rulesets.unwrap_or(if std::env::var_os("INLET_VM").is_some() { RULESETS_IN_VM } else { RULESETS });
+    let wanted = std::env::var("INLET_RULESETS").ok().and_then(|n| n.parse().ok());
+    let in_vm = std::env::var_os("INLET_VM").is_some();
+    let rulesets = wanted.unwrap_or(if in_vm { RULESETS_IN_VM } else { rulesets });
     let (started, asked) = (Instant::now(), Cell::new(0));
     let mut runner = TestRunner::new(Config {
         cases: rulesets,
@@ -88,28 +87,57 @@ fn program_and_specification_agree() {
         max_shrink_iters: 200,
         ..Config::default()
     });
-    let outcome = runner.run(&with_packets(60, PACKETS), |(ruleset, mut packets)| {
+    let outcome = runner.run(&with_packets(60, packets), |(ruleset, mut packets)| {
         packets.iter_mut().for_each(|packet| packet.ifindex = 0);
         let mut instance = Instance::open(here(&world)).unwrap();
         // The numbers of a random ruleset are those of the instance, as both name the services in the same order. Its
         // interfaces do not exist here.
-        instance.commit_as_is(Builder::from_ruleset(ruleset.clone())).unwrap();
+        instance.commit_as_is(Builder::from_ruleset(ruleset)).unwrap();
         drop(instance);
-        let program = Snapshot::open(here(&world)).unwrap().program().unwrap();
-        for packet in &packets {
-            let answer = program.run(packet).unwrap().unwrap();
-            match receivers.expected(&ruleset, packet) {
-                Expected::Is(expected) => prop_assert_eq!(answer, expected, "{:?}", packet),
-                Expected::SocketOf(id) => {
-                    let Answer::Socket(cookie) = answer else { panic!("{packet:?}: {answer:?}, not {id:?}") };
-                    prop_assert_eq!(receivers.cookies.get(&cookie), Some(&(id, packet.protocol)), "{:?}", packet);
-                }
-            }
-        }
+        each(&Snapshot::open(here(&world)).unwrap(), &receivers, &packets);
         asked.set(asked.get() + packets.len());
         Ok(())
     });
     outcome.unwrap_or_else(|failure| panic!("{failure}"));
     println!("{} packets over {rulesets} rulesets agree, {:?}", asked.get(), started.elapsed());
-    assert!(asked.get() >= rulesets as usize * PACKETS);
+    assert!(asked.get() >= rulesets as usize * packets);
+}
+
+#[test]
+fn program_and_specification_agree() {
+    over_random_rulesets(500, 420, |snapshot, receivers, packets| {
+        let program = snapshot.program().unwrap();
+        for packet in packets {
+            let answer = program.run(packet).unwrap().unwrap();
+            match receivers.expected(snapshot.ruleset(), packet) {
+                Expected::Is(expected) => assert_eq!(answer, expected, "{packet:?}"),
+                Expected::SocketOf(id) => {
+                    let Answer::Socket(cookie) = answer else { panic!("{packet:?}: {answer:?}, not {id:?}") };
+                    assert_eq!(receivers.cookies.get(&cookie), Some(&(id, packet.protocol)), "{packet:?}");
+                }
+            }
+        }
+    });
+}
+
+/// The story that `inlet explain` tells: its rule is the specification's, its end is what the rule and the sockets that
+/// there are lead to, and the live program agrees with it.
+#[test]
+fn explain_specification_and_program_agree() {
+    over_random_rulesets(300, 334, |snapshot, receivers, packets| {
+        let explainer = snapshot.explainer().unwrap();
+        for packet in packets {
+            let told = explainer.explain(packet).unwrap();
+            assert_eq!(told.rule, lookup(snapshot.ruleset(), packet), "{packet:?}");
+            assert_eq!(told.live, Live::Agrees, "{packet:?}");
+            let socket = told.socket.map(|socket| receivers.cookies[&socket.cookie]);
+            match receivers.expected(snapshot.ruleset(), packet) {
+                Expected::Is(Answer::Pass) => assert_eq!((told.outcome, socket), (Outcome::Pass, None), "{packet:?}"),
+                Expected::Is(_) => assert_eq!((told.outcome, socket), (Outcome::Refuse, None), "{packet:?}"),
+                Expected::SocketOf(id) => {
+                    assert_eq!((told.outcome, socket), (Outcome::Socket, Some((id, packet.protocol))), "{packet:?}");
+                }
+            }
+        }
+    });
 }

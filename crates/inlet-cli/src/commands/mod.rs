@@ -3,6 +3,7 @@
 //! An instance or a snapshot is closed before anything is written: a pager that waits for a key must not hold its lock.
 
 mod docs;
+mod explain;
 mod rules;
 mod sockets;
 mod state;
@@ -27,7 +28,7 @@ pub(crate) fn run(cli: &Cli, screen: &mut Screen<'_>) -> Result<(), Failure> {
         Command::Status => state::status(cli, screen),
         Command::Rules(args) => rules::list(cli, args, screen),
         Command::Services => state::services(cli, screen),
-        Command::Explain(args) => state::explain(cli, args, screen),
+        Command::Explain(args) => explain::explain(cli, args, screen),
         Command::Completions { shell } => docs::completions(*shell, screen),
         Command::Man { dir } => docs::man(dir),
     }

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use clap::CommandFactory;
 use clap::error::ErrorKind;
-use inlet::core::{Rule, Selector, Target, config};
-use inlet::{Committed, Error, Instance};
+use inlet::core::{Rule, Ruleset, Selector, Target, config};
+use inlet::{Committed, Error, Instance, Location, Snapshot, read_ruleset};
 
 use super::{reader, writer};
 use crate::args::{Apply, Bind, Cli, Match, Rules, Service};
@@ -32,10 +32,24 @@ pub(super) fn service(cli: &Cli, args: &Service, screen: &mut Screen<'_>) -> Res
 pub(super) fn apply(cli: &Cli, args: &Apply, screen: &mut Screen<'_>) -> Result<(), Failure> {
     let text = read(&args.file)?;
     let directory = args.file.parent().unwrap_or(Path::new(""));
-    edit(cli, screen, |instance| instance.apply_from(&text, directory)).map_err(|failure| match failure {
-        Failure::Inlet(error @ Error::Config(_)) => Failure::InFile(args.file.clone(), error),
+    edit(cli, screen, |instance| instance.apply_from(&text, directory)).map_err(|failure| in_file(&args.file, failure))
+}
+
+/// The ruleset of a file that is not in force.
+pub(super) fn read_file(file: &Path, location: &Location, snapshot: Option<&Snapshot>) -> Result<Ruleset, Failure> {
+    let text = read(file)?;
+    let directory = file.parent().unwrap_or(Path::new(""));
+    let nothing = Ruleset::empty();
+    let old = snapshot.map_or(&nothing, Snapshot::ruleset);
+    read_ruleset(&text, directory, location.netns(), old).map_err(|error| in_file(file, error.into()))
+}
+
+/// What is wrong with the text of a file is told with the name of the file.
+fn in_file(file: &Path, failure: Failure) -> Failure {
+    match failure {
+        Failure::Inlet(error @ Error::Config(_)) => Failure::InFile(file.to_owned(), error),
         other => other,
-    })
+    }
 }
 
 pub(super) fn export(cli: &Cli, screen: &mut Screen<'_>) -> Result<(), Failure> {

@@ -1,8 +1,10 @@
-//! The decision about a packet.
+//! The story of a packet: the decision step by step.
+
+use std::path::Path;
 
 use inlet::core::config::rule_json;
-use inlet::core::{InterfaceName, OnMissing, Packet, Rule, Ruleset, Verdict};
-use inlet::{Explanation, Live, SocketState};
+use inlet::core::{Contender, InterfaceName, Prefix, Rule, Ruleset, Standing};
+use inlet::{Explanation, Live, Outcome, Reach, SocketState};
 use serde::Serialize;
 
 use super::socket::{self, Socket};
@@ -10,35 +12,31 @@ use super::table::Table;
 use super::{Screen, counted};
 use crate::failure::Failure;
 
+/// How many of the rules that did not win are shown as text.
+const SHOWN: usize = 20;
+
 /// What of the packet was given and what was filled in.
 pub(crate) struct Question<'a> {
     /// Whether the source was given.
     pub(crate) from: bool,
     /// The interface, when one was given.
     pub(crate) iface: Option<&'a InterfaceName>,
-}
-
-/// What happens to the packet in the end.
-#[derive(Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Outcome {
-    /// A socket of the service receives it.
-    Socket,
-    /// The kernel's ordinary lookup decides.
-    Pass,
-    /// TCP reset, ICMP port unreachable.
-    Refuse,
+    /// The file that holds the ruleset, when it is not the one in force.
+    pub(crate) file: Option<&'a Path>,
 }
 
 #[derive(Serialize)]
 struct Report<'a, R> {
     packet: Asked<'a>,
+    address: Address,
     rule: Option<R>,
+    rules: Vec<Standings<R>>,
     verdict: Option<&'static str>,
     service: Option<&'a str>,
-    outcome: Outcome,
+    outcome: &'static str,
     socket: Option<Socket>,
     candidates: Vec<Socket>,
+    without: Without,
     program: Program,
     notes: Vec<String>,
 }
@@ -49,6 +47,27 @@ struct Asked<'a> {
     local: String,
     from: String,
     iface: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct Address {
+    local: bool,
+    route: Option<String>,
+}
+
+/// A rule with how it stands.
+#[derive(Serialize)]
+struct Standings<R> {
+    rule: R,
+    standing: &'static str,
+    by: Option<&'static str>,
+}
+
+/// What happens without Inlet.
+#[derive(Serialize)]
+struct Without {
+    outcome: &'static str,
+    sockets: Vec<Socket>,
 }
 
 #[derive(Serialize)]
@@ -70,7 +89,16 @@ pub(crate) fn explanation(
 }
 
 fn report<'a>(question: &Question<'a>, ruleset: &'a Ruleset, explanation: &'a Explanation) -> impl Serialize {
-    let Explanation { packet, rule, live, .. } = explanation;
+    let Explanation { packet, rule, reach, live, .. } = explanation;
+    let standings = |contender: &'a Contender| {
+        let (standing, by) = match contender.standing {
+            Standing::Wins => ("wins", None),
+            Standing::Beaten(criterion) => ("beaten", Some(criterion.as_str())),
+            Standing::OtherSource => ("other_source", None),
+            Standing::OtherInterface => ("other_interface", None),
+        };
+        Standings { rule: rule_json(ruleset, &contender.rule), standing, by }
+    };
     Report {
         packet: Asked {
             protocol: packet.protocol.as_str(),
@@ -78,18 +106,36 @@ fn report<'a>(question: &Question<'a>, ruleset: &'a Ruleset, explanation: &'a Ex
             from: packet.remote.to_string(),
             iface: question.iface.map(InterfaceName::as_str),
         },
+        address: Address { local: reach.is_local(), route: reach.route().map(ToString::to_string) },
         rule: rule.as_ref().map(|rule| rule_json(ruleset, rule)),
+        rules: explanation.contenders.iter().map(standings).collect(),
         verdict: rule.map(|rule| rule.verdict.as_str()),
         service: rule.and_then(|rule| ruleset.service_name(rule.verdict)),
-        outcome: outcome(ruleset, explanation),
+        outcome: match explanation.outcome {
+            Outcome::Socket => "socket",
+            Outcome::Pass => "pass",
+            Outcome::Refuse => "refuse",
+        },
         socket: receiver(question, explanation).map(Socket::from),
         candidates: candidates(explanation).map(Socket::from).collect(),
+        without: without(explanation),
         program: match live {
             Live::Agrees => Program { asked: true, reason: None },
             Live::NotAsked(reason) => Program { asked: false, reason: Some(reason.to_string()) },
         },
-        notes: notes(question, ruleset, explanation),
+        notes: notes(question, explanation),
     }
+}
+
+fn without(explanation: &Explanation) -> Without {
+    let outcome = match (explanation.reach.is_local(), explanation.ordinary.is_empty()) {
+        (false, _) => "not_local",
+        (true, true) => "refuse",
+        (true, false) => "socket",
+    };
+    let sockets =
+        if outcome == "socket" { explanation.ordinary.iter().map(Socket::from).collect() } else { Vec::new() };
+    Without { outcome, sockets }
 }
 
 fn text(
@@ -106,10 +152,17 @@ fn text(
         asked.push_str(&format!(" on {iface}"));
     }
     row("packet", asked);
+    row("address", address(&explanation.reach));
     row("rule", rule.as_ref().map_or_else(|| "none matches".to_owned(), |rule| ruleset.named(rule).to_string()));
-    row("verdict", decision(ruleset, *rule, outcome(ruleset, explanation)));
+    for (name, line) in others(ruleset, &explanation.contenders) {
+        row(name, line);
+    }
+    row("verdict", decision(ruleset, *rule, explanation.outcome));
     for line in receivers(question, explanation) {
         row("socket", line);
+    }
+    for line in ordinary(explanation) {
+        row("ordinary", line);
     }
     row(
         "program",
@@ -118,10 +171,40 @@ fn text(
             Live::NotAsked(reason) => format!("the live program was not asked: {reason}"),
         },
     );
-    for note in notes(question, ruleset, explanation) {
+    for note in notes(question, explanation) {
         row("note", note);
     }
     Ok(table.write(screen.out, 0, screen.palette.heading)?)
+}
+
+fn address(reach: &Reach) -> String {
+    match reach {
+        Reach::Local(route) => format!("local, by the route: {route}"),
+        Reach::Several => "broadcast or multicast, which never gets to the rules".to_owned(),
+        Reach::Elsewhere(route) => format!("not local here: the packet leaves by the route: {route}"),
+        Reach::Nowhere => "not local here, and no route leads to it".to_owned(),
+    }
+}
+
+/// The rules that did not win, with the reason: first those that match, then those for another source or interface.
+fn others(ruleset: &Ruleset, contenders: &[Contender]) -> Vec<(&'static str, String)> {
+    let line = |contender: &Contender| {
+        let rule = ruleset.named(&contender.rule);
+        match contender.standing {
+            Standing::Wins => None,
+            Standing::Beaten(criterion) => Some(("beats", format!("{rule}, by {criterion}"))),
+            Standing::OtherSource => Some(("not", format!("{rule}: for another source"))),
+            Standing::OtherInterface => Some(("not", format!("{rule}: for another interface"))),
+        }
+    };
+    let mut lines: Vec<_> = contenders.iter().filter_map(line).collect();
+    lines.sort_by_key(|(name, _)| *name != "beats");
+    if lines.len() > SHOWN {
+        let more = lines.len() - SHOWN;
+        lines.truncate(SHOWN);
+        lines.push(("beats", format!("and {}; all of them with --json", counted(more, "more rule"))));
+    }
+    lines
 }
 
 /// The decision in words.
@@ -140,11 +223,35 @@ fn decision(ruleset: &Ruleset, rule: Option<Rule>, outcome: Outcome) -> String {
 }
 
 fn receivers(question: &Question<'_>, explanation: &Explanation) -> Vec<String> {
-    let one = |socket: &SocketState| socket::words(socket).join("  ");
-    let count = candidates(explanation).count();
     match receiver(question, explanation) {
-        Some(socket) => vec![one(socket)],
-        None => candidates(explanation).map(|socket| format!("one of {count} sockets: {}", one(socket))).collect(),
+        Some(socket) => vec![socket::line(socket)],
+        None => one_of(&candidates(explanation).collect::<Vec<_>>()),
+    }
+}
+
+/// What the kernel's ordinary lookup gives: with a verdict of pass that is what happens, else what would without Inlet.
+fn ordinary(explanation: &Explanation) -> Vec<String> {
+    let refused = match explanation.outcome {
+        Outcome::Pass => "no socket is bound to it: the packet is refused",
+        _ => "without Inlet: no socket is bound to it, the packet is refused",
+    };
+    match (explanation.reach.is_local(), explanation.ordinary.as_slice()) {
+        (false, _) => Vec::new(),
+        (true, []) => vec![refused.to_owned()],
+        (true, sockets) if explanation.outcome == Outcome::Pass => one_of(&sockets.iter().collect::<Vec<_>>()),
+        (true, sockets) => {
+            let lines = one_of(&sockets.iter().collect::<Vec<_>>());
+            lines.into_iter().map(|line| format!("without Inlet: {line}")).collect()
+        }
+    }
+}
+
+fn one_of(sockets: &[&SocketState]) -> Vec<String> {
+    match sockets {
+        [one] => vec![socket::line(one)],
+        several => {
+            several.iter().map(|socket| format!("one of {} sockets: {}", several.len(), socket::line(socket))).collect()
+        }
     }
 }
 
@@ -167,34 +274,23 @@ fn depends_on_source(question: &Question<'_>, explanation: &Explanation) -> bool
     !question.from && candidates(explanation).nth(1).is_some()
 }
 
-fn outcome(ruleset: &Ruleset, explanation: &Explanation) -> Outcome {
-    match explanation.rule.map(|rule| rule.verdict) {
-        None | Some(Verdict::Pass) => Outcome::Pass,
-        Some(Verdict::Refuse) => Outcome::Refuse,
-        Some(Verdict::Service(_)) if candidates(explanation).next().is_some() => Outcome::Socket,
-        Some(Verdict::Service(id)) => match ruleset.services().get(id).map(|service| service.on_missing) {
-            Some(OnMissing::Pass) => Outcome::Pass,
-            Some(OnMissing::Refuse) | None => Outcome::Refuse,
-        },
-    }
-}
-
-/// What the answer would depend on, had it been given.
-fn notes(question: &Question<'_>, ruleset: &Ruleset, explanation: &Explanation) -> Vec<String> {
-    let packet: &Packet = &explanation.packet;
-    let (mut sources, mut ifaces) = (0, 0);
-    let reached = |rule: &Rule| {
-        let matching = &rule.matching;
-        matching.protocol == packet.protocol
-            && matching.local.contains(packet.local.ip())
-            && matching.ports.contains(packet.local.port())
-    };
-    for rule in ruleset.rules().filter(reached) {
-        sources += usize::from(rule.matching.source.is_some());
-        ifaces += usize::from(rule.matching.iface.is_some());
-    }
+/// What the answer would depend on, had it been given, and what else is to be known.
+fn notes(question: &Question<'_>, explanation: &Explanation) -> Vec<String> {
+    let count = |names: fn(&Rule) -> bool| explanation.contenders.iter().filter(|it| names(&it.rule)).count();
+    let sources = count(|rule| rule.matching.source.is_some());
+    let ifaces = count(|rule| rule.matching.iface.is_some());
     let ask = |count: usize, verb: &str| if count == 1 { format!("{verb}s") } else { verb.to_owned() };
     let mut notes = Vec::new();
+    if let Some(file) = question.file {
+        notes.push(format!("this is by the rules of {}, which are not in force", file.display()));
+    }
+    if matches!(explanation.reach, Reach::Elsewhere(_) | Reach::Nowhere) {
+        let addr = Prefix::from(explanation.packet.local.ip());
+        let prefix = explanation.rule.map(|rule| rule.matching.local).filter(|local| local.len() > 0).unwrap_or(addr);
+        notes.push(format!(
+            "rules steer only what is for a local address; make it one with: ip route add local {prefix} dev lo"
+        ));
+    }
     if !question.from && sources > 0 {
         let rules = counted(sources, "rule");
         notes.push(format!(

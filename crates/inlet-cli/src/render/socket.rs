@@ -12,8 +12,16 @@ pub(crate) fn words(socket: &SocketState) -> [String; 3] {
     [local, format!("cookie {}", socket.cookie), owners(&socket.owners)]
 }
 
+/// The same in one line.
+pub(crate) fn line(socket: &SocketState) -> String {
+    words(socket).join("  ")
+}
+
 fn owners(owners: &[Owner]) -> String {
-    let one = |owner: &Owner| format!("pid {} ({})", owner.pid, printable(&owner.command));
+    let one = |owner: &Owner| {
+        let unit = owner.unit.as_ref().map_or_else(String::new, |unit| format!(" of {}", printable(unit)));
+        format!("pid {} ({}){unit}", owner.pid, printable(&owner.command))
+    };
     match owners {
         [] => "owner not visible".to_owned(),
         some => some.iter().map(one).collect::<Vec<_>>().join(", "),
@@ -34,6 +42,7 @@ pub(crate) struct Socket {
 struct Process {
     pid: u32,
     command: String,
+    unit: Option<String>,
 }
 
 impl From<&SocketState> for Socket {
@@ -45,11 +54,13 @@ impl From<&SocketState> for Socket {
             cookie: socket.cookie,
             receiving: socket.receiving,
             families: families.into_iter().filter(|(serves, _)| *serves).map(|(_, name)| name).collect(),
-            owners: socket
-                .owners
-                .iter()
-                .map(|owner| Process { pid: owner.pid, command: owner.command.clone() })
-                .collect(),
+            owners: socket.owners.iter().map(Process::from).collect(),
         }
+    }
+}
+
+impl From<&Owner> for Process {
+    fn from(owner: &Owner) -> Self {
+        Self { pid: owner.pid, command: owner.command.clone(), unit: owner.unit.clone() }
     }
 }

@@ -1,6 +1,6 @@
 //! Commands that list and explain.
 
-use inlet_testkit::{Dial, TcpServer, dial_tcp};
+use inlet_testkit::{Dial, Listen, TcpServer, dial_tcp};
 use serde_json::json;
 
 use crate::{Host, at, words};
@@ -92,8 +92,74 @@ fn explain_agrees_with_the_traffic() {
 }
 
 #[test]
+fn explain_tells_the_story() {
+    let Some(host) = Host::up() else { return };
+    host.world.local("192.0.2.0/24").unwrap();
+    // Two listeners of one port bear each other with SO_REUSEPORT only.
+    let listen = |name, addr| TcpServer::spawn_with(name, at(addr), Listen::new().reuseport()).unwrap();
+    let (_exact, _wildcard) = (listen("exact", "192.0.2.9:8080"), listen("wildcard", "0.0.0.0:8080"));
+    host.ok(&["bind", "--refuse", "tcp", "192.0.2.0/24", "any"]);
+    host.ok(&["bind", "--pass", "tcp", "192.0.2.0/24", "8000-8999"]);
+    host.ok(&["bind", "--refuse", "tcp", "192.0.2.0/24", "8080", "--from", "203.0.113.0/24"]);
+    host.ok(&["bind", "--refuse", "tcp", "192.0.2.9", "8080", "--iface", "lo"]);
+    let said = host.json(&["explain", "tcp", "192.0.2.9:8080"]);
+    assert_eq!(said["address"], json!({"local": true, "route": "local 192.0.2.0/24 dev lo"}));
+    let standing = |n: usize| (said["rules"][n]["standing"].clone(), said["rules"][n]["by"].clone());
+    assert_eq!(standing(0), ("other_interface".into(), json!(null)));
+    assert_eq!(standing(1), ("other_source".into(), json!(null)));
+    assert_eq!((standing(2), &said["rules"][2]["rule"]), (("wins".into(), json!(null)), &said["rule"]));
+    assert_eq!(standing(3), ("beaten".into(), "ports".into()));
+    // The rule passes, so what the ordinary lookup gives is what a client meets.
+    let ordinary = |addr: &str| {
+        let without = host.json(&["explain", "tcp", addr])["without"].clone();
+        (without["outcome"].clone(), without["sockets"][0]["local"].clone(), without["sockets"][1].clone())
+    };
+    assert_eq!(ordinary("192.0.2.9:8080"), ("socket".into(), "192.0.2.9:8080".into(), json!(null)));
+    assert_eq!(ordinary("192.0.2.8:8080"), ("socket".into(), "0.0.0.0:8080".into(), json!(null)));
+    assert_eq!(ordinary("192.0.2.8:8081"), ("refuse".into(), json!(null), json!(null)));
+    assert_eq!(ordinary("198.51.100.1:8080"), ("not_local".into(), json!(null), json!(null)));
+    assert_eq!(dial_tcp(at("192.0.2.8:8080"), &Dial::new()).name(), Some("wildcard"));
+    host.ok(&["unbind", "tcp", "192.0.2.9", "8080", "--iface", "lo"]);
+    assert_eq!(dial_tcp(at("192.0.2.9:8080"), &Dial::new()).name(), Some("exact"));
+    let said = host.ok(&["explain", "tcp", "192.0.2.9:8080"]);
+    assert!(said.contains("beats     tcp 192.0.2.0/24 any -> refuse, by a narrower port range"), "{said}");
+    assert!(said.contains("ordinary  tcp:192.0.2.9:8080"), "{said}");
+    let said = host.ok(&["explain", "udp", "239.1.1.1:8080"]);
+    assert!(said.contains("multicast") && !said.contains("ip route add"), "{said}");
+    let said = host.ok(&["explain", "tcp", "198.51.100.1:8080"]);
+    assert!(said.contains("not local here") && said.contains("ip route add local 198.51.100.1/32 dev lo"), "{said}");
+}
+
+#[test]
+fn explain_by_a_file_asks_nobody_and_changes_nothing() {
+    let Some(host) = Host::new() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("rules.json");
+    let rule = r#"{"to": "web", "protocol": "tcp", "local": "192.0.2.0/24", "ports": 80}"#;
+    std::fs::write(&file, format!(r#"{{"services": {{"new": {{}}, "web": {{}}}}, "rules": [{rule}]}}"#)).unwrap();
+    let question = ["explain", "tcp", "192.0.2.9:80", "--file", file.to_str().unwrap()];
+    let before_up = host.json(&question);
+    assert_eq!((&before_up["service"], &before_up["outcome"]), (&"web".into(), &"refuse".into()));
+    assert_eq!(before_up["address"], json!({"local": false, "route": null}));
+    host.ok(&["up"]);
+    // In force the service has another number than in the file.
+    host.ok(&["service", "set", "web"]);
+    let _server = TcpServer::spawn("web", at("127.0.0.1:8080")).unwrap();
+    let pid = std::process::id().to_string();
+    host.ok(&["register", "web", "--pid", &pid, "--listen", "tcp:127.0.0.1:8080"]);
+    let said = host.json(&question);
+    assert_eq!((&said["outcome"], &said["socket"]["local"]), (&"socket".into(), &"127.0.0.1:8080".into()));
+    assert_eq!(said["program"]["reason"], "the ruleset asked about is not in force");
+    assert!(said["notes"].to_string().contains("which are not in force"), "{said}");
+    assert_eq!(host.json(&["status"])["rules"], 0);
+    std::fs::write(&file, "{").unwrap();
+    host.fails(&question, "rules.json: ");
+}
+
+#[test]
 fn explain_names_one_of_several_sockets_only_with_a_source() {
     let Some(host) = Host::up() else { return };
+    host.world.local("192.0.2.0/24").unwrap();
     host.ok(&["bind", "web", "tcp", "192.0.2.0/24", "any"]);
     let _servers = ["127.0.0.1:8080", "127.0.0.2:8080"].map(|addr| TcpServer::spawn("web", at(addr)).unwrap());
     host.ok(&["register", "web", "--pid", &std::process::id().to_string()]);
@@ -111,6 +177,7 @@ fn explain_names_one_of_several_sockets_only_with_a_source() {
 #[test]
 fn explain_says_what_it_was_not_told() {
     let Some(host) = Host::up() else { return };
+    host.world.local("192.0.2.0/24").unwrap();
     host.ok(&["bind", "--refuse", "tcp", "192.0.2.0/24", "80", "--from", "203.0.113.0/24"]);
     let said = host.ok(&["explain", "tcp", "192.0.2.9:80"]);
     assert!(said.contains("no source was given, and 1 rule for this address and port names one"), "{said}");

@@ -1,20 +1,22 @@
-//! The sockets of a namespace as the kernel lists them (sock_diag(7)), and the processes that have them open.
+//! The sockets of a namespace as the kernel lists them (sock_diag(7)).
 
+use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 
-use inlet_core::Protocol;
-use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
+use inlet_core::{Bound, Packet, Protocol};
 use netlink_packet_sock_diag::SockDiagMessage;
 use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6, IPPROTO_TCP, IPPROTO_UDP};
+use netlink_packet_sock_diag::inet::nlas::Nla;
 use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, InetResponse, SocketId, StateFlags};
 use netlink_sys::protocols::NETLINK_SOCK_DIAG;
-use netlink_sys::{Socket, SocketAddr as NetlinkAddr};
 
 use super::endpoint::Endpoint;
 use super::lanes::LiveSocket;
+use super::owner::{Owners, owners};
 use crate::error::{Error, Result};
+use crate::netlink::Netlink;
 use crate::netns::Netns;
 use crate::snapshot::SocketState;
 
@@ -22,66 +24,118 @@ use crate::snapshot::SocketState;
 const TCP_LISTEN: u8 = 10;
 const UDP_UNCONNECTED: u8 = 7;
 
-/// A process that has a socket open.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Owner {
-    /// Its number.
-    pub pid: u32,
-    /// Its command, as /proc/PID/comm has it.
-    pub command: String,
-}
+/// `INET_DIAG_ULP_INFO`: what a TCP socket is the lower part of. Of an MPTCP listener it says so by name.
+const ULP_INFO: u16 = 19;
 
+/// A socket that the kernel lists.
 #[derive(Clone, Copy, Debug)]
-struct Listed {
-    endpoint: Endpoint,
-    receiving: bool,
+pub(crate) struct Listed {
+    pub(crate) cookie: u64,
+    pub(crate) bound: Bound,
+    /// Whether it can receive what no connected socket does.
+    pub(crate) receiving: bool,
+    /// Whether it is the TCP half of an MPTCP listener.
+    #[allow(dead_code, reason = "for checks of sockets")]
+    pub(crate) mptcp: bool,
     inode: u32,
 }
 
 /// All TCP listeners and UDP sockets of a namespace, by cookie.
 #[derive(Debug)]
-pub(crate) struct Sockets(HashMap<u64, Listed>);
+pub(crate) struct Sockets {
+    listed: HashMap<u64, Listed>,
+    owners: OnceCell<Owners>,
+}
 
 impl Sockets {
     pub(crate) fn of(netns: &Netns) -> Result<Self> {
         let listed = netns.run(list_all)?.map_err(Error::os::<io::Error>("list", "sockets"))?;
-        Ok(Self(listed))
+        Ok(Self { listed, owners: OnceCell::new() })
     }
 
-    /// What the kernel and /proc know of the live sockets of services. All at once, as looking through /proc is dear.
+    /// Those that can receive, in order of protocol and address.
+    pub(crate) fn receiving(&self) -> Vec<Listed> {
+        let mut all: Vec<Listed> = self.listed.values().filter(|listed| listed.receiving).copied().collect();
+        all.sort_by_key(|listed| (listed.bound, listed.cookie));
+        all
+    }
+
+    /// The sockets among which the kernel's ordinary lookup chooses for a packet: one, or those of a SO_REUSEPORT group.
+    pub(crate) fn ordinary(&self, packet: &Packet) -> Vec<Listed> {
+        let rank = |listed: &Listed| listed.bound.rank(packet);
+        let mut fit: Vec<Listed> = self.receiving().into_iter().filter(|listed| rank(listed).is_some()).collect();
+        let best = fit.iter().map(rank).max().flatten();
+        fit.retain(|listed| rank(listed) == best);
+        fit
+    }
+
+    /// What the kernel and /proc know of the live sockets of services.
     pub(crate) fn describe(&self, services: &[Vec<LiveSocket>]) -> Vec<Vec<SocketState>> {
-        let listed = |socket: &LiveSocket| self.0.get(&socket.cookie);
-        let inodes: Vec<u32> = services.iter().flatten().filter_map(listed).map(|listed| listed.inode).collect();
-        let owners = owners(&inodes);
-        let state = |socket: &LiveSocket| SocketState {
+        services.iter().map(|live| live.iter().map(|socket| self.state(socket)).collect()).collect()
+    }
+
+    /// The same of one socket that the kernel lists.
+    pub(crate) fn describe_listed(&self, listed: &Listed) -> SocketState {
+        let locals = listed.bound.locals();
+        let (v4, v6) = (locals.iter().any(|local| !local.is_v6()), locals.iter().any(|local| local.is_v6()));
+        self.state(&LiveSocket { cookie: listed.cookie, v4, v6 })
+    }
+
+    fn state(&self, socket: &LiveSocket) -> SocketState {
+        let listed = self.listed.get(&socket.cookie);
+        SocketState {
             cookie: socket.cookie,
-            local: listed(socket).map(|listed| listed.endpoint),
-            receiving: listed(socket).is_none_or(|listed| listed.receiving),
+            local: listed.map(|listed| Endpoint::new(listed.bound.protocol, listed.bound.addr)),
+            receiving: listed.is_none_or(|listed| listed.receiving),
             v4: socket.v4,
             v6: socket.v6,
-            owners: listed(socket).and_then(|listed| owners.get(&listed.inode).cloned()).unwrap_or_default(),
-        };
-        services.iter().map(|live| live.iter().map(state).collect()).collect()
+            owners: listed.and_then(|listed| self.owners().get(&listed.inode).cloned()).unwrap_or_default(),
+        }
+    }
+
+    /// Who has which socket open: looked up once, for all of them.
+    fn owners(&self) -> &Owners {
+        self.owners.get_or_init(|| owners(self.listed.values().map(|listed| listed.inode)))
     }
 }
 
 fn list_all() -> io::Result<HashMap<u64, Listed>> {
-    let mut socket = Socket::new(NETLINK_SOCK_DIAG)?;
-    socket.bind_auto()?;
-    socket.connect(&NetlinkAddr::new(0, 0))?;
+    let netlink = Netlink::connect(NETLINK_SOCK_DIAG)?;
     let mut found = HashMap::new();
     for family in [AF_INET, AF_INET6] {
         for (number, protocol) in [(IPPROTO_TCP, Protocol::Tcp), (IPPROTO_UDP, Protocol::Udp)] {
-            dump(&socket, family, number, |response| {
-                let header = &response.header;
-                let addr = SocketAddr::new(header.socket_id.source_address, header.socket_id.source_port);
-                let receiving = header.state == if protocol == Protocol::Tcp { TCP_LISTEN } else { UDP_UNCONNECTED };
-                let listed = Listed { endpoint: Endpoint::new(protocol, addr), receiving, inode: header.inode };
-                found.insert(cookie(header.socket_id.cookie), listed);
+            netlink.dump(SockDiagMessage::InetRequest(request(family, number)), |answer| {
+                if let SockDiagMessage::InetResponse(response) = answer {
+                    let listed = listed(protocol, &response);
+                    found.insert(listed.cookie, listed);
+                }
             })?;
         }
     }
     Ok(found)
+}
+
+fn listed(protocol: Protocol, response: &InetResponse) -> Listed {
+    let header = &response.header;
+    let id = &header.socket_id;
+    let v6only = response.nlas.iter().any(|nla| matches!(nla, Nla::SkV6Only(true)));
+    let is_mptcp = |nla: &Nla| match nla {
+        Nla::Other(other) => {
+            use netlink_packet_core::Nla as _;
+            let mut value = vec![0; other.value_len()];
+            other.emit_value(&mut value);
+            other.kind() == ULP_INFO && value.windows(5).any(|word| word == b"mptcp")
+        }
+        _ => false,
+    };
+    let addr = SocketAddr::new(id.source_address, id.source_port);
+    Listed {
+        cookie: cookie(id.cookie),
+        bound: Bound { protocol, addr, v6only, device: id.interface_id },
+        receiving: header.state == if protocol == Protocol::Tcp { TCP_LISTEN } else { UDP_UNCONNECTED },
+        mptcp: response.nlas.iter().any(is_mptcp),
+        inode: header.inode,
+    }
 }
 
 /// The cookie of a socket from two words of the machine, of which the lower one comes first on every machine.
@@ -90,58 +144,11 @@ fn cookie(bytes: [u8; 8]) -> u64 {
     u64::from(u32::from_ne_bytes([e, f, g, h])) << 32 | u64::from(u32::from_ne_bytes([a, b, c, d]))
 }
 
-/// Asks for all sockets of a family and protocol that may be in the map of sockets.
-fn dump(socket: &Socket, family: u8, protocol: u8, mut each: impl FnMut(&InetResponse)) -> io::Result<()> {
+/// All sockets of a family and protocol that may be in the map of sockets.
+fn request(family: u8, protocol: u8) -> InetRequest {
     let states = if protocol == IPPROTO_TCP { StateFlags::LISTEN } else { StateFlags::all() };
     let socket_id = if family == AF_INET { SocketId::new_v4() } else { SocketId::new_v6() };
-    let request = InetRequest { family, protocol, extensions: ExtensionFlags::empty(), states, socket_id };
-    let mut header = NetlinkHeader::default();
-    header.flags = NLM_F_REQUEST | NLM_F_DUMP;
-    let mut message = NetlinkMessage::new(header, SockDiagMessage::InetRequest(request).into());
-    message.finalize();
-    let mut buffer = vec![0; message.buffer_len()];
-    message.serialize(&mut buffer);
-    socket.send(&buffer, 0)?;
-    loop {
-        let (datagram, _) = socket.recv_from_full()?;
-        let mut rest = datagram.as_slice();
-        while !rest.is_empty() {
-            let message = NetlinkMessage::<SockDiagMessage>::deserialize(rest).map_err(io::Error::other)?;
-            match message.payload {
-                NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(response)) => each(&response),
-                NetlinkPayload::Done(_) => return Ok(()),
-                NetlinkPayload::Error(error) => return Err(error.to_io()),
-                _ => {}
-            }
-            let len = (message.header.length as usize).next_multiple_of(4).min(rest.len());
-            if len == 0 {
-                return Err(io::ErrorKind::InvalidData.into());
-            }
-            rest = &rest[len..];
-        }
-    }
-}
-
-/// The processes that have these sockets open, as far as /proc shows them to us.
-fn owners(inodes: &[u32]) -> HashMap<u32, Vec<Owner>> {
-    let mut found: HashMap<u32, Vec<Owner>> = HashMap::new();
-    if inodes.is_empty() {
-        return found;
-    }
-    let wanted: HashMap<String, u32> = inodes.iter().map(|inode| (format!("socket:[{inode}]"), *inode)).collect();
-    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    for pid in processes.filter_map(|entry| entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok())) {
-        let fds = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
-        let links = fds.filter_map(|fd| std::fs::read_link(fd.path()).ok());
-        for inode in links.filter_map(|link| wanted.get(link.to_str()?).copied()) {
-            let owners = found.entry(inode).or_default();
-            if owners.last().is_none_or(|last| last.pid != pid) {
-                let command = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-                owners.push(Owner { pid, command: command.trim_end().to_owned() });
-            }
-        }
-    }
-    found
+    InetRequest { family, protocol, extensions: ExtensionFlags::empty(), states, socket_id }
 }
 
 #[cfg(test)]

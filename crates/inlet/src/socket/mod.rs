@@ -5,13 +5,14 @@ mod endpoint;
 mod inspect;
 mod lanes;
 mod list;
+mod owner;
 mod process;
 mod systemd;
 
 pub use adopt::{Adopted, Adoption};
 pub use endpoint::{Endpoint, EndpointError};
 pub use inspect::{Refusal, Refused};
-pub use list::Owner;
+pub use owner::Owner;
 
 pub(crate) use lanes::LaneReader;
 pub(crate) use list::Sockets;

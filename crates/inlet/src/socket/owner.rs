@@ -1,0 +1,70 @@
+//! The processes that have sockets open, as far as /proc shows them to us.
+
+use std::collections::HashMap;
+
+/// A process that has a socket open.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Owner {
+    /// Its number.
+    pub pid: u32,
+    /// Its command, as /proc/PID/comm has it.
+    pub command: String,
+    /// The systemd unit that it belongs to, from the path of its cgroup; `None` when that names none.
+    pub unit: Option<String>,
+}
+
+impl Owner {
+    fn of(pid: u32) -> Self {
+        let read = |file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
+        Self { pid, command: read("comm").trim_end().to_owned(), unit: unit(&read("cgroup")) }
+    }
+}
+
+/// The owners of sockets, by the number of the socket's inode.
+pub(crate) type Owners = HashMap<u32, Vec<Owner>>;
+
+/// Looks through all processes for these sockets. That is dear, so all sockets are asked for at once.
+pub(crate) fn owners(inodes: impl Iterator<Item = u32>) -> Owners {
+    let mut found = Owners::new();
+    let wanted: HashMap<String, u32> = inodes.map(|inode| (format!("socket:[{inode}]"), inode)).collect();
+    if wanted.is_empty() {
+        return found;
+    }
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    for pid in processes.filter_map(|entry| entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok())) {
+        let fds = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+        let links = fds.filter_map(|fd| std::fs::read_link(fd.path()).ok());
+        let mut this = None;
+        for inode in links.filter_map(|link| wanted.get(link.to_str()?).copied()) {
+            let owners = found.entry(inode).or_default();
+            if owners.last().is_none_or(|last| last.pid != pid) {
+                owners.push(this.get_or_insert_with(|| Owner::of(pid)).clone());
+            }
+        }
+    }
+    found
+}
+
+/// The unit of a process, from what /proc/PID/cgroup says of the cgroup v2 hierarchy: the innermost service, else the
+/// innermost scope.
+fn unit(cgroups: &str) -> Option<String> {
+    let path = cgroups.lines().find_map(|line| line.strip_prefix("0::"))?;
+    let innermost = |suffix: &str| path.split('/').rev().find(|part| part.ends_with(suffix));
+    innermost(".service").or_else(|| innermost(".scope")).map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::unit;
+
+    #[test]
+    fn the_innermost_unit_counts() {
+        let of = |cgroups: &str| unit(cgroups);
+        assert_eq!(of("0::/system.slice/nginx.service\n").as_deref(), Some("nginx.service"));
+        assert_eq!(of("1:cpu:/x\n0::/system.slice/web@1.service/workers\n").as_deref(), Some("web@1.service"));
+        let user = "0::/user.slice/user-1000.slice/user@1000.service/app.slice/tunnel.service";
+        assert_eq!(of(user).as_deref(), Some("tunnel.service"));
+        assert_eq!(of("0::/user.slice/user-0.slice/session-3.scope").as_deref(), Some("session-3.scope"));
+        assert_eq!((of("0::/\n"), of("")), (None, None));
+    }
+}
