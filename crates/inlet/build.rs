@@ -1,4 +1,4 @@
-//! Compiles the BPF program with clang and makes its skeleton, both in `OUT_DIR`.
+//! Compiles the BPF programs with clang and makes their skeletons, both in `OUT_DIR`.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -16,9 +16,12 @@ fn main() {
     if Path::new(&headers).is_dir() {
         args.push(format!("-I{headers}"));
     }
-    SkeletonBuilder::new()
-        .source("src/bpf/steer.bpf.c")
-        .clang_args(args)
-        .build_and_generate(out.join("steer.skel.rs"))
-        .unwrap_or_else(|error| panic!("cannot compile src/bpf/steer.bpf.c: {error:#}\nis clang installed?"));
+    for name in ["steer", "adopt"] {
+        let source = format!("src/bpf/{name}.bpf.c");
+        SkeletonBuilder::new()
+            .source(&source)
+            .clang_args(&args)
+            .build_and_generate(out.join(format!("{name}.skel.rs")))
+            .unwrap_or_else(|error| panic!("cannot compile {source}: {error:#}\nis clang installed?"));
+    }
 }

@@ -75,6 +75,18 @@ pub enum Error {
         /// The newest format that this version knows.
         known: u32,
     },
+    /// The state was written by an older version.
+    #[error(
+        "{path}: state format {found} is older than {known}; save its rules with: OLD-INLET export, then: inlet down, inlet up, inlet apply FILE"
+    )]
+    OlderState {
+        /// The directory of the instance.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+        /// The format of this version.
+        known: u32,
+    },
     /// The link does not steer anything any more.
     #[error(
         "{path}: the link is detached from its namespace, so nothing is steered; remove what is left with: inlet down"
@@ -219,7 +231,9 @@ pub enum Error {
         max: usize,
     },
     /// The instance has as many sockets as fit.
-    #[error("all {0} places for sockets are taken; unregister some, or start anew with: inlet up --max-sockets N")]
+    #[error(
+        "all places are taken, of which {0} sockets can have one for each family; unregister some, or start anew with: inlet up --max-sockets N"
+    )]
     TooManySockets(u32),
     /// The number of sockets is out of range.
     #[error("--max-sockets {given} is out of range; give 1 to {max}")]

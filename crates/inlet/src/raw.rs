@@ -216,6 +216,16 @@ impl Words {
         self.word(at).load(Ordering::Acquire)
     }
 
+    /// Makes a word at least this large.
+    pub(crate) fn raise(&self, at: usize, value: u32) {
+        self.word(at).fetch_max(value, Ordering::AcqRel);
+    }
+
+    /// Puts `new` in the place of `old`; `false` when another value is there.
+    pub(crate) fn replace(&self, at: usize, old: u32, new: u32) -> bool {
+        self.word(at).compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
     /// Stores a word; what was stored before is visible to whoever sees it.
     pub(crate) fn store(&self, at: usize, value: u32) {
         self.word(at).store(value, Ordering::Release);

@@ -121,7 +121,7 @@ impl Snapshot {
 
     /// How many sockets fit.
     pub fn max_sockets(&self) -> u32 {
-        self.maps.sockets.max_entries()
+        self.maps.max_sockets()
     }
 
     /// Packets decided by rules without a service: how many passed, how many were refused.

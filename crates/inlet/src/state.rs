@@ -14,10 +14,13 @@ use crate::skeleton::types;
 use crate::snapshot::Counters;
 
 /// The number of the state format. An instance of a higher number was made by a newer version.
-const STATE_FORMAT: u32 = 1;
+const STATE_FORMAT: u32 = 2;
 
 /// How many lanes a service has: two protocols, two families.
 pub(crate) const LANES_PER_SERVICE: u32 = 4;
+
+/// A dual-stack socket has a slot in the lane of each family.
+const SLOTS_PER_SOCKET: u32 = 2;
 
 /// The maps of an instance.
 #[derive(Debug)]
@@ -42,7 +45,7 @@ impl Maps {
         meta.update(&0_u32.to_ne_bytes(), &STATE_FORMAT.to_ne_bytes(), MapFlags::ANY)
             .map_err(Error::os("write", "the map of the state format"))?;
         let maps = Self {
-            sockets: create("inlet_sockets", MapType::Sockmap, 8, max_sockets, 0)?,
+            sockets: create("inlet_sockets", MapType::Sockmap, 8, max_sockets * SLOTS_PER_SOCKET, 0)?,
             lanes: create(
                 "inlet_lanes",
                 MapType::Array,
@@ -77,7 +80,10 @@ impl Maps {
         let meta = open_map(&files.meta(), Access::Read)?;
         let value = meta.lookup(&0_u32.to_ne_bytes(), MapFlags::ANY).map_err(Error::at("read", &files.meta()))?;
         let found = value.and_then(|value| value.try_into().ok()).map_or(u32::MAX, u32::from_ne_bytes);
-        if found != STATE_FORMAT {
+        if found < STATE_FORMAT {
+            return Err(Error::OlderState { path: files.0.clone(), found, known: STATE_FORMAT });
+        }
+        if found > STATE_FORMAT {
             return Err(Error::NewerState { path: files.0.clone(), found, known: STATE_FORMAT });
         }
         Ok(Self {
@@ -85,6 +91,11 @@ impl Maps {
             lanes: open_map(&files.lanes(), access)?,
             counters: open_map(&files.counters(), access)?,
         })
+    }
+
+    /// How many sockets fit, whatever their kind.
+    pub(crate) fn max_sockets(&self) -> u32 {
+        self.sockets.max_entries() / SLOTS_PER_SOCKET
     }
 
     /// The counters of a service, or those of rules without one (`None`), summed over the processors.

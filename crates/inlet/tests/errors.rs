@@ -168,7 +168,7 @@ fn a_newer_state_format() {
     meta.update(&0_u32.to_ne_bytes(), &99_u32.to_ne_bytes(), MapFlags::ANY).unwrap();
     for error in openings(&world).into_iter().chain([up_again(&world)]) {
         assert!(matches!(error, Error::NewerState { found: 99, .. }), "{error:?}");
-        assert!(error.to_string().contains("state format 99 is newer than 1"), "{error}");
+        assert!(error.to_string().contains("state format 99 is newer than 2"), "{error}");
         assert!(error.to_string().ends_with("use the newer inlet"), "{error}");
     }
     assert_eq!(tree(world.bpffs.path()), before);

@@ -358,7 +358,7 @@ fn as_many_sockets_as_the_instance_was_made_for() {
     let error = instance.register("web", &two.tcp).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "all 2 places for sockets are taken; unregister some, or start anew with: inlet up --max-sockets N"
+        "all places are taken, of which 2 sockets can have one for each family; unregister some, or start anew with: inlet up --max-sockets N"
     );
     drop(instance);
     assert_eq!(snapshot(&world).max_sockets(), 2);

@@ -21,17 +21,8 @@
 #include <stddef.h>
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
+#include "lanes.bpf.h"
 #include "lookup.bpf.h"
-
-/* How many sockets a service can have for one protocol and family. */
-#define LANE_SLOTS 64
-
-/* The sockets of a service for one protocol and family, as slots of the map of sockets. User space changes one word at
- * a time, so that every state in between is whole; a slot that is empty is passed over. */
-struct lane {
-	__u32 count;
-	__u32 slot[LANE_SLOTS];
-};
 
 /* Packets of a service. Each look-up counts once in steered, missing or bad_socket. */
 struct counters {
@@ -43,21 +34,6 @@ struct counters {
 
 /* The number that counts the verdicts of rules without a service: steered counts pass, refused counts refuse. */
 #define NO_SERVICE 0
-
-struct {
-	__uint(type, BPF_MAP_TYPE_SOCKMAP);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, __u64);
-} inlet_sockets SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct lane);
-} inlet_lanes SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -139,9 +115,9 @@ static long try_next(__u32 step, struct choice *choice)
 
 /* Gives the packet to one of several sockets: 0 when one took it, -ENOENT when there is none, or another error. A
  * function of its own, so that the verifier walks it once. */
-__noinline int give_to_one_of(struct bpf_sk_lookup *ctx, __u32 lane_key)
+__noinline int give_to_one_of(struct bpf_sk_lookup *ctx, __u32 key)
 {
-	const struct lane *lane = bpf_map_lookup_elem(&inlet_lanes, &lane_key);
+	const struct lane *lane = bpf_map_lookup_elem(&inlet_lanes, &key);
 	struct choice choice = {};
 
 	if (!lane)
@@ -159,15 +135,15 @@ __noinline int give_to_one_of(struct bpf_sk_lookup *ctx, __u32 lane_key)
 
 static __always_inline int to_service(struct bpf_sk_lookup *ctx, __u32 service, int on_missing)
 {
-	__u32 lane_key = service * 4 + (ctx->family == AF_INET6) * 2 + (ctx->protocol == IPPROTO_UDP);
+	__u32 key = lane_key(service, ctx->family == AF_INET6, ctx->protocol == IPPROTO_UDP);
 	struct counters *count = is_packet(ctx) ? bpf_map_lookup_elem(&inlet_counters, &service) : NULL;
-	const struct lane *lane = bpf_map_lookup_elem(&inlet_lanes, &lane_key);
+	const struct lane *lane = bpf_map_lookup_elem(&inlet_lanes, &key);
 	int err = -ENOENT;
 
 	if (lane && lane->count == 1)
 		err = give_to(ctx, lane->slot[0]);
 	else if (lane && lane->count)
-		err = give_to_one_of(ctx, lane_key);
+		err = give_to_one_of(ctx, key);
 	if (!err) {
 		if (count)
 			count->steered++;

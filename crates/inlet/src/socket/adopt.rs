@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-use inlet_core::{Protocol, ServiceId};
+use inlet_core::ServiceId;
 use libbpf_rs::{MapCore, MapFlags};
 use rustix::io::Errno;
 
 use super::endpoint::Endpoint;
 use super::inspect::{Candidate, Refusal, Refused, Seen, Traits, Wanted};
-use super::lanes::{LANE_SLOTS, Lane, Lanes, Slot, cookie_in};
+use super::lanes::{Lane, Lanes, Slot, cookie_in};
+use super::places::{Full, Place, Places};
 use super::{process, systemd};
 use crate::error::{Cause, Error, Result};
 use crate::fault;
@@ -87,18 +88,28 @@ impl Instance {
         };
         let lanes = Lanes::map(&self.maps.lanes)?;
         let mut removed = BTreeSet::new();
-        for slot in slots_of(&lanes, id) {
-            let cookie = cookie_in(&self.maps.sockets, slot)?;
-            let is_wanted = wanted.as_ref().is_none_or(|wanted| cookie.is_some_and(|cookie| wanted.contains(&cookie)));
-            // An empty slot is of no use to anybody any more.
-            if is_wanted || cookie.is_none() {
-                Lane::all(id).iter().for_each(|lane| lanes.remove(*lane, slot));
-                removed.insert((slot, cookie));
+        for lane in Lane::all(id) {
+            for slot in lanes.stock(lane) {
+                let cookie = cookie_in(&self.maps.sockets, slot)?;
+                let is_wanted = |cookie| wanted.as_ref().is_none_or(|wanted| wanted.contains(&cookie));
+                if let Some(cookie) = cookie.filter(|cookie| is_wanted(*cookie)) {
+                    self.take_out(slot);
+                    removed.insert(cookie);
+                    fault::point("unregister:one");
+                }
             }
         }
-        fault::point("unregister:hidden");
-        self.empty(removed.iter().map(|(slot, _)| *slot))?;
-        Ok(removed.iter().filter(|(_, cookie)| cookie.is_some()).count())
+        fault::point("unregister:all");
+        for lane in Lane::all(id) {
+            lanes.hide_empty_end(lane, |slot| Ok(cookie_in(&self.maps.sockets, slot)?.is_some()))?;
+        }
+        Ok(removed.len())
+    }
+
+    /// Empties a slot.
+    pub(crate) fn take_out(&self, slot: Slot) {
+        // A slot whose socket closed is empty already.
+        let _ = self.maps.sockets.delete(&slot.0.to_ne_bytes());
     }
 
     /// Takes everything that services have out of the maps, so that their numbers can be used anew.
@@ -107,7 +118,8 @@ impl Instance {
             return Ok(());
         }
         let lanes = Lanes::map(&self.maps.lanes)?;
-        let slots: BTreeSet<Slot> = services.iter().flat_map(|id| slots_of(&lanes, *id)).collect();
+        let slots: BTreeSet<Slot> =
+            services.iter().flat_map(|id| Lane::all(*id)).flat_map(|lane| lanes.stock(lane)).collect();
         for id in services {
             let counted = self.maps.counters(Some(*id))?;
             Lane::all(*id).iter().for_each(|lane| lanes.clear(*lane));
@@ -116,33 +128,28 @@ impl Instance {
             }
         }
         fault::point("retire:hidden");
-        self.empty(slots.into_iter())
+        if slots.is_empty() {
+            return Ok(());
+        }
+        // Until then packets may find sockets in these slots, and the kernel may put described ones into them.
+        wait_for_packets()?;
+        slots.into_iter().for_each(|slot| self.take_out(slot));
+        fault::point("slots:emptied");
+        Ok(())
     }
 
-    /// Takes the slots of all sockets that closed out of the lanes of every service.
+    /// Takes the slots of all sockets that closed away from services into whose slots the kernel puts nothing.
     fn forget_closed(&self, lanes: &Lanes) -> Result<()> {
-        let mut closed = BTreeSet::new();
-        for (owner, _) in self.ruleset()?.services().iter() {
-            for slot in slots_of(lanes, owner) {
+        let services = self.ruleset()?.services();
+        let by_hand = services.iter().filter(|(_, service)| service.description.is_none()).map(|(id, _)| id);
+        for lane in by_hand.flat_map(Lane::all) {
+            for slot in lanes.stock(lane) {
                 if cookie_in(&self.maps.sockets, slot)?.is_none() {
-                    Lane::all(owner).iter().for_each(|lane| lanes.remove(*lane, slot));
-                    closed.insert(slot);
+                    lanes.take(lane, slot);
                 }
             }
         }
-        self.empty(closed.into_iter())
-    }
-
-    /// Empties slots that no lane shows any more, and waits for the packets that may still see them there.
-    fn empty(&self, slots: impl Iterator<Item = Slot>) -> Result<()> {
-        let mut any = false;
-        for slot in slots {
-            any = true;
-            // A slot whose socket closed is empty already.
-            let _ = self.maps.sockets.delete(&slot.0.to_ne_bytes());
-        }
-        fault::point("slots:emptied");
-        if any { wait_for_packets() } else { Ok(()) }
+        wait_for_packets()
     }
 
     /// Looks at sockets; `all` goes through them.
@@ -162,19 +169,20 @@ impl Instance {
         // What a commit left to do comes first: places of services that are gone may still be seen by packets.
         self.finish_commit()?;
         let lanes = Lanes::map(&self.maps.lanes)?;
-        let places = match self.places(service, id, &lanes, &candidates) {
+        let planned = match self.plan_places(service, id, &lanes, &candidates) {
             // Places of sockets that closed can be had; until now they were kept for their like.
-            Err(Error::LaneFull { .. } | Error::TooManySockets(_)) => {
+            Err(Error::TooManySockets(_)) => {
                 self.forget_closed(&lanes)?;
-                self.places(service, id, &lanes, &candidates)?
+                self.plan_places(service, id, &lanes, &candidates)
             }
-            places => places?,
+            planned => planned,
         };
+        let (mut places, planned) = planned?;
         let (mut adopted, mut failed) = (Vec::new(), None);
-        for (candidate, place) in candidates.iter().zip(places) {
+        for (candidate, planned) in candidates.iter().zip(planned) {
             let Traits { endpoint, cookie, .. } = candidate.traits;
-            let known = matches!(place, Place::Known(..));
-            match self.settle(id, &lanes, candidate, &place) {
+            let known = planned.iter().all(Place::is_known);
+            match self.settle(&mut places, candidate, planned) {
                 Ok(()) => adopted.push(Adopted { endpoint, cookie, known }),
                 // What the others got they keep, and the caller is told of each.
                 Err(cause) => {
@@ -190,113 +198,55 @@ impl Instance {
         }
     }
 
-    /// Finds a place for every candidate before the first one is moved in, so that what does not fit changes nothing.
-    fn places<F>(
-        &self,
+    /// Finds the places of every candidate before the first one is moved in, so that what does not fit changes nothing.
+    fn plan_places<'a, F>(
+        &'a self,
         service: &str,
         id: ServiceId,
-        lanes: &Lanes,
+        lanes: &'a Lanes,
         candidates: &[Candidate<F>],
-    ) -> Result<Vec<Place>> {
-        let mut census = self.census(id, lanes)?;
-        let mut added = [0; 4];
-        let mut places = Vec::new();
-        let mut fit = |wanted: &[Lane], protocol: Protocol| {
-            for lane in wanted {
-                let number = Lane::all(id).iter().position(|other| other == lane).unwrap_or(0);
-                added[number] += 1;
-                if lanes.slots(*lane).len() + added[number] > LANE_SLOTS {
-                    let (service, protocol) = (service.to_owned(), protocol.as_str());
-                    let family = if number >= 2 { "IPv6" } else { "IPv4" };
-                    return Err(Error::LaneFull { service, protocol, family, max: LANE_SLOTS });
-                }
-            }
-            Ok(())
-        };
+    ) -> Result<(Places<'a>, Vec<Vec<Place>>)> {
+        let mut places = Places::survey(&self.maps, lanes)?;
+        let mut planned = Vec::new();
         for Candidate { traits: candidate, .. } in candidates {
-            let mut wanted = lanes_for(id, candidate);
-            if let Some((owner, slot, _)) = census.taken.iter().find(|(_, _, cookie)| *cookie == candidate.cookie) {
-                if *owner != id {
-                    let owner = self.ruleset()?.services().get(*owner).map_or("?", |service| service.name.as_str());
-                    return Err(Error::Taken { socket: candidate.endpoint.to_string(), service: owner.to_owned() });
-                }
-                // All of them, unless a registration ended half way.
-                wanted.retain(|lane| !lanes.slots(*lane).contains(slot));
-                fit(&wanted, candidate.endpoint.protocol())?;
-                places.push(Place::Known(*slot, wanted));
-                continue;
+            if let Some(owner) = places.holder(candidate.cookie).filter(|owner| *owner != id) {
+                let owner = self.ruleset()?.services().get(owner).map_or("?", |service| service.name.as_str());
+                return Err(Error::Taken { socket: candidate.endpoint.to_string(), service: owner.to_owned() });
             }
-            if let Some(at) = census.empty.iter().position(|(_, lanes)| *lanes == wanted) {
-                places.push(Place::Again(census.empty.swap_remove(at).0));
-                continue;
-            }
-            fit(&wanted, candidate.endpoint.protocol())?;
-            let free = census.free.pop_first().ok_or_else(|| Error::TooManySockets(self.maps.sockets.max_entries()))?;
-            places.push(Place::New(free, wanted));
+            let found: std::result::Result<_, Full> =
+                lanes_for(id, candidate).into_iter().map(|lane| places.find(lane, candidate.cookie)).collect();
+            planned.push(found.map_err(|full| full.of(service, self.maps.max_sockets()))?);
         }
-        Ok(places)
+        Ok((places, planned))
     }
 
-    /// Moves a socket in.
-    fn settle<F: AsFd>(&self, id: ServiceId, lanes: &Lanes, candidate: &Candidate<F>, place: &Place) -> io::Result<()> {
-        let slot = match place {
-            Place::Known(slot, missing) => {
-                missing.iter().for_each(|lane| lanes.add(*lane, *slot));
-                return Ok(());
-            }
-            Place::Again(slot) | Place::New(slot, _) => *slot,
-        };
+    /// Moves a socket into its places.
+    fn settle<F: AsFd>(
+        &self,
+        places: &mut Places<'_>,
+        candidate: &Candidate<F>,
+        planned: Vec<Place>,
+    ) -> io::Result<()> {
         let fd = candidate.fd.as_fd().as_raw_fd() as u64;
-        let stored = self.maps.sockets.update(&slot.0.to_ne_bytes(), &fd.to_ne_bytes(), MapFlags::ANY);
-        stored.map_err(Cause::into_io)?;
-        fault::point("register:stored");
-        if let Place::New(slot, wanted) = place {
-            for lane in wanted {
-                lanes.add(*lane, *slot);
-                fault::point("register:lane");
+        let store = |slot: Slot| {
+            let stored = self.maps.sockets.update(&slot.0.to_ne_bytes(), &fd.to_ne_bytes(), MapFlags::NO_EXIST);
+            stored.map_err(Cause::into_io)
+        };
+        for mut place in planned {
+            loop {
+                match places.settle(&place, store) {
+                    // The kernel has put a described listener into it meanwhile.
+                    Err(cause) if cause.raw_os_error() == Some(libc::EEXIST) => {
+                        let another = places.find_another(&place, candidate.traits.cookie);
+                        place = another.map_err(|_| io::Error::from_raw_os_error(libc::ENOSPC))?;
+                    }
+                    settled => break settled?,
+                }
             }
         }
         fault::point("register:shown");
-        debug_assert!(lanes_for(id, &candidate.traits).iter().all(|lane| lanes.slots(*lane).contains(&slot)));
         Ok(())
     }
-
-    /// Who has which slot now. Slots that a service of another number left behind are free: nothing shows them.
-    fn census(&self, id: ServiceId, lanes: &Lanes) -> Result<Census> {
-        let mut census = Census { free: (0..self.maps.sockets.max_entries()).map(Slot).collect(), ..Census::default() };
-        for (owner, _) in self.ruleset()?.services().iter() {
-            for slot in slots_of(lanes, owner) {
-                census.free.remove(&slot);
-                match cookie_in(&self.maps.sockets, slot)? {
-                    Some(cookie) => census.taken.push((owner, slot, cookie)),
-                    None if owner == id => {
-                        let shown =
-                            Lane::all(id).into_iter().filter(|lane| lanes.slots(*lane).contains(&slot)).collect();
-                        census.empty.push((slot, shown));
-                    }
-                    None => {}
-                }
-            }
-        }
-        Ok(census)
-    }
-}
-
-/// Where a socket goes.
-enum Place {
-    /// It is there already, but for these lanes.
-    Known(Slot, Vec<Lane>),
-    /// In a slot of the same lanes whose socket closed: the program sees it as soon as it is stored.
-    Again(Slot),
-    /// In a free slot, to be shown in these lanes.
-    New(Slot, Vec<Lane>),
-}
-
-#[derive(Default)]
-struct Census {
-    taken: Vec<(ServiceId, Slot, u64)>,
-    empty: Vec<(Slot, Vec<Lane>)>,
-    free: BTreeSet<Slot>,
 }
 
 /// Those that are wanted, and the others; or why it cannot be done as it was asked.
@@ -330,10 +280,6 @@ fn lanes_for(id: ServiceId, candidate: &Traits) -> Vec<Lane> {
         .filter(|(serves, _)| *serves)
         .map(|(_, v6)| Lane::of(id, candidate.endpoint.protocol(), *v6))
         .collect()
-}
-
-fn slots_of(lanes: &Lanes, id: ServiceId) -> BTreeSet<Slot> {
-    Lane::all(id).iter().flat_map(|lane| lanes.slots(*lane)).collect()
 }
 
 /// The sockets that a process has open.

@@ -1,12 +1,14 @@
 //! Lanes: for each service, protocol and family, the slots in the map of sockets that the program chooses among.
 //!
-//! The program reads them while they change, so every change is one word at a time and each state in between is whole:
-//! a slot is written before the count that shows it, and a slot in two places is one socket with two chances.
+//! A lane has a stock of slots that are its alone. Packets go to the first ones, as many as it shows; an empty slot among
+//! them is passed over. The program reads lanes while they change, and the kernel puts described listeners into empty slots
+//! of the stock by itself. So every change is one word at a time and each state in between is whole: a slot is in the stock
+//! before a socket is put into it, and a socket is in its slot before that is shown.
 
 use std::mem::{offset_of, size_of};
 use std::os::fd::AsFd;
 
-use inlet_core::{Protocol, ServiceId};
+use inlet_core::{MAX_SERVICES, Protocol, ServiceId};
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 
 use crate::error::{Error, Result};
@@ -18,13 +20,14 @@ use crate::state::{LANES_PER_SERVICE, Maps};
 pub(crate) const LANE_SLOTS: usize = 64;
 
 const COUNT: usize = offset_of!(types::lane, count) / size_of::<u32>();
+const STOCK: usize = offset_of!(types::lane, stock) / size_of::<u32>();
 const SLOTS: usize = offset_of!(types::lane, slot) / size_of::<u32>();
 /// The kernel keeps the values of an array at multiples of 8 bytes.
 const LANE_WORDS: usize = size_of::<types::lane>().next_multiple_of(8) / size_of::<u32>();
-const _: () = assert!(size_of::<types::lane>() == size_of::<u32>() * (1 + LANE_SLOTS));
+const _: () = assert!(size_of::<types::lane>() == size_of::<u32>() * (2 + LANE_SLOTS));
 
 /// One lane.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Lane(usize);
 
 /// A slot in the map of sockets.
@@ -49,6 +52,25 @@ impl Lane {
         Self(usize::from(service.get()) * LANES_PER_SERVICE as usize + in_service)
     }
 
+    /// Those of every number that a service can have.
+    pub(crate) fn of_all_services() -> impl Iterator<Item = Self> {
+        let per_service = LANES_PER_SERVICE as usize;
+        (per_service..usize::from(MAX_SERVICES) * per_service).map(Self)
+    }
+
+    /// Whose it is.
+    pub(crate) fn service(self) -> Option<ServiceId> {
+        u16::try_from(self.0 / LANES_PER_SERVICE as usize).ok().and_then(ServiceId::new)
+    }
+
+    pub(crate) fn protocol(self) -> Protocol {
+        if self.0.is_multiple_of(2) { Protocol::Tcp } else { Protocol::Udp }
+    }
+
+    pub(crate) fn is_v6(self) -> bool {
+        self.0 % LANES_PER_SERVICE as usize >= 2
+    }
+
     /// The four lanes of a service.
     pub(crate) fn all(service: ServiceId) -> [Self; LANES_PER_SERVICE as usize] {
         std::array::from_fn(|i| Self(usize::from(service.get()) * LANES_PER_SERVICE as usize + i))
@@ -61,39 +83,70 @@ impl Lanes {
         Words::map(lanes.as_fd(), words).map(Self).map_err(Error::os("map", "the lanes of sockets"))
     }
 
-    /// The slots of a lane.
-    pub(crate) fn slots(&self, lane: Lane) -> Vec<Slot> {
-        (0..self.count(lane)).map(|at| Slot(self.0.load(lane.0 * LANE_WORDS + SLOTS + at))).collect()
+    /// The slots of a lane, shown or not.
+    pub(crate) fn stock(&self, lane: Lane) -> Vec<Slot> {
+        let stock = self.0.load(Self::place(lane, STOCK)) as usize;
+        (0..stock.min(LANE_SLOTS)).map(|at| Slot(self.0.load(Self::place(lane, SLOTS) + at))).collect()
     }
 
-    fn count(&self, lane: Lane) -> usize {
-        (self.0.load(lane.0 * LANE_WORDS + COUNT) as usize).min(LANE_SLOTS)
+    /// How many of them are shown, the first ones.
+    pub(crate) fn count(&self, lane: Lane) -> usize {
+        (self.0.load(Self::place(lane, COUNT)) as usize).min(LANE_SLOTS)
     }
 
-    fn set_count(&self, lane: Lane, count: usize) {
-        self.0.store(lane.0 * LANE_WORDS + COUNT, count as u32);
+    fn place(lane: Lane, word: usize) -> usize {
+        lane.0 * LANE_WORDS + word
     }
 
-    /// Shows a slot to the program.
-    pub(crate) fn add(&self, lane: Lane, slot: Slot) {
-        let count = self.count(lane);
-        assert!(count < LANE_SLOTS, "a full lane is refused before");
-        self.0.store(lane.0 * LANE_WORDS + SLOTS + count, slot.0);
-        self.set_count(lane, count + 1);
+    /// Gives a lane one more slot of its own, not shown yet.
+    pub(crate) fn grow(&self, lane: Lane, slot: Slot) {
+        let stock = self.stock(lane).len();
+        assert!(stock < LANE_SLOTS, "a full lane is refused before");
+        self.0.store(Self::place(lane, SLOTS) + stock, slot.0);
+        self.0.store(Self::place(lane, STOCK), stock as u32 + 1);
     }
 
-    /// Hides a slot from the program: the last one takes its place.
-    pub(crate) fn remove(&self, lane: Lane, slot: Slot) {
-        let slots = self.slots(lane);
-        if let (Some(at), Some(last)) = (slots.iter().position(|other| *other == slot), slots.last()) {
-            self.0.store(lane.0 * LANE_WORDS + SLOTS + at, last.0);
-            self.set_count(lane, slots.len() - 1);
+    /// Shows the slot at a place, and those before it.
+    pub(crate) fn show(&self, lane: Lane, at: usize) {
+        self.0.raise(Self::place(lane, COUNT), at as u32 + 1);
+    }
+
+    /// Shows no more slots than up to the last one that has a socket.
+    pub(crate) fn hide_empty_end(&self, lane: Lane, has_socket: impl Fn(Slot) -> Result<bool>) -> Result<()> {
+        let (stock, before) = (self.stock(lane), self.count(lane));
+        let needed = || -> Result<usize> {
+            for (at, slot) in stock.iter().enumerate().take(before).rev() {
+                if has_socket(*slot)? {
+                    return Ok(at + 1);
+                }
+            }
+            Ok(0)
+        };
+        let count = needed()?;
+        // Not when the kernel has shown another one meanwhile.
+        if self.0.replace(Self::place(lane, COUNT), before as u32, count as u32) {
+            // It may also have put one into a slot that it still saw shown.
+            if let Some(at) = needed()?.checked_sub(1) {
+                self.show(lane, at);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a slot away from a lane into which the kernel puts nothing: the last one takes its place.
+    pub(crate) fn take(&self, lane: Lane, slot: Slot) {
+        let stock = self.stock(lane);
+        if let (Some(at), Some(last)) = (stock.iter().position(|other| *other == slot), stock.last()) {
+            self.0.store(Self::place(lane, SLOTS) + at, last.0);
+            self.0.store(Self::place(lane, COUNT), self.count(lane).min(stock.len() - 1) as u32);
+            self.0.store(Self::place(lane, STOCK), stock.len() as u32 - 1);
         }
     }
 
-    /// Hides all slots of a lane.
+    /// Takes all slots of a lane away.
     pub(crate) fn clear(&self, lane: Lane) {
-        self.set_count(lane, 0);
+        self.0.store(Self::place(lane, COUNT), 0);
+        self.0.store(Self::place(lane, STOCK), 0);
     }
 }
 

@@ -6,6 +6,7 @@ mod inspect;
 mod lanes;
 mod list;
 mod owner;
+mod places;
 mod process;
 mod systemd;
 

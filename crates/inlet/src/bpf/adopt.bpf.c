@@ -1,0 +1,281 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * How described sockets find their services.
+ *
+ *   inlet_listen      runs inside listen() and puts a TCP listener into its service before the call returns
+ *   inlet_bind4, 6    run inside bind() and report UDP sockets at described ports to `inlet watch`
+ *   inlet_find_tcp,   go through the sockets that exist: tell which ones are wanted, and put those in that user space
+ * has inlet_find_udp    a place for
+ */
+#include <asm-generic/errno-base.h>
+#include <linux/bpf.h>
+#include <linux/in.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+
+#define AF_INET 2
+#define AF_INET6 10
+
+#include "lanes.bpf.h"
+#include "wants.bpf.h"
+
+struct adopting {
+	__u64 netns;   /* the cookie of the instance's namespace */
+	__u32 service; /* not 0: whatever listens in the control group is for this service, unless another one wants it
+			*/
+	__u32 unused;
+};
+
+const volatile struct adopting adopting = {};
+
+/* Why a listener that a service wants does not get in, beside the errors of the kernel. */
+#define REFUSED_NETNS 1
+#define REFUSED_MPTCP 2
+#define REFUSED_FULL 3
+#define REFUSED_PORT 4
+
+/* The last listener of a service that did not get in, and how many there were. */
+struct refusal {
+	__u64 count;
+	__u64 when; /* nanoseconds since the machine started */
+	__u32 reason;
+	__s32 error;
+	__u32 port; /* host order */
+	__u32 pid;
+	__u8 addr[16];
+	char command[16];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct refusal);
+} inlet_refusals SEC(".maps");
+
+/* Ports at which a UDP socket was bound, for the watcher. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 4096);
+} inlet_binds SEC(".maps");
+
+/* Where user space wants a socket, by its cookie: a slot plus 1 for each family. */
+struct place {
+	__u32 slot[2];
+	__s32 error[2];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1);
+	__type(key, __u64);
+	__type(value, struct place);
+} inlet_places SEC(".maps");
+
+/* A wanted socket, as the iterators tell it. */
+struct found {
+	__u64 cookie;
+	__u32 service;
+	__u32 port; /* with the protocol's bit */
+	__u32 v4;
+	__u32 v6;
+	__u8 addr[16];
+};
+
+/* The first port at which the control group listened, when all that it listens to is for one service. */
+__u32 first_port = 0;
+
+static __always_inline void refuse(__u32 service, const struct bound *bound, __u32 reason, int error)
+{
+	const struct refusal *before = bpf_map_lookup_elem(&inlet_refusals, &service);
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct refusal refusal = {.count = 1, .reason = reason, .error = error};
+
+	if (before)
+		refusal.count = before->count + 1;
+	refusal.when = bpf_ktime_get_ns();
+	refusal.port = bound->key.port & 0xffff;
+	__builtin_memcpy(refusal.addr, bound->key.addr, sizeof(refusal.addr));
+	refusal.pid = task->tgid;
+	bpf_core_read(refusal.command, sizeof(refusal.command), &task->comm);
+	bpf_map_update_elem(&inlet_refusals, &service, &refusal, BPF_ANY);
+}
+
+/* Looking for an empty slot. */
+struct search {
+	struct bpf_sock_ops *ctx;
+	const struct lane *lane;
+	__u32 at;
+	int error;
+};
+
+static long try_slot(__u32 at, struct search *search)
+{
+	__u32 slot = search->lane->slot[at & (LANE_SLOTS - 1)];
+
+	search->at = at;
+	search->error = bpf_sock_map_update(search->ctx, &inlet_sockets, &slot, BPF_NOEXIST);
+	return search->error != -EEXIST;
+}
+
+/* Puts the listener into an empty slot of a lane and shows it: 0, or why not. */
+static __noinline int put_in(struct bpf_sock_ops *ctx, __u32 key)
+{
+	struct lane *lane = bpf_map_lookup_elem(&inlet_lanes, &key);
+	struct search search = {.ctx = ctx, .lane = lane, .error = -EEXIST};
+
+	if (!lane)
+		return -EEXIST;
+	bpf_loop(lane->stock, try_slot, &search, 0);
+	if (search.error)
+		return search.error;
+	for (int i = 0; i < LANE_SLOTS; i++) {
+		__u32 count = *(volatile __u32 *)&lane->count;
+
+		if (count > search.at || __sync_val_compare_and_swap(&lane->count, count, search.at + 1) == count)
+			break;
+	}
+	return 0;
+}
+
+/* The service that a listener is for, 0 when there is none. */
+static __always_inline __u32 service_of_listener(const struct sock *sk, struct bound *bound)
+{
+	__u32 service = service_for(sk, bound);
+
+	if (!adopting.service)
+		return service;
+	/* The program at the root sees this listener too. */
+	return service ? 0 : adopting.service;
+}
+
+/* Whether a listener at another port was first: which of them a packet would reach would be a matter of luck. */
+static __always_inline bool is_second_port(__u32 port)
+{
+	__u32 first;
+
+	if (!adopting.service)
+		return false;
+	first = __sync_val_compare_and_swap(&first_port, 0, port);
+	return first && first != port;
+}
+
+SEC("sockops")
+int inlet_listen(struct bpf_sock_ops *ctx)
+{
+	struct tcp_sock *tcp;
+	struct bpf_sock *socket = ctx->sk;
+	struct bound bound;
+	__u32 service;
+	int error = 0;
+
+	if (ctx->op != BPF_SOCK_OPS_TCP_LISTEN_CB) {
+		/* What the kernel takes for no answer, unless another program gave one. */
+		if (!ctx->reply)
+			ctx->reply = -1;
+		return 1;
+	}
+	tcp = socket ? bpf_skc_to_tcp_sock(socket) : NULL;
+	if (!tcp)
+		return 1;
+	bound_of(&tcp->inet_conn.icsk_inet.sk, false, &bound);
+	service = service_of_listener(&tcp->inet_conn.icsk_inet.sk, &bound);
+	if (!service)
+		return 1;
+	if (bpf_get_netns_cookie(ctx) != adopting.netns) {
+		refuse(service, &bound, REFUSED_NETNS, 0);
+		return 1;
+	}
+	if (is_second_port(bound.key.port)) {
+		refuse(service, &bound, REFUSED_PORT, 0);
+		return 1;
+	}
+	if (bound.v4)
+		error = put_in(ctx, lane_key(service, false, false));
+	if (!error && bound.v6)
+		error = put_in(ctx, lane_key(service, true, false));
+	if (error == -EEXIST)
+		refuse(service, &bound, REFUSED_FULL, 0);
+	else if (error)
+		refuse(service, &bound, BPF_CORE_READ_BITFIELD(tcp, is_mptcp) ? REFUSED_MPTCP : 0, error);
+	return 1;
+}
+
+static __always_inline int report_bind(struct bpf_sock *ctx)
+{
+	__u32 port = PORT_KEY(ctx->src_port, true);
+
+	if (ctx->protocol == IPPROTO_UDP && bpf_map_lookup_elem(&inlet_ports, &port) &&
+	    bpf_get_netns_cookie(ctx) == adopting.netns)
+		bpf_ringbuf_output(&inlet_binds, &port, sizeof(port), 0);
+	return 1;
+}
+
+SEC("cgroup/post_bind4")
+int inlet_bind4(struct bpf_sock *ctx)
+{
+	return report_bind(ctx);
+}
+
+SEC("cgroup/post_bind6")
+int inlet_bind6(struct bpf_sock *ctx)
+{
+	return report_bind(ctx);
+}
+
+/* What becomes of a socket that exists. `socket` is the pointer that the kernel takes into the map of sockets. */
+static __always_inline void find(struct seq_file *seq, void *socket, const struct sock *sk, bool udp)
+{
+	struct found found = {};
+	struct bound bound;
+	struct place *place;
+
+	bound_of(sk, udp, &bound);
+	found.service = service_for(sk, &bound);
+	if (!found.service)
+		return;
+	found.cookie = bpf_get_socket_cookie(socket);
+	place = bpf_map_lookup_elem(&inlet_places, &found.cookie);
+	for (int family = 0; place && family < 2; family++) {
+		__u32 slot = place->slot[family] - 1;
+
+		if (place->slot[family])
+			place->error[family] = bpf_map_update_elem(&inlet_sockets, &slot, socket, BPF_NOEXIST);
+	}
+	found.port = bound.key.port;
+	found.v4 = bound.v4;
+	found.v6 = bound.v6;
+	__builtin_memcpy(found.addr, bound.key.addr, sizeof(found.addr));
+	bpf_seq_write(seq, &found, sizeof(found));
+}
+
+SEC("iter/tcp")
+int inlet_find_tcp(struct bpf_iter__tcp *ctx)
+{
+	struct sock_common *common = ctx->sk_common;
+	struct tcp_sock *tcp;
+
+	if (!common || common->skc_state != TCP_LISTEN)
+		return 0;
+	tcp = bpf_skc_to_tcp_sock(common);
+	if (tcp)
+		find(ctx->meta->seq, common, &tcp->inet_conn.icsk_inet.sk, false);
+	return 0;
+}
+
+SEC("iter/udp")
+int inlet_find_udp(struct bpf_iter__udp *ctx)
+{
+	struct udp_sock *udp = ctx->udp_sk;
+
+	if (!udp || udp->inet.sk.__sk_common.skc_state != UDP_UNCONNECTED)
+		return 0;
+	find(ctx->meta->seq, udp, &udp->inet.sk, true);
+	return 0;
+}
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
