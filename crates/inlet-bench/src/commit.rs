@@ -6,7 +6,8 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::Instant;
 
-use inlet::core::{Builder, Plan, config, image};
+use inlet::core::config::Source;
+use inlet::core::{Plan, image};
 use inlet::{Instance, Location, Netns, UpOptions};
 use inlet_testkit::World;
 use libbpf_rs::{MapHandle, MapType};
@@ -23,9 +24,8 @@ use crate::table;
 /// Milliseconds of each step in the library.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Steps {
+    /// Reading the text, sorting and looking for conflicts.
     pub(crate) parse: f64,
-    /// Sorting and looking for conflicts.
-    pub(crate) finish: f64,
     /// The difference to what was in force.
     pub(crate) plan: f64,
     pub(crate) compile: f64,
@@ -177,7 +177,6 @@ fn steps(inlet: &Inlet, text: &str, repeats: usize) -> Result<Steps> {
     let middle = |step: fn(&Steps) -> f64| median(all.iter().map(step));
     Ok(Steps {
         parse: middle(|steps| steps.parse),
-        finish: middle(|steps| steps.finish),
         plan: middle(|steps| steps.plan),
         compile: middle(|steps| steps.compile),
         fill: middle(|steps| steps.fill),
@@ -188,14 +187,11 @@ fn steps(inlet: &Inlet, text: &str, repeats: usize) -> Result<Steps> {
 fn one_commit(inlet: &Inlet, text: &str) -> Result<Steps> {
     let location = || -> Result<Location> { Ok(Location::new(&inlet.bpffs, Netns::own()?)) };
     let mut instance = Instance::up(location()?, &UpOptions::default())?;
-    let mut builder = Builder::successor_of(instance.ruleset()?);
+    let file = || Source::new("bench", text.to_owned());
+    let read = file();
     let started = Instant::now();
-    config::parse(text, &mut builder, &mut |_| Err("there are no files here".to_owned()))?;
+    let ruleset = instance.parse(read)?.ruleset;
     let parse = ms_since(started);
-
-    let started = Instant::now();
-    let ruleset = builder.finish()?;
-    let finish = ms_since(started);
     let started = Instant::now();
     let planned = Plan::between(instance.ruleset()?, &ruleset);
     let plan = ms_since(started);
@@ -216,22 +212,21 @@ fn one_commit(inlet: &Inlet, text: &str) -> Result<Steps> {
     drop((map, compiled));
     drop((planned, ruleset));
 
-    let mut builder = Builder::successor_of(instance.ruleset()?);
-    config::parse(text, &mut builder, &mut |_| Err("there are no files here".to_owned()))?;
+    let ruleset = instance.parse(file())?.ruleset;
     let started = Instant::now();
-    let committed = instance.commit(builder)?;
+    let committed = instance.replace(ruleset)?;
     let whole = ms_since(started);
     drop((committed, instance));
     Instance::down(&location()?)?;
-    let load_and_swap = (whole - finish - plan - compile - fill).max(0.0);
-    Ok(Steps { parse, finish, plan, compile, fill, load_and_swap })
+    let load_and_swap = (whole - plan - compile - fill).max(0.0);
+    Ok(Steps { parse, plan, compile, fill, load_and_swap })
 }
 
 fn print(rows: &[Row]) -> Result<()> {
     let row = |row: &Row| {
         let times = [row.apply, row.one_more, row.unchanged, row.list].map(|spread| spread.median);
-        let Steps { parse, finish, plan, compile, fill, load_and_swap } = row.steps;
-        let steps = [parse, finish, plan, compile, fill, load_and_swap];
+        let Steps { parse, plan, compile, fill, load_and_swap } = row.steps;
+        let steps = [parse, plan, compile, fill, load_and_swap];
         let memory = [row.apply_peak_mb, row.process_per_rule, row.image_per_rule, row.kernel_per_rule];
         let mut cells = vec![row.rules.to_string()];
         cells.extend(times.iter().chain(&steps).chain(&memory).map(|number| format!("{number:.1}")));
@@ -244,7 +239,6 @@ fn print(rows: &[Row]) -> Result<()> {
         "unchanged",
         "list",
         "parse",
-        "finish",
         "plan",
         "compile",
         "fill",

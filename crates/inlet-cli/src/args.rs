@@ -53,10 +53,13 @@ pub(crate) enum Command {
     Register(Register),
     /// Take sockets out of a service
     Unregister(Unregister),
-    /// Make the rules of a JSON file the whole ruleset, or change nothing
+    /// Make the rules of a file the whole ruleset, or change nothing
+    ///
+    /// The file is TOML or JSON: by its extension, and without one of the two by its first character, which in JSON is a
+    /// brace. All that is wrong with it and the files that it includes is told at once, each error with its place.
     Apply(Apply),
-    /// Write the ruleset in force as JSON that `inlet apply` reads
-    Export,
+    /// Write the ruleset in force as `inlet apply` reads it, in JSON unless told otherwise
+    Export(Export),
     /// Show the instance and its services with their sockets and counters
     Status,
     /// List rules in match order: the first one that matches a packet decides
@@ -219,6 +222,13 @@ pub(crate) struct Unregister {
 pub(crate) struct Apply {
     /// The file; - reads standard input
     pub(crate) file: PathBuf,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Export {
+    /// Write TOML
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) toml: bool,
 }
 
 #[derive(Args, Debug)]

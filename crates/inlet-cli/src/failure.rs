@@ -1,19 +1,18 @@
-//! Why a command did not do its work, and how that is told: one line on stderr.
+//! Why a command did not do its work, and how that is told: one line on stderr, or all that is wrong with a file.
 
 use std::error::Error;
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
-use std::path::PathBuf;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+
+use crate::render::diagnostics;
 
 /// Why a command failed.
 #[derive(Debug)]
 pub(crate) enum Failure {
     /// The library says no.
     Inlet(inlet::Error),
-    /// The library says no to what a file holds.
-    InFile(PathBuf, inlet::Error),
     /// Output cannot be written.
     Output(io::Error),
     /// The arguments are of no known shape, or one of them has a bad value.
@@ -34,9 +33,8 @@ impl Failure {
     /// Tells it on stderr. Nothing is left to be done when that fails too.
     pub(crate) fn report(&self) {
         let line = match self {
+            Self::Inlet(inlet::Error::Config(found)) => return drop(diagnostics(found)),
             Self::Inlet(error) => chain(error),
-            Self::InFile(path, error) if path.as_os_str() == "-" => format!("standard input: {}", chain(error)),
-            Self::InFile(path, error) => format!("{}: {}", path.display(), chain(error)),
             Self::Output(cause) => format!("cannot write output: {cause}"),
             Self::Value(what, cause) => format!("{what}: {cause}"),
             Self::Clap(error) => match bad_value(error) {

@@ -46,6 +46,7 @@ fn run() -> Result<(), Failure> {
     let stdout = io::stdout().lock();
     let palette = Palette::of(&stdout);
     let mut out = BufWriter::with_capacity(1 << 16, stdout);
-    commands::run(&cli, &mut Screen { out: &mut out, palette, json: cli.json })?;
-    Ok(out.flush()?)
+    let done = commands::run(&cli, &mut Screen { out: &mut out, palette, json: cli.json });
+    out.flush()?;
+    done
 }

@@ -6,7 +6,7 @@ use crate::conflict::{Conflict, conflicts};
 use crate::entry::{Entry, Entry4, Entry6, MAX_SHAPES, Shape, ShapeId};
 use crate::iface::{IfaceId, Interface, InterfaceName};
 use crate::service::{OnMissing, Service, ServiceError, ServiceId, Services};
-use crate::{Description, Listen, Match, Rule, Ruleset, ServiceName, Verdict};
+use crate::{Description, Listen, Match, Named, Rule, Ruleset, ServiceName, Verdict};
 
 /// A ruleset in the making: rules in any order, checked and put in canonical form by [`Builder::finish`].
 #[derive(Debug, Default)]
@@ -159,8 +159,13 @@ impl Builder {
     }
 
     /// Sets the index of every interface anew.
-    pub fn resolve_interfaces(&mut self, index: impl Fn(&InterfaceName) -> u32) {
+    pub fn resolve_interfaces(&mut self, mut index: impl FnMut(&InterfaceName) -> u32) {
         self.interfaces.iter_mut().for_each(|interface| interface.index = index(&interface.name));
+    }
+
+    /// A rule with the names that its service and interface have here.
+    pub fn named<'a>(&'a self, rule: &'a Rule) -> Named<'a> {
+        Named::new(&self.services, &self.interfaces, rule)
     }
 
     /// Adds a rule.

@@ -1,27 +1,114 @@
-//! The JSON form of a ruleset, as `inlet apply` reads and `inlet export` writes it.
+//! Ruleset files: rules, services and sets as an operator writes them, in TOML or in JSON of the same shape.
 //!
-//! ```json
-//! {"services": {"web": {"on_missing": "refuse"}, "proxy": {}},
-//!  "rules": [
-//!   {"to": "web", "protocol": "tcp", "local": ["192.0.2.0/24", "2001:db8::/64"], "ports": ["80", "8000-8999"]},
-//!   {"to": "proxy", "protocol": ["tcp", "udp"], "local": "198.51.100.0/24", "ports": "any", "iface": "eth0"},
-//!   {"verdict": "pass", "protocol": "tcp", "local": "198.51.100.0/24", "ports": 22}]}
-//! ```
+//! [`parse`] reads a file and those that it includes. JSON without a mistake, which may have a million rules, goes
+//! straight into a builder. TOML, files that include others and whatever is wrong somewhere go the slow way, which knows
+//! where each value stands and tells everything that is wrong at once.
 //!
-//! A rule has `to` (a service that `services` lists) or `verdict` (`pass`, `refuse`); `protocol`, `local`, `ports` and
-//! `from` take one value or a list; `from` and `iface` may be absent. A rule with lists is the set of its
-//! single-prefix, single-range rules, each list multiplied with the others.
-//!
-//! A service may be described: `"listen": ["tcp:127.0.0.1:8080"]`, and with it `"unit": "nginx.service"` or `"cgroup":
-//! "/a/b"`, and `"user": "www-data"` (or a number).
-//!
-//! Prefixes can be kept in sets: `"sets": {"office": ["203.0.113.0/24"], "feed": {"file": "feed.txt"}}` before the rules,
-//! and `"@office"` wherever a prefix may stand. A file has one prefix a line; `#` begins a comment.
+//! [`write`] and [`write_toml`] write a ruleset, one rule a line, so that two exports can be compared line by line.
 
-mod read;
+mod diagnostic;
+mod fast;
+mod fields;
+mod loader;
+mod nearest;
+mod node;
+mod reader;
+mod rule;
 mod sets;
+mod texts;
+mod toml;
+mod values;
 mod write;
+mod written;
 
-pub use read::{ConfigError, parse};
-pub use sets::ReadFile;
-pub use write::{rule_json, write};
+use std::path::{Path, PathBuf};
+
+pub use self::diagnostic::{Diagnostic, Diagnostics, FileId, Place, Related, Source};
+pub use self::fields::UnknownChoice;
+pub use self::toml::write_toml;
+pub use self::write::{rule_json, write};
+use crate::{InterfaceName, Ruleset};
+use loader::Loader;
+
+/// What a ruleset is read with.
+pub trait Host {
+    /// The path with nothing symbolic in it, by which a file is known again.
+    ///
+    /// # Errors
+    /// Why there is no such file, in words.
+    fn real_path(&mut self, path: &Path) -> Result<PathBuf, String>;
+
+    /// The text of a file that another one names.
+    ///
+    /// # Errors
+    /// Why it cannot be read, in words.
+    fn read(&mut self, path: &Path) -> Result<String, String>;
+
+    /// The index of an interface that a rule names, 0 when its rules shall match nothing for now.
+    ///
+    /// # Errors
+    /// Why it cannot be named, in words.
+    fn interface(&mut self, name: &InterfaceName) -> Result<u32, String>;
+}
+
+/// A file, read: all that is to be in force.
+#[derive(Clone, Debug)]
+pub struct Parsed {
+    /// Its rules and services.
+    pub ruleset: Ruleset,
+    /// What it says about routes.
+    pub routes: Routes,
+}
+
+/// Who makes the prefixes of rules local to the host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Routes {
+    /// The operator.
+    #[default]
+    Leave,
+    /// Inlet, as the file asks with `routes = "manage"`.
+    Manage,
+}
+
+/// Reads a ruleset. Services that `old` has keep the numbers that they have there.
+///
+/// # Errors
+/// Everything that is wrong with it and the files that it includes.
+pub fn parse(file: Source, old: &Ruleset, host: &mut dyn Host) -> Result<Parsed, Diagnostics> {
+    let is_json = is_json(&file);
+    let mut loader = Loader::new(file, host);
+    match is_json.then(|| fast::parse(&mut loader, old)).flatten() {
+        Some(parsed) => Ok(parsed),
+        None => reader::parse(loader, old),
+    }
+}
+
+/// Whether a file is JSON rather than TOML: by its extension, and without one of the two by its first character, which
+/// in TOML is never a brace and in JSON of this form always is.
+fn is_json(file: &Source) -> bool {
+    match file.path.as_deref().and_then(Path::extension).and_then(|extension| extension.to_str()) {
+        Some("json") => true,
+        Some("toml") => false,
+        _ => file.text.trim_start().starts_with('{'),
+    }
+}
+
+/// The two ways of reading JSON, for tests that compare them.
+#[cfg(feature = "arbitrary")]
+pub mod ways {
+    use super::{Diagnostics, Host, Loader, Parsed, Source, fast, reader};
+    use crate::Ruleset;
+
+    /// The way that is only for texts without mistakes.
+    pub fn fast(file: Source, old: &Ruleset, host: &mut dyn Host) -> Option<Parsed> {
+        fast::parse(&mut Loader::new(file, host), old)
+    }
+
+    /// The way that knows all places and has the last word.
+    ///
+    /// # Errors
+    /// Everything that is wrong.
+    pub fn slow(file: Source, old: &Ruleset, host: &mut dyn Host) -> Result<Parsed, Diagnostics> {
+        reader::parse(Loader::new(file, host), old)
+    }
+}

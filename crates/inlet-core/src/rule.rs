@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::entry::Shape;
 use crate::{IfaceId, Packet, PortRange, Prefix, ServiceId};
 
 /// The transport protocol of a rule.
@@ -66,6 +67,11 @@ impl Rule {
     pub fn from(mut self, source: Prefix) -> Self {
         self.matching.source = Some(source);
         self
+    }
+
+    /// The same rule as a ruleset keeps it: a source of length 0 is no condition.
+    pub(crate) fn canonical(&self) -> Self {
+        Shape::of(self).rule(self.matching.local)
     }
 
     /// The same rule for packets that came in on `iface` only.

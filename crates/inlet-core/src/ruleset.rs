@@ -105,7 +105,7 @@ impl Ruleset {
 
     /// The rule with the names of its service and interface.
     pub fn named<'a>(&'a self, rule: &'a Rule) -> Named<'a> {
-        Named { ruleset: self, rule }
+        Named::new(&self.services, &self.interfaces, rule)
     }
 
     /// The name of the service of a verdict.
@@ -127,8 +127,15 @@ pub(crate) fn group<E: Entry>(entries: &[E], local: Prefix) -> &[E] {
 /// A rule in the words of the command line: `tcp 192.0.2.0/24 80 from 203.0.113.0/24 iface eth0 -> web`.
 #[derive(Clone, Copy)]
 pub struct Named<'a> {
-    ruleset: &'a Ruleset,
+    services: &'a Services,
+    interfaces: &'a [Interface],
     rule: &'a Rule,
+}
+
+impl<'a> Named<'a> {
+    pub(crate) fn new(services: &'a Services, interfaces: &'a [Interface], rule: &'a Rule) -> Self {
+        Self { services, interfaces, rule }
+    }
 }
 
 impl fmt::Display for Named<'_> {
@@ -139,12 +146,14 @@ impl fmt::Display for Named<'_> {
             write!(f, " from {source}")?;
         }
         if let Some(id) = matching.iface {
-            write!(f, " iface {}", self.ruleset.interface(id).name)?;
+            write!(f, " iface {}", self.interfaces[id.index()].name)?;
         }
         match verdict {
             Verdict::Pass => f.write_str(" -> pass"),
             Verdict::Refuse => f.write_str(" -> refuse"),
-            Verdict::Service(_) => write!(f, " -> {}", self.ruleset.service_name(*verdict).unwrap_or("?")),
+            Verdict::Service(id) => {
+                write!(f, " -> {}", self.services.get(*id).map_or("?", |service| service.name.as_str()))
+            }
         }
     }
 }

@@ -1,9 +1,12 @@
 //! The image, read in pure Rust, says of every packet what the specification says; and it carries its ruleset.
 #![allow(clippy::unwrap_used)]
 
+use std::path::{Path, PathBuf};
+
 use inlet_core::arbitrary::{ruleset, with_packets};
+use inlet_core::config::{self, Source};
 use inlet_core::image::{Outcome, Walk, compile, decode};
-use inlet_core::{Builder, Packet, PortRange, Protocol, Rule, Ruleset, Verdict, config, lookup};
+use inlet_core::{Builder, InterfaceName, Packet, PortRange, Protocol, Rule, Ruleset, Verdict, lookup};
 use proptest::prelude::*;
 
 fn expected(ruleset: &Ruleset, packet: &Packet) -> Outcome {
@@ -12,6 +15,23 @@ fn expected(ruleset: &Ruleset, packet: &Packet) -> Outcome {
         Some(Verdict::Pass) => Outcome::Pass,
         Some(Verdict::Refuse) => Outcome::Refuse,
         Some(Verdict::Service(id)) => Outcome::Service(id, ruleset.services().get(id).unwrap().on_missing),
+    }
+}
+
+/// Interfaces by the number in their name, as random rulesets have them.
+struct Numbered;
+
+impl config::Host for Numbered {
+    fn real_path(&mut self, path: &Path) -> Result<PathBuf, String> {
+        Err(format!("no {}", path.display()))
+    }
+
+    fn read(&mut self, path: &Path) -> Result<String, String> {
+        Err(format!("no {}", path.display()))
+    }
+
+    fn interface(&mut self, name: &InterfaceName) -> Result<u32, String> {
+        name.as_str()[2..].parse().map_err(|_| format!("no {name}"))
     }
 }
 
@@ -34,12 +54,14 @@ proptest! {
 
     #[test]
     fn an_export_applied_changes_nothing(ruleset in ruleset(60)) {
-        let mut text = Vec::new();
-        config::write(&ruleset, &mut text).unwrap();
-        let mut builder = Builder::successor_of(&ruleset);
-        config::parse(std::str::from_utf8(&text).unwrap(), &mut builder, &mut |_| unreachable!()).unwrap();
-        builder.resolve_interfaces(|name| name.as_str()[2..].parse().unwrap());
-        prop_assert_eq!(builder.finish().unwrap(), ruleset);
+        let (mut json, mut toml) = (Vec::new(), Vec::new());
+        config::write(&ruleset, &mut json).unwrap();
+        config::write_toml(&ruleset, &mut toml).unwrap();
+        for text in [json, toml] {
+            let text = String::from_utf8(text).unwrap();
+            let parsed = config::parse(Source::new("export", text), &ruleset, &mut Numbered).unwrap();
+            prop_assert_eq!(parsed.ruleset, ruleset.clone());
+        }
     }
 
     #[test]

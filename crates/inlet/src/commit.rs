@@ -2,11 +2,12 @@
 
 use std::os::fd::AsFd;
 
-use inlet_core::{Builder, InterfaceName, Plan, Ruleset, ServiceId};
+use inlet_core::{Builder, Interface, Plan, Ruleset, ServiceId};
 
 use crate::capability::{self, Capability};
 use crate::error::{Error, Result};
 use crate::fault;
+use crate::file::interface_index;
 use crate::generation::Generation;
 use crate::group::Readers;
 use crate::instance::Instance;
@@ -50,9 +51,17 @@ impl Instance {
     /// # Errors
     /// As for [`Instance::commit`].
     pub fn commit_as_is(&mut self, builder: Builder) -> Result<Committed> {
+        self.replace(builder.finish()?)
+    }
+
+    /// Puts a ruleset in force that was made as the successor of the one that is, with the indexes that it has for its
+    /// interfaces.
+    ///
+    /// # Errors
+    /// As for [`Instance::commit`].
+    pub fn replace(&mut self, new: Ruleset) -> Result<Committed> {
         // Before the number of a service that went can mean another one.
         self.finish_commit()?;
-        let new = builder.finish()?;
         let old = self.ruleset()?;
         let plan = Plan::between(old, &new);
         if plan.is_empty() && old.interfaces() == new.interfaces() {
@@ -113,31 +122,15 @@ impl Instance {
         Ok(())
     }
 
-    /// Looks up the index of every interface that rules name. One that has been named before may be gone meanwhile, or
-    /// have got another name; its rules then match nothing, and keep nobody from changing others.
+    /// Looks up the index of every interface that rules name.
     fn resolve_interfaces(&self, builder: &mut Builder) -> Result<()> {
         if builder.interfaces().is_empty() {
             return Ok(());
         }
-        let known: Vec<&InterfaceName> = self.ruleset()?.interfaces().iter().map(|interface| &interface.name).collect();
-        let names: Vec<InterfaceName> = builder.interfaces().iter().map(|interface| interface.name.clone()).collect();
-        let mut indexes = Vec::new();
-        for name in names {
-            let is_known = known.contains(&&name);
-            let index = match self.location.netns().interface_index(&name) {
-                // Another interface than the rule was made for may have the name as a second one.
-                Ok(None) | Err(Error::AlternativeName { .. }) if is_known => 0,
-                Ok(Some(index)) => index,
-                Ok(None) => {
-                    let netns = self.location.netns().label().to_owned();
-                    return Err(Error::UnknownInterface { name: name.to_string(), netns });
-                }
-                Err(error) => return Err(error),
-            };
-            indexes.push((name, index));
-        }
-        builder
-            .resolve_interfaces(|name| indexes.iter().find(|(known, _)| known == name).map_or(0, |(_, index)| *index));
+        let (netns, known) = (self.location.netns(), self.ruleset()?.interfaces());
+        let index = |interface: &Interface| interface_index(netns, known, &interface.name);
+        let mut indexes = builder.interfaces().iter().map(index).collect::<Result<Vec<u32>>>()?.into_iter();
+        builder.resolve_interfaces(|_| indexes.next().unwrap_or(0));
         Ok(())
     }
 }

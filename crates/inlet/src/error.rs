@@ -6,7 +6,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use inlet_core::config::ConfigError;
+use inlet_core::config::Diagnostics;
 use inlet_core::image::{ImageError, SourceError};
 use inlet_core::{BuildError, InterfaceNameError, NameError, ServiceError};
 
@@ -272,9 +272,9 @@ pub enum Error {
         /// What is wrong.
         source: SourceError,
     },
-    /// A text that is not a ruleset.
+    /// All that is wrong with a ruleset file.
     #[error(transparent)]
-    Config(#[from] ConfigError),
+    Config(#[from] Diagnostics),
     /// A bad name of a service.
     #[error(transparent)]
     Name(#[from] NameError),

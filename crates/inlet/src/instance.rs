@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 
-use inlet_core::{Builder, OnMissing, Rule, Ruleset, Selector, ServiceId, ServiceName, Target};
+use inlet_core::{OnMissing, Rule, Ruleset, Selector, ServiceId, ServiceName, Target};
 
 use crate::capability::{self, Capability};
 use crate::commit::Committed;
@@ -208,29 +208,6 @@ impl Instance {
     pub fn remove_service(&mut self, name: &str) -> Result<Committed> {
         let id = self.service(name)?;
         self.edit(|builder| Ok(builder.remove_service(id).map(drop)?))
-    }
-
-    /// Makes the ruleset of a JSON text the whole ruleset. See [`inlet_core::config`]. Files that it names are taken from
-    /// the working directory.
-    ///
-    /// # Errors
-    /// [`Error::Config`] and [`Error::Build`] when the text is not a ruleset; nothing is changed then.
-    pub fn apply(&mut self, text: &str) -> Result<Committed> {
-        self.apply_from(text, Path::new(""))
-    }
-
-    /// [`Instance::apply`] with the directory of the text, in which the files are that it names.
-    ///
-    /// # Errors
-    /// As for [`Instance::apply`].
-    pub fn apply_from(&mut self, text: &str, directory: &Path) -> Result<Committed> {
-        let mut builder = Builder::successor_of(self.ruleset()?);
-        let mut read = |file: &str| {
-            let path = directory.join(file);
-            std::fs::read_to_string(&path).map_err(|cause| format!("cannot read {}: {cause}", path.display()))
-        };
-        inlet_core::config::parse(text, &mut builder, &mut read)?;
-        self.commit(builder)
     }
 }
 

@@ -10,7 +10,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use common::{Receiver, asked, at, bind, here, open, snapshot, state, to, tree, tree_of_one, up};
+use common::{Receiver, asked, at, bind, here, open, snapshot, source, state, to, tree, tree_of_one, up};
 use inlet::core::Protocol::{Tcp, Udp};
 use inlet::{Error, Instance, Snapshot, UpOptions};
 use inlet_testkit::{Program, TcpServer, World};
@@ -62,7 +62,7 @@ fn child() {
     let open = || Instance::open(here()).unwrap();
     match operation.as_str() {
         "up" => drop(Instance::up(here(), &UpOptions::default()).unwrap()),
-        "commit" => drop(open().apply(NEW).unwrap()),
+        "commit" => drop(open().apply(source(NEW)).unwrap()),
         // The socket is passed as a service manager would, so that the parent goes on serving it.
         "register" => drop(open().register("web", std::io::stdin()).unwrap()),
         "unregister" => drop(open().unregister("web", None).unwrap()),
@@ -152,7 +152,7 @@ fn commit_at_every_step() {
         let Some(world) = World::new() else { return };
         world.local("192.0.2.0/24").unwrap();
         let mut instance = up(&world);
-        instance.apply(OLD).unwrap();
+        instance.apply(source(OLD)).unwrap();
         let old = instance.ruleset().unwrap().clone();
         let receivers = ["old", "gone", "web"].map(|name| Receiver::of(&mut instance, name));
         drop(instance);
@@ -184,7 +184,7 @@ fn commit_at_every_step() {
             assert_eq!(state.counters, inlet::Counters::default(), "{step}");
         }
         let mut instance = open(&world);
-        instance.apply(NEW).unwrap();
+        instance.apply(source(NEW)).unwrap();
         drop(instance);
         assert_eq!(asked(Tcp, "192.0.2.9:80"), "web", "{step}");
         assert_eq!(asked(Tcp, "192.0.2.9:81"), "Refused", "{step}");

@@ -10,7 +10,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::bpf::{detach, namespace_of, passing, usurp};
-use common::{Receiver, asked, at, bind, here, open, selector, snapshot, to, tree, tree_of_one, up, wait_for_sockets};
+use common::{
+    Receiver, asked, at, bind, here, open, selector, snapshot, source, to, tree, tree_of_one, up, wait_for_sockets,
+};
 use inlet::core::{Packet, Protocol::Tcp};
 use inlet::{Error, Instance, Live, Location, Netns, Snapshot, Unasked, UpOptions};
 use inlet_testkit::{Caps, World, require, with_caps, without_caps};
@@ -287,7 +289,7 @@ fn a_number_that_is_not_free_yet_is_not_given_away() {
     assert_eq!(asked(Tcp, "192.0.2.9:80"), "gone");
     // Nobody can clear these counters any more.
     MapHandle::from_pinned_path(here(&world).dir().join("counters")).unwrap().freeze().unwrap();
-    let error = instance.apply("{\"rules\": []}").unwrap_err();
+    let error = instance.apply(source("{\"rules\": []}")).unwrap_err();
     assert!(matches!(error, Error::Unfinished { generation: 3, .. }), "{error:?}");
     assert_eq!(asked(Tcp, "192.0.2.9:80"), "Refused", "the new ruleset is in force");
     for _ in 0..2 {

@@ -4,9 +4,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
 use inlet::core::{InterfaceName, Packet, Ruleset};
-use inlet::{Error, Explainer, Explanation, Location, Snapshot};
+use inlet::{Error, Explainer, Explanation, Location, Snapshot, read_ruleset};
 
-use super::{location, rules};
+use super::{location, source};
 use crate::args::{Cli, Explain};
 use crate::failure::Failure;
 use crate::render::{self, Question, Screen};
@@ -34,7 +34,9 @@ fn under(file: &Path, location: Location, packet: &Packet) -> Result<(Explanatio
         Ok(snapshot) => (snapshot.location(), Some(snapshot)),
         Err(location) => (location, None),
     };
-    let ruleset = rules::read_file(file, location, snapshot)?;
+    let nothing = Ruleset::empty();
+    let old = snapshot.map_or(&nothing, Snapshot::ruleset);
+    let ruleset = read_ruleset(source(file)?, location.netns(), old)?.ruleset;
     let explanation = Explainer::under(&ruleset, location, snapshot)?.explain(packet)?;
     Ok((explanation, ruleset))
 }

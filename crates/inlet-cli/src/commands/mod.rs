@@ -8,13 +8,28 @@ mod rules;
 mod sockets;
 mod state;
 
-use inlet::{Instance, Location, Netns, Snapshot};
+use std::io::Read;
+use std::path::Path;
+
+use inlet::core::config::Source;
+use inlet::{Error, Instance, Location, Netns, Snapshot};
 
 use crate::args::{Cli, Command};
 use crate::failure::Failure;
-use crate::render::Screen;
+use crate::render::{self, Screen};
 
+/// Runs the command. What is wrong with a ruleset file, programs get as JSON.
 pub(crate) fn run(cli: &Cli, screen: &mut Screen<'_>) -> Result<(), Failure> {
+    let done = dispatch(cli, screen);
+    if let Err(Failure::Inlet(Error::Config(found))) = &done
+        && screen.json
+    {
+        render::errors(screen, found)?;
+    }
+    done
+}
+
+fn dispatch(cli: &Cli, screen: &mut Screen<'_>) -> Result<(), Failure> {
     match &cli.command {
         Command::Up(args) => state::up(cli, args, screen),
         Command::Down => state::down(cli, screen),
@@ -24,7 +39,7 @@ pub(crate) fn run(cli: &Cli, screen: &mut Screen<'_>) -> Result<(), Failure> {
         Command::Register(args) => sockets::register(cli, args, screen),
         Command::Unregister(args) => sockets::unregister(cli, args, screen),
         Command::Apply(args) => rules::apply(cli, args, screen),
-        Command::Export => rules::export(cli, screen),
+        Command::Export(args) => rules::export(cli, args, screen),
         Command::Status => state::status(cli, screen),
         Command::Rules(args) => rules::list(cli, args, screen),
         Command::Services => state::services(cli, screen),
@@ -48,4 +63,16 @@ fn writer(cli: &Cli) -> inlet::Result<Instance> {
 
 fn reader(cli: &Cli) -> inlet::Result<Snapshot> {
     Snapshot::open(location(cli)?)
+}
+
+/// The file that a command is given, which may be standard input.
+fn source(file: &Path) -> inlet::Result<Source> {
+    let failed = |object: String| |cause| Error::Os { operation: "read", object, cause };
+    if file.as_os_str() == "-" {
+        let mut text = String::new();
+        std::io::stdin().lock().read_to_string(&mut text).map_err(failed("standard input".to_owned()))?;
+        return Ok(Source::new("standard input", text));
+    }
+    let text = std::fs::read_to_string(file).map_err(failed(file.display().to_string()))?;
+    Ok(Source::file(file, text))
 }

@@ -1,15 +1,12 @@
 //! Commands that change or list rules and services.
 
-use std::io::Read;
-use std::path::Path;
-
 use clap::CommandFactory;
 use clap::error::ErrorKind;
-use inlet::core::{Rule, Ruleset, Selector, Target, config};
-use inlet::{Committed, Error, Instance, Location, Snapshot, read_ruleset};
+use inlet::core::{Rule, Selector, Target, config};
+use inlet::{Committed, Instance};
 
-use super::{reader, writer};
-use crate::args::{Apply, Bind, Cli, Match, Rules, Service};
+use super::{reader, source, writer};
+use crate::args::{Apply, Bind, Cli, Export, Match, Rules, Service};
 use crate::failure::Failure;
 use crate::render::{self, Screen};
 
@@ -30,31 +27,17 @@ pub(super) fn service(cli: &Cli, args: &Service, screen: &mut Screen<'_>) -> Res
 }
 
 pub(super) fn apply(cli: &Cli, args: &Apply, screen: &mut Screen<'_>) -> Result<(), Failure> {
-    let text = read(&args.file)?;
-    let directory = args.file.parent().unwrap_or(Path::new(""));
-    edit(cli, screen, |instance| instance.apply_from(&text, directory)).map_err(|failure| in_file(&args.file, failure))
+    let file = source(&args.file)?;
+    edit(cli, screen, |instance| instance.apply(file))
 }
 
-/// The ruleset of a file that is not in force.
-pub(super) fn read_file(file: &Path, location: &Location, snapshot: Option<&Snapshot>) -> Result<Ruleset, Failure> {
-    let text = read(file)?;
-    let directory = file.parent().unwrap_or(Path::new(""));
-    let nothing = Ruleset::empty();
-    let old = snapshot.map_or(&nothing, Snapshot::ruleset);
-    read_ruleset(&text, directory, location.netns(), old).map_err(|error| in_file(file, error.into()))
-}
-
-/// What is wrong with the text of a file is told with the name of the file.
-fn in_file(file: &Path, failure: Failure) -> Failure {
-    match failure {
-        Failure::Inlet(error @ Error::Config(_)) => Failure::InFile(file.to_owned(), error),
-        other => other,
-    }
-}
-
-pub(super) fn export(cli: &Cli, screen: &mut Screen<'_>) -> Result<(), Failure> {
+pub(super) fn export(cli: &Cli, args: &Export, screen: &mut Screen<'_>) -> Result<(), Failure> {
     let ruleset = reader(cli)?.into_ruleset();
-    Ok(config::write(&ruleset, &mut screen.out)?)
+    Ok(if args.toml {
+        config::write_toml(&ruleset, &mut screen.out)
+    } else {
+        config::write(&ruleset, &mut screen.out)
+    }?)
 }
 
 pub(super) fn list(cli: &Cli, args: &Rules, screen: &mut Screen<'_>) -> Result<(), Failure> {
@@ -114,14 +97,4 @@ fn misshapen(message: &str) -> Failure {
         Some(bind) => bind.error(ErrorKind::WrongNumberOfValues, message),
         None => command.error(ErrorKind::WrongNumberOfValues, message),
     })
-}
-
-fn read(file: &Path) -> Result<String, Error> {
-    let (read, object) = if file.as_os_str() == "-" {
-        let mut text = String::new();
-        (std::io::stdin().lock().read_to_string(&mut text).map(|_| text), "standard input".to_owned())
-    } else {
-        (std::fs::read_to_string(file), file.display().to_string())
-    };
-    read.map_err(|cause| Error::Os { operation: "read", object, cause })
 }

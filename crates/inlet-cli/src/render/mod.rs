@@ -1,6 +1,7 @@
 //! What people and programs read. Text or JSON to a writer; nothing is asked or decided here.
 
 mod adoption;
+mod diagnostics;
 mod explain;
 mod palette;
 mod plan;
@@ -14,6 +15,7 @@ use std::io::Write;
 use serde::Serialize;
 
 pub(crate) use adoption::{adoption, unregistered};
+pub(crate) use diagnostics::{diagnostics, errors};
 pub(crate) use explain::{Question, explanation};
 pub(crate) use palette::Palette;
 pub(crate) use plan::committed;

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use inlet::core::config::Source;
 use inlet::core::{Protocol, Selector, Target};
 use inlet::{Instance, Location, Netns, ServiceState, Snapshot, UpOptions};
 use inlet_testkit::{Answer, Dial, TcpServer, UdpServer, World, dial_tcp, dial_udp};
@@ -48,6 +49,10 @@ pub(crate) fn wait_for_sockets(world: &World, service: &str, count: usize) {
         assert!(Instant::now() < until, "{:?}", state(world, service).sockets);
         std::thread::sleep(Duration::from_millis(2));
     }
+}
+
+pub(crate) fn source(text: &str) -> Source {
+    Source::new("test", text.to_owned())
 }
 
 pub(crate) fn selector(protocol: Protocol, local: &str, ports: &str) -> Selector {

@@ -1,22 +1,8 @@
-//! The JSON form: sets of prefixes, and what bad ones get.
-#![allow(clippy::unwrap_used)]
+//! Values: sets of prefixes, descriptions, excepted ports, and what bad ones get.
 
-use inlet_core::{Builder, Ruleset, config};
+use inlet_core::config;
 
-fn parse(text: &str) -> Result<Ruleset, String> {
-    let mut builder = Builder::new();
-    let mut files = |name: &str| match name {
-        "feed.txt" => Ok("# a feed\n192.0.2.0/24\n\n198.51.100.7 # a host\n192.0.2.0/24\n2001:db8::/32\n".to_owned()),
-        "bad.txt" => Ok("192.0.2.0/24\n192.0.2.1/24\n".to_owned()),
-        other => Err(format!("cannot read {other}")),
-    };
-    config::parse(text, &mut builder, &mut files).map_err(|error| error.to_string())?;
-    builder.finish().map_err(|error| error.to_string())
-}
-
-fn lines(ruleset: &Ruleset) -> Vec<String> {
-    ruleset.rules().map(|rule| ruleset.named(&rule).to_string()).collect()
-}
+use crate::{lines, parse, parse_json};
 
 #[test]
 fn sets_stand_for_their_prefixes() {
@@ -25,7 +11,7 @@ fn sets_stand_for_their_prefixes() {
         "rules": [{"to": "web", "protocol": "tcp", "local": ["@feed", "192.0.2.128/25"], "ports": 80},
                   {"verdict": "refuse", "protocol": "tcp", "local": "192.0.2.0/24", "ports": 22, "from": "@office"}]}"#;
     assert_eq!(
-        lines(&parse(text).unwrap()),
+        lines(&parse_json(text).unwrap().ruleset),
         [
             "tcp 192.0.2.0/24 22 from 10.0.0.0/8 -> refuse",
             "tcp 192.0.2.0/24 22 from 203.0.113.0/24 -> refuse",
@@ -45,16 +31,19 @@ fn bad_sets_are_named() {
         )
     };
     let table = [
-        (with(r#"{"feed": {"file": "bad.txt"}}"#, "@feed"), "bad.txt, line 2: 192.0.2.1/24 has host bits set"),
+        (
+            with(r#"{"feed": {"file": "bad.txt"}}"#, "@feed"),
+            "bad.txt:2:1: 192.0.2.1/24 has host bits set; the prefix is 192.0.2.0/24",
+        ),
         (with(r#"{"feed": {"file": "none.txt"}}"#, "@feed"), "cannot read none.txt"),
         (with(r#"{"feed": ["192.0.2.1/24"]}"#, "@feed"), "the prefix is 192.0.2.0/24"),
-        (with(r#"{"feed": {"path": "feed.txt"}}"#, "@feed"), "a set is a list of prefixes, or"),
-        (with(r#"{"feed": {"file": "feed.txt", "more": 1}}"#, "@feed"), "unknown field `more`"),
-        (with(r#"{"feed": [], "feed": []}"#, "@feed"), "set \"feed\" is listed twice"),
-        (with("{}", "@feed"), "no set \"feed\"; list it under \"sets\", which must stand before \"rules\""),
+        (with(r#"{"feed": {"path": "feed.txt"}}"#, "@feed"), "unknown key \"path\"; the keys here are: file"),
+        (with(r#"{"feed": {"file": "feed.txt", "more": 1}}"#, "@feed"), "unknown key \"more\""),
+        (with(r#"{"feed": [], "feed": []}"#, "@feed"), "set \"feed\" is there twice"),
+        (with("{}", "@feed"), "no set \"feed\"; list it under sets"),
     ];
     for (text, expected) in table {
-        let error = parse(&text).unwrap_err();
+        let error = parse_json(&text).unwrap_err();
         assert!(error.contains(expected), "{text}: {error}");
     }
 }
@@ -66,7 +55,7 @@ fn descriptions_are_read_and_written() {
   "b": {"on_missing": "pass", "listen": ["udp:*:53"], "cgroup": "/b", "user": "b"}},
  "rules": []}
 "#;
-    let ruleset = parse(text).unwrap();
+    let ruleset = parse_json(text).unwrap().ruleset;
     let mut written = Vec::new();
     config::write(&ruleset, &mut written).unwrap();
     assert_eq!(String::from_utf8(written).unwrap(), text);
@@ -77,7 +66,7 @@ fn bad_descriptions_are_named() {
     let service = |service: &str| format!(r#"{{"services": {{"a": {service}}}, "rules": []}}"#);
     let table = [
         (service(r#"{"listen": "tcp:80"}"#), "is not a protocol, an address and a port"),
-        (service(r#"{"listen": []}"#), "at least one value"),
+        (service(r#"{"listen": []}"#), "an empty list; give at least one value"),
         (service(r#"{"unit": "a.service"}"#), "say more about \"listen\""),
         (service(r#"{"listen": "tcp:*:80", "unit": "a.service", "cgroup": "/a"}"#), "\"unit\" or \"cgroup\", not both"),
         (service(r#"{"listen": "tcp:*:80", "cgroup": "a"}"#), "is not the path of a control group"),
@@ -88,7 +77,52 @@ fn bad_descriptions_are_named() {
         ),
     ];
     for (text, expected) in table {
-        let error = parse(&text).unwrap_err();
+        let error = parse_json(&text).unwrap_err();
         assert!(error.contains(expected), "{text}: {error}");
+    }
+}
+
+#[test]
+fn excepted_ports_pass() {
+    let text = r#"
+        services.web = {}
+        [[rules]]
+        to = "web"
+        protocol = ["tcp", "udp"]
+        local = "192.0.2.0/24"
+        ports = "any"
+        except = [22, "9100-9110"]
+        from = "10.0.0.0/8"
+        iface = "if3"
+    "#;
+    assert_eq!(
+        lines(&parse("inlet.toml", text).unwrap().ruleset),
+        [
+            "tcp 192.0.2.0/24 any from 10.0.0.0/8 iface if3 -> web",
+            "tcp 192.0.2.0/24 22 from 10.0.0.0/8 iface if3 -> pass",
+            "tcp 192.0.2.0/24 9100-9110 from 10.0.0.0/8 iface if3 -> pass",
+            "udp 192.0.2.0/24 any from 10.0.0.0/8 iface if3 -> web",
+            "udp 192.0.2.0/24 22 from 10.0.0.0/8 iface if3 -> pass",
+            "udp 192.0.2.0/24 9100-9110 from 10.0.0.0/8 iface if3 -> pass",
+        ]
+    );
+}
+
+#[test]
+fn sources_and_local_prefixes_meet_by_family() {
+    let rule = |local: &str, from: &str| {
+        format!("rules = [{{ verdict = \"pass\", protocol = \"tcp\", ports = 80, local = {local}, from = {from} }}]")
+    };
+    let both = r#"["192.0.2.0/24", "2001:db8::/64"]"#;
+    let sources = r#"["10.0.0.0/8", "fd00::/8"]"#;
+    assert_eq!(
+        lines(&parse("inlet.toml", &rule(both, sources)).unwrap().ruleset),
+        ["tcp 192.0.2.0/24 80 from 10.0.0.0/8 -> pass", "tcp 2001:db8::/64 80 from fd00::/8 -> pass"]
+    );
+    for (local, from) in
+        [(both, r#""10.0.0.0/8""#), (r#""192.0.2.0/24""#, sources), (r#""2001:db8::/64""#, r#""10.0.0.0/8""#)]
+    {
+        let error = parse("inlet.toml", &rule(local, from)).unwrap_err();
+        assert!(error.contains("can match nothing: one is IPv4 and the other IPv6"), "{error}");
     }
 }

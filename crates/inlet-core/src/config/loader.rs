@@ -1,0 +1,118 @@
+//! The files of a ruleset: read once each, numbered, and never in a circle.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::Host;
+use super::diagnostic::{FileId, Source};
+
+/// What has been read so far. File 0 is the ruleset's own.
+pub(super) struct Loader<'h> {
+    pub(super) host: &'h mut dyn Host,
+    files: Vec<Loaded>,
+}
+
+struct Loaded {
+    source: Source,
+    /// Its path with nothing symbolic in it.
+    real: Option<PathBuf>,
+    /// The file that includes it.
+    parent: Option<FileId>,
+    /// Whether it has been included, as the first file is by the operator.
+    included: bool,
+}
+
+/// Why a file is not included.
+pub(super) enum NotIncluded {
+    /// It cannot be read.
+    Unreadable(String),
+    /// It is being read: one of the files that include each other.
+    Circle,
+    /// It has been included before.
+    Twice,
+}
+
+impl<'h> Loader<'h> {
+    pub(super) fn new(file: Source, host: &'h mut dyn Host) -> Self {
+        Self { host, files: vec![Loaded { source: file, real: None, parent: None, included: true }] }
+    }
+
+    /// Lets all files be included once more, from the texts that are there.
+    pub(super) fn start_again(&mut self) {
+        self.files.iter_mut().skip(1).for_each(|file| file.included = false);
+    }
+
+    /// The text of a file.
+    pub(super) fn text(&self, file: FileId) -> Arc<String> {
+        Arc::clone(&self.files[file].source.text)
+    }
+
+    pub(super) fn source(&self, file: FileId) -> &Source {
+        &self.files[file].source
+    }
+
+    pub(super) fn into_files(self) -> Vec<Source> {
+        self.files.into_iter().map(|file| file.source).collect()
+    }
+
+    /// Reads a file that holds the text of a set. It may be named again: it is read once.
+    pub(super) fn set(&mut self, by: FileId, name: &str) -> Result<FileId, String> {
+        let path = self.beside(by, name);
+        if let Some(known) = self.files.iter().position(|file| file.source.path.as_deref() == Some(&path)) {
+            return Ok(known);
+        }
+        let text = self.host.read(&path)?;
+        Ok(self.add(path, text, None, None))
+    }
+
+    /// Reads a file that another one includes.
+    pub(super) fn include(&mut self, by: FileId, name: &str) -> Result<FileId, NotIncluded> {
+        let path = self.beside(by, name);
+        self.know_own_path();
+        let real = self.host.real_path(&path).map_err(NotIncluded::Unreadable)?;
+        match self.files.iter().position(|file| file.real.as_ref() == Some(&real)) {
+            Some(known) if !self.files[known].included => {
+                self.files[known].included = true;
+                Ok(known)
+            }
+            Some(known) if self.is_within(by, known) => Err(NotIncluded::Circle),
+            Some(_) => Err(NotIncluded::Twice),
+            None => {
+                let text = self.host.read(&path).map_err(NotIncluded::Unreadable)?;
+                Ok(self.add(path, text, Some(real), Some(by)))
+            }
+        }
+    }
+
+    /// A path as a file names it, relative to that file.
+    fn beside(&self, by: FileId, name: &str) -> PathBuf {
+        let directory = self.files[by].source.path.as_deref().and_then(Path::parent);
+        directory.unwrap_or(Path::new("")).join(name)
+    }
+
+    fn add(&mut self, path: PathBuf, text: String, real: Option<PathBuf>, parent: Option<FileId>) -> FileId {
+        let included = real.is_some();
+        self.files.push(Loaded { source: Source::file(path, text), real, parent, included });
+        self.files.len() - 1
+    }
+
+    /// Whether `file` is `ancestor` or included by it, be it by way of others.
+    fn is_within(&self, file: FileId, ancestor: FileId) -> bool {
+        let mut at = Some(file);
+        while let Some(file) = at {
+            if file == ancestor {
+                return true;
+            }
+            at = self.files[file].parent;
+        }
+        false
+    }
+
+    /// The ruleset's own file came with its text; what it is called with nothing symbolic matters once files are included.
+    fn know_own_path(&mut self) {
+        let own = &mut self.files[0];
+        if let (None, Some(path)) = (&own.real, &own.source.path) {
+            own.real = self.host.real_path(path).ok();
+        }
+    }
+}

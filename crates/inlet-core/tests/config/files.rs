@@ -1,0 +1,110 @@
+//! Files that include others, and how it is told which notation a file has.
+
+use inlet_core::config::{Diagnostics, Parsed, Routes};
+
+use crate::{Files, lines, parse, parse_with};
+
+const RULE: &str = r#"{"verdict": "pass", "protocol": "tcp", "local": "192.0.2.0/24", "ports": 80}"#;
+
+fn read(files: Vec<(&'static str, &'static str)>) -> Result<Parsed, Diagnostics> {
+    let (name, text) = files[0];
+    parse_with(&mut Files(files), name, text)
+}
+
+fn errors(files: Vec<(&'static str, &'static str)>) -> String {
+    read(files).unwrap_err().to_string()
+}
+
+#[test]
+fn what_one_file_has_all_can_use() {
+    let parsed = read(vec![
+        ("/etc/inlet.toml", "include = [\"rules/web.json\", \"sets.toml\"]\nroutes = \"manage\"\nservices.web = {}"),
+        (
+            "/etc/rules/web.json",
+            r#"{"include": "more.toml", "rules": [{"to": "web", "protocol": "tcp", "local": "@vips", "ports": 80}]}"#,
+        ),
+        ("/etc/rules/more.toml", "rules = [{ to = \"dns\", protocol = \"udp\", local = \"@vips\", ports = 53 }]"),
+        ("/etc/sets.toml", "services.dns = { on_missing = \"pass\" }\nsets.vips = { file = \"lists/vips.txt\" }"),
+        ("/etc/lists/vips.txt", "192.0.2.0/24"),
+    ])
+    .unwrap();
+    assert_eq!(lines(&parsed.ruleset), ["tcp 192.0.2.0/24 80 -> web", "udp 192.0.2.0/24 53 -> dns"]);
+    assert_eq!(parsed.routes, Routes::Manage);
+}
+
+#[test]
+fn circles_and_double_includes_are_named() {
+    let own = errors(vec![("a.toml", "include = \"a.toml\"\nrules = []")]);
+    assert_eq!(own, "a.toml:1:11: a.toml is being read: the files include each other; leave this one out");
+    let circle = errors(vec![
+        ("a.toml", "include = \"b.toml\"\nrules = []"),
+        ("b.toml", "include = \"c.toml\""),
+        ("c.toml", "->a.toml"),
+    ]);
+    assert_eq!(circle, "b.toml:1:11: c.toml is being read: the files include each other; leave this one out");
+    let twice = errors(vec![
+        ("a.toml", "include = [\n  \"b.toml\",\n  \"c.toml\",\n]\nrules = []"),
+        ("b.toml", "include = \"d.toml\""),
+        ("c.toml", "include = \"link.toml\""),
+        ("d.toml", ""),
+        ("link.toml", "->d.toml"),
+    ]);
+    assert_eq!(twice, "c.toml:1:11: link.toml is included already; include each file once");
+}
+
+#[test]
+fn errors_are_told_of_every_file() {
+    let told = errors(vec![
+        ("a.toml", "include = [\"b.json\", \"none.toml\"]\nrules = []\nservices.web = {}\nrouts = \"manage\""),
+        ("b.json", "{\"services\": {\"web\": {}},\n \"routes\": 5,\n \"sets\": {\"x\": {\"file\": \"x.txt\"}}}"),
+        ("x.txt", "192.0.2.0/24\n  198.51.100.1/24 # no\n"),
+    ]);
+    let expected = [
+        "a.toml:1:22: cannot read none.toml",
+        "a.toml:4:1: unknown key \"routs\"; did you mean \"routes\"?",
+        "b.json:1:15: service \"web\" is there twice",
+        "b.json:2:12: this is a number, not a string",
+        "x.txt:2:3: 198.51.100.1/24 has host bits set; the prefix is 198.51.100.0/24",
+    ];
+    assert_eq!(told.lines().collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn rules_that_tie_are_found_across_files() {
+    let found = read(vec![
+        ("a.toml", "include = \"b.json\"\nrules = [{ verdict = \"refuse\", protocol = \"tcp\", local = \"192.0.2.0/24\", ports = 80 }]"),
+        ("b.json", concat!(r#"{"rules": ["#, r#"{"verdict": "pass", "protocol": "tcp", "local": "192.0.2.0/24", "ports": 80}"#, "]}")),
+    ])
+    .unwrap_err();
+    let told = &found.list[0];
+    let other = &told.related.as_ref().unwrap().place;
+    assert!(told.message.contains("overlap and neither is more specific"), "{told:?}");
+    assert_eq!((found.files[told.place.file].name.as_str(), told.place.line, told.place.column), ("b.json", 1, 60));
+    assert_eq!((found.files[other.file].name.as_str(), other.line, other.column), ("a.toml", 2, 58));
+}
+
+#[test]
+fn notations_are_told_apart() {
+    let json = format!("{{\"rules\": [{RULE}]}}");
+    let toml = "rules = [{ verdict = \"pass\", protocol = \"tcp\", local = \"192.0.2.0/24\", ports = 80 }]";
+    for (name, text) in [("a.json", json.as_str()), ("a.toml", toml), ("a", &json), ("a", toml), ("a.conf", toml)] {
+        assert_eq!(lines(&parse(name, text).unwrap().ruleset), ["tcp 192.0.2.0/24 80 -> pass"], "{name}: {text}");
+    }
+    assert!(parse("a.json", toml).is_err() && parse("a.toml", &json).is_err());
+    // An empty file is an accident rather than a ruleset.
+    for name in ["a.toml", "a"] {
+        assert_eq!(
+            parse(name, "").unwrap_err(),
+            format!("{name}:1:1: no \"rules\"; a ruleset without any says so: rules = []")
+        );
+    }
+    assert!(parse("a.json", "").unwrap_err().starts_with("a.json:1:1: EOF while parsing a value"));
+}
+
+#[test]
+fn what_cannot_be_read_hides_nothing_else() {
+    let text = "services.web = {}\nrules = [\n  { to = \"web\", protocol = \"tcp\", local = \"192.0.2.0/24\", ports = 99999 },\n]\nroutes = manage\nrouts = 1";
+    let told = parse("a.toml", text).unwrap_err();
+    let places: Vec<&str> = told.lines().map(|line| &line[..10]).collect();
+    assert_eq!(places, ["a.toml:3:6", "a.toml:5:1", "a.toml:6:1"], "{told}");
+}

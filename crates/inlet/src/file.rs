@@ -1,0 +1,87 @@
+//! Ruleset files, read with what the host knows: the files that they name, and the interfaces of the namespace.
+
+use std::path::{Path, PathBuf};
+
+use inlet_core::config::{self, Host, Parsed, Source};
+use inlet_core::{Interface, InterfaceName, Ruleset};
+
+use crate::commit::Committed;
+use crate::error::{Error, Result};
+use crate::instance::Instance;
+use crate::netns::Netns;
+use crate::snapshot::Snapshot;
+
+impl Instance {
+    /// Makes the ruleset of a file the whole ruleset.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with all that is wrong with the file, and those of [`Instance::replace`]. Nothing is changed then.
+    pub fn apply(&mut self, file: Source) -> Result<Committed> {
+        let parsed = self.parse(file)?;
+        self.replace(parsed.ruleset)
+    }
+
+    /// Reads a ruleset file, with the services and interfaces of what is in force.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with all that is wrong with the file.
+    pub fn parse(&self, file: Source) -> Result<Parsed> {
+        read_ruleset(file, self.location.netns(), self.ruleset()?)
+    }
+}
+
+impl Snapshot {
+    /// [`Instance::parse`] for readers.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn parse(&self, file: Source) -> Result<Parsed> {
+        read_ruleset(file, self.location.netns(), self.ruleset())
+    }
+}
+
+/// Reads a ruleset file for a namespace. Services that `old` has keep their numbers; interfaces that it has may be gone,
+/// others must be there.
+///
+/// # Errors
+/// [`Error::Config`] with all that is wrong with the file.
+pub fn read_ruleset(file: Source, netns: &Netns, old: &Ruleset) -> Result<Parsed> {
+    let mut host = Surroundings { netns, known: old.interfaces() };
+    Ok(config::parse(file, old, &mut host)?)
+}
+
+struct Surroundings<'a> {
+    netns: &'a Netns,
+    known: &'a [Interface],
+}
+
+impl Host for Surroundings<'_> {
+    fn real_path(&mut self, path: &Path) -> std::result::Result<PathBuf, String> {
+        std::fs::canonicalize(path).map_err(|cause| unreadable(path, &cause))
+    }
+
+    fn read(&mut self, path: &Path) -> std::result::Result<String, String> {
+        std::fs::read_to_string(path).map_err(|cause| unreadable(path, &cause))
+    }
+
+    fn interface(&mut self, name: &InterfaceName) -> std::result::Result<u32, String> {
+        interface_index(self.netns, self.known, name).map_err(|error| error.to_string())
+    }
+}
+
+fn unreadable(path: &Path, cause: &std::io::Error) -> String {
+    format!("cannot read {}: {cause}", path.display())
+}
+
+/// The index of an interface that a rule names. One that has been named before may be gone meanwhile, or have got
+/// another name; its rules then match nothing, and keep nobody from changing others.
+pub(crate) fn interface_index(netns: &Netns, known: &[Interface], name: &InterfaceName) -> Result<u32> {
+    let is_known = known.iter().any(|interface| interface.name == *name);
+    match netns.interface_index(name) {
+        // Another interface than the rule was made for may have the name as a second one.
+        Ok(None) | Err(Error::AlternativeName { .. }) if is_known => Ok(0),
+        Ok(Some(index)) => Ok(index),
+        Ok(None) => Err(Error::UnknownInterface { name: name.to_string(), netns: netns.label().to_owned() }),
+        Err(error) => Err(error),
+    }
+}
