@@ -75,6 +75,14 @@ pub(crate) struct LookupArgs {
     #[arg(long, default_value_t = 15)]
     pub(crate) hot_keys: usize,
 
+    /// Keys asked once in a pass after the caches are displaced; 0 skips
+    #[arg(long, default_value_t = 3000)]
+    pub(crate) pass_keys: usize,
+
+    /// Such passes of each program
+    #[arg(long, default_value_t = 7)]
+    pub(crate) passes: usize,
+
     /// Keys asked once; 0 skips
     #[arg(long, default_value_t = 500)]
     pub(crate) cold_keys: usize,

@@ -51,6 +51,8 @@ pub(crate) struct Row {
     pub(crate) name: String,
     pub(crate) rules: usize,
     pub(crate) hot: Cost,
+    /// Caches displaced, then all keys, each once.
+    pub(crate) pass: Cost,
     /// Code and the map of sockets in the caches, but not what the packet's rules are found by.
     pub(crate) cold: Cost,
     /// Nothing in the caches.
@@ -150,17 +152,19 @@ impl<'a> Bench<'a> {
         let inlet = self.program_in_force()?;
         let programs = [baseline.empty.as_fd(), baseline.lpm.as_fd(), inlet.as_fd(), baseline.give.as_fd()];
 
-        let packets = set.packets(self.args.hot_keys + self.args.cold_keys);
+        let packets = set.packets(self.args.hot_keys + self.args.cold_keys + self.args.pass_keys);
         let contexts: Vec<Context> = packets.iter().map(raw::context).collect();
         for (packet, context) in packets.iter().zip(&contexts).take(SPECIFIED) {
             self.check(programs[2], packet, context)?;
         }
-        let (hot_keys, cold_keys) = contexts.split_at(self.args.hot_keys);
+        let (hot_keys, others) = contexts.split_at(self.args.hot_keys);
+        let (cold_keys, pass_keys) = others.split_at(self.args.cold_keys);
         let assigned = [share_assigned(programs[2], &contexts)?, share_assigned(programs[1], &contexts)?];
         let row = Row {
             name: set.name.clone(),
             rules: set.rules.len(),
             hot: self.hot(programs, hot_keys)?,
+            pass: self.pass(programs, pass_keys)?,
             cold: self.cold(programs, cold_keys, Warm::AnotherKey)?,
             all_cold: self.cold(programs, cold_keys, Warm::Nothing)?,
             program: raw::program_info(inlet.as_fd())?,
@@ -241,6 +245,21 @@ impl<'a> Bench<'a> {
         Ok(Cost::of(per_key.map(median)))
     }
 
+    /// The caches displaced, then all keys, each once, by one program; the programs in turn: the median over keys and
+    /// passes.
+    fn pass(&self, programs: [BorrowedFd<'_>; PROGRAMS], keys: &[Context]) -> Result<Cost> {
+        let mut times: [Vec<f64>; PROGRAMS] = Default::default();
+        for round in 0..self.args.passes {
+            for at in turn(round) {
+                self.displacer.walk();
+                for key in keys {
+                    times[at].push(raw::test_run(programs[at], key, 1)?.nanoseconds.into());
+                }
+            }
+        }
+        Ok(Cost::of(times.map(median)))
+    }
+
     /// Each key once, the caches displaced before every single run: the median over keys.
     fn cold(&self, programs: [BorrowedFd<'_>; PROGRAMS], keys: &[Context], warm: Warm) -> Result<Cost> {
         let mut times: [Vec<f64>; PROGRAMS] = Default::default();
@@ -282,6 +301,7 @@ fn print(report: &Report) -> Result<()> {
     let row = |row: &Row| {
         let cost = |cost: &Cost| [cost.lpm, cost.inlet].map(|ns| format!("{ns:.1}"));
         let [hot_lpm, hot_inlet] = cost(&row.hot);
+        let [pass_lpm, pass_inlet] = cost(&row.pass);
         let [cold_lpm, cold_inlet] = cost(&row.cold);
         let [all_lpm, all_inlet] = cost(&row.all_cold);
         vec![
@@ -290,6 +310,9 @@ fn print(report: &Report) -> Result<()> {
             hot_inlet,
             format!("{:.3}", row.hot.ratio),
             format!("{:.3}", row.hot.search_ratio),
+            pass_lpm,
+            pass_inlet,
+            format!("{:.3}", row.pass.ratio),
             cold_lpm,
             cold_inlet,
             format!("{:.3}", row.cold.ratio),
@@ -310,6 +333,9 @@ fn print(report: &Report) -> Result<()> {
         "inlet hot",
         "ratio",
         "search only",
+        "lpm pass",
+        "inlet pass",
+        "ratio",
         "lpm cold",
         "inlet cold",
         "ratio",

@@ -1,6 +1,7 @@
 //! The image, read in pure Rust, says of every packet what the specification says; and it carries its ruleset.
 #![allow(clippy::unwrap_used)]
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
 use inlet_core::arbitrary::{ruleset, with_packets};
@@ -74,6 +75,20 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
+
+    /// Enough rules for windows with many buckets, and for buckets that lead on.
+    #[test]
+    fn larger_images_and_specification_agree((ruleset, packets) in with_packets(600, 400)) {
+        let words = compile(&ruleset).unwrap().to_words();
+        let walk = Walk::new(&words).unwrap();
+        for packet in &packets {
+            prop_assert_eq!(walk.lookup(packet), expected(&ruleset, packet), "{:?}", packet);
+        }
+    }
+}
+
 /// Whether the packet matches the rule when it is the only one.
 fn alone(ruleset: &Ruleset, rule: &Rule, packet: &Packet) -> bool {
     let mut builder = Builder::from_ruleset(ruleset.clone());
@@ -99,7 +114,7 @@ fn crowded_searches_agree() {
     }
     for len in 0..=32 {
         push(
-            format!("{}/{len}", std::net::Ipv4Addr::from_bits(u32::MAX.checked_shl(32 - len).unwrap_or(0))),
+            format!("{}/{len}", Ipv4Addr::from_bits(u32::MAX.checked_shl(32 - len).unwrap_or(0))),
             1000 + len as u16,
             2000,
         );
@@ -108,15 +123,26 @@ fn crowded_searches_agree() {
     let ruleset = builder.finish().unwrap();
     let words = compile(&ruleset).unwrap().to_words();
     let walk = Walk::new(&words).unwrap();
-    let check = |local: std::net::IpAddr, port: u16| {
+    let check = |local: IpAddr, port: u16| {
         let remote = if local.is_ipv4() { "203.0.113.1:4000" } else { "[2001:db8:ffff::1]:4000" };
         let packet = Packet::new(Protocol::Tcp, (local, port).into(), remote.parse().unwrap());
         assert_eq!(walk.lookup(&packet), expected(&ruleset, &packet), "{packet:?}");
     };
     let rules: Vec<Rule> = ruleset.rules().collect();
     for rule in rules.iter().step_by(37) {
-        check(rule.matching.local.addr(), rule.matching.ports.first());
-        check(rule.matching.local.net().broadcast(), rule.matching.ports.last().saturating_add(1));
+        let (first, last) = (rule.matching.local.addr(), rule.matching.local.net().broadcast());
+        check(first, rule.matching.ports.first());
+        check(last, rule.matching.ports.last().saturating_add(1));
+        check(beside(first, -1), rule.matching.ports.first());
+        check(beside(last, 1), rule.matching.ports.first());
+    }
+}
+
+/// The address so far away.
+fn beside(addr: IpAddr, distance: i8) -> IpAddr {
+    match addr {
+        IpAddr::V4(addr) => Ipv4Addr::from_bits(addr.to_bits().wrapping_add_signed(distance.into())).into(),
+        IpAddr::V6(addr) => Ipv6Addr::from_bits(addr.to_bits().wrapping_add_signed(distance.into())).into(),
     }
 }
 
@@ -140,11 +166,8 @@ fn of_equally_wide_ranges_the_source_decides() {
         ("198.51.100.9:1", 8015, Outcome::Miss),
     ];
     for (remote, port, outcome) in table {
-        let packet = Packet::new(
-            Protocol::Tcp,
-            ("192.0.2.1".parse::<std::net::IpAddr>().unwrap(), port).into(),
-            remote.parse().unwrap(),
-        );
+        let packet =
+            Packet::new(Protocol::Tcp, ("192.0.2.1".parse::<IpAddr>().unwrap(), port).into(), remote.parse().unwrap());
         assert_eq!(walk.lookup(&packet), outcome, "{packet:?}");
         assert_eq!(expected(&ruleset, &packet), outcome, "{packet:?}");
     }

@@ -31,6 +31,7 @@ mod layout;
 mod lock;
 mod netlink;
 mod netns;
+mod program;
 #[allow(unsafe_code)]
 mod raw;
 mod recover;

@@ -21,16 +21,24 @@ pub(super) const FEATURES: [Feature; 11] = [
     Feature { name: "nested prefixes", fill: nested, needed: |header| header.hops == 32 },
     Feature { name: "sources", fill: sources, needed: |header| header.steps > 0 },
     Feature { name: "interface", fill: interface, needed: |header| header.steps > 0 },
-    Feature { name: "many ports", fill: many_ports, needed: |header| header.large_ports == 1 },
-    Feature { name: "crowded IPv4", fill: crowded4, needed: |header| header.v4.levels > 1 && header.bisect == 0 },
-    Feature { name: "crowded IPv6", fill: crowded6, needed: |header| header.v6.levels > 2 && header.bisect == 0 },
+    Feature { name: "many ports", fill: many_ports, needed: |header| header.port_tables & 8 != 0 },
+    Feature {
+        name: "crowded IPv4",
+        fill: crowded4,
+        needed: |header| header.v4.more == 1 && header.levels > 0 && header.bisect == 0,
+    },
+    Feature {
+        name: "crowded IPv6",
+        fill: crowded6,
+        needed: |header| header.v6.more == 1 && header.levels > 0 && header.bisect == 0,
+    },
     Feature { name: "bisected", fill: bisected, needed: |header| header.bisect == 1 },
     Feature {
         name: "everything",
         fill: everything,
         needed: |header| {
             let families = header.v4.used == 1 && header.v6.used == 1;
-            families && header.hops == 32 && header.steps > 0 && header.large_ports == 1 && header.bisect == 1
+            families && header.hops == 32 && header.steps > 0 && header.port_tables & 8 != 0 && header.bisect == 1
         },
     },
 ];

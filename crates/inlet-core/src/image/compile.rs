@@ -1,10 +1,11 @@
 //! The image compiler.
 
+use super::address::{Address, Local};
+use super::buckets::{Buckets, Made};
 use super::conditions::Conditions;
-use super::layout::{HEADER_WORDS, Header, Root};
-use super::search::{BLOCK_WORDS, Key, Searches};
+use super::layout::{HEADER_WORDS, Header};
+use super::search::{BLOCK_WORDS, Searches};
 use super::source;
-use super::sweep::Sweep;
 use super::tables::{MAX_STEPS, SMALL_WORDS, Tables, TooManySteps};
 use crate::entry::{Entry, Entry4, Entry6};
 use crate::{Prefix, Ruleset};
@@ -32,7 +33,10 @@ pub enum ImageError {
 pub struct Image<'a> {
     header: Header,
     searches: Searches,
+    v4: Made,
+    v6: Made,
     cells: Vec<u32>,
+    ranges: Vec<u32>,
     chain: Vec<u32>,
     source: source::Encoded<'a>,
 }
@@ -46,87 +50,63 @@ pub fn compile(ruleset: &Ruleset) -> Result<Image<'_>, ImageError> {
     let v4 = compiler.family::<u32, Entry4>(&ruleset.v4)?;
     let v6 = compiler.family::<u128, Entry6>(&ruleset.v6)?;
     let Compiler { tables, chain, hops } = compiler;
-    let Tables { searches, cells, conditions: Conditions { levels, .. }, .. } = &tables;
-    let mut header = Header {
+    let Tables { searches, cells, ranges, conditions: Conditions { levels, .. }, .. } = tables;
+    let header = Header {
         hops: hops as u32,
         steps: tables.steps,
-        levels: tables.levels.max(*levels),
-        large_ports: tables.large.into(),
+        levels: [tables.levels, levels, v4.levels, v6.levels].into_iter().max().unwrap_or(0),
+        port_tables: tables.kinds,
         bisect: searches.bisect.into(),
-        v4,
-        v6,
+        v4: v4.root,
+        v6: v6.root,
         ..Header::default()
     };
-    let source = source::encode(ruleset);
-    place(&mut header, [&searches.index, &searches.blocks32, &searches.blocks128, cells, &chain], source.words())?;
-    let Tables { searches, cells, .. } = tables;
-    Ok(Image { header, searches, cells, chain, source })
+    let mut image = Image { header, searches, v4, v6, cells, ranges, chain, source: source::encode(ruleset) };
+    image.place()?;
+    Ok(image)
 }
 
-/// Puts the areas in order, blocks and cells on borders of cache lines (of two, for blocks).
-fn place(header: &mut Header, areas: [&Vec<u32>; 5], source: usize) -> Result<(), ImageError> {
-    let [index, blocks32, blocks128, cells, chain] = areas.map(Vec::len);
-    let index_at = HEADER_WORDS;
-    let blocks32_at = (index_at + index).next_multiple_of(BLOCK_WORDS);
-    let blocks128_at = blocks32_at + blocks32;
-    let cells_at = blocks128_at + blocks128;
-    let chain_at = (cells_at + cells).next_multiple_of(SMALL_WORDS);
-    let search_words = chain_at + chain;
-    // Room after the end, so that a whole block can be read from every place that is searched.
-    let source_at = (search_words + BLOCK_WORDS).next_multiple_of(BLOCK_WORDS);
-    if search_words > MAX_SEARCH_WORDS {
-        return Err(ImageError::TooLarge((search_words * 4) >> 20));
-    }
-    let too_large = |_| ImageError::TooLarge(((source_at + source) * 4) >> 20);
-    header.words = u32::try_from(source_at + source).map_err(too_large)?;
-    header.index = index_at as u32;
-    header.blocks32 = blocks32_at as u32;
-    header.blocks128 = blocks128_at as u32;
-    header.cells = cells_at as u32;
-    header.chain = chain_at as u32;
-    header.search_words = search_words as u32;
-    header.source = source_at as u32;
-    Ok(())
+/// A prefix that others may be inside of.
+struct Open<K> {
+    last: K,
+    value: [u32; 2],
+    /// The place of its value in the chain; 0 when it has none yet.
+    link: u32,
 }
 
 struct Compiler<'a> {
     tables: Tables<'a>,
-    /// Pairs of ports and next. The first stands for none.
+    /// Ports and next of prefixes that have others inside them. The first stands for none.
     chain: Vec<u32>,
     hops: usize,
 }
 
 impl Compiler<'_> {
-    fn family<K: Key, E: Entry>(&mut self, entries: &[E]) -> Result<Root, ImageError> {
-        if entries.is_empty() {
-            return Ok(Root::default());
-        }
-        let mut sweep = Sweep::<K>::new([0, 0], 2 * entries.len() + 1);
-        // Per open prefix, the place of its value in the chain; 0 when it has none yet.
-        let mut links: Vec<u32> = Vec::with_capacity(MAX_HOPS);
+    fn family<K: Address, E: Entry>(&mut self, entries: &[E]) -> Result<Made, ImageError> {
+        let mut locals: Vec<Local<K>> = Vec::with_capacity(entries.len());
+        let mut open: Vec<Open<K>> = Vec::with_capacity(MAX_HOPS);
         for group in entries.chunk_by(|a, b| a.same_local(*b)) {
             let local = group[0].local();
             let too_many = |_: TooManySteps| ImageError::TooManySteps(local);
             let ports = self.tables.of(group.iter().map(|entry| entry.shape())).map_err(too_many)?;
             let (first, last) = K::bounds(local);
-            let (outer, open) = sweep.advance(first);
-            links.truncate(open);
-            let next = links.last_mut().map_or(0, |link| self.link(link, outer));
-            sweep.enter(first, last, [ports, next]);
-            links.push(0);
+            while open.pop_if(|outer| outer.last < first).is_some() {}
+            let next = open.last_mut().map_or(0, |outer| self.link(outer));
+            let value = [ports, next];
+            open.push(Open { last, value, link: 0 });
+            self.hops = self.hops.max(open.len());
+            locals.push(Local { first, last, len: local.len(), value });
         }
-        self.hops = self.hops.max(sweep.deepest);
-        let added = self.tables.searches.add(&sweep.finish());
-        Ok(self.tables.searches.root(added))
+        Ok(Buckets::make(&locals, &mut self.tables.searches, &mut self.tables.cells))
     }
 
     /// The place in the chain of a prefix that has others inside it.
-    fn link(&mut self, link: &mut u32, value: [u32; 2]) -> u32 {
-        if *link == 0 {
-            *link = (self.chain.len() / 2) as u32;
-            self.chain.extend(value);
+    fn link<K>(&mut self, outer: &mut Open<K>) -> u32 {
+        if outer.link == 0 {
+            outer.link = (self.chain.len() / 2) as u32;
+            self.chain.extend(outer.value);
         }
-        *link
+        outer.link
     }
 }
 
@@ -141,15 +121,57 @@ impl Image<'_> {
         self.header.words as usize
     }
 
+    /// Puts the areas in order: blocks, buckets and tables on borders of cache lines, what has two lines on those of two.
+    fn place(&mut self) -> Result<(), ImageError> {
+        let Self { searches, v4, v6, cells, ranges, chain, source, .. } = &*self;
+        let index = HEADER_WORDS;
+        let blocks32 = (index + searches.index.len()).next_multiple_of(BLOCK_WORDS);
+        let blocks128 = blocks32 + searches.blocks32.len();
+        let windows4 = blocks128 + searches.blocks128.len();
+        let windows6 = (windows4 + v4.windows.len()).next_multiple_of(<u128 as Address>::WINDOW);
+        let buckets4 = (windows6 + v6.windows.len()).next_multiple_of(<u32 as Address>::BUCKET);
+        let buckets6 = (buckets4 + v4.buckets.len()).next_multiple_of(<u128 as Address>::BUCKET);
+        let cells_at = buckets6 + v6.buckets.len();
+        let ranges_at = (cells_at + cells.len()).next_multiple_of(SMALL_WORDS);
+        let chain_at = (ranges_at + ranges.len()).next_multiple_of(SMALL_WORDS);
+        let search_words = chain_at + chain.len();
+        // Room after the end, so that a whole block can be read from every place that is searched.
+        let source_at = (search_words + BLOCK_WORDS).next_multiple_of(BLOCK_WORDS);
+        let words = source_at + source.words();
+        if search_words > MAX_SEARCH_WORDS {
+            return Err(ImageError::TooLarge((search_words * 4) >> 20));
+        }
+        let header = &mut self.header;
+        header.words = u32::try_from(words).map_err(|_| ImageError::TooLarge((words * 4) >> 20))?;
+        (header.v4.windows, header.v6.windows) = (windows4 as u32, windows6 as u32);
+        (header.v4.buckets, header.v6.buckets) = (buckets4 as u32, buckets6 as u32);
+        [header.index, header.blocks32, header.blocks128] = [index, blocks32, blocks128].map(|at| at as u32);
+        [header.cells, header.ranges] = [cells_at, ranges_at].map(|at| at as u32);
+        [header.chain, header.source] = [chain_at, source_at].map(|at| at as u32);
+        header.search_words = search_words as u32;
+        Ok(())
+    }
+
     /// Writes the image to `out`, which has [`Image::words`] words, all of them 0.
     ///
     /// # Panics
     /// When `out` is shorter.
     pub fn write(&self, out: &mut [u32]) {
-        let Header { index, blocks32, blocks128, cells, chain, source, .. } = self.header;
+        let Header { index, blocks32, blocks128, v4, v6, cells, ranges, chain, source, .. } = self.header;
         out[..HEADER_WORDS].copy_from_slice(&self.header.encode());
         let Searches { index: nodes, blocks32: short, blocks128: long, .. } = &self.searches;
-        let areas = [(index, nodes), (blocks32, short), (blocks128, long), (cells, &self.cells), (chain, &self.chain)];
+        let areas = [
+            (index, nodes),
+            (blocks32, short),
+            (blocks128, long),
+            (v4.windows, &self.v4.windows),
+            (v6.windows, &self.v6.windows),
+            (v4.buckets, &self.v4.buckets),
+            (v6.buckets, &self.v6.buckets),
+            (cells, &self.cells),
+            (ranges, &self.ranges),
+            (chain, &self.chain),
+        ];
         for (at, area) in areas {
             out[at as usize..at as usize + area.len()].copy_from_slice(area);
         }

@@ -3,7 +3,8 @@
 use rustc_hash::FxHashMap;
 
 use super::decision::Leaf;
-use super::search::{Interval, Key, Searches};
+use super::key::Key;
+use super::search::{Interval, Searches};
 use super::sweep::Sweep;
 use crate::entry::Shape;
 use crate::{IfaceId, Interface, Prefix, Services, Verdict};

@@ -44,6 +44,19 @@ impl Leaf {
         self.0 >> Self::KIND_SHIFT
     }
 
+    /// The bit in which a range of ports keeps its protocol; numbers are below it.
+    pub(super) const UDP: u32 = 1 << 28;
+
+    /// The leaf as a range of ports has it: with the bit of the protocol.
+    pub(super) fn of_protocol(self, udp: u32) -> Self {
+        Self(self.0 | (udp * Self::UDP))
+    }
+
+    /// The leaf of a range of ports, if it is for this protocol.
+    pub(super) fn for_protocol(self, udp: u32) -> Option<Self> {
+        (self.0 & Self::UDP == udp * Self::UDP).then_some(Self(self.0 & !Self::UDP))
+    }
+
     pub(super) fn number(self) -> u32 {
         self.0 & ((1 << Self::KIND_SHIFT) - 1)
     }

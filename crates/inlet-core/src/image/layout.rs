@@ -4,27 +4,30 @@
 pub const HEADER_WORDS: usize = 64;
 
 /// The number of the format. An image of another number cannot be read.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 const MAGIC: [u32; 2] = [u32::from_le_bytes(*b"inle"), u32::from_le_bytes(*b"tImg")];
 
 /// The root of the search over local addresses of one family.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Root {
-    /// How many entries the root index has; 0 when `entry` leads on directly.
-    pub entries: u32,
-    /// Where the first one is, in words from the start of the index area; or the only entry.
-    pub entry: u32,
-    /// How far the window is shifted right.
+    /// How many pieces the span of all prefixes has, each with a window; 0 when there is one bucket and no window.
+    pub pieces: u32,
+    /// How far the address is shifted right to tell the pieces apart.
     pub shift: u32,
-    /// 1 when the window lies in the low 64 bits of the address, 0 when in the high ones (and for IPv4).
+    /// 1 when the pieces differ in the low 64 bits of the address, 0 when in the high ones (and for IPv4).
     pub low_half: u32,
-    /// The window's lowest value.
+    /// Where the first piece begins.
     pub first: u64,
-    /// The high 64 bits that all indexed addresses have when `low_half` is 1.
+    /// The high 64 bits that all addresses of the span have when `low_half` is 1.
     pub high: u64,
-    /// How many levels of nodes there are at most below the root.
-    pub levels: u32,
+    /// Where the windows are, in words from the start of the image: one for what is outside of the span, then those of
+    /// the pieces.
+    pub windows: u32,
+    /// Where the buckets are.
+    pub buckets: u32,
+    /// Whether a bucket leads on to more prefixes.
+    pub more: u32,
     /// Whether this family has any rule.
     pub used: u32,
 }
@@ -40,10 +43,12 @@ pub struct Header {
     pub index: u32,
     /// Where the blocks of 32-bit keys start.
     pub blocks32: u32,
-    /// Where the blocks of 128-bit keys start.
+    /// Where the blocks of 128-bit keys start. After them come windows and buckets, whose places the roots have.
     pub blocks128: u32,
     /// Where the cells start.
     pub cells: u32,
+    /// Where the ranges of ports start.
+    pub ranges: u32,
     /// Where the chain starts.
     pub chain: u32,
     /// Where the source starts.
@@ -54,8 +59,8 @@ pub struct Header {
     pub steps: u32,
     /// How many levels of nodes port tables and conditions have at most.
     pub levels: u32,
-    /// Whether a port table has more than 8 ranges.
-    pub large_ports: u32,
+    /// Which kinds of port tables there are: 1 those of one range, 2 of two, 4 those of a cache line, 8 larger ones.
+    pub port_tables: u32,
     /// Whether a node is to be bisected.
     pub bisect: u32,
     /// The local IPv4 addresses.
@@ -84,8 +89,8 @@ impl Header {
         let mut words = [0; HEADER_WORDS];
         words[..2].copy_from_slice(&MAGIC);
         words[2] = FORMAT;
-        let Self { words: total, search_words, index, blocks32, blocks128, cells, chain, source, .. } = *self;
-        let Self { hops, steps, levels, large_ports, bisect, .. } = *self;
+        let Self { words: total, search_words, index, blocks32, blocks128, cells, ranges, chain, source, .. } = *self;
+        let Self { hops, steps, levels, port_tables, bisect, .. } = *self;
         let fields = [
             total,
             search_words,
@@ -93,12 +98,13 @@ impl Header {
             blocks32,
             blocks128,
             cells,
+            ranges,
             chain,
             source,
             hops,
             steps,
             levels,
-            large_ports,
+            port_tables,
             bisect,
         ];
         words[3..3 + fields.len()].copy_from_slice(&fields);
@@ -119,11 +125,26 @@ impl Header {
         if words[2] != FORMAT {
             return Err(HeaderError::Format(words[2]));
         }
-        let [total, search_words, index, blocks32, blocks128, cells, chain, source] =
+        let [total, search_words, index, blocks32, blocks128, cells, ranges, chain, source] =
             std::array::from_fn(|i| words[3 + i]);
-        let [hops, steps, levels, large_ports, bisect] = std::array::from_fn(|i| words[11 + i]);
+        let [hops, steps, levels, port_tables, bisect] = std::array::from_fn(|i| words[12 + i]);
         let (v4, v6) = (Root::decode(&words[24..36]), Root::decode(&words[36..48]));
-        let areas = [HEADER_WORDS as u32, index, blocks32, blocks128, cells, chain, search_words, source, total];
+        let areas = [
+            HEADER_WORDS as u32,
+            index,
+            blocks32,
+            blocks128,
+            v4.windows,
+            v6.windows,
+            v4.buckets,
+            v6.buckets,
+            cells,
+            ranges,
+            chain,
+            search_words,
+            source,
+            total,
+        ];
         if !areas.is_sorted() || total as usize > image.len() {
             return Err(HeaderError::Bounds(image.len()));
         }
@@ -134,12 +155,13 @@ impl Header {
             blocks32,
             blocks128,
             cells,
+            ranges,
             chain,
             source,
             hops,
             steps,
             levels,
-            large_ports,
+            port_tables,
             bisect,
             v4,
             v6,
@@ -149,23 +171,24 @@ impl Header {
 
 impl Root {
     fn encode(&self, words: &mut [u32]) {
-        let Self { entries, entry, shift, low_half, first, high, levels, used } = *self;
-        words[..4].copy_from_slice(&[entries, entry, shift, low_half]);
+        let Self { pieces, shift, low_half, first, high, windows, buckets, more, used } = *self;
+        words[..4].copy_from_slice(&[pieces, shift, low_half, used]);
         words[4..6].copy_from_slice(&split(first));
         words[6..8].copy_from_slice(&split(high));
-        words[8..10].copy_from_slice(&[levels, used]);
+        words[8..11].copy_from_slice(&[windows, buckets, more]);
     }
 
     fn decode(words: &[u32]) -> Self {
         Self {
-            entries: words[0],
-            entry: words[1],
-            shift: words[2],
-            low_half: words[3],
+            pieces: words[0],
+            shift: words[1],
+            low_half: words[2],
+            used: words[3],
             first: join(words[4], words[5]),
             high: join(words[6], words[7]),
-            levels: words[8],
-            used: words[9],
+            windows: words[8],
+            buckets: words[9],
+            more: words[10],
         }
     }
 }
@@ -188,7 +211,17 @@ mod tests {
 
     #[test]
     fn a_header_survives_its_words() {
-        let v4 = Root { entries: 9, entry: 1, shift: 2, low_half: 0, first: 1 << 40, high: 7, levels: 3, used: 1 };
+        let v4 = Root {
+            pieces: 9,
+            shift: 2,
+            low_half: 1,
+            first: 1 << 40,
+            high: 7,
+            windows: 64,
+            buckets: 64,
+            more: 1,
+            used: 1,
+        };
         let header = Header {
             words: 70,
             search_words: 64,
@@ -196,9 +229,11 @@ mod tests {
             blocks32: 64,
             blocks128: 64,
             cells: 64,
+            ranges: 64,
             chain: 64,
             source: 64,
             v4,
+            v6: Root { windows: 64, buckets: 64, ..Root::default() },
             ..Header::default()
         };
         let mut image = header.encode().to_vec();

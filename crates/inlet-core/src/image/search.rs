@@ -1,9 +1,7 @@
 //! Searches: intervals packed into blocks, and the indexes that lead to the right block.
 
-use ipnet::IpNet;
-
-use super::layout::{HEADER_WORDS, Root, join, split};
-use crate::Prefix;
+use super::key::Key;
+use super::layout::{HEADER_WORDS, split};
 
 /// An interval starts at `key` and ends before the next one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -47,79 +45,6 @@ const DENSITY: usize = 3;
 
 /// How many words a block has.
 pub(super) const BLOCK_WORDS: usize = 32;
-
-/// What can be searched for: a 32-bit or 128-bit key, as two halves of 64 bits of which a window is indexed.
-pub(super) trait Key: Copy + Ord + std::fmt::Debug {
-    /// How many intervals a block holds.
-    const PER_BLOCK: usize;
-    /// How many words a key takes.
-    const WORDS: usize;
-    /// The lowest key.
-    const MIN: Self;
-    fn halves(self) -> (u64, u64);
-    fn write(self, words: &mut [u32]);
-    fn next(self) -> Option<Self>;
-    /// The first and the last address of a prefix of this family.
-    fn bounds(prefix: Prefix) -> (Self, Self);
-    /// The blocks of keys of this kind.
-    fn blocks(searches: &mut Searches) -> &mut Vec<u32>;
-}
-
-impl Key for u32 {
-    const PER_BLOCK: usize = 10;
-    const WORDS: usize = 1;
-    const MIN: Self = 0;
-
-    fn halves(self) -> (u64, u64) {
-        (u64::from(self), 0)
-    }
-
-    fn write(self, words: &mut [u32]) {
-        words[0] = self;
-    }
-
-    fn next(self) -> Option<Self> {
-        self.checked_add(1)
-    }
-
-    fn bounds(prefix: Prefix) -> (Self, Self) {
-        let IpNet::V4(net) = prefix.net() else { unreachable!("an IPv6 prefix among IPv4 ones") };
-        (net.network().to_bits(), net.broadcast().to_bits())
-    }
-
-    fn blocks(searches: &mut Searches) -> &mut Vec<u32> {
-        &mut searches.blocks32
-    }
-}
-
-impl Key for u128 {
-    const PER_BLOCK: usize = 5;
-    const WORDS: usize = 4;
-    const MIN: Self = 0;
-
-    fn halves(self) -> (u64, u64) {
-        ((self >> 64) as u64, self as u64)
-    }
-
-    fn write(self, words: &mut [u32]) {
-        let (high, low) = self.halves();
-        words[..2].copy_from_slice(&split(high));
-        words[2..4].copy_from_slice(&split(low));
-    }
-
-    fn next(self) -> Option<Self> {
-        self.checked_add(1)
-    }
-
-    fn bounds(prefix: Prefix) -> (Self, Self) {
-        let IpNet::V6(net) = prefix.net() else { unreachable!("an IPv4 prefix among IPv6 ones") };
-        (net.network().to_bits(), net.broadcast().to_bits())
-    }
-
-    fn blocks(searches: &mut Searches) -> &mut Vec<u32> {
-        &mut searches.blocks128
-    }
-}
 
 /// The index area and the two areas of blocks, growing.
 #[derive(Debug, Default)]
@@ -192,25 +117,6 @@ impl Searches {
         let mut index = Index { searches: self, intervals, first_block, deepest: 0 };
         let entry = index.entry(1, intervals.len(), 0);
         Added { entry, levels: index.deepest }
-    }
-
-    /// A search as a root: its first node's header becomes constants of the program.
-    pub(super) fn root(&self, added: Added) -> Root {
-        let place = (added.entry & Entry::PLACE) as usize;
-        let node = self.index.get(place..place + NODE_WORDS);
-        match node {
-            Some(node) if added.entry >> 30 == Entry::NODE && node[1] & BISECT == 0 => Root {
-                entries: node[0],
-                entry: (place + NODE_WORDS) as u32,
-                shift: node[1] & 0x3f,
-                low_half: u32::from(node[1] & LOW_HALF != 0),
-                first: join(node[2], node[3]),
-                high: join(node[4], node[5]),
-                levels: added.levels - 1,
-                used: 1,
-            },
-            _ => Root { entry: added.entry, levels: added.levels, used: 1, ..Root::default() },
-        }
     }
 }
 

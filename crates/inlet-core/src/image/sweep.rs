@@ -1,6 +1,7 @@
 //! From nested prefixes to disjoint intervals.
 
-use super::search::{Interval, Key};
+use super::key::Key;
+use super::search::Interval;
 
 /// A prefix that is open: the sweep is inside it.
 struct Open<K> {

@@ -16,6 +16,18 @@ pub(super) const SMALL_RANGES: usize = 8;
 pub(super) const SMALL_WORDS: usize = 2 * SMALL_RANGES;
 /// In the place of a table: it is larger, and the place is that of a cell with the entry of a search.
 pub(super) const LARGE: u32 = 1 << 31;
+/// In the place of a table: ports of one range have a leaf, and the place is the number of that range.
+pub(super) const ONE: u32 = 1 << 30;
+/// In the place of a table: ports of two ranges do, of which the second may have the first inside it; the place is the
+/// numbers of both, the second above [`RANGE_BITS`].
+pub(super) const TWO: u32 = 1 << 29;
+/// How many bits the numbers of two ranges have.
+pub(super) const RANGE_BITS: u32 = 14;
+/// The kinds of tables, in [`super::Header::port_tables`].
+const HAS_ONE: u32 = 1;
+const HAS_TWO: u32 = 2;
+const HAS_SMALL: u32 = 4;
+const HAS_LARGE: u32 = 8;
 /// How many conditions may have to be searched for one port.
 pub(super) const MAX_STEPS: u32 = 32;
 
@@ -36,6 +48,9 @@ pub(super) struct Tables<'a> {
     ruleset: &'a Ruleset,
     pub(super) searches: Searches,
     pub(super) cells: Vec<u32>,
+    /// Ranges of ports of one protocol: the first and the last port, and the leaf with the bit of the protocol.
+    pub(super) ranges: Vec<u32>,
+    range_numbers: FxHashMap<[u32; 2], u32>,
     pub(super) conditions: Conditions,
     /// The table of a prefix with this one rule; 0 when not made yet.
     of_shape: Vec<u32>,
@@ -43,7 +58,8 @@ pub(super) struct Tables<'a> {
     of_ranges: FxHashMap<Vec<Interval<u32>>, u32>,
     pub(super) steps: u32,
     pub(super) levels: u32,
-    pub(super) large: bool,
+    /// The kinds of tables made.
+    pub(super) kinds: u32,
 }
 
 /// A port range of one protocol and the rules that have it, which differ in source and interface only.
@@ -60,13 +76,15 @@ impl<'a> Tables<'a> {
             searches: Searches::default(),
             // Place 0 stands for no table.
             cells: vec![0; SMALL_WORDS],
+            ranges: Vec::new(),
+            range_numbers: FxHashMap::default(),
             conditions: Conditions::default(),
             of_shape: vec![0; ruleset.shapes.len()],
             of_shapes: FxHashMap::default(),
             of_ranges: FxHashMap::default(),
             steps: 0,
             levels: 0,
-            large: false,
+            kinds: 0,
         }
     }
 
@@ -80,7 +98,7 @@ impl<'a> Tables<'a> {
         if let Some(place) = self.of_shapes.get(&ids) {
             return Ok(*place);
         }
-        let ranges = self.ranges(&ids)?;
+        let ranges = self.disjoint(&ids)?;
         let place = self.intern(ranges);
         match *ids {
             [one] => self.of_shape[one as usize] = place,
@@ -90,7 +108,7 @@ impl<'a> Tables<'a> {
     }
 
     /// Disjoint ranges that cover all ports of both protocols, each with its leaf.
-    fn ranges(&mut self, ids: &[ShapeId]) -> Result<Vec<Interval<u32>>, TooManySteps> {
+    fn disjoint(&mut self, ids: &[ShapeId]) -> Result<Vec<Interval<u32>>, TooManySteps> {
         let shapes: Vec<Shape> = ids.iter().map(|id| self.ruleset.shapes[*id as usize]).collect();
         let groups: Vec<Group<'_>> =
             shapes.chunk_by(|a, b| (a.protocol, a.ports) == (b.protocol, b.ports)).map(Group::of).collect();
@@ -148,12 +166,31 @@ impl<'a> Tables<'a> {
         if let Some(place) = self.of_ranges.get(&ranges) {
             return *place;
         }
-        let place = match ranges.len() <= SMALL_RANGES {
-            true => self.small(&ranges),
-            false => self.large(&ranges),
+        let (kind, place) = match few(&ranges).as_slice() {
+            [one] => (HAS_ONE, ONE | self.range(*one)),
+            [first, second] if self.room_for_two() => {
+                (HAS_TWO, TWO | self.range(*first) | self.range(*second) << RANGE_BITS)
+            }
+            _ if ranges.len() <= SMALL_RANGES => (HAS_SMALL, self.small(&ranges)),
+            _ => (HAS_LARGE, self.large(&ranges)),
         };
+        self.kinds |= kind;
         self.of_ranges.insert(ranges, place);
         place
+    }
+
+    /// Whether two more ranges have numbers of so few bits.
+    fn room_for_two(&self) -> bool {
+        self.ranges.len() / 2 + 2 <= 1 << RANGE_BITS
+    }
+
+    /// The number of a range.
+    fn range(&mut self, range: Range) -> u32 {
+        let words = [range.first | range.last << 16, range.leaf.of_protocol(range.udp).0];
+        *self.range_numbers.entry(words).or_insert_with(|| {
+            self.ranges.extend(words);
+            (self.ranges.len() / 2 - 1) as u32
+        })
     }
 
     fn small(&mut self, ranges: &[Interval<u32>]) -> u32 {
@@ -170,10 +207,48 @@ impl<'a> Tables<'a> {
 
     fn large(&mut self, ranges: &[Interval<u32>]) -> u32 {
         let added = self.searches.add(ranges);
-        self.large = true;
         self.levels = self.levels.max(added.levels);
         self.cells.push(added.entry);
         LARGE | (self.cells.len() - 1) as u32
+    }
+}
+
+/// A range of ports of one protocol, and its leaf.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Range {
+    first: u32,
+    last: u32,
+    udp: u32,
+    leaf: Leaf,
+}
+
+/// The ranges that have a leaf, one that is inside another before it, when they are few; otherwise none.
+fn few(ranges: &[Interval<u32>]) -> Vec<Range> {
+    let mut found: Vec<Range> = Vec::new();
+    for (at, range) in ranges.iter().enumerate().filter(|(_, range)| range.value[0] != Leaf::MISS.0) {
+        let last = ranges.get(at + 1).map_or(2 << 16, |after| after.key) - 1;
+        for (udp, ports) in [(0, 0..1 << 16), (1, 1 << 16..2 << 16)] {
+            let (first, last) = (range.key.max(ports.start), last.min(ports.end - 1));
+            if first <= last {
+                found.push(Range { first: first & 0xffff, last: last & 0xffff, udp, leaf: Leaf(range.value[0]) });
+            }
+        }
+        if found.len() > 3 {
+            return Vec::new();
+        }
+    }
+    match *found.as_slice() {
+        [before, inside, after] if before.goes_on_in(inside) && inside.goes_on_in(after) => {
+            let around = Range { last: after.last, ..before };
+            if before.leaf == after.leaf { vec![inside, around] } else { Vec::new() }
+        }
+        _ => found,
+    }
+}
+
+impl Range {
+    fn goes_on_in(self, next: Self) -> bool {
+        self.udp == next.udp && self.last + 1 == next.first
     }
 }
 

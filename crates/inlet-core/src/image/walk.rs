@@ -5,10 +5,14 @@
 
 use std::net::IpAddr;
 
+use super::address::{Address, PREFIXES};
+use super::buckets::SEARCH;
 use super::decision::{Leaf, Outcome};
+use super::key::Key;
 use super::layout::{Header, HeaderError, Root, join};
-use super::search::{BISECT, BLOCK_WORDS, Entry, Key, LOW_HALF, NODE_WORDS, Window};
-use super::tables::{LARGE, SMALL_RANGES, port_key};
+use super::search::{BISECT, BLOCK_WORDS, Entry, LOW_HALF, NODE_WORDS, Window};
+use super::span::Span;
+use super::tables::{LARGE, ONE, RANGE_BITS, SMALL_RANGES, TWO, port_key};
 use crate::Packet;
 
 /// An image ready to be searched.
@@ -45,25 +49,44 @@ impl<'a> Walk<'a> {
             if next == 0 {
                 break;
             }
-            let link = (self.header.chain + 2 * next) as usize;
-            value = [self.words[link], self.words[link + 1]];
+            value = self.pair(self.header.chain, next);
         }
         Outcome::Miss
     }
 
-    fn local<K: BlockKey>(&self, root: &Root, key: K) -> [u32; 2] {
+    fn pair(&self, area: u32, number: u32) -> [u32; 2] {
+        let at = (area + 2 * number) as usize;
+        [self.words[at], self.words[at + 1]]
+    }
+
+    /// The value of a local address.
+    fn local<K: BlockKey + Address>(&self, root: &Root, key: K) -> [u32; 2] {
         if root.used == 0 {
             return [0, 0];
         }
-        let entry = match root.entries {
-            0 => root.entry,
-            entries => {
+        let bucket = match root.pieces {
+            0 => 0,
+            pieces => {
                 let high = (root.low_half != 0).then_some(root.high);
-                let window = Window { first: root.first, shift: root.shift, high, entries: entries as usize };
-                self.index(root.entry as usize + window.at(key))
+                let span = Span { first: root.first, shift: root.shift, pieces, high };
+                let window = &self.words[root.windows as usize + span.at(key) * K::WINDOW..];
+                window[0] as usize + K::read_span(window).at(key)
             }
         };
-        self.search(entry, key)
+        self.in_bucket(root, bucket, key)
+    }
+
+    fn in_bucket<K: BlockKey + Address>(&self, root: &Root, bucket: usize, key: K) -> [u32; 2] {
+        let bucket = &self.words[root.buckets as usize + bucket * K::BUCKET..];
+        let found = (0..PREFIXES).find(|slot| key.is_in(bucket, *slot));
+        match (found, bucket[K::MORE]) {
+            (None, more) if more & SEARCH != 0 => self.search(self.cell(more & !SEARCH), key),
+            (None, more) if more != 0 => self.in_bucket(root, more as usize, key),
+            (slot, _) => {
+                let value = K::VALUES + 2 * slot.unwrap_or(PREFIXES);
+                [bucket[value], bucket[value + 1]]
+            }
+        }
     }
 
     fn index(&self, place: usize) -> u32 {
@@ -126,8 +149,21 @@ impl<'a> Walk<'a> {
         if table & LARGE != 0 {
             return Leaf(self.search(self.cell(table & !LARGE), key)[0]);
         }
+        if table & ONE != 0 {
+            return self.range(table & !ONE, key);
+        }
+        if table & TWO != 0 {
+            let [first, second] = [table & ((1 << RANGE_BITS) - 1), (table & !TWO) >> RANGE_BITS];
+            return Some(self.range(first, key)).filter(|leaf| *leaf != Leaf::MISS).unwrap_or(self.range(second, key));
+        }
         let rank = (1..SMALL_RANGES as u32).filter(|slot| self.cell(table + slot) <= key).count() as u32;
         Leaf(self.cell(table + SMALL_RANGES as u32 + rank))
+    }
+
+    fn range(&self, number: u32, key: u32) -> Leaf {
+        let [ports, leaf] = self.pair(self.header.ranges, number);
+        let within = (ports & 0xffff..=ports >> 16).contains(&(key & 0xffff));
+        Leaf(leaf).for_protocol(key >> 16).filter(|_| within).unwrap_or(Leaf::MISS)
     }
 
     /// Searches source and interface until a verdict is found.
@@ -148,25 +184,16 @@ impl<'a> Walk<'a> {
 /// A key that can be read back from a block.
 trait BlockKey: Key {
     fn area(header: &Header) -> u32;
-    fn read(words: &[u32]) -> Self;
 }
 
 impl BlockKey for u32 {
     fn area(header: &Header) -> u32 {
         header.blocks32
     }
-
-    fn read(words: &[u32]) -> Self {
-        words[0]
-    }
 }
 
 impl BlockKey for u128 {
     fn area(header: &Header) -> u32 {
         header.blocks128
-    }
-
-    fn read(words: &[u32]) -> Self {
-        u128::from(join(words[0], words[1])) << 64 | u128::from(join(words[2], words[3]))
     }
 }

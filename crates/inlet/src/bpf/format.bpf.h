@@ -7,44 +7,51 @@
 #define AF_INET 2
 #define AF_INET6 10
 
-/* The entries of a root index lie at `entry`; without an index (entries is 0), `entry` itself leads on. */
+/* The windows of a family, or none and one bucket (pieces is 0). Places are in words of the image. */
 struct root {
-	__u32 entries;
-	__u32 entry;
-	__u32 shift;
-	__u32 low_half;
+	__u64 used;
+	__u64 pieces;
+	__u64 shift;
+	__u64 low_half;
 	__u64 first;
 	__u64 high;
-	__u32 levels;
-	__u32 used;
+	__u64 windows;
+	__u64 buckets;
+	__u64 more;
 };
 
-/* Places are in words of the image. */
 struct config {
-	__u32 search_words;
-	__u32 index;
-	__u32 blocks32;
-	__u32 blocks128;
-	__u32 cells;
-	__u32 chain;
-	__u32 hops;
-	__u32 steps;
-	__u32 levels;
-	__u32 large_ports;
-	__u32 bisect;
+	__u64 search_words;
+	__u64 index;
+	__u64 blocks32;
+	__u64 blocks128;
+	__u64 cells;
+	__u64 ranges;
+	__u64 chain;
+	__u64 hops;
+	__u64 steps;
+	__u64 levels;
+	__u64 port_tables;
+	__u64 bisect;
 	struct root v4;
 	struct root v6;
 };
 
-const volatile struct config cfg = {};
+/* Tells the loader the layout; there is no such map. */
+const volatile struct config cfg;
 
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, 1);
-	__uint(key_size, sizeof(__u32));
-	__uint(value_size, 4096);
-} inlet_image SEC(".maps");
+/* A constant is an operand of the instruction, so that it costs neither a load nor a cache line. Until the loader puts
+ * the number there it says which one: the place in struct config, above it a mark that no other number has. */
+#define CONSTANT_MARK 0x496e6c6574430000
+#define constant(field)                                                                                                \
+	({                                                                                                             \
+		__u64 value;                                                                                           \
+		asm volatile("%0 = %1 ll" : "=r"(value) : "i"(CONSTANT_MARK + offsetof(struct config, field)));        \
+		value;                                                                                                 \
+	})
+
+/* The image: the loader puts the map of this generation here. The program has its address, so no look-up is needed. */
+__u32 inlet_image[1024] SEC(".bss.image");
 
 /* What leads on in a search: kinds 0 to 2 are a run of blocks, 3 is a node. */
 #define ENTRY_KIND(entry) ((entry) >> 30)
@@ -58,16 +65,16 @@ struct node {
 	__u64 high;
 };
 #define NODE_WORDS (sizeof(struct node) / sizeof(__u32))
-#define NODE_SHIFT 0x3f
-#define NODE_LOW_HALF (1 << 8)
+#define SHIFT 0x3f
+#define LOW_HALF (1 << 8)
 #define NODE_BISECT (1 << 9)
 /* Levels of index nodes, and one to bisect. */
 #define MAX_LEVELS 7
 /* The largest image has fewer than 2^22 blocks. */
 #define MAX_BISECTIONS 22
 
-/* The value of an interval of local addresses: its port table, and the next shorter prefix in the chain. For other
- * searches: a leaf. */
+/* The value of a local address: its port table, and the next shorter prefix in the chain. For other searches: a
+ * leaf. */
 struct value {
 	__u32 ports;
 	__u32 next;
@@ -86,12 +93,69 @@ struct block128 {
 	struct value value[5];
 };
 
-/* A port table of one cache line; a larger one is a search whose entry is in a cell. */
+/* A stretch of addresses and the buckets of its pieces; the first bucket is for what is outside of it. */
+struct window4 {
+	__u32 bucket;
+	__u32 pieces;
+	__u32 shift;
+	__u32 first;
+};
+struct window6 {
+	__u32 bucket;
+	__u32 pieces;
+	__u32 shift;
+	__u32 nothing;
+	__u64 first;
+	__u64 high;
+};
+
+/* The longest prefixes of a piece, longest first, their values and that of all else. An address is in a prefix when
+ * nothing is left of their difference, shifted. */
+#define PREFIXES 4
+struct bucket4 {
+	struct value value[PREFIXES + 1];
+	__u32 more;
+	__u8 shift[PREFIXES];
+	__u32 key[PREFIXES];
+};
+struct bucket6 {
+	struct value value[PREFIXES + 1];
+	__u32 more;
+	__u32 nothing;
+	__u8 high_shift[PREFIXES];
+	__u8 low_shift[PREFIXES];
+	__u64 nothing_either;
+	struct {
+		__u64 high;
+		__u64 low;
+	} key[PREFIXES];
+};
+/* The bit of a shift that says that nothing of the half matters. */
+#define NOTHING 7
+/* In more: the cell with the entry of a search, and not another bucket. */
+#define MORE_SEARCH (1U << 31)
+
+/* A port table of one cache line. One with a leaf for one or two ranges is the numbers of these, a larger one a search
+ * whose entry is in a cell. */
 struct ports {
 	__u32 key[8];
 	__u32 leaf[8];
 };
 #define PORTS_LARGE (1U << 31)
+#define PORTS_ONE (1U << 30)
+#define PORTS_TWO (1U << 29)
+#define RANGE_BITS 14
+/* Which of them there are. */
+#define HAS_ONE 1
+#define HAS_TWO 2
+#define HAS_SMALL 4
+#define HAS_LARGE 8
+
+struct range {
+	__u32 ports; /* the last one in the upper half */
+	__u32 leaf;  /* with the protocol */
+};
+#define RANGE_UDP 28
 
 #define LEAF_MISS 0
 #define LEAF_PASS 1

@@ -3,35 +3,155 @@
  * The lookup: which leaf of the image is for a packet. First the local address, then the port, then conditions on
  * source and interface; when no rule of the longest prefix matches, the next shorter ones.
  *
- * Everything in `cfg` is fixed before the program is loaded, so the verifier knows it and drops the code that this
- * ruleset does not use.
+ * All constants are fixed before the program is loaded, so the verifier knows them and drops the code that this ruleset
+ * does not use.
  */
 #pragma once
 #include "search.bpf.h"
 
-static __always_inline const struct value *local4(const void *base, __u64 addr)
+/* Whether an address is in a prefix of a bucket. */
+static __always_inline bool is_in4(const struct bucket4 *b, int slot, __u64 addr)
 {
-	const volatile struct root *root = &cfg.v4;
-	__u32 entry = root->entry;
-
-	if (root->entries)
-		entry = *(const __u32 *)at(base, cfg.index + root->entry +
-							 window_at(addr, root->first, root->shift, root->entries));
-	return search32(base, entry, addr, root->levels);
+	return !((addr ^ b->key[slot]) >> (b->shift[slot] & SHIFT));
 }
 
-static __always_inline const struct value *local6(const void *base, __u64 high, __u64 low)
+static __always_inline bool is_in6(const struct bucket6 *b, int slot, __u64 high, __u64 low)
 {
-	const volatile struct root *root = &cfg.v6;
-	__u32 entry = root->entry;
+	__u8 high_shift = b->high_shift[slot], low_shift = b->low_shift[slot];
 
-	if (root->entries) {
-		__u64 half = window_half(high, low, root->low_half, root->high);
+	return !((high ^ b->key[slot].high) >> (high_shift & SHIFT) >> (high_shift >> NOTHING) |
+		 (low ^ b->key[slot].low) >> (low_shift & SHIFT) >> (low_shift >> NOTHING));
+}
 
-		entry = *(const __u32 *)at(base, cfg.index + root->entry +
-							 window_at(half, root->first, root->shift, root->entries));
+/* The value of the first prefix of a bucket that the address is in, which is the longest; or the value of all else.
+ * Branches, since packets come in crowds to few addresses: what follows is on its way before the bucket is. */
+static __always_inline const struct value *value4(const struct bucket4 *b, __u64 addr)
+{
+	if (is_in4(b, 0, addr))
+		return &b->value[0];
+	if (is_in4(b, 1, addr))
+		return &b->value[1];
+	if (is_in4(b, 2, addr))
+		return &b->value[2];
+	if (is_in4(b, 3, addr))
+		return &b->value[3];
+	return &b->value[PREFIXES];
+}
+
+static __always_inline const struct value *value6(const struct bucket6 *b, __u64 high, __u64 low)
+{
+	if (is_in6(b, 0, high, low))
+		return &b->value[0];
+	if (is_in6(b, 1, high, low))
+		return &b->value[1];
+	if (is_in6(b, 2, high, low))
+		return &b->value[2];
+	if (is_in6(b, 3, high, low))
+		return &b->value[3];
+	return &b->value[PREFIXES];
+}
+
+/* Which piece of a span a value is in, from 1 on; 0 when it is outside. */
+static __always_inline __u64 piece_at(__u64 value, __u64 first, __u64 shift, __u64 pieces)
+{
+	__u64 piece = (value - first) >> (shift & SHIFT);
+
+	return piece < pieces ? piece + 1 : 0;
+}
+
+/* The same for halves of an address, of which the pieces differ in one. */
+static __always_inline __u64 piece6_at(__u64 high, __u64 low, __u64 low_half, __u64 common, __u64 first, __u64 shift,
+				       __u64 pieces)
+{
+	if (!low_half)
+		return piece_at(high, first, shift, pieces);
+	return high == common ? piece_at(low, first, shift, pieces) : 0;
+}
+
+static __always_inline const struct bucket4 *bucket4(__u64 bucket)
+{
+	return at(constant(v4.buckets) + bucket * (sizeof(struct bucket4) / sizeof(__u32)));
+}
+
+static __always_inline const struct bucket6 *bucket6(__u64 bucket)
+{
+	return at(constant(v6.buckets) + bucket * (sizeof(struct bucket6) / sizeof(__u32)));
+}
+
+static __always_inline __u64 packed(struct value value)
+{
+	return (__u64)value.next << 32 | value.ports;
+}
+
+static __always_inline struct value unpacked(__u64 packed)
+{
+	return (struct value){.ports = packed, .next = packed >> 32};
+}
+
+/* The entry of a search, which a cell has. */
+static __always_inline __u32 cell(__u64 place)
+{
+	return *(const __u32 *)at(constant(cells) + place);
+}
+
+/* Goes on where a bucket has no room for all prefixes. Functions of their own, verified once. */
+__noinline __u64 more4(__u32 more, __u32 addr)
+{
+	const struct bucket4 *b;
+
+	if (more & MORE_SEARCH)
+		return packed(*search32(cell(more & ~MORE_SEARCH), addr, constant(levels)));
+	b = bucket4(more);
+	return packed(*value4(b, addr));
+}
+
+__noinline __u64 more6(__u32 more, __u64 high, __u64 low)
+{
+	const struct bucket6 *b;
+
+	if (more & MORE_SEARCH)
+		return packed(*search128(cell(more & ~MORE_SEARCH), high, low, constant(levels)));
+	b = bucket6(more);
+	return packed(*value6(b, high, low));
+}
+
+static __always_inline struct value local4(__u64 addr)
+{
+	const struct bucket4 *b;
+	const struct value *value;
+	__u64 bucket = 0;
+
+	if (constant(v4.pieces)) {
+		__u64 piece = piece_at(addr, constant(v4.first), constant(v4.shift), constant(v4.pieces));
+		const struct window4 *w = at(constant(v4.windows) + piece * (sizeof(struct window4) / sizeof(__u32)));
+
+		bucket = w->bucket + piece_at(addr, w->first, w->shift, w->pieces);
 	}
-	return search128(base, entry, high, low, root->levels);
+	b = bucket4(bucket);
+	value = value4(b, addr);
+	if (constant(v4.more) && value == &b->value[PREFIXES] && b->more)
+		return unpacked(more4(b->more, addr));
+	return *value;
+}
+
+static __always_inline struct value local6(__u64 high, __u64 low)
+{
+	const struct bucket6 *b;
+	const struct value *value;
+	__u64 bucket = 0;
+
+	if (constant(v6.pieces)) {
+		__u64 piece = piece6_at(high, low, constant(v6.low_half), constant(v6.high), constant(v6.first),
+					constant(v6.shift), constant(v6.pieces));
+		const struct window6 *w = at(constant(v6.windows) + piece * (sizeof(struct window6) / sizeof(__u32)));
+
+		bucket = w->bucket + piece6_at(high, low, w->shift & LOW_HALF, w->high, w->first, w->shift, w->pieces);
+	}
+	b = bucket6(bucket);
+	value = value6(b, high, low);
+	if (constant(v6.more) && value == &b->value[PREFIXES] && b->more)
+		return unpacked(more6(b->more, high, low));
+	return *value;
 }
 
 /* A 128-bit address of the context, which is in network order, as two halves. */
@@ -42,63 +162,81 @@ static __always_inline const struct value *local6(const void *base, __u64 high, 
 	} while (0)
 
 /* Searches by port in a table of more than 8 ranges. A function of its own, verified once. */
-__noinline __u32 large_ports(__u32 cell, __u32 key)
+__noinline __u32 large_ports(__u32 place, __u32 key)
 {
-	__u32 zero = 0;
-	const void *base = bpf_map_lookup_elem(&inlet_image, &zero);
-
-	if (!base)
-		return LEAF_MISS;
-	return search32(base, *(const __u32 *)at(base, cfg.cells + (__u64)cell), key, cfg.levels)->ports;
+	return search32(cell(place), key, constant(levels))->ports;
 }
 
 /* Searches by source or interface, whichever the leaf says. */
-static __always_inline __u32 condition(struct bpf_sk_lookup *ctx, const void *base, __u32 leaf)
+static __always_inline __u32 condition(struct bpf_sk_lookup *ctx, __u32 leaf)
 {
-	__u32 entry = *(const __u32 *)at(base, cfg.cells + (__u64)leaf_number(leaf));
+	__u32 entry = cell(leaf_number(leaf));
 	__u64 high, low;
 
 	if (leaf_kind(leaf) == LEAF_BY_SOURCE && ctx->family == AF_INET6) {
 		HALVES(ctx->remote_ip6, high, low);
-		return search128(base, entry, high, low, cfg.levels)->ports;
+		return search128(entry, high, low, constant(levels))->ports;
 	}
 	low = leaf_kind(leaf) == LEAF_BY_IFACE ? ctx->ingress_ifindex : bpf_ntohl(ctx->remote_ip4);
-	return search32(base, entry, low, cfg.levels)->ports;
+	return search32(entry, low, constant(levels))->ports;
 }
 
 /* From a leaf that needs further searches to one that does not. A function of its own, verified once. */
 __noinline __u32 resolve(struct bpf_sk_lookup *ctx, __u32 leaf)
 {
-	__u32 zero = 0;
-	const void *base = bpf_map_lookup_elem(&inlet_image, &zero);
-
-	if (!base)
-		return LEAF_MISS;
 	for (int step = 0; step < MAX_STEPS; step++) {
-		if (step >= cfg.steps || leaf_kind(leaf) < LEAF_BY_SOURCE)
+		if (step >= constant(steps) || leaf_kind(leaf) < LEAF_BY_SOURCE)
 			break;
-		leaf = condition(ctx, base, leaf);
+		leaf = condition(ctx, leaf);
 	}
 	return leaf;
 }
 
-/* The leaf that a port table has for the packet. */
-static __always_inline __u32 by_port(struct bpf_sk_lookup *ctx, const void *base, __u32 table, __u32 key)
+static __always_inline __u32 in_range(__u32 number, __u32 key)
 {
-	const struct ports *p;
-	__u64 rank;
+	const struct range *r = at(constant(ranges) + 2 * (__u64)number);
+	__u32 port = key & 0xffff, ports = r->ports, leaf = r->leaf;
+
+	if (port < (ports & 0xffff) || port > ports >> 16 || (leaf >> RANGE_UDP & 1) != key >> 16)
+		return LEAF_MISS;
+	return leaf & ~(1U << RANGE_UDP);
+}
+
+/* The first of two ranges may be inside the second. */
+static __always_inline __u32 in_ranges(__u32 numbers, __u32 key)
+{
+	__u32 leaf = in_range(numbers & ((1 << RANGE_BITS) - 1), key);
+
+	return leaf != LEAF_MISS ? leaf : in_range(numbers >> RANGE_BITS, key);
+}
+
+static __always_inline __u32 small_ports(__u32 place, __u32 key)
+{
+	const struct ports *p = at(constant(cells) + (__u64)place);
+	__u64 rank = le32(p->key[4], key) * 4;
+
+	rank += le32(p->key[rank + 2], key) * 2;
+	rank += le32(p->key[rank + 1], key);
+	return p->leaf[rank];
+}
+
+/* The leaf that a port table has for the packet. */
+static __always_inline __u32 by_port(struct bpf_sk_lookup *ctx, __u32 table, __u32 key)
+{
+	__u64 kinds = constant(port_tables);
 	__u32 leaf;
 
-	if (cfg.large_ports && table & PORTS_LARGE) {
+	if (kinds & HAS_LARGE && table & PORTS_LARGE)
 		leaf = large_ports(table & ~PORTS_LARGE, key);
-	} else {
-		p = at(base, cfg.cells + (__u64)table);
-		rank = le32(p->key[4], key) * 4;
-		rank += le32(p->key[rank + 2], key) * 2;
-		rank += le32(p->key[rank + 1], key);
-		leaf = p->leaf[rank];
-	}
-	if (cfg.steps && leaf_kind(leaf) >= LEAF_BY_SOURCE)
+	else if (kinds & HAS_ONE && table & PORTS_ONE)
+		leaf = in_range(table & ~PORTS_ONE, key);
+	else if (kinds & HAS_TWO && table & PORTS_TWO)
+		leaf = in_ranges(table & ~PORTS_TWO, key);
+	else if (kinds & HAS_SMALL)
+		leaf = small_ports(table, key);
+	else
+		leaf = LEAF_MISS;
+	if (constant(steps) && leaf_kind(leaf) >= LEAF_BY_SOURCE)
 		leaf = resolve(ctx, leaf);
 	return leaf;
 }
@@ -106,19 +244,16 @@ static __always_inline __u32 by_port(struct bpf_sk_lookup *ctx, const void *base
 /* No rule of the longest prefix matches: what the next shorter ones say. A function of its own, verified once. */
 __noinline __u32 shorter_prefixes(struct bpf_sk_lookup *ctx, __u32 next, __u32 key)
 {
-	__u32 zero = 0, leaf = LEAF_MISS;
-	const void *base = bpf_map_lookup_elem(&inlet_image, &zero);
+	__u32 leaf = LEAF_MISS;
 
-	if (!base)
-		return LEAF_MISS;
 	for (int hop = 1; hop < MAX_HOPS; hop++) {
 		const struct value *value;
 
-		if (hop >= cfg.hops || leaf != LEAF_MISS || !next)
+		if (hop >= constant(hops) || leaf != LEAF_MISS || !next)
 			break;
-		value = at(base, cfg.chain + 2 * (__u64)next);
+		value = at(constant(chain) + 2 * (__u64)next);
 		next = value->next;
-		leaf = by_port(ctx, base, value->ports, key);
+		leaf = by_port(ctx, value->ports, key);
 	}
 	return leaf;
 }
@@ -127,26 +262,22 @@ __noinline __u32 shorter_prefixes(struct bpf_sk_lookup *ctx, __u32 next, __u32 k
 static __always_inline __u32 image_lookup(struct bpf_sk_lookup *ctx)
 {
 	__u32 key = ctx->local_port | (ctx->protocol == IPPROTO_UDP) << 16;
-	__u32 zero = 0, leaf, next;
-	const void *base = bpf_map_lookup_elem(&inlet_image, &zero);
-	const struct value *value;
+	struct value value;
 	__u64 high, low;
+	__u32 leaf;
 
-	if (!base)
-		return LEAF_MISS;
-	if (cfg.v4.used && ctx->family == AF_INET) {
-		value = local4(base, bpf_ntohl(ctx->local_ip4));
-	} else if (cfg.v6.used && ctx->family == AF_INET6) {
+	if (constant(v4.used) && ctx->family == AF_INET) {
+		value = local4(bpf_ntohl(ctx->local_ip4));
+	} else if (constant(v6.used) && ctx->family == AF_INET6) {
 		HALVES(ctx->local_ip6, high, low);
-		value = local6(base, high, low);
+		value = local6(high, low);
 	} else {
 		return LEAF_MISS;
 	}
-	if (!value->ports)
+	if (!value.ports)
 		return LEAF_MISS;
-	next = value->next;
-	leaf = by_port(ctx, base, value->ports, key);
-	if (cfg.hops > 1 && leaf == LEAF_MISS && next)
-		leaf = shorter_prefixes(ctx, next, key);
+	leaf = by_port(ctx, value.ports, key);
+	if (constant(hops) > 1 && leaf == LEAF_MISS && value.next)
+		leaf = shorter_prefixes(ctx, value.next, key);
 	return leaf;
 }

@@ -10,15 +10,15 @@
 
 /* The place in the image, or the image's start when it is not one to be searched. A whole block can be read from it.
  * The bound is written in assembly because the compiler would check one register and use another. */
-static __always_inline const void *at(const void *base, __u64 word)
+static __always_inline const void *at(__u64 word)
 {
-	__u64 end = cfg.search_words;
+	__u64 end = constant(search_words);
 
 	asm volatile("if %0 < %1 goto +1\n\t"
 		     "%0 = 0"
 		     : "+r"(word)
 		     : "r"(end));
-	return base + word * sizeof(__u32);
+	return (const void *)inlet_image + word * sizeof(__u32);
 }
 
 /* The highest bit. The empty asm keeps the compiler from making a branch of what it is used for, which the verifier
@@ -62,39 +62,34 @@ static __always_inline __u64 window_half(__u64 high, __u64 low, __u32 low_half, 
 	return high < node_high ? 0 : ~0ULL;
 }
 
-static __always_inline const struct block32 *block32(const void *base, __u64 block)
+static __always_inline const struct block32 *block32(__u64 block)
 {
-	return at(base, cfg.blocks32 + block * BLOCK_WORDS);
+	return at(constant(blocks32) + block * BLOCK_WORDS);
 }
 
-static __always_inline const struct block128 *block128(const void *base, __u64 block)
+static __always_inline const struct block128 *block128(__u64 block)
 {
-	return at(base, cfg.blocks128 + block * BLOCK_WORDS);
+	return at(constant(blocks128) + block * BLOCK_WORDS);
 }
 
 /* Where the entry of a node's index is for a window's value. */
 static __always_inline __u64 entry_place(const struct node *node, __u64 place, __u64 value)
 {
-	return place + NODE_WORDS + window_at(value, node->first, node->flags & NODE_SHIFT, node->count);
+	return place + NODE_WORDS + window_at(value, node->first, node->flags & SHIFT, node->count);
 }
 
 /* Of the blocks of a node to bisect, the last one whose first key is not above the key. Rare: only keys that several
  * levels of indexes could not tell apart. A function of its own, verified once. */
 __noinline __u32 bisect32(__u32 place, __u32 key)
 {
-	__u32 zero = 0, block, left;
-	const void *base = bpf_map_lookup_elem(&inlet_image, &zero);
-	const struct node *node;
+	const struct node *node = at(place);
+	__u32 block = node->first;
+	__u32 left = node->count;
 
-	if (!base)
-		return 0;
-	node = at(base, place);
-	block = node->first;
-	left = node->count;
 	for (int i = 0; i < MAX_BISECTIONS && left > 1; i++) {
 		__u32 half = left / 2;
 
-		if (block32(base, block + half)->key[0] <= key)
+		if (block32(block + half)->key[0] <= key)
 			block += half;
 		left -= half;
 	}
@@ -103,18 +98,13 @@ __noinline __u32 bisect32(__u32 place, __u32 key)
 
 __noinline __u32 bisect128(__u32 place, __u64 high, __u64 low)
 {
-	__u32 zero = 0, block, left;
-	const void *base = bpf_map_lookup_elem(&inlet_image, &zero);
-	const struct node *node;
+	const struct node *node = at(place);
+	__u32 block = node->first;
+	__u32 left = node->count;
 
-	if (!base)
-		return 0;
-	node = at(base, place);
-	block = node->first;
-	left = node->count;
 	for (int i = 0; i < MAX_BISECTIONS && left > 1; i++) {
 		__u32 half = left / 2;
-		const struct block128 *b = block128(base, block + half);
+		const struct block128 *b = block128(block + half);
 
 		if (b->key[0].high < high || (b->key[0].high == high && b->key[0].low <= low))
 			block += half;
@@ -123,70 +113,70 @@ __noinline __u32 bisect128(__u32 place, __u64 high, __u64 low)
 	return block;
 }
 
-static __always_inline const struct value *search32(const void *base, __u32 entry, __u64 key, __u32 levels)
+static __always_inline const struct value *search32(__u32 entry, __u64 key, __u32 levels)
 {
 	const struct block32 *b;
 	__u64 block, rank;
 
 	for (int level = 0; level < MAX_LEVELS; level++) {
-		__u64 place = cfg.index + ENTRY_PLACE(entry);
+		__u64 place = constant(index) + ENTRY_PLACE(entry);
 		const struct node *node;
 
 		if (level >= levels || ENTRY_KIND(entry) != ENTRY_NODE)
 			break;
-		node = at(base, place);
-		if (cfg.bisect && node->flags & NODE_BISECT)
+		node = at(place);
+		if (constant(bisect) && node->flags & NODE_BISECT)
 			entry = bisect32(place, key);
 		else
-			entry = *(const __u32 *)at(base, entry_place(node, place, key));
+			entry = *(const __u32 *)at(entry_place(node, place, key));
 	}
 	block = ENTRY_PLACE(entry);
 	if (ENTRY_KIND(entry)) {
-		__u64 more = le32(block32(base, block + 1)->key[0], key);
+		__u64 more = le32(block32(block + 1)->key[0], key);
 
 		if (ENTRY_KIND(entry) > 1)
-			more += le32(block32(base, block + 2)->key[0], key);
+			more += le32(block32(block + 2)->key[0], key);
 		block += more;
 	}
-	b = block32(base, block);
+	b = block32(block);
 	rank = le32(b->key[5], key) * 5;
 	rank += le32(b->key[rank + 1], key) + le32(b->key[rank + 2], key) + le32(b->key[rank + 3], key) +
 		le32(b->key[rank + 4], key);
 	return &b->value[rank];
 }
 
-static __always_inline const struct value *search128(const void *base, __u32 entry, __u64 high, __u64 low, __u32 levels)
+static __always_inline const struct value *search128(__u32 entry, __u64 high, __u64 low, __u32 levels)
 {
 	const struct block128 *b;
 	__u64 block, rank = 0;
 
 	for (int level = 0; level < MAX_LEVELS; level++) {
-		__u64 place = cfg.index + ENTRY_PLACE(entry);
+		__u64 place = constant(index) + ENTRY_PLACE(entry);
 		const struct node *node;
 		__u64 half;
 
 		if (level >= levels || ENTRY_KIND(entry) != ENTRY_NODE)
 			break;
-		node = at(base, place);
-		half = window_half(high, low, node->flags & NODE_LOW_HALF, node->high);
-		if (cfg.bisect && node->flags & NODE_BISECT)
+		node = at(place);
+		half = window_half(high, low, node->flags & LOW_HALF, node->high);
+		if (constant(bisect) && node->flags & NODE_BISECT)
 			entry = bisect128(place, high, low);
 		else
-			entry = *(const __u32 *)at(base, entry_place(node, place, half));
+			entry = *(const __u32 *)at(entry_place(node, place, half));
 	}
 	block = ENTRY_PLACE(entry);
 	if (ENTRY_KIND(entry)) {
 		__u64 more;
 
-		b = block128(base, block + 1);
+		b = block128(block + 1);
 		more = le128(b->key[0].high, b->key[0].low, high, low);
 		if (ENTRY_KIND(entry) > 1) {
-			b = block128(base, block + 2);
+			b = block128(block + 2);
 			more += le128(b->key[0].high, b->key[0].low, high, low);
 		}
 		block += more;
 	}
-	b = block128(base, block);
+	b = block128(block);
 #pragma unroll
 	for (int i = 1; i < 5; i++)
 		rank += le128(b->key[i].high, b->key[i].low, high, low);

@@ -1,0 +1,241 @@
+//! Local addresses: prefixes in buckets, and the windows that lead to the right bucket.
+//!
+//! A bucket is for a stretch of addresses: one cache line (IPv4) or two (IPv6) with the four longest of the prefixes inside
+//! it, the longest first, and the value of the longest one that covers it whole. Where there are more prefixes, `more` leads
+//! on: to a second bucket, or to a search over intervals.
+
+use std::cmp::Reverse;
+
+use rustc_hash::FxHashMap;
+
+use super::address::{Address, Local, PREFIXES};
+use super::layout::Root;
+use super::search::Searches;
+use super::span::Span;
+use super::sweep::Sweep;
+
+/// In `more` of a bucket: the place of a cell with the entry of a search, and not a bucket.
+pub(super) const SEARCH: u32 = 1 << 31;
+/// How many prefixes there are for one window of the root, at least on average.
+const ROOT_DENSITY: usize = 24;
+
+/// The windows and buckets of a family, in the making.
+pub(super) struct Buckets<'a, K> {
+    searches: &'a mut Searches,
+    cells: &'a mut Vec<u32>,
+    windows: Vec<u32>,
+    buckets: Vec<u32>,
+    /// The buckets without prefixes, by their only value.
+    empty: FxHashMap<[u32; 2], u32>,
+    more: bool,
+    levels: u32,
+    key: std::marker::PhantomData<K>,
+}
+
+/// Those that were made.
+#[derive(Debug, Default)]
+pub(super) struct Made {
+    /// Without the places of windows and buckets.
+    pub(super) root: Root,
+    pub(super) windows: Vec<u32>,
+    pub(super) buckets: Vec<u32>,
+    /// How many levels of nodes a search has that a bucket leads on to.
+    pub(super) levels: u32,
+}
+
+impl<'a, K: Address> Buckets<'a, K> {
+    /// Makes those for the prefixes of a family, which are in address order, a prefix before those inside it.
+    pub(super) fn make(locals: &[Local<K>], searches: &'a mut Searches, cells: &'a mut Vec<u32>) -> Made {
+        let mut buckets = Self {
+            searches,
+            cells,
+            windows: Vec::new(),
+            buckets: Vec::new(),
+            empty: FxHashMap::default(),
+            more: false,
+            levels: 0,
+            key: std::marker::PhantomData,
+        };
+        let span = buckets.root(locals);
+        let Self { windows, buckets, more, levels, .. } = buckets;
+        let root = Root {
+            pieces: span.pieces,
+            shift: span.shift,
+            low_half: span.high.is_some().into(),
+            first: span.first,
+            high: span.high.unwrap_or(0),
+            more: more.into(),
+            used: (!locals.is_empty()).into(),
+            ..Root::default()
+        };
+        Made { root, windows, buckets, levels }
+    }
+
+    /// The span of the root; one without pieces when there is one bucket and no window.
+    fn root(&mut self, locals: &[Local<K>]) -> Span {
+        // What covers every address is in no bucket of its own.
+        let (cover, locals) = match locals {
+            [all, inside @ ..] if all.len == 0 => (all.value, inside),
+            _ => ([0; 2], locals),
+        };
+        let bucket = self.room(1);
+        let (Some(low), Some(high), false) = (locals.first(), locals.last(), locals.len() <= PREFIXES) else {
+            self.fill(bucket, &mut locals.to_vec(), cover);
+            return Span::default();
+        };
+        let span = Span::over(low.first, high.first, locals.len() / ROOT_DENSITY);
+        self.windows.reserve((span.pieces as usize + 1) * K::WINDOW);
+        self.window(bucket, &Span::default());
+        let mut beyond = each_piece(&span, locals, cover, |_, inside, cover| self.stretch(inside, cover));
+        self.fill(bucket, &mut beyond, cover);
+        span
+    }
+
+    /// A window of the root: the buckets for its prefixes.
+    fn stretch(&mut self, locals: &[Local<K>], cover: [u32; 2]) {
+        if locals.is_empty() {
+            let bucket = self.empty(cover);
+            return self.window(bucket, &Span::default());
+        }
+        let span = if locals.len() > PREFIXES { best(locals) } else { Span::default() };
+        let first = self.room(1 + span.pieces);
+        self.window(first, &span);
+        let mut beyond = match span.pieces {
+            0 => locals.to_vec(),
+            _ => each_piece(&span, locals, cover, |piece, inside, cover| {
+                self.fill(first + 1 + piece, &mut inside.to_vec(), cover);
+            }),
+        };
+        self.fill(first, &mut beyond, cover);
+    }
+
+    fn window(&mut self, bucket: u32, span: &Span) {
+        let at = self.windows.len();
+        self.windows.resize(at + K::WINDOW, 0);
+        self.windows[at] = bucket;
+        K::write_span(&mut self.windows[at..], span);
+    }
+
+    /// Room for so many buckets: the number of the first.
+    fn room(&mut self, count: u32) -> u32 {
+        let first = self.buckets.len() / K::BUCKET;
+        self.buckets.resize((first + count as usize) * K::BUCKET, 0);
+        first as u32
+    }
+
+    /// The bucket for a stretch without prefixes inside.
+    fn empty(&mut self, cover: [u32; 2]) -> u32 {
+        if let Some(bucket) = self.empty.get(&cover) {
+            return *bucket;
+        }
+        let bucket = self.room(1);
+        self.fill(bucket, &mut [], cover);
+        self.empty.insert(cover, bucket);
+        bucket
+    }
+
+    /// Fills a bucket with prefixes, given in address order.
+    fn fill(&mut self, bucket: u32, locals: &mut [Local<K>], cover: [u32; 2]) {
+        locals.sort_by_key(|local| Reverse(local.len));
+        let (held, left) = locals.split_at_mut(locals.len().min(PREFIXES));
+        let more = self.more(left, cover);
+        let at = bucket as usize * K::BUCKET;
+        let words = &mut self.buckets[at..at + K::BUCKET];
+        for slot in 0..PREFIXES {
+            // Slots that are left have a prefix that every address is in.
+            let all = Local { first: K::MIN, last: K::MIN, len: 0, value: cover };
+            let local = held.get(slot).unwrap_or(&all);
+            K::write_prefix(words, slot, local);
+            words[K::VALUES + 2 * slot..][..2].copy_from_slice(&local.value);
+        }
+        words[K::VALUES + 2 * PREFIXES..][..2].copy_from_slice(&cover);
+        words[K::MORE] = more;
+    }
+
+    /// What leads on to the prefixes that a bucket has no room for; 0 when there are none.
+    fn more(&mut self, left: &mut [Local<K>], cover: [u32; 2]) -> u32 {
+        if left.is_empty() {
+            return 0;
+        }
+        self.more = true;
+        if left.len() <= PREFIXES {
+            let bucket = self.room(1);
+            self.fill(bucket, left, cover);
+            return bucket;
+        }
+        left.sort_by_key(|local| (local.first, local.len));
+        let mut sweep = Sweep::<K>::new(cover, 2 * left.len() + 1);
+        for local in left.iter() {
+            sweep.advance(local.first);
+            sweep.enter(local.first, local.last, local.value);
+        }
+        let added = self.searches.add(&sweep.finish());
+        self.levels = self.levels.max(added.levels);
+        self.cells.push(added.entry);
+        SEARCH | (self.cells.len() - 1) as u32
+    }
+}
+
+/// Calls `each` with the number of every piece, the prefixes inside it, and the value of what covers it whole. Gives the
+/// prefixes that reach beyond the last piece.
+fn each_piece<K: Address>(
+    span: &Span,
+    mut locals: &[Local<K>],
+    cover: [u32; 2],
+    mut each: impl FnMut(u32, &[Local<K>], [u32; 2]),
+) -> Vec<Local<K>> {
+    let len = span.prefix_len::<K>();
+    let mut open: Vec<Local<K>> = Vec::new();
+    for piece in 0..span.pieces {
+        let (first, last) = span.bounds::<K>(piece);
+        while open.pop_if(|outer| outer.last < first).is_some() {}
+        while let [outer, rest @ ..] = locals
+            && outer.first == first
+            && outer.len <= len
+        {
+            open.push(*outer);
+            locals = rest;
+        }
+        let inside = locals.iter().take_while(|local| local.first <= last).count();
+        each(piece, &locals[..inside], open.last().map_or(cover, |outer| outer.value));
+        locals = &locals[inside..];
+    }
+    let (_, end) = span.bounds::<K>(span.pieces - 1);
+    open.retain(|outer| outer.last > end);
+    open
+}
+
+/// The span whose buckets are fewest, counting what does not fit into them as buckets more.
+fn best<K: Address>(locals: &[Local<K>]) -> Span {
+    const COARSEST: usize = 3;
+    let (low, high) = (locals[0].first, locals[locals.len() - 1].first);
+    let mut best = (usize::MAX, Span::default());
+    for wanted in [locals.len() / COARSEST, 2 * locals.len() / COARSEST, 4 * locals.len() / COARSEST] {
+        let span = Span::over(low, high, wanted.max(1));
+        let cost = span.pieces as usize + crowded(&span, locals);
+        if cost < best.0 {
+            best = (cost, span);
+        }
+    }
+    best.1
+}
+
+/// How many prefixes are in pieces that have more than a bucket holds.
+fn crowded<K: Address>(span: &Span, locals: &[Local<K>]) -> usize {
+    let len = span.prefix_len::<K>();
+    let inside = locals.iter().filter(|local| local.len > len);
+    let (mut piece, mut count, mut crowded) = (0, 0, 0);
+    for local in inside {
+        let at = span.at(local.first);
+        if at != piece {
+            (piece, count) = (at, 0);
+        }
+        count += 1;
+        crowded += match count {
+            ..=PREFIXES => 0,
+            n if n == PREFIXES + 1 => n,
+            _ => 1,
+        };
+    }
+    crowded
+}
