@@ -42,13 +42,18 @@ impl Bound {
         self.addr.ip().to_canonical().is_unspecified()
     }
 
+    /// How well it fits the packets that it can receive.
+    pub fn precedence(&self) -> Rank {
+        Rank { exact: !self.is_wildcard(), device: self.device != 0, ipv4: self.addr.is_ipv4() }
+    }
+
     /// How well it fits the packet (`compute_score` of the kernel's net/ipv4 and net/ipv6); `None` when not at all.
     pub fn rank(&self, packet: &Packet) -> Option<Rank> {
         let fits = self.protocol == packet.protocol
             && self.addr.port() == packet.local.port()
             && (self.device == 0 || self.device == packet.ifindex)
             && self.locals().iter().any(|local| local.contains(packet.local.ip()));
-        fits.then(|| Rank { exact: !self.is_wildcard(), device: self.device != 0, ipv4: self.addr.is_ipv4() })
+        fits.then(|| self.precedence())
     }
 }
 

@@ -20,15 +20,18 @@
 
 #[cfg(feature = "arbitrary")]
 pub mod arbitrary;
+mod area;
 mod bound;
 mod build;
 pub mod config;
 mod conflict;
 mod contest;
 mod description;
+mod effective;
 mod entry;
 mod iface;
 pub mod image;
+mod local;
 mod lookup;
 mod name;
 mod plan;
@@ -39,8 +42,10 @@ mod rule;
 mod ruleset;
 mod selector;
 mod service;
+mod shadow;
 mod traffic;
 
+pub use area::Area;
 pub use bound::{Bound, Rank};
 pub use build::{BuildError, Builder};
 pub use conflict::Conflict;
@@ -48,7 +53,9 @@ pub use contest::{Contender, Standing, contest};
 pub use description::{
     CgroupPath, Confine, Description, DescriptionError, Listen, ListenAddr, MAX_DEPTH, MAX_NAME, UnitName, UserName,
 };
+pub use effective::{Claim, EXCEPTIONS, given, kept};
 pub use iface::{IfaceId, Interface, InterfaceName, InterfaceNameError};
+pub use local::steered_prefixes;
 pub use lookup::{Packet, lookup};
 pub use name::{NameError, ServiceName};
 pub use plan::{Change, Plan, ServiceChange};
@@ -59,4 +66,5 @@ pub use rule::{Match, Protocol, ProtocolError, Rule, Verdict};
 pub use ruleset::{Named, Ruleset};
 pub use selector::{Selector, Target};
 pub use service::{MAX_SERVICES, OnMissing, Service, ServiceError, ServiceId, Services};
+pub use shadow::{never_matching, takers};
 pub use traffic::{AddrRange, Arrival, Moved, traffic, traffic_within};

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::entry::{Entry, Entry4, Entry6, Shape};
-use crate::{IfaceId, Interface, Match, Precedence, Prefix, Rule, Services, Verdict};
+use crate::{IfaceId, Interface, Match, PortRange, Precedence, Prefix, Protocol, Rule, Services, Verdict};
 
 /// Rules and the services that they name, in canonical form: equal rulesets are equal in every part.
 ///
@@ -58,7 +58,29 @@ impl Ruleset {
     }
 
     fn expand<E: Entry>(&self, entries: &[E]) -> impl Iterator<Item = Rule> {
-        entries.iter().map(|entry| self.shapes[entry.shape() as usize].rule(entry.local()))
+        entries.iter().map(|entry| self.rule(*entry))
+    }
+
+    /// Those rules of a protocol that are for some of these ports, in address order.
+    pub fn rules_for(&self, protocol: Protocol, ports: PortRange) -> impl Iterator<Item = Rule> {
+        let is_for = |shape: &Shape| shape.protocol == protocol && shape.ports.overlaps(ports);
+        let wanted: Vec<bool> = self.shapes.iter().map(is_for).collect();
+        let wanted_v6 = wanted.clone();
+        let v4 = self.v4.iter().filter(move |entry| wanted[entry.shape() as usize]).map(|entry| self.rule(*entry));
+        let v6 = self.v6.iter().filter(move |entry| wanted_v6[entry.shape() as usize]).map(|entry| self.rule(*entry));
+        v4.chain(v6)
+    }
+
+    /// Those rules whose local prefix is this one or inside it, in address order. No other rule is before one of this
+    /// prefix.
+    pub fn rules_within(&self, local: Prefix) -> impl Iterator<Item = Rule> {
+        let v4 = if local.is_v6() { &[] } else { within(&self.v4, local) };
+        let v6 = if local.is_v6() { within(&self.v6, local) } else { &[] };
+        self.expand(v4).chain(self.expand(v6))
+    }
+
+    fn rule<E: Entry>(&self, entry: E) -> Rule {
+        self.shapes[entry.shape() as usize].rule(entry.local())
     }
 
     /// All rules in match order: the first one that matches a packet is the one that decides. Rules that never meet are
@@ -115,6 +137,13 @@ impl Ruleset {
             Verdict::Pass | Verdict::Refuse => None,
         }
     }
+}
+
+/// The entries of a local prefix and of all that are inside it.
+fn within<E: Entry>(entries: &[E], local: Prefix) -> &[E] {
+    let start = entries.partition_point(|entry| *entry < E::new(local, 0));
+    let len = entries[start..].partition_point(|entry| local.covers(&entry.local()));
+    &entries[start..start + len]
 }
 
 /// The entries of one local prefix.
