@@ -222,6 +222,10 @@ pub(crate) struct Unregister {
 pub(crate) struct Apply {
     /// The file; - reads standard input
     pub(crate) file: PathBuf,
+
+    /// Make the prefixes of rules that steer or refuse local where they are not, by routes that Inlet keeps and removes
+    #[arg(long)]
+    pub(crate) routes: bool,
 }
 
 #[derive(Args, Debug)]

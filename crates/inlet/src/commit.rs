@@ -12,6 +12,7 @@ use crate::generation::Generation;
 use crate::group::Readers;
 use crate::instance::Instance;
 use crate::layout::{GenerationFiles, remove_all};
+use crate::route::{self, RouteChanges, Wanted};
 use crate::{raw, recover};
 
 /// What a commit did.
@@ -23,6 +24,10 @@ pub struct Committed {
     pub plan: Plan,
     /// The ruleset before, to which removed rules and former verdicts of the plan belong.
     pub before: Ruleset,
+    /// Whether Inlet keeps the local routes.
+    pub keeps_routes: bool,
+    /// What became of the local routes.
+    pub routes: RouteChanges,
 }
 
 impl Instance {
@@ -62,24 +67,38 @@ impl Instance {
     pub fn replace(&mut self, new: Ruleset) -> Result<Committed> {
         // Before the number of a service that went can mean another one.
         self.finish_commit()?;
+        let (kept, keeps_routes) = (self.keeps_routes(), self.routes_next.take().unwrap_or(self.keeps_routes()));
+        let wanted = keeps_routes.then(|| Wanted::by(&new, self.location.netns())).transpose()?;
         let old = self.ruleset()?;
         let plan = Plan::between(old, &new);
-        if plan.is_empty() && old.interfaces() == new.interfaces() {
-            return Ok(Committed { generation: self.generation, plan, before: Ruleset::empty() });
+        if plan.is_empty() && old.interfaces() == new.interfaces() && keeps_routes == kept {
+            let routes = wanted.map_or_else(|| Ok(RouteChanges::default()), Wanted::carry_out)?;
+            return Ok(Committed { generation: self.generation, plan, before: Ruleset::empty(), keeps_routes, routes });
         }
         let gone: Vec<ServiceId> =
             old.services().iter().map(|(id, _)| id).filter(|id| new.services().get(*id).is_none()).collect();
-        let before = self.swap(new, &gone)?;
-        Ok(Committed { generation: self.generation, plan, before })
+        let (before, routes) = self.swap(new, &gone, wanted)?;
+        Ok(Committed { generation: self.generation, plan, before, keeps_routes, routes })
     }
 
-    fn swap(&mut self, new: Ruleset, gone: &[ServiceId]) -> Result<Ruleset> {
+    /// Says whether Inlet keeps the local routes that the rules need, from the next commit on.
+    pub fn keep_routes(&mut self, keep: bool) {
+        self.routes_next = Some(keep);
+    }
+
+    /// Whether Inlet keeps the local routes of the ruleset in force.
+    pub fn keeps_routes(&self) -> bool {
+        self.files.generation(self.generation).keeps_routes()
+    }
+
+    /// `wanted` are the local routes, when Inlet is to keep them.
+    fn swap(&mut self, new: Ruleset, gone: &[ServiceId], wanted: Option<Wanted>) -> Result<(Ruleset, RouteChanges)> {
         let next = self.generation + 1;
         capability::require("changing the rules", &[Capability::Perfmon])?;
         let generation = Generation::load(&new, &self.maps)?;
         fault::point("commit:loaded");
         let files = self.files.generation(next);
-        if let Err(error) = generation.pin(&files, Readers::of(&self.files.0)?) {
+        if let Err(error) = generation.pin(&files, Readers::of(&self.files.0)?, wanted.is_some()) {
             return Err(self.withdraw(&files, error));
         }
         fault::point("commit:pinned");
@@ -88,16 +107,24 @@ impl Instance {
             return Err(self.withdraw(&files, Error::at("update", &self.files.link())(cause)));
         }
         fault::point("commit:swapped");
+        let kept = self.keeps_routes();
         let former = std::mem::replace(&mut self.generation, next);
         let before = self.in_force(new);
         self.unfinished = true;
-        let cleared = self.retire(gone).and_then(|()| {
+        let routes = match wanted {
+            Some(wanted) => wanted.carry_out(),
+            None if kept => route::remove_all(self.location.netns()),
+            None => Ok(RouteChanges::default()),
+        };
+        let cleared = routes.and_then(|routes| {
+            self.retire(gone)?;
             fault::point("commit:retired");
-            remove_all(&self.files.generation(former).0)
+            remove_all(&self.files.generation(former).0)?;
+            Ok(routes)
         });
-        cleared.map_err(|cause| Error::Unfinished { generation: next, cause: Box::new(cause) })?;
+        let routes = cleared.map_err(|cause| Error::Unfinished { generation: next, cause: Box::new(cause) })?;
         self.unfinished = false;
-        Ok(before)
+        Ok((before, routes))
     }
 
     /// Takes back the generation of a commit that failed, and gives the reason.
@@ -116,10 +143,25 @@ impl Instance {
         let services = self.ruleset()?.services();
         let gone: Vec<ServiceId> =
             (1..inlet_core::MAX_SERVICES).filter_map(ServiceId::new).filter(|id| services.get(*id).is_none()).collect();
+        self.finish_routes(&left)?;
         self.retire(&gone)?;
         left.iter().try_for_each(|number| remove_all(&self.files.generation(*number).0))?;
         self.unfinished = false;
         Ok(())
+    }
+
+    /// Brings the local routes to what the generation in force says. A route that cannot be made now is for the next
+    /// commit to complain about: it must not keep anybody from changing the rules.
+    fn finish_routes(&self, left: &[u64]) -> Result<()> {
+        let netns = self.location.netns();
+        if !self.keeps_routes() {
+            let kept = left.iter().any(|number| self.files.generation(*number).keeps_routes());
+            return if kept { route::remove_all(netns).map(drop) } else { Ok(()) };
+        }
+        match Wanted::by(self.ruleset()?, netns) {
+            Err(Error::RouteCutsOff { .. } | Error::TooManyRoutes { .. } | Error::LoopbackDown { .. }) => Ok(()),
+            wanted => wanted?.carry_out().map(drop),
+        }
     }
 
     /// Looks up the index of every interface that rules name.

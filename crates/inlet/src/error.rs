@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use inlet_core::config::Diagnostics;
 use inlet_core::image::{ImageError, SourceError};
-use inlet_core::{BuildError, InterfaceNameError, NameError, ServiceError};
+use inlet_core::{BuildError, InterfaceNameError, NameError, Prefix, ServiceError};
 
 use crate::socket::{Endpoint, Refusal, Refused};
 
@@ -242,6 +242,32 @@ pub enum Error {
         given: u32,
         /// The most possible.
         max: u32,
+    },
+    /// A local route would take the addresses of others.
+    #[error(
+        "a local route for {prefix} would cut the host off from {route}; give the rules narrower prefixes, or if it is meant, make it local yourself: ip route add local {prefix} dev lo"
+    )]
+    RouteCutsOff {
+        /// The prefix that the rules are for.
+        prefix: Prefix,
+        /// The route that would be of no use any more.
+        route: String,
+    },
+    /// The rules need more local routes than Inlet makes.
+    #[error(
+        "the rules are for {count} prefixes that are not local, and inlet makes {max} routes at most; make wider prefixes local yourself (ip route add local PREFIX dev lo), or leave the routes alone"
+    )]
+    TooManyRoutes {
+        /// How many they need.
+        count: usize,
+        /// How many are made.
+        max: usize,
+    },
+    /// Local routes lead through the loopback interface, and that is down.
+    #[error("lo is down in {netns}, and local routes lead through it; first: ip link set lo up")]
+    LoopbackDown {
+        /// The namespace.
+        netns: String,
     },
     /// systemd gave no sockets.
     #[error("no sockets from systemd: {0}; start it from a service unit that has a socket unit")]

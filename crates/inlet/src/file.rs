@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use inlet_core::config::{self, Host, Parsed, Source};
+use inlet_core::config::{self, Host, Parsed, Routes, Source};
 use inlet_core::{Interface, InterfaceName, Ruleset};
 
 use crate::commit::Committed;
@@ -12,12 +12,14 @@ use crate::netns::Netns;
 use crate::snapshot::Snapshot;
 
 impl Instance {
-    /// Makes the ruleset of a file the whole ruleset.
+    /// Makes the ruleset of a file the whole ruleset. Inlet keeps the local routes from then on when the file says so, or
+    /// [`Instance::keep_routes`] did.
     ///
     /// # Errors
     /// [`Error::Config`] with all that is wrong with the file, and those of [`Instance::replace`]. Nothing is changed then.
     pub fn apply(&mut self, file: Source) -> Result<Committed> {
         let parsed = self.parse(file)?;
+        self.keep_routes(parsed.routes == Routes::Manage || self.routes_next == Some(true));
         self.replace(parsed.ruleset)
     }
 

@@ -36,12 +36,14 @@ impl Generation {
         Ok(Self { image, program })
     }
 
-    /// Pins image and program in a new directory.
-    pub(crate) fn pin(&self, files: &GenerationFiles, readers: Readers) -> Result<()> {
+    /// Pins image and program in a new directory, with the mark that Inlet keeps the local routes, if it shall.
+    pub(crate) fn pin(&self, files: &GenerationFiles, readers: Readers, keeps_routes: bool) -> Result<()> {
         std::fs::create_dir(&files.0).map_err(Error::at("make", &files.0))?;
         readers.admit_to_dir(&files.0)?;
         fault::point("commit:directory");
-        for (object, path) in [(self.image.as_fd(), files.image()), (self.program.as_fd(), files.program())] {
+        let routes = keeps_routes.then(|| (self.image.as_fd(), files.routes()));
+        let pins = [(self.image.as_fd(), files.image()), (self.program.as_fd(), files.program())];
+        for (object, path) in pins.into_iter().chain(routes) {
             raw::pin(object, &path).map_err(Error::at("pin", &path))?;
             fault::point("commit:pin");
         }

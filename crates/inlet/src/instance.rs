@@ -16,7 +16,7 @@ use crate::group::Readers;
 use crate::layout::{Files, Location, remove_all};
 use crate::lock::Exclusive;
 use crate::state::{Access, Maps};
-use crate::{raw, recover};
+use crate::{raw, recover, route};
 
 /// How an instance is made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +48,8 @@ pub struct Instance {
     pub(crate) generation: u64,
     pub(crate) maps: Maps,
     ruleset: OnceCell<Ruleset>,
+    /// Whether Inlet is to keep the local routes from the next commit on; `None`: as before.
+    pub(crate) routes_next: Option<bool>,
     /// Whether an earlier commit left something to be done after its commit point.
     pub(crate) unfinished: bool,
 }
@@ -98,7 +100,7 @@ impl Instance {
         // The commit point: the instance is not there any more. Until its link is gone it goes on steering.
         std::fs::rename(location.dir(), location.being_removed()).map_err(Error::at("withdraw", &location.dir()))?;
         fault::point("down:withdrawn");
-        remove_instance(&location.being_removed())
+        remove_instance(location, &location.being_removed())
     }
 
     /// Opens the instance of a namespace, and finishes or removes what an interrupted commit left.
@@ -117,7 +119,8 @@ impl Instance {
         let found = recover::find(&files, link.as_fd())?;
         let unfinished = !found.left.is_empty();
         let (generation, ruleset) = (found.in_force, OnceCell::new());
-        let mut instance = Self { location, _lock: lock, files, link, generation, maps, ruleset, unfinished };
+        let mut instance =
+            Self { location, _lock: lock, files, link, generation, maps, ruleset, routes_next: None, unfinished };
         instance.finish_commit()?;
         Ok(instance)
     }
@@ -237,14 +240,20 @@ fn lock_root(location: &Location) -> Result<Exclusive> {
 fn sweep(location: &Location) -> Result<bool> {
     let (made, removed) = (location.being_made(), location.being_removed());
     let found = made.exists() || removed.exists();
-    remove_instance(&made)?;
-    remove_instance(&removed)?;
+    remove_instance(location, &made)?;
+    remove_instance(location, &removed)?;
     Ok(found)
 }
 
-/// Detaches the link of an instance that is not published, so that nothing is steered any more, and removes its pins.
-fn remove_instance(dir: &Path) -> Result<()> {
+/// Takes the local routes of an instance that is not published away, detaches its link, so that nothing is steered any
+/// more, and removes its pins. Without the routes first, what they made local would for a moment reach other sockets.
+fn remove_instance(location: &Location, dir: &Path) -> Result<()> {
     let files = Files(dir.to_owned());
+    let generations = if dir.exists() { files.generations()? } else { Vec::new() };
+    if generations.into_iter().any(|number| files.generation(number).keeps_routes()) {
+        route::remove_all(location.netns())?;
+        fault::point("down:routes");
+    }
     if files.link().exists() {
         // A link whose namespace died is detached already; its pin goes with the others.
         let _ = recover::open_link(&files)
@@ -261,7 +270,7 @@ fn make(location: &Location, files: &Files, max_sockets: u32, readers: Readers) 
     let maps = Maps::create(files, max_sockets, readers)?;
     fault::point("up:maps");
     let first = Generation::load(&Ruleset::empty(), &maps)?;
-    first.pin(&files.generation(1), readers)?;
+    first.pin(&files.generation(1), readers, false)?;
     fault::point("up:generation");
     let link = raw::link_create(first.program.as_fd(), location.netns().as_fd()).map_err(no_hook)?;
     fault::point("up:attached");

@@ -4,7 +4,7 @@
 //! BPFFS/inlet/netns-COOKIE/          one instance; published and withdrawn by rename
 //!     meta  sockets  lanes  counters   maps that outlive generations
 //!     link                             the one link of the namespace
-//!     gen-N/image  program             a generation
+//!     gen-N/image  program  routes     a generation; `routes` is there when Inlet keeps the local routes for it
 //! BPFFS/inlet/new-COOKIE/            an instance being made
 //! BPFFS/inlet/old-COOKIE/            an instance being removed
 //! ```
@@ -149,6 +149,16 @@ impl GenerationFiles {
 
     pub(crate) fn program(&self) -> PathBuf {
         self.0.join("program")
+    }
+
+    /// A second pin of the image; that it is there says that Inlet keeps the local routes for this generation.
+    pub(crate) fn routes(&self) -> PathBuf {
+        self.0.join("routes")
+    }
+
+    /// Whether Inlet keeps the local routes for this generation.
+    pub(crate) fn keeps_routes(&self) -> bool {
+        self.routes().exists()
     }
 }
 

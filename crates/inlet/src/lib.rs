@@ -61,6 +61,6 @@ pub use inlet_core as core;
 pub use instance::{Instance, UpOptions};
 pub use layout::{DEFAULT_BPFFS, Location};
 pub use netns::Netns;
-pub use route::{Reach, Route};
+pub use route::{Reach, Route, RouteChanges};
 pub use snapshot::{Counters, ServiceState, Snapshot, SocketState};
 pub use socket::{Adopted, Adoption, Endpoint, EndpointError, Owner, Refusal, Refused};

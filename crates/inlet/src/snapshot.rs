@@ -119,6 +119,11 @@ impl Snapshot {
         self.ruleset
     }
 
+    /// Whether Inlet keeps the local routes that the rules need.
+    pub fn keeps_routes(&self) -> bool {
+        self.files.generation(self.generation).keeps_routes()
+    }
+
     /// How many sockets fit.
     pub fn max_sockets(&self) -> u32 {
         self.maps.max_sockets()

@@ -28,7 +28,11 @@ pub(super) fn service(cli: &Cli, args: &Service, screen: &mut Screen<'_>) -> Res
 
 pub(super) fn apply(cli: &Cli, args: &Apply, screen: &mut Screen<'_>) -> Result<(), Failure> {
     let file = source(&args.file)?;
-    edit(cli, screen, |instance| instance.apply(file))
+    let change = |instance: &mut Instance| {
+        instance.keep_routes(args.routes);
+        instance.apply(file)
+    };
+    edit(cli, screen, change)
 }
 
 pub(super) fn export(cli: &Cli, args: &Export, screen: &mut Screen<'_>) -> Result<(), Failure> {

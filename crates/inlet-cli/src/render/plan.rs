@@ -1,8 +1,8 @@
 //! What a commit changed.
 
-use inlet::Committed;
 use inlet::core::config::rule_json;
-use inlet::core::{Change, Description, Rule, Ruleset, ServiceChange, ServiceName, Verdict};
+use inlet::core::{Change, Description, Prefix, Rule, Ruleset, ServiceChange, ServiceName, Verdict};
+use inlet::{Committed, RouteChanges};
 use serde::{Serialize, Serializer};
 
 use super::{Screen, counted, palette::paint};
@@ -17,9 +17,9 @@ pub(crate) fn committed(screen: &mut Screen<'_>, committed: &Committed, after: &
 }
 
 fn text(screen: &mut Screen<'_>, committed: &Committed, after: &Ruleset) -> Result<(), Failure> {
-    let Committed { generation, plan, before } = committed;
+    let Committed { generation, plan, before, routes, .. } = committed;
     let palette = screen.palette;
-    if plan.is_empty() {
+    if plan.is_empty() && routes.is_empty() {
         writeln!(screen.out, "no change")?;
     }
     for change in &plan.services {
@@ -63,7 +63,22 @@ fn text(screen: &mut Screen<'_>, committed: &Committed, after: &Ruleset) -> Resu
     if let Some(more) = plan.rules.len().checked_sub(SHOWN).filter(|more| *more > 0) {
         writeln!(screen.out, "... and {more} more; {} changed in all", counted(plan.rules.len(), "rule"))?;
     }
+    route_changes(screen, routes)?;
     Ok(writeln!(screen.out, "generation {generation}")?)
+}
+
+/// The local routes that came and went, as ip-route(8) writes them.
+fn route_changes(screen: &mut Screen<'_>, routes: &RouteChanges) -> Result<(), Failure> {
+    let palette = screen.palette;
+    for (sign, style, prefixes) in [("+", palette.good, &routes.added), ("-", palette.bad, &routes.removed)] {
+        for prefix in prefixes.iter().take(SHOWN) {
+            writeln!(screen.out, "{}", paint(style, format_args!("{sign} route local {prefix} dev lo")))?;
+        }
+        if let Some(more) = prefixes.len().checked_sub(SHOWN).filter(|more| *more > 0) {
+            writeln!(screen.out, "{sign} {}", counted(more, "more route"))?;
+        }
+    }
+    Ok(())
 }
 
 /// A verdict of a ruleset, in words.
@@ -86,6 +101,15 @@ struct Report<A, R, C> {
     removed: Vec<R>,
     replaced: Vec<C>,
     services: Vec<Service>,
+    routes: Routes,
+}
+
+/// The local routes: whether Inlet keeps them, and the prefixes that came and went.
+#[derive(Serialize)]
+struct Routes {
+    kept: bool,
+    added: Vec<String>,
+    removed: Vec<String>,
 }
 
 /// A rule with the verdict that it had.
@@ -113,7 +137,7 @@ struct Service {
 }
 
 fn report<'a>(committed: &'a Committed, after: &'a Ruleset) -> impl Serialize + 'a {
-    let Committed { generation, plan, before } = committed;
+    let Committed { generation, plan, before, keeps_routes, routes } = committed;
     let (mut added, mut removed, mut replaced) = (Vec::new(), Vec::new(), Vec::new());
     for change in &plan.rules {
         match change {
@@ -126,7 +150,9 @@ fn report<'a>(committed: &'a Committed, after: &'a Ruleset) -> impl Serialize + 
         }
     }
     let services = plan.services.iter().map(service).collect();
-    Report { generation: *generation, added, removed, replaced, services }
+    let texts = |prefixes: &[Prefix]| prefixes.iter().map(Prefix::to_string).collect();
+    let routes = Routes { kept: *keeps_routes, added: texts(&routes.added), removed: texts(&routes.removed) };
+    Report { generation: *generation, added, removed, replaced, services, routes }
 }
 
 /// A rule of a ruleset, made into JSON when it is written.

@@ -8,7 +8,7 @@ pub use program::{Answer, Live, LiveProgram, Unasked};
 
 use crate::error::{Error, Result};
 use crate::layout::Location;
-use crate::route::{Reach, Routes};
+use crate::route::{Reach, RouteTable};
 use crate::snapshot::{Snapshot, SocketState};
 use crate::socket::Sockets;
 
@@ -54,7 +54,7 @@ pub struct Explainer<'a> {
     /// The instance, for its sockets; there may be none for a ruleset that is not in force.
     snapshot: Option<&'a Snapshot>,
     sockets: Sockets,
-    routes: Routes,
+    routes: RouteTable,
     program: std::result::Result<LiveProgram, Unasked>,
 }
 
@@ -94,7 +94,7 @@ impl<'a> Explainer<'a> {
         snapshot: Option<&'a Snapshot>,
         program: std::result::Result<LiveProgram, Unasked>,
     ) -> Result<Self> {
-        let (sockets, routes) = (Sockets::of(location.netns())?, Routes::of(location.netns())?);
+        let (sockets, routes) = (Sockets::of(location.netns())?, RouteTable::of(location.netns())?);
         Ok(Self { location, ruleset, snapshot, sockets, routes, program })
     }
 

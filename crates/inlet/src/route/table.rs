@@ -6,7 +6,11 @@ use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 
 use inlet_core::Prefix;
-use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteType};
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteScope, RouteType,
+};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use rustix::net::netdevice::index_to_name;
@@ -49,8 +53,8 @@ pub struct Route {
     pub protocol: u8,
     /// The interface that it leads through, by name.
     pub interface: Option<String>,
-    /// The next router on the way.
-    pub gateway: Option<IpAddr>,
+    /// The next routers on the way: one, or several that share it.
+    pub gateways: Vec<IpAddr>,
 }
 
 impl Reach {
@@ -79,7 +83,7 @@ impl fmt::Display for Route {
     /// As ip-route(8) writes it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.kind, self.prefix)?;
-        if let Some(gateway) = self.gateway {
+        for gateway in &self.gateways {
             write!(f, " via {gateway}")?;
         }
         if let Some(interface) = &self.interface {
@@ -95,13 +99,13 @@ impl fmt::Display for Route {
 }
 
 /// The routes of a namespace, to be asked many times.
-pub(crate) struct Routes {
+pub(crate) struct RouteTable {
     netlink: Netlink,
     /// To ask for names of interfaces.
     socket: OwnedFd,
 }
 
-impl Routes {
+impl RouteTable {
     /// Opens the routes of a namespace.
     pub(crate) fn of(netns: &Netns) -> Result<Self> {
         let open = || -> io::Result<Self> {
@@ -126,7 +130,7 @@ impl Routes {
             (Ok(()), Some((RouteType::Local | RouteType::Anycast, route))) => Ok(Reach::Local(route)),
             (Ok(()), Some((RouteType::Broadcast | RouteType::Multicast, _))) => Ok(Reach::Several),
             (Ok(()), Some((RouteType::Unicast, route))) => Ok(Reach::Elsewhere(route)),
-            // Routes that refuse (unreachable, blackhole, prohibit) are told as errors, of various numbers.
+            // RouteTable that refuse (unreachable, blackhole, prohibit) are told as errors, of various numbers.
             (Ok(()), _) | (Err(Some(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::EINVAL | libc::EACCES)), _) => {
                 Ok(Reach::Nowhere)
             }
@@ -137,7 +141,6 @@ impl Routes {
         }
     }
 
-    #[allow(dead_code, reason = "for the routes that Inlet keeps")]
     /// All routes of all tables, of both families. Those that are not for one prefix and kind are left out.
     pub(crate) fn list(&self) -> Result<Vec<Route>> {
         let mut all = Vec::new();
@@ -154,18 +157,59 @@ impl Routes {
         Ok(all)
     }
 
-    #[allow(dead_code, reason = "for the routes that Inlet keeps")]
-    pub(super) fn netlink(&self) -> &Netlink {
-        &self.netlink
+    /// The index of the loopback interface and whether it is up: local routes lead through it.
+    pub(super) fn loopback(&self) -> Result<(u32, bool)> {
+        let mut request = LinkMessage::default();
+        request.attributes.push(LinkAttribute::IfName("lo".to_owned()));
+        let mut found = None;
+        let each = |answer| {
+            if let RouteNetlinkMessage::NewLink(link) = answer {
+                found = Some((link.header.index, link.header.flags.contains(LinkFlags::Up)));
+            }
+        };
+        let asked = self.netlink.request(RouteNetlinkMessage::GetLink(request), 0, each);
+        asked
+            .and_then(|()| found.ok_or_else(|| io::ErrorKind::NotFound.into()))
+            .map_err(Error::os("look up interface", "lo"))
+    }
+
+    /// Makes a prefix local, by a route of ours. One that is there already is fine.
+    pub(super) fn add(&self, prefix: Prefix, loopback: u32) -> Result<()> {
+        let request = RouteNetlinkMessage::NewRoute(ours(prefix, loopback));
+        match self.netlink.request(request, NLM_F_CREATE | NLM_F_EXCL, |_| {}) {
+            Err(cause) if cause.raw_os_error() != Some(libc::EEXIST) => {
+                Err(Error::os("add the local route", prefix)(cause))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes a route of ours. One that is gone already is fine.
+    pub(super) fn remove(&self, prefix: Prefix, loopback: u32) -> Result<()> {
+        let request = RouteNetlinkMessage::DelRoute(ours(prefix, loopback));
+        match self.netlink.request(request, 0, |_| {}) {
+            Err(cause) if cause.raw_os_error() != Some(libc::ESRCH) => {
+                Err(Error::os("remove the local route", prefix)(cause))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn read(&self, message: &RouteMessage) -> Option<(RouteType, Route)> {
         let RouteHeader { address_family, destination_prefix_length: len, .. } = message.header;
-        let (mut addr, mut gateway, mut interface, mut table) = (None, None, None, u32::from(message.header.table));
+        let (mut addr, mut gateways, mut interface, mut table) =
+            (None, Vec::new(), None, u32::from(message.header.table));
         for attribute in &message.attributes {
             match attribute {
                 RouteAttribute::Destination(to) => addr = ip(to),
-                RouteAttribute::Gateway(via) => gateway = ip(via),
+                RouteAttribute::Gateway(via) => gateways.extend(ip(via)),
+                RouteAttribute::MultiPath(hops) => {
+                    let attributes = hops.iter().flat_map(|hop| &hop.attributes);
+                    gateways.extend(attributes.filter_map(|it| match it {
+                        RouteAttribute::Gateway(via) => ip(via),
+                        _ => None,
+                    }));
+                }
                 RouteAttribute::Oif(index) => interface = index_to_name(&self.socket, *index).ok(),
                 RouteAttribute::Table(number) => table = *number,
                 _ => {}
@@ -179,7 +223,7 @@ impl Routes {
         })?;
         let prefix = Prefix::holding(addr, len)?;
         let (kind, protocol) = (message.header.kind, message.header.protocol.into());
-        Some((kind, Route { prefix, kind: name(kind), table, protocol, interface, gateway }))
+        Some((kind, Route { prefix, kind: name(kind), table, protocol, interface, gateways }))
     }
 }
 
@@ -194,6 +238,23 @@ fn question(addr: IpAddr) -> RouteMessage {
     message.header.destination_prefix_length = len;
     message.header.flags = RouteFlags::FibMatch;
     message.attributes.push(RouteAttribute::Destination(addr.into()));
+    message
+}
+
+/// A local route of ours, to be added or removed. The kernel removes only what has this protocol number.
+fn ours(prefix: Prefix, loopback: u32) -> RouteMessage {
+    let mut message = RouteMessage::default();
+    message.header = RouteHeader {
+        address_family: if prefix.is_v6() { AddressFamily::Inet6 } else { AddressFamily::Inet },
+        destination_prefix_length: prefix.len(),
+        table: LOCAL_TABLE as u8,
+        protocol: PROTOCOL.into(),
+        scope: RouteScope::Host,
+        kind: RouteType::Local,
+        ..RouteHeader::default()
+    };
+    message.attributes.push(RouteAttribute::Destination(prefix.addr().into()));
+    message.attributes.push(RouteAttribute::Oif(loopback));
     message
 }
 
