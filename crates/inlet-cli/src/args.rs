@@ -66,6 +66,16 @@ pub(crate) enum Command {
     Rules(Rules),
     /// List services
     Services,
+    /// Look whether all is well: the host, the rules, the services and the sockets
+    ///
+    /// Each finding says what is amiss, why it matters and what mends it. Status 0 when there is no error among them,
+    /// else 1. Nothing is changed. Without an instance or without root what can be looked at is, and the rest is named.
+    Check(Check),
+    /// List what every socket and every service receives once the rules are in force
+    ///
+    /// All TCP listeners and unconnected UDP sockets of the namespace, with the addresses and ports that they receive on:
+    /// what they are bound to, less what rules take, and what rules give to their service.
+    Listeners,
     /// Tell the story of a packet: is its address local, which rule decides and why, which socket receives it
     ///
     /// The routes, the rules in force and the kernel's list of sockets are asked, and the live program where the kernel
@@ -223,7 +233,7 @@ pub(crate) struct Apply {
     /// The file; - reads standard input
     pub(crate) file: PathBuf,
 
-    /// Make the prefixes of rules that steer or refuse local where they are not, by routes that Inlet keeps and removes
+    /// Keep local routes for the prefixes of rules, as with routes = "manage" in the file
     #[arg(long)]
     pub(crate) routes: bool,
 }
@@ -248,6 +258,12 @@ pub(crate) struct Rules {
     /// Rules for this port, or for a port of this range
     #[arg(default_value = "any", hide_default_value = true)]
     pub(crate) port: PortRange,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Check {
+    /// Check the rules of this file in place of those in force; - reads standard input
+    pub(crate) file: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]

@@ -13,6 +13,8 @@ use crate::render::diagnostics;
 pub(crate) enum Failure {
     /// The library says no.
     Inlet(inlet::Error),
+    /// What was asked for is done and shown, and what it shows is a failure.
+    Found,
     /// Output cannot be written.
     Output(io::Error),
     /// The arguments are of no known shape, or one of them has a bad value.
@@ -35,6 +37,7 @@ impl Failure {
         let line = match self {
             Self::Inlet(inlet::Error::Config(found)) => return drop(diagnostics(found)),
             Self::Inlet(error) => chain(error),
+            Self::Found => return,
             Self::Output(cause) => format!("cannot write output: {cause}"),
             Self::Value(what, cause) => format!("{what}: {cause}"),
             Self::Clap(error) => match bad_value(error) {

@@ -3,7 +3,7 @@
 //! The answer is a list of claims, each an area without some others. A packet is received when one of the claims holds it;
 //! the tests hold that to [`lookup`](crate::lookup()).
 
-use crate::{Area, Bound, Packet, PortRange, Precedence, Rule, Ruleset, ServiceId, Verdict};
+use crate::{Area, Bound, Packet, PortRange, Precedence, Prefix, Rule, Ruleset, ServiceId, Verdict};
 
 /// An area of packets without those in other areas.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +34,12 @@ impl Claim {
         let more = except.len().saturating_sub(EXCEPTIONS);
         except.truncate(EXCEPTIONS);
         Some(Self { area, except, more, rule })
+    }
+
+    /// Whether any packet to this prefix is in it.
+    pub fn reaches(&self, local: &Prefix) -> bool {
+        let part = self.area.intersection(&Area { local: *local, ..self.area });
+        part.is_some_and(|part| !part.is_covered_by(&self.except))
     }
 
     /// Whether the packet is in it, when all exceptions are listed.

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
 use inlet_core::arbitrary::{ruleset, with_packets};
-use inlet_core::config::{self, Source};
+use inlet_core::config::{self, Routes, Source};
 use inlet_core::image::{Outcome, Walk, compile, decode};
 use inlet_core::{Builder, InterfaceName, Packet, PortRange, Protocol, Rule, Ruleset, Verdict, lookup};
 use proptest::prelude::*;
@@ -54,14 +54,15 @@ proptest! {
     }
 
     #[test]
-    fn an_export_applied_changes_nothing(ruleset in ruleset(60)) {
+    fn an_export_applied_changes_nothing(ruleset in ruleset(60), manage in any::<bool>()) {
+        let routes = if manage { Routes::Manage } else { Routes::Leave };
         let (mut json, mut toml) = (Vec::new(), Vec::new());
-        config::write(&ruleset, &mut json).unwrap();
-        config::write_toml(&ruleset, &mut toml).unwrap();
+        config::write(&ruleset, routes, &mut json).unwrap();
+        config::write_toml(&ruleset, routes, &mut toml).unwrap();
         for text in [json, toml] {
             let text = String::from_utf8(text).unwrap();
             let parsed = config::parse(Source::new("export", text), &ruleset, &mut Numbered).unwrap();
-            prop_assert_eq!(parsed.ruleset, ruleset.clone());
+            prop_assert_eq!((parsed.ruleset, parsed.routes), (ruleset.clone(), routes));
         }
     }
 

@@ -23,7 +23,7 @@ pub const DEFAULT_BPFFS: &str = "/sys/fs/bpf";
 const BPF_FS_MAGIC: u64 = 0xcafe_4a11;
 
 /// Where an instance is: a bpf filesystem and a network namespace.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Location {
     bpffs: PathBuf,
     netns: Netns,
@@ -41,6 +41,11 @@ impl Location {
     /// Those of [`Netns::own`].
     pub fn default_for_this_process() -> Result<Self> {
         Ok(Self::new(DEFAULT_BPFFS, Netns::own()?))
+    }
+
+    /// The bpf filesystem.
+    pub fn bpffs(&self) -> &Path {
+        &self.bpffs
     }
 
     /// The namespace.

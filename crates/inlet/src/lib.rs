@@ -19,6 +19,7 @@
 #![deny(unsafe_code)]
 
 mod capability;
+mod check;
 mod commit;
 mod error;
 mod explain;
@@ -28,6 +29,7 @@ mod generation;
 mod group;
 mod instance;
 mod layout;
+mod listeners;
 mod lock;
 mod netlink;
 mod netns;
@@ -53,6 +55,7 @@ mod snapshot;
 mod socket;
 mod state;
 
+pub use check::{Checker, Checkup, Finding, Severity};
 pub use commit::Committed;
 pub use error::{Error, Result};
 pub use explain::{Answer, Explainer, Explanation, Live, LiveProgram, Outcome, Unasked};
@@ -60,6 +63,7 @@ pub use file::read_ruleset;
 pub use inlet_core as core;
 pub use instance::{Instance, UpOptions};
 pub use layout::{DEFAULT_BPFFS, Location};
+pub use listeners::{Listener, Listeners, ServiceTraffic};
 pub use netns::Netns;
 pub use route::{Reach, Route, RouteChanges};
 pub use snapshot::{Counters, ServiceState, Snapshot, SocketState};

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use inlet_core::InterfaceName;
 use rustix::io::Errno;
@@ -15,9 +16,9 @@ use crate::error::{Error, Result};
 use crate::raw;
 
 /// A network namespace, kept alive while this is held.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Netns {
-    fd: OwnedFd,
+    fd: Arc<OwnedFd>,
     cookie: u64,
     label: String,
     is_own: bool,
@@ -33,7 +34,7 @@ impl Netns {
         let failed = |cause| Error::Netns { spec: spec.to_owned(), cause };
         let fd = File::open(spec).map_err(failed)?;
         let cookie = own_cookie().map_err(failed)?;
-        Ok(Self { fd: fd.into(), cookie, label: "this network namespace".to_owned(), is_own: true })
+        Ok(Self { fd: Arc::new(fd.into()), cookie, label: "this network namespace".to_owned(), is_own: true })
     }
 
     /// The namespace of a path, of a name that `ip netns` lists, or of a process (`pid:N`).
@@ -56,7 +57,12 @@ impl Netns {
             true => own_cookie(),
             false => inside(fd.as_fd(), own_cookie).and_then(|cookie| cookie),
         };
-        Ok(Self { cookie: cookie.map_err(failed)?, fd, label: format!("network namespace {spec}"), is_own })
+        Ok(Self {
+            cookie: cookie.map_err(failed)?,
+            fd: Arc::new(fd),
+            label: format!("network namespace {spec}"),
+            is_own,
+        })
     }
 
     /// The number of the namespace that the kernel never uses again (`SO_NETNS_COOKIE`, Linux 5.14).

@@ -28,6 +28,15 @@ pub(crate) fn netns_cookie(socket: BorrowedFd<'_>) -> io::Result<u64> {
     if ret == 0 { Ok(cookie) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Whether an option of a socket that is a number is other than 0.
+pub(crate) fn is_set(socket: BorrowedFd<'_>, level: c_int, option: c_int) -> io::Result<bool> {
+    let mut value: c_int = 0;
+    let mut len = size_of::<c_int>() as libc::socklen_t;
+    // SAFETY: the option writes at most `len` bytes to `value`, and both outlive the call.
+    let ret = unsafe { libc::getsockopt(socket.as_raw_fd(), level, option, (&raw mut value).cast(), &raw mut len) };
+    if ret == 0 { Ok(value != 0) } else { Err(io::Error::last_os_error()) }
+}
+
 /// libbpf returns a file descriptor or count, or a negated error number.
 fn checked(ret: c_int) -> io::Result<c_int> {
     if ret < 0 { Err(io::Error::from_raw_os_error(-ret)) } else { Ok(ret) }

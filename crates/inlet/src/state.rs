@@ -38,13 +38,10 @@ pub(crate) enum Access {
 }
 
 impl Maps {
-    /// Makes new maps and pins them.
-    pub(crate) fn create(files: &Files, max_sockets: u32, readers: Readers) -> Result<Self> {
+    /// Makes new maps, which are gone with what is returned.
+    pub(crate) fn unpinned(max_sockets: u32) -> Result<Self> {
         let lanes = u32::from(MAX_SERVICES) * LANES_PER_SERVICE;
-        let meta = create("inlet_meta", MapType::Array, 4, 1, 0)?;
-        meta.update(&0_u32.to_ne_bytes(), &STATE_FORMAT.to_ne_bytes(), MapFlags::ANY)
-            .map_err(Error::os("write", "the map of the state format"))?;
-        let maps = Self {
+        Ok(Self {
             sockets: create("inlet_sockets", MapType::Sockmap, 8, max_sockets * SLOTS_PER_SOCKET, 0)?,
             lanes: create(
                 "inlet_lanes",
@@ -60,7 +57,15 @@ impl Maps {
                 MAX_SERVICES.into(),
                 0,
             )?,
-        };
+        })
+    }
+
+    /// Makes new maps and pins them.
+    pub(crate) fn create(files: &Files, max_sockets: u32, readers: Readers) -> Result<Self> {
+        let meta = create("inlet_meta", MapType::Array, 4, 1, 0)?;
+        meta.update(&0_u32.to_ne_bytes(), &STATE_FORMAT.to_ne_bytes(), MapFlags::ANY)
+            .map_err(Error::os("write", "the map of the state format"))?;
+        let maps = Self::unpinned(max_sockets)?;
         let pins = [
             (&meta, files.meta()),
             (&maps.sockets, files.sockets()),

@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{Receiver, asked, bind, here, selector, snapshot, up};
+use common::{Receiver, asked, bind, here, selector, snapshot, source, up};
 use inlet::core::Protocol::Tcp;
 use inlet::core::{Builder, PortRange, Prefix, Rule, Target, Verdict};
 use inlet::{Error, Instance, Location, Netns, UpOptions};
@@ -34,7 +34,7 @@ fn ours(namespace: &Namespace) -> Vec<String> {
 
 fn apply(instance: &mut Instance, text: &str) -> inlet::Result<inlet::Committed> {
     instance.keep_routes(true);
-    instance.apply(text)
+    instance.apply(source(text))
 }
 
 fn texts(prefixes: &[Prefix]) -> Vec<String> {
@@ -46,7 +46,8 @@ fn routes_come_and_go_with_the_rules() {
     let Some(world) = World::new() else { return };
     world.local("203.0.113.0/25").unwrap();
     let mut instance = up(&world);
-    let committed = apply(&mut instance, RULES).unwrap();
+    // What a file says counts as much as what the caller does.
+    let committed = instance.apply(source(&RULES.replacen('{', r#"{"routes": "manage", "#, 1))).unwrap();
     assert!(committed.keeps_routes && committed.routes.removed.is_empty());
     assert_eq!(texts(&committed.routes.added), ["192.0.2.0/24", "198.51.100.7/32", "2001:db8:1::/64"]);
     assert_eq!(ours(&world), MADE);
@@ -87,7 +88,7 @@ fn routes_of_others_are_respected() {
     assert_eq!(texts(&apply(&mut instance, RULES).unwrap().routes.removed), ["192.0.2.0/24"]);
     // No longer kept: ours go, with a generation of its own that says so.
     instance.keep_routes(false);
-    let ended = instance.apply(RULES).unwrap();
+    let ended = instance.apply(source(RULES)).unwrap();
     assert!(!ended.keeps_routes && ended.plan.is_empty());
     assert_eq!((texts(&ended.routes.removed), ours(&world).len()), (vec!["2001:db8:1::/64".to_owned()], 0));
     assert_eq!(local(&world, "3"), ["192.0.0.0/16", "198.51.100.7"]);
@@ -212,7 +213,7 @@ mod killed {
             "leave" => {
                 let mut instance = open();
                 instance.keep_routes(false);
-                instance.apply(RULES).unwrap();
+                instance.apply(source(RULES)).unwrap();
             }
             "unbind" => drop(open().unbind(&selector(Tcp, "192.0.2.0/24", "80")).unwrap()),
             "down" => Instance::down(&here()).unwrap(),

@@ -2,8 +2,10 @@
 //!
 //! An instance or a snapshot is closed before anything is written: a pager that waits for a key must not hold its lock.
 
+mod check;
 mod docs;
 mod explain;
+mod listeners;
 mod rules;
 mod sockets;
 mod state;
@@ -43,6 +45,8 @@ fn dispatch(cli: &Cli, screen: &mut Screen<'_>) -> Result<(), Failure> {
         Command::Status => state::status(cli, screen),
         Command::Rules(args) => rules::list(cli, args, screen),
         Command::Services => state::services(cli, screen),
+        Command::Check(args) => check::check(cli, args, screen),
+        Command::Listeners => listeners::listeners(cli, screen),
         Command::Explain(args) => explain::explain(cli, args, screen),
         Command::Completions { shell } => docs::completions(*shell, screen),
         Command::Man { dir } => docs::man(dir),

@@ -2,6 +2,7 @@
 
 use clap::CommandFactory;
 use clap::error::ErrorKind;
+use inlet::core::config::Routes;
 use inlet::core::{Rule, Selector, Target, config};
 use inlet::{Committed, Instance};
 
@@ -36,11 +37,13 @@ pub(super) fn apply(cli: &Cli, args: &Apply, screen: &mut Screen<'_>) -> Result<
 }
 
 pub(super) fn export(cli: &Cli, args: &Export, screen: &mut Screen<'_>) -> Result<(), Failure> {
-    let ruleset = reader(cli)?.into_ruleset();
+    let snapshot = reader(cli)?;
+    let routes = if snapshot.keeps_routes() { Routes::Manage } else { Routes::Leave };
+    let ruleset = snapshot.into_ruleset();
     Ok(if args.toml {
-        config::write_toml(&ruleset, &mut screen.out)
+        config::write_toml(&ruleset, routes, &mut screen.out)
     } else {
-        config::write(&ruleset, &mut screen.out)
+        config::write(&ruleset, routes, &mut screen.out)
     }?)
 }
 

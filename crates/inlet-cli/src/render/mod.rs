@@ -1,8 +1,11 @@
 //! What people and programs read. Text or JSON to a writer; nothing is asked or decided here.
 
 mod adoption;
+mod area;
+mod check;
 mod diagnostics;
 mod explain;
+mod listeners;
 mod palette;
 mod plan;
 mod rules;
@@ -15,8 +18,10 @@ use std::io::Write;
 use serde::Serialize;
 
 pub(crate) use adoption::{adoption, unregistered};
+pub(crate) use check::checkup;
 pub(crate) use diagnostics::{diagnostics, errors};
 pub(crate) use explain::{Question, explanation};
+pub(crate) use listeners::listeners;
 pub(crate) use palette::Palette;
 pub(crate) use plan::committed;
 pub(crate) use rules::rules;

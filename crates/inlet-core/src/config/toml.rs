@@ -4,13 +4,17 @@ use std::io::{self, Write};
 
 use toml_writer::{ToTomlKey, ToTomlValue, TomlKeyBuilder, TomlStringBuilder};
 
+use super::Routes;
 use crate::{Confine, Description, Rule, Ruleset, Verdict};
 
 /// Writes the ruleset so that [`super::parse`] reads it back.
 ///
 /// # Errors
 /// Those of the writer.
-pub fn write_toml(ruleset: &Ruleset, mut out: impl Write) -> io::Result<()> {
+pub fn write_toml(ruleset: &Ruleset, routes: Routes, mut out: impl Write) -> io::Result<()> {
+    if routes == Routes::Manage {
+        writeln!(out, "routes = \"manage\"")?;
+    }
     for (_, service) in ruleset.services().iter() {
         write!(out, "services.{} = {{ on_missing = \"{}\"", key(service.name.as_str()), service.on_missing)?;
         if let Some(description) = &service.description {

@@ -5,14 +5,19 @@ use std::io::{self, Write};
 use serde::Serialize;
 use serde::ser::{SerializeStruct, Serializer};
 
+use super::Routes;
 use crate::{Confine, Description, Rule, Ruleset, Verdict};
 
 /// Writes the ruleset so that [`super::parse`] reads it back.
 ///
 /// # Errors
 /// Those of the writer.
-pub fn write(ruleset: &Ruleset, mut out: impl Write) -> io::Result<()> {
-    out.write_all(b"{\"services\": {")?;
+pub fn write(ruleset: &Ruleset, routes: Routes, mut out: impl Write) -> io::Result<()> {
+    out.write_all(b"{")?;
+    if routes == Routes::Manage {
+        out.write_all(b"\"routes\": \"manage\",\n ")?;
+    }
+    out.write_all(b"\"services\": {")?;
     let mut separator = "";
     for (_, service) in ruleset.services().iter() {
         let name = serde_json::to_string(service.name.as_str())?;

@@ -1,7 +1,7 @@
 //! The fast way and the slow way of reading JSON accept the same texts and make the same of them.
 
 use inlet_core::Ruleset;
-use inlet_core::config::{Source, ways, write};
+use inlet_core::config::{Routes, Source, ways, write};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -167,7 +167,7 @@ proptest! {
         put in select(vec!["", "\"", "{", "}", "]", ",", "\\", "\n", "\u{0}", "é", "x", "0"]),
     ) {
         let mut text = Vec::new();
-        write(&ruleset, &mut text).unwrap();
+        write(&ruleset, Routes::Manage, &mut text).unwrap();
         let mut text = String::from_utf8(text).unwrap();
         let at = at.index(text.len());
         text.replace_range(at..=at, put);

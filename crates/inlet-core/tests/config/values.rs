@@ -1,6 +1,6 @@
 //! Values: sets of prefixes, descriptions, excepted ports, and what bad ones get.
 
-use inlet_core::config;
+use inlet_core::config::{self, Routes};
 
 use crate::{lines, parse, parse_json};
 
@@ -57,7 +57,7 @@ fn descriptions_are_read_and_written() {
 "#;
     let ruleset = parse_json(text).unwrap().ruleset;
     let mut written = Vec::new();
-    config::write(&ruleset, &mut written).unwrap();
+    config::write(&ruleset, Routes::Leave, &mut written).unwrap();
     assert_eq!(String::from_utf8(written).unwrap(), text);
 }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use inlet_core::{Prefix, Ruleset, steered_prefixes};
 
-use super::table::{LOCAL_TABLE, Route, RouteTable};
+use super::table::{Route, RouteTable};
 use crate::error::{Error, Result};
 use crate::fault;
 use crate::netns::Netns;
@@ -95,16 +95,16 @@ fn remove(table: &RouteTable, prefixes: &[Prefix], loopback: u32) -> Result<()> 
 
 /// The routes that make addresses local.
 fn local(all: &[Route]) -> impl Iterator<Item = &Route> {
-    all.iter().filter(|route| route.kind == "local" && route.table == LOCAL_TABLE)
+    all.iter().filter(|route| route.makes_local())
 }
 
 /// Whether the prefix can become local without cutting the host off from others.
 fn check(prefix: Prefix, all: &[Route]) -> Result<()> {
-    let leads_out = |route: &&Route| route.kind == "unicast" && route.interface.as_deref() != Some("lo");
-    let through = |route: &Route| route.gateways.iter().any(|gateway| prefix.contains(*gateway));
-    let swallows = |route: &&Route| route.prefix.len() > 0 && prefix.covers(&route.prefix) || through(route);
+    let outward = || all.iter().filter(|route| route.kind == "unicast" && route.interface.as_deref() != Some("lo"));
+    let swallowed = outward().find(|route| route.prefix.len() > 0 && prefix.covers(&route.prefix));
+    let through = |route: &&Route| route.gateways.iter().any(|gateway| prefix.contains(*gateway));
     let refused = |route: String| Err(Error::RouteCutsOff { prefix, route });
-    match all.iter().filter(leads_out).find(swallows) {
+    match swallowed.or_else(|| outward().find(through)) {
         Some(route) => refused(route.to_string()),
         None if prefix.len() == 0 => refused("every other host".to_owned()),
         None => Ok(()),

@@ -25,7 +25,7 @@ use crate::netns::Netns;
 const TABLES: [(u32, &str); 3] = [(253, "default"), (254, "main"), (LOCAL_TABLE, "local")];
 
 /// `RT_TABLE_LOCAL`: the table that is asked first, and that says which addresses are local.
-pub(crate) const LOCAL_TABLE: u32 = 255;
+const LOCAL_TABLE: u32 = 255;
 
 /// What the kernel does with a packet to an address that the host itself sends or forwards.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,6 +73,11 @@ impl Reach {
 }
 
 impl Route {
+    /// Whether it makes addresses local: it says so, in the table that is asked first.
+    pub fn makes_local(&self) -> bool {
+        self.kind == "local" && self.table == LOCAL_TABLE
+    }
+
     /// Whether Inlet made it.
     pub fn is_ours(&self) -> bool {
         self.protocol == PROTOCOL

@@ -5,6 +5,7 @@ mod endpoint;
 mod inspect;
 mod lanes;
 mod list;
+mod options;
 mod owner;
 mod places;
 mod process;
@@ -16,4 +17,5 @@ pub use inspect::{Refusal, Refused};
 pub use owner::Owner;
 
 pub(crate) use lanes::LaneReader;
-pub(crate) use list::Sockets;
+pub(crate) use list::{Listed, Sockets};
+pub(crate) use options::pktinfo;

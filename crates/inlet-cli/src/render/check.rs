@@ -1,0 +1,62 @@
+//! What a check found.
+
+use inlet::{Checkup, Finding, Severity};
+use serde::Serialize;
+
+use super::{Screen, counted, palette::paint};
+use crate::failure::{Failure, printable};
+
+#[derive(Serialize)]
+struct Report<'a> {
+    findings: Vec<FindingReport<'a>>,
+    unchecked: &'a [String],
+}
+
+#[derive(Serialize)]
+struct FindingReport<'a> {
+    severity: &'static str,
+    code: &'static str,
+    what: &'a str,
+    why: &'a str,
+    mend: &'a str,
+}
+
+pub(crate) fn checkup(screen: &mut Screen<'_>, checkup: &Checkup) -> Result<(), Failure> {
+    if screen.json {
+        let findings = checkup.findings.iter().map(FindingReport::from).collect();
+        return screen.document(&Report { findings, unchecked: &checkup.unchecked });
+    }
+    for finding in &checkup.findings {
+        let style = match finding.severity {
+            Severity::Error => screen.palette.bad,
+            Severity::Warning => screen.palette.changed,
+            Severity::Note => screen.palette.heading,
+        };
+        let Finding { what, why, mend, .. } = finding;
+        writeln!(screen.out, "{}: {}", paint(style, severity(finding.severity)), printable(what))?;
+        writeln!(screen.out, "  why:  {}", printable(why))?;
+        writeln!(screen.out, "  mend: {}", printable(mend))?;
+    }
+    for unchecked in &checkup.unchecked {
+        writeln!(screen.out, "not checked: {}", printable(unchecked))?;
+    }
+    let count = |wanted| checkup.findings.iter().filter(|finding| finding.severity == wanted).count();
+    let counts = [(Severity::Error, "error"), (Severity::Warning, "warning"), (Severity::Note, "note")];
+    let counts: Vec<String> = counts.map(|(severity, noun)| counted(count(severity), noun)).into();
+    Ok(writeln!(screen.out, "{}", counts.join(", "))?)
+}
+
+fn severity(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Error => "error",
+        Severity::Warning => "warning",
+        Severity::Note => "note",
+    }
+}
+
+impl<'a> From<&'a Finding> for FindingReport<'a> {
+    fn from(finding: &'a Finding) -> Self {
+        let Finding { code, what, why, mend, .. } = finding;
+        Self { severity: severity(finding.severity), code, what, why, mend }
+    }
+}

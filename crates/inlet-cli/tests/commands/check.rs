@@ -1,0 +1,211 @@
+//! `check` and `listeners`: what is amiss, and what is left for whom.
+
+use std::process::Command;
+
+use inlet_testkit::{Dial, TcpServer, UdpServer, dial_tcp, output};
+use serde_json::{Value, json};
+
+use crate::{Host, at, words};
+
+/// The findings of a check, by code; what it exits with.
+fn findings(host: &Host, args: &[&str]) -> (Option<i32>, Vec<Value>) {
+    let ran = host.run(&[&["check"], args, &["--json"]].concat());
+    assert_eq!(ran.stderr, "");
+    let report: Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(report["unchecked"], json!([]), "root can look at everything");
+    (ran.code, report["findings"].as_array().unwrap().clone())
+}
+
+fn codes(findings: &[Value]) -> Vec<&str> {
+    let mut codes: Vec<&str> = findings.iter().map(|it| it["code"].as_str().unwrap()).collect();
+    codes.retain(|code| *code != "rp-filter");
+    codes.sort_unstable();
+    codes
+}
+
+fn one<'a>(findings: &'a [Value], code: &str) -> &'a Value {
+    findings.iter().find(|it| it["code"] == code).unwrap_or_else(|| panic!("no {code} in {findings:?}"))
+}
+
+/// Runs the command that a finding gives, as a user would.
+fn mend(host: &Host, finding: &Value) {
+    let command = finding["mend"].as_str().unwrap().split(" (or ").next().unwrap();
+    let inlet = format!("{} --bpffs {}", env!("CARGO_BIN_EXE_inlet"), host.world.bpffs.path().display());
+    let mut shell = Command::new("sh");
+    shell.arg("-ec").arg(format!("inlet() {{ {inlet} \"$@\"; }}\n{command}"));
+    let said = output(&mut shell).unwrap();
+    assert!(said.status.success(), "{command}: {}", String::from_utf8_lossy(&said.stderr));
+}
+
+#[test]
+fn nothing_is_amiss_with_an_instance_in_order() {
+    let Some(host) = Host::up() else { return };
+    host.world.local("192.0.2.0/24").unwrap();
+    host.ok(&["bind", "web", "tcp", "192.0.2.0/24", "80"]);
+    let _server = TcpServer::spawn("web", at("127.0.0.1:8080")).unwrap();
+    let pid = std::process::id().to_string();
+    host.ok(&["register", "web", "--pid", &pid, "--listen", "tcp:127.0.0.1:8080"]);
+    let (code, found) = findings(&host, &[]);
+    assert_eq!((code, codes(&found)), (Some(0), vec![]));
+    assert!(host.ok(&["check"]).ends_with("0 errors, 0 warnings, 0 notes\n") || !found.is_empty());
+}
+
+#[test]
+fn what_is_wrong_with_rules_is_found_and_mended() {
+    let Some(host) = Host::up() else { return };
+    host.ok(&["bind", "--refuse", "tcp", "192.0.2.0/24", "80"]);
+    host.ok(&["bind", "--refuse", "tcp", "192.0.2.0/25", "80"]);
+    host.ok(&["bind", "--pass", "tcp", "192.0.2.128/25", "any"]);
+    host.ok(&["bind", "--refuse", "udp", "239.0.0.0/8", "5000"]);
+    host.ok(&["service", "set", "idle"]);
+    let (code, found) = findings(&host, &[]);
+    let expected = ["prefix-not-local", "rule-for-multicast", "rule-never-matches", "service-without-rules"];
+    assert_eq!((code, codes(&found)), (Some(0), expected.to_vec()), "no error");
+    assert_eq!(found[0]["severity"], "warning", "what matters most first");
+    let never = one(&found, "rule-never-matches");
+    assert_eq!(never["what"], "rule `tcp 192.0.2.0/24 80 -> refuse` can never match");
+    assert_eq!(never["mend"], "inlet unbind tcp 192.0.2.0/24 80");
+    found.iter().filter(|it| it["code"] != "rp-filter").for_each(|finding| mend(&host, finding));
+    assert_eq!(codes(&findings(&host, &[]).1), [""; 0]);
+}
+
+#[test]
+fn an_interface_that_is_gone_or_new_is_found() {
+    let Some(host) = Host::up() else { return };
+    host.world.local("192.0.2.0/24").unwrap();
+    let make = || host.world.ip(&["link", "add", "v0", "type", "veth", "peer", "name", "v1"]).unwrap();
+    make();
+    host.ok(&["bind", "--refuse", "tcp", "192.0.2.0/24", "80", "--iface", "v0"]);
+    assert_eq!(codes(&findings(&host, &[]).1), [""; 0]);
+    host.world.ip(&["link", "del", "v0"]).unwrap();
+    let (code, found) = findings(&host, &[]);
+    assert_eq!((code, codes(&found)), (Some(1), vec!["interface-gone"]));
+    make();
+    let (code, found) = findings(&host, &[]);
+    assert_eq!((code, codes(&found)), (Some(1), vec!["interface-made-anew"]));
+    mend(&host, &found[0]);
+    assert_eq!(findings(&host, &[]).0, Some(0));
+}
+
+#[test]
+fn what_is_wrong_with_services_and_sockets_is_found() {
+    let Some(host) = Host::up() else { return };
+    host.world.local("192.0.2.0/24").unwrap();
+    let _wildcard = TcpServer::spawn("wildcard", at("0.0.0.0:8080")).unwrap();
+    let _shadowed = TcpServer::spawn("shadowed", at("192.0.2.7:9090")).unwrap();
+    let _udp = UdpServer::spawn("dns", at("0.0.0.0:5353")).unwrap();
+    host.ok(&["bind", "web", "tcp", "192.0.2.0/24", "any"]);
+    host.ok(&["bind", "dns", "udp", "192.0.2.0/24", "any"]);
+    let (code, found) = findings(&host, &[]);
+    let missing: Vec<&Value> = found.iter().filter(|it| it["code"] == "service-without-sockets").collect();
+    assert_eq!((code, missing.len(), &missing[0]["severity"]), (Some(1), 2, &"error".into()));
+    // From the wildcard listener all that is not loopback is taken, and from the other everything.
+    let shadowed: Vec<&str> =
+        found.iter().filter(|it| it["code"] == "listener-shadowed").map(|it| it["what"].as_str().unwrap()).collect();
+    assert_eq!(shadowed.len(), 3, "{shadowed:?}");
+    assert!(shadowed[0].starts_with("tcp:0.0.0.0:8080 of process "), "{shadowed:?}");
+    host.world.ip(&["addr", "add", "198.51.100.1/32", "dev", "lo"]).unwrap();
+    let (_, found) = findings(&host, &[]);
+    assert_eq!(found.iter().filter(|it| it["code"] == "listener-receives-less").count(), 2, "{found:?}");
+    let pid = std::process::id().to_string();
+    host.ok(&["register", "dns", "--pid", &pid, "--listen", "udp:0.0.0.0:5353"]);
+    let (_, found) = findings(&host, &[]);
+    for code in ["udp-takes-answers", "udp-answers-from-other-port", "udp-fionread"] {
+        one(&found, code);
+    }
+    // That server asks which address a datagram was for; this socket does not.
+    assert!(!codes(&found).contains(&"udp-answers-from-other-address"), "{found:?}");
+    let _plain = std::net::UdpSocket::bind("0.0.0.0:5354").unwrap();
+    host.ok(&["register", "dns", "--pid", &pid, "--listen", "udp:0.0.0.0:5354"]);
+    let (_, found) = findings(&host, &[]);
+    let answers = one(&found, "udp-answers-from-other-address")["what"].as_str().unwrap();
+    assert!(answers.starts_with("udp:0.0.0.0:5354 of process "), "{answers}");
+    mend(&host, one(&found, "udp-takes-answers"));
+    let (_, found) = findings(&host, &[]);
+    assert!(!codes(&found).contains(&"udp-takes-answers") || one(&found, "udp-takes-answers")["severity"] == "note");
+}
+
+#[test]
+fn a_file_is_checked_before_it_is_in_force() {
+    let Some(host) = Host::new() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("rules.json");
+    let rules = r#"[{"verdict": "refuse", "protocol": "tcp", "local": "192.0.2.0/24", "ports": 80}]"#;
+    std::fs::write(&file, format!(r#"{{"services": {{"web": {{}}}}, "rules": {rules}}}"#)).unwrap();
+    let path = file.to_str().unwrap();
+    let (code, found) = findings(&host, &[path]);
+    assert_eq!((code, codes(&found)), (Some(0), vec!["prefix-not-local", "service-without-rules"]));
+    std::fs::write(&file, r#"{"rules": [{}]}"#).unwrap();
+    let ran = host.run(&["check", path]);
+    assert!(ran.code == Some(1) && ran.stderr.contains("rules.json"), "{ran:?}");
+    // Without an instance the host is looked at, and the rest is named.
+    let said = host.ok(&["check"]);
+    assert!(said.contains("not checked: rules and services: inlet is not up here"), "{said}");
+}
+
+#[test]
+fn listeners_receive_what_rules_leave_and_give() {
+    let Some(host) = Host::new() else { return };
+    host.world.local("192.0.2.0/24").unwrap();
+    let _wildcard = TcpServer::spawn("wildcard", at("0.0.0.0:8080")).unwrap();
+    let _server = TcpServer::spawn("web", at("127.0.0.1:7777")).unwrap();
+    let claims = |said: &Value, local: &str| {
+        let all = said["listeners"].as_array().unwrap().clone();
+        all.into_iter().find(|it| it["local"] == local).unwrap()["receives"].clone()
+    };
+    // Without an instance all keep what they are bound to.
+    let said = host.json(&["listeners"]);
+    assert_eq!(said["services"], json!([]));
+    let claim = |local: &str, ports: &str, except: Value| {
+        json!([{"protocol": "tcp", "local": local, "ports": ports, "from": null, "iface": null, "except": except,
+            "more_exceptions": 0}])
+    };
+    assert_eq!(claims(&said, "0.0.0.0:8080"), claim("0.0.0.0/0", "8080", json!([])));
+    host.ok(&["up"]);
+    host.ok(&["bind", "web", "tcp", "192.0.2.0/24", "any"]);
+    host.ok(&["bind", "--pass", "tcp", "192.0.2.0/24", "22"]);
+    host.ok(&["register", "web", "--pid", &std::process::id().to_string(), "--listen", "tcp:127.0.0.1:7777"]);
+    let said = host.json(&["listeners"]);
+    let part = |ports: &str| json!([{"protocol": "tcp", "local": "192.0.2.0/24", "ports": ports, "from": null, "iface": null}]);
+    assert_eq!(claims(&said, "0.0.0.0:8080"), claim("0.0.0.0/0", "8080", part("8080")));
+    assert_eq!(claims(&said, "127.0.0.1:7777"), claim("127.0.0.1/32", "7777", json!([])));
+    let services = json!([{"name": "web", "sockets": 1, "receives": claim("192.0.2.0/24", "any", part("22"))}]);
+    assert_eq!(said["services"], services);
+    // As it is shown, and as it is.
+    let shown = host.ok(&["listeners"]);
+    let lines = words(&shown);
+    assert!(lines.iter().any(|line| line.ends_with(&["192.0.2.0/24", "any", "22", "service", "web"])), "{shown}");
+    assert!(lines.iter().any(|line| line.ends_with(&["0.0.0.0/0", "8080", "192.0.2.0/24", "bind"])), "{shown}");
+    assert_eq!(dial_tcp(at("192.0.2.9:8080"), &Dial::new()).name(), Some("web"));
+    host.ok(&["bind", "--refuse", "tcp", "0.0.0.0/0", "8080"]);
+    assert_eq!(claims(&host.json(&["listeners"]), "0.0.0.0:8080"), json!([]));
+    assert!(host.ok(&["listeners"]).contains("nothing"), "{shown}");
+}
+
+#[test]
+fn routes_are_kept_until_down() {
+    let Some(host) = Host::up() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("rules.json");
+    let rule = r#"{"verdict": "refuse", "protocol": "tcp", "local": "192.0.2.0/24", "ports": 80}"#;
+    std::fs::write(&file, format!(r#"{{"rules": [{rule}]}}"#)).unwrap();
+    let path = file.to_str().unwrap();
+    let local = || host.world.ip(&["route", "show", "table", "local", "proto", "73"]).unwrap();
+    let said = host.ok(&["apply", path, "--routes"]);
+    assert!(said.contains("+ route local 192.0.2.0/24 dev lo\n") && local().contains("192.0.2.0/24"), "{said}");
+    assert_eq!(host.ok(&["apply", path, "--routes"]), "no change\ngeneration 2\n");
+    let said = host.json(&["bind", "--refuse", "tcp", "198.51.100.0/24", "80"]);
+    assert_eq!(said["routes"], json!({"kept": true, "added": ["198.51.100.0/24"], "removed": []}));
+    let said = host.ok(&["explain", "tcp", "198.51.100.1:80"]);
+    assert!(said.contains("local 198.51.100.0/24 dev lo made by inlet"), "{said}");
+    // A route that somebody removed is missed by check, and made anew with the next commit.
+    host.world.ip(&["route", "del", "local", "198.51.100.0/24"]).unwrap();
+    let (_, found) = findings(&host, &[]);
+    mend(&host, one(&found, "prefix-not-local"));
+    assert_eq!(codes(&findings(&host, &[]).1), [""; 0]);
+    let said = host.ok(&["apply", path]);
+    assert!(said.contains("- route local 192.0.2.0/24 dev lo\n") && local().is_empty(), "{said}");
+    host.ok(&["apply", path, "--routes"]);
+    host.ok(&["down"]);
+    assert_eq!(local(), "");
+}

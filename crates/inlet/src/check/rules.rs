@@ -1,0 +1,110 @@
+//! The rules: prefixes that are not local, rules that never match, interfaces that are gone, and what never gets to the
+//! hook.
+
+use inlet_core::{Interface, Prefix, Rule, Verdict, never_matching, steered_prefixes, takers};
+
+use super::text::{quoted, words};
+use super::{Checkup, Finding, Severity, Subject};
+use crate::error::{Error, Result};
+use crate::route::Route;
+
+pub(super) fn check(subject: &Subject<'_>, found: &mut Checkup) -> Result<()> {
+    not_local(subject, found)?;
+    shadowed(subject, found);
+    interfaces(subject, found)?;
+    multicast(subject, found);
+    Ok(())
+}
+
+/// Prefixes that no route makes local, or only in part.
+fn not_local(subject: &Subject<'_>, found: &mut Checkup) -> Result<()> {
+    let routes = subject.routes.list()?;
+    let local: Vec<&Route> = routes.iter().filter(|route| route.makes_local()).collect();
+    let missing = |prefix: &Prefix| !local.iter().any(|route| route.prefix.covers(prefix));
+    let prefixes: Vec<Prefix> = steered_prefixes(subject.ruleset).into_iter().filter(missing).collect();
+    let kept = !subject.in_file && subject.snapshot.is_some_and(crate::Snapshot::keeps_routes);
+    found.add_each(&prefixes, |prefix| {
+        let inside = local.iter().filter(|route| prefix.covers(&route.prefix)).count();
+        let what = match inside {
+            0 => format!("{prefix} is not local to this host"),
+            some => format!("{prefix} is local to this host only in part, by {some} narrower routes"),
+        };
+        let why = "its packets are not delivered here, so the rules for it have no effect";
+        let mend = match kept {
+            // Inlet keeps the routes: any commit makes them anew.
+            true => "inlet export | inlet apply --routes -".to_owned(),
+            false => format!("ip route add local {prefix} dev lo (or let inlet do it: inlet apply --routes)"),
+        };
+        // A part of it may be all that is meant.
+        let severity = if inside > 0 { Severity::Note } else { Severity::Warning };
+        Finding { severity, code: "prefix-not-local", what, why: why.to_owned(), mend }
+    });
+    Ok(())
+}
+
+fn shadowed(subject: &Subject<'_>, found: &mut Checkup) {
+    let ruleset = subject.ruleset;
+    found.add_each(&never_matching(ruleset), |rule| {
+        let by: Vec<String> = takers(ruleset, rule).take(3).map(|it| format!("`{}`", ruleset.named(&it))).collect();
+        Finding {
+            severity: Severity::Warning,
+            code: "rule-never-matches",
+            what: format!("rule `{}` can never match", ruleset.named(rule)),
+            why: format!("more specific rules take all of its packets, such as {}", by.join(", ")),
+            mend: remove(subject, rule),
+        }
+    });
+}
+
+/// The command that takes a rule out.
+fn remove(subject: &Subject<'_>, rule: &Rule) -> String {
+    match subject.in_file {
+        true => "take it out of the file".to_owned(),
+        false => format!("inlet unbind {}", words(subject.ruleset, &rule.matching)),
+    }
+}
+
+/// Interfaces that are gone, or are others than when the rules were put in force.
+fn interfaces(subject: &Subject<'_>, found: &mut Checkup) -> Result<()> {
+    for Interface { name, index } in subject.ruleset.interfaces() {
+        let now = match subject.location.netns().interface_index(name) {
+            Err(Error::AlternativeName { .. }) => None,
+            now => now?,
+        };
+        let why = "rules that name it match nothing";
+        match now {
+            None if subject.in_file => {
+                let what = format!("there is no interface {name}");
+                found.add(Severity::Error, "interface-gone", what, "the file is refused", "ip link");
+            }
+            None => {
+                let what = format!("there is no interface {name} any more");
+                let mend = format!(
+                    "make it again, then: inlet export | inlet apply -; or remove the rules: inlet rules | grep {}",
+                    quoted(name.as_str())
+                );
+                found.add(Severity::Error, "interface-gone", what, why, mend);
+            }
+            Some(now) if now != *index => {
+                let what = format!("interface {name} was made anew since the last commit");
+                let why = "rules that name it match nothing until the next commit";
+                found.add(Severity::Error, "interface-made-anew", what, why, "inlet export | inlet apply -");
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Rules for what never gets to the hook.
+fn multicast(subject: &Subject<'_>, found: &mut Checkup) {
+    let is_multicast = |rule: &Rule| rule.matching.local.is_multicast() && rule.verdict != Verdict::Pass;
+    let rules: Vec<Rule> = subject.ruleset.rules().filter(is_multicast).collect();
+    found.add_each(&rules, |rule| Finding {
+        severity: Severity::Warning,
+        code: "rule-for-multicast",
+        what: format!("rule `{}` is for multicast or broadcast", subject.ruleset.named(rule)),
+        why: "the kernel delivers such packets without asking, so the rule has no effect".to_owned(),
+        mend: remove(subject, rule),
+    });
+}

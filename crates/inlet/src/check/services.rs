@@ -1,0 +1,67 @@
+//! The services: those without sockets, without rules, and with sockets that receive nothing.
+
+use std::collections::BTreeSet;
+
+use inlet_core::{OnMissing, Protocol, Service, ServiceId, Verdict};
+
+use super::text::quoted;
+use super::{Checkup, Severity, Subject};
+
+/// What packets of a service are: by protocol and whether they are IPv6.
+type Kind = (Protocol, bool);
+
+pub(super) fn check(subject: &Subject<'_>, found: &mut Checkup) {
+    let mut wanted: BTreeSet<(ServiceId, Kind)> = BTreeSet::new();
+    for rule in subject.ruleset.rules() {
+        if let Verdict::Service(id) = rule.verdict {
+            wanted.insert((id, (rule.matching.protocol, rule.matching.local.is_v6())));
+        }
+    }
+    for (id, service) in subject.ruleset.services().iter() {
+        let kinds: Vec<Kind> = wanted.iter().filter(|(of, _)| *of == id).map(|(_, kind)| *kind).collect();
+        if kinds.is_empty() {
+            without_rules(subject, service, found);
+        }
+        let missing: Vec<Kind> =
+            kinds.into_iter().filter(|(protocol, v6)| !subject.members.serves(id, *protocol, *v6)).collect();
+        if !missing.is_empty() {
+            without_sockets(subject, id, service, &missing, found);
+        }
+        for socket in subject.members.sockets(id).iter().filter(|socket| !socket.receiving) {
+            let local = socket.local.map_or_else(|| "a socket".to_owned(), |local| local.to_string());
+            let what = format!("{local} of service {} receives nothing any more", service.name);
+            let why = "it is connected or does not listen, and the kernel refuses to give it packets";
+            found.add(
+                Severity::Warning,
+                "socket-not-receiving",
+                what,
+                why,
+                format!("inlet unregister {}", quoted(service.name.as_str())),
+            );
+        }
+    }
+}
+
+fn without_rules(subject: &Subject<'_>, service: &Service, found: &mut Checkup) {
+    let mend = match subject.in_file {
+        true => "take it out of the file, or give it rules".to_owned(),
+        false => format!("inlet service rm {}", quoted(service.name.as_str())),
+    };
+    let what = format!("no rule names service {}", service.name);
+    found.add(Severity::Note, "service-without-rules", what, "it receives nothing", mend);
+}
+
+fn without_sockets(subject: &Subject<'_>, id: ServiceId, service: &Service, missing: &[Kind], found: &mut Checkup) {
+    let kinds: Vec<String> =
+        missing.iter().map(|(protocol, v6)| format!("{protocol} over {}", if *v6 { "IPv6" } else { "IPv4" })).collect();
+    let none = if subject.members.sockets(id).is_empty() { "no live socket" } else { "no live socket of that kind" };
+    let what = format!("service {} has rules for {}, and {none}", service.name, kinds.join(", "));
+    let (severity, why) = match service.on_missing {
+        // Of what is not in force yet nobody is refused.
+        OnMissing::Refuse if !subject.in_file => (Severity::Error, "its packets are refused"),
+        OnMissing::Refuse => (Severity::Warning, "once the file is applied its packets are refused"),
+        OnMissing::Pass => (Severity::Warning, "its packets are left to the kernel's ordinary lookup"),
+    };
+    let mend = format!("start its server, then: inlet register {} --pid PID", quoted(service.name.as_str()));
+    found.add(severity, "service-without-sockets", what, why, mend);
+}
