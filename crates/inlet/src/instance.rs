@@ -252,7 +252,6 @@ fn remove_instance(location: &Location, dir: &Path) -> Result<()> {
     let generations = if dir.exists() { files.generations()? } else { Vec::new() };
     if generations.into_iter().any(|number| files.generation(number).keeps_routes()) {
         route::remove_all(location.netns())?;
-        fault::point("down:routes");
     }
     if files.link().exists() {
         // A link whose namespace died is detached already; its pin goes with the others.

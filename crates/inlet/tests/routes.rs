@@ -284,7 +284,7 @@ mod killed {
 
     #[test]
     fn while_the_instance_goes() {
-        for step in ["down:withdrawn", "routes:removed", "down:routes", "down:detached"] {
+        for step in ["down:withdrawn", "routes:removed", "routes:gone", "down:detached"] {
             let Some(world) = kept() else { return };
             kill(&world, "down", step);
             Instance::down(&here(&world)).unwrap();

@@ -82,6 +82,7 @@ pub(crate) fn remove_all(netns: &Netns) -> Result<RouteChanges> {
     if !ours.is_empty() {
         remove(&table, &ours, table.loopback()?.0)?;
     }
+    fault::point("routes:gone");
     Ok(RouteChanges { added: Vec::new(), removed: ours })
 }
 
