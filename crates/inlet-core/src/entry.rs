@@ -55,6 +55,8 @@ pub(crate) trait Entry: Copy + Ord {
     fn new(local: Prefix, shape: ShapeId) -> Self;
     /// The local prefix.
     fn local(self) -> Prefix;
+    /// The address and the length of the local prefix.
+    fn local_bits(self) -> (u128, u8);
     /// The shape.
     fn shape(self) -> ShapeId;
     /// Whether both have the same local prefix.
@@ -90,6 +92,10 @@ impl Entry for Entry4 {
 
     fn local(self) -> Prefix {
         Prefix::v4(self.addr(), self.len())
+    }
+
+    fn local_bits(self) -> (u128, u8) {
+        (self.addr().into(), self.len())
     }
 
     fn shape(self) -> ShapeId {
@@ -128,6 +134,10 @@ impl Entry for Entry6 {
 
     fn local(self) -> Prefix {
         Prefix::v6(self.addr, self.len())
+    }
+
+    fn local_bits(self) -> (u128, u8) {
+        (self.addr, self.len())
     }
 
     fn shape(self) -> ShapeId {

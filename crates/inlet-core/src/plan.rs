@@ -137,7 +137,12 @@ fn kind(verdict: Verdict) -> Verdict {
 
 impl Sides<'_> {
     fn compare<E: Entry>(&self, mut old: &[E], mut new: &[E], changes: &mut Vec<Change>) {
-        while !(old.is_empty() && new.is_empty()) {
+        loop {
+            let same = self.same_so_far(old, new);
+            (old, new) = (&old[same..], &new[same..]);
+            if old.is_empty() && new.is_empty() {
+                break;
+            }
             let (first_old, first_new) = (old.first().map(place), new.first().map(place));
             let next = [first_old, first_new].into_iter().flatten().min();
             let old_group = split_group(&mut old, next);
@@ -145,15 +150,21 @@ impl Sides<'_> {
             match (old_group, new_group) {
                 ([], new) => changes.extend(new.iter().map(|entry| Change::Added(rule(self.new, entry)))),
                 (old, []) => changes.extend(old.iter().map(|entry| Change::Removed(rule(self.old, entry)))),
-                (old, new) if self.equal(old, new) => {}
                 (old, new) => self.compare_group(old, new, changes),
             }
         }
     }
 
-    fn equal<E: Entry>(&self, old: &[E], new: &[E]) -> bool {
-        let same = |(old, new): (&E, &E)| self.same[new.shape() as usize] == Some(old.shape());
-        old.len() == new.len() && old.iter().zip(new).all(same)
+    /// How many entries are the same in both from the first on, up to the end of a local prefix.
+    fn same_so_far<E: Entry>(&self, old: &[E], new: &[E]) -> usize {
+        let is_same =
+            |(old, new): &(&E, &E)| old.same_local(**new) && self.same[new.shape() as usize] == Some(old.shape());
+        let mut same = old.iter().zip(new).take_while(is_same).count();
+        let goes_on = |rest: &[E], last: E| rest.first().is_some_and(|next| next.same_local(last));
+        while same > 0 && (goes_on(&old[same..], old[same - 1]) || goes_on(&new[same..], old[same - 1])) {
+            same -= 1;
+        }
+        same
     }
 
     /// Compares the rules of one local prefix.

@@ -18,6 +18,10 @@ pub(super) struct Local<K> {
 
 /// How addresses of a family lie in buckets and windows.
 pub(super) trait Address: Key {
+    /// The address of these bits.
+    fn of_bits(bits: u128) -> Self;
+    /// The last address of the prefix that begins with this one.
+    fn last_of(self, len: u8) -> Self;
     /// How many words a bucket takes.
     const BUCKET: usize;
     /// How many words a window takes.
@@ -54,6 +58,14 @@ impl Address for u32 {
     const VALUES: usize = 0;
     const MORE: usize = 10;
 
+    fn of_bits(bits: u128) -> Self {
+        bits as Self
+    }
+
+    fn last_of(self, len: u8) -> Self {
+        self | Self::MAX.checked_shr(len.into()).unwrap_or(0)
+    }
+
     fn write_prefix(bucket: &mut [u32], slot: usize, local: &Local<Self>) {
         set_byte(&mut bucket[11], slot, Self::BITS - u32::from(local.len));
         bucket[12 + slot] = local.first;
@@ -84,6 +96,14 @@ impl Address for u128 {
     const WINDOW: usize = 8;
     const VALUES: usize = 0;
     const MORE: usize = 10;
+
+    fn of_bits(bits: u128) -> Self {
+        bits
+    }
+
+    fn last_of(self, len: u8) -> Self {
+        self | Self::MAX.checked_shr(len.into()).unwrap_or(0)
+    }
 
     fn write_prefix(bucket: &mut [u32], slot: usize, local: &Local<Self>) {
         let shift = Self::BITS - u32::from(local.len);

@@ -80,14 +80,16 @@ impl<'a, K: Address> Buckets<'a, K> {
         };
         let bucket = self.room(1);
         let (Some(low), Some(high), false) = (locals.first(), locals.last(), locals.len() <= PREFIXES) else {
-            self.fill(bucket, &mut locals.to_vec(), cover);
+            self.fill(bucket, locals, cover);
             return Span::default();
         };
         let span = Span::over(low.first, high.first, locals.len() / ROOT_DENSITY);
+        // More than is used: memory that nobody writes to costs nothing.
+        self.buckets.reserve(locals.len() * K::BUCKET);
         self.windows.reserve((span.pieces as usize + 1) * K::WINDOW);
         self.window(bucket, &Span::default());
-        let mut beyond = each_piece(&span, locals, cover, |_, inside, cover| self.stretch(inside, cover));
-        self.fill(bucket, &mut beyond, cover);
+        let beyond = each_piece(&span, locals, cover, |_, inside, cover| self.stretch(inside, cover));
+        self.fill(bucket, &beyond, cover);
         span
     }
 
@@ -97,16 +99,17 @@ impl<'a, K: Address> Buckets<'a, K> {
             let bucket = self.empty(cover);
             return self.window(bucket, &Span::default());
         }
-        let span = if locals.len() > PREFIXES { best(locals) } else { Span::default() };
+        if locals.len() <= PREFIXES {
+            let bucket = self.room(1);
+            self.window(bucket, &Span::default());
+            return self.fill(bucket, locals, cover);
+        }
+        let span = best(locals);
         let first = self.room(1 + span.pieces);
         self.window(first, &span);
-        let mut beyond = match span.pieces {
-            0 => locals.to_vec(),
-            _ => each_piece(&span, locals, cover, |piece, inside, cover| {
-                self.fill(first + 1 + piece, &mut inside.to_vec(), cover);
-            }),
-        };
-        self.fill(first, &mut beyond, cover);
+        let beyond =
+            each_piece(&span, locals, cover, |piece, inside, cover| self.fill(first + 1 + piece, inside, cover));
+        self.fill(first, &beyond, cover);
     }
 
     fn window(&mut self, bucket: u32, span: &Span) {
@@ -129,21 +132,34 @@ impl<'a, K: Address> Buckets<'a, K> {
             return *bucket;
         }
         let bucket = self.room(1);
-        self.fill(bucket, &mut [], cover);
+        self.fill(bucket, &[], cover);
         self.empty.insert(cover, bucket);
         bucket
     }
 
-    /// Fills a bucket with prefixes, given in address order.
-    fn fill(&mut self, bucket: u32, locals: &mut [Local<K>], cover: [u32; 2]) {
-        locals.sort_by_key(|local| Reverse(local.len));
-        let (held, left) = locals.split_at_mut(locals.len().min(PREFIXES));
-        let more = self.more(left, cover);
+    /// Fills a bucket with prefixes, in whatever order.
+    fn fill(&mut self, bucket: u32, locals: &[Local<K>], cover: [u32; 2]) {
+        if locals.len() > PREFIXES {
+            let mut longest_first = locals.to_vec();
+            longest_first.sort_by_key(|local| Reverse(local.len));
+            let (held, left) = longest_first.split_at_mut(PREFIXES);
+            let more = self.more(left, cover);
+            return self.write(bucket, held, cover, more);
+        }
+        let mut held = [Local { first: K::MIN, last: K::MIN, len: 0, value: cover }; PREFIXES];
+        let held = &mut held[..locals.len()];
+        held.copy_from_slice(locals);
+        held.sort_by_key(|local| Reverse(local.len));
+        self.write(bucket, held, cover, 0);
+    }
+
+    /// Writes a bucket of up to [`PREFIXES`], the longest first.
+    fn write(&mut self, bucket: u32, held: &[Local<K>], cover: [u32; 2], more: u32) {
         let at = bucket as usize * K::BUCKET;
         let words = &mut self.buckets[at..at + K::BUCKET];
+        let all = Local { first: K::MIN, last: K::MIN, len: 0, value: cover };
         for slot in 0..PREFIXES {
             // Slots that are left have a prefix that every address is in.
-            let all = Local { first: K::MIN, last: K::MIN, len: 0, value: cover };
             let local = held.get(slot).unwrap_or(&all);
             K::write_prefix(words, slot, local);
             words[K::VALUES + 2 * slot..][..2].copy_from_slice(&local.value);
@@ -212,9 +228,13 @@ fn best<K: Address>(locals: &[Local<K>]) -> Span {
     let mut best = (usize::MAX, Span::default());
     for wanted in [locals.len() / COARSEST, 2 * locals.len() / COARSEST, 4 * locals.len() / COARSEST] {
         let span = Span::over(low, high, wanted.max(1));
-        let cost = span.pieces as usize + crowded(&span, locals);
+        let crowded = crowded(&span, locals);
+        let cost = span.pieces as usize + crowded;
         if cost < best.0 {
             best = (cost, span);
+        }
+        if crowded == 0 {
+            break;
         }
     }
     best.1

@@ -86,16 +86,17 @@ impl Compiler<'_> {
         let mut locals: Vec<Local<K>> = Vec::with_capacity(entries.len());
         let mut open: Vec<Open<K>> = Vec::with_capacity(MAX_HOPS);
         for group in entries.chunk_by(|a, b| a.same_local(*b)) {
-            let local = group[0].local();
-            let too_many = |_: TooManySteps| ImageError::TooManySteps(local);
-            let ports = self.tables.of(group.iter().map(|entry| entry.shape())).map_err(too_many)?;
-            let (first, last) = K::bounds(local);
+            let too_many = |_: TooManySteps| ImageError::TooManySteps(group[0].local());
+            let ports = self.tables.of(group).map_err(too_many)?;
+            let (bits, len) = group[0].local_bits();
+            let first = K::of_bits(bits);
+            let last = first.last_of(len);
             while open.pop_if(|outer| outer.last < first).is_some() {}
             let next = open.last_mut().map_or(0, |outer| self.link(outer));
             let value = [ports, next];
             open.push(Open { last, value, link: 0 });
             self.hops = self.hops.max(open.len());
-            locals.push(Local { first, last, len: local.len(), value });
+            locals.push(Local { first, last, len, value });
         }
         Ok(Buckets::make(&locals, &mut self.tables.searches, &mut self.tables.cells))
     }

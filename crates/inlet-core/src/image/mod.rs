@@ -40,6 +40,7 @@ mod conditions;
 mod decision;
 mod key;
 mod layout;
+mod ranges;
 mod search;
 mod source;
 mod span;

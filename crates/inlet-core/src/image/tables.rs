@@ -6,9 +6,10 @@ use rustc_hash::FxHashMap;
 
 use super::conditions::{Condition, Conditions, Store};
 use super::decision::Leaf;
+use super::ranges::{Range, few, is_unconditional, port_key, without_conditions};
 use super::search::{Interval, Searches};
-use crate::entry::{Shape, ShapeId};
-use crate::{Protocol, Ruleset};
+use crate::Ruleset;
+use crate::entry::{Entry, Shape, ShapeId};
 
 /// How many ranges a table of one cache line has.
 pub(super) const SMALL_RANGES: usize = 8;
@@ -31,14 +32,6 @@ const HAS_LARGE: u32 = 8;
 /// How many conditions may have to be searched for one port.
 pub(super) const MAX_STEPS: u32 = 32;
 
-/// The key of a port: the bit of the protocol above its 16 bits.
-pub(super) fn port_key(protocol: Protocol, port: u16) -> u32 {
-    match protocol {
-        Protocol::Tcp => u32::from(port),
-        Protocol::Udp => 1 << 16 | u32::from(port),
-    }
-}
-
 /// More conditions than the program searches for one port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TooManySteps;
@@ -55,7 +48,6 @@ pub(super) struct Tables<'a> {
     /// The table of a prefix with this one rule; 0 when not made yet.
     of_shape: Vec<u32>,
     of_shapes: FxHashMap<Box<[ShapeId]>, u32>,
-    of_ranges: FxHashMap<Vec<Interval<u32>>, u32>,
     pub(super) steps: u32,
     pub(super) levels: u32,
     /// The kinds of tables made.
@@ -81,7 +73,6 @@ impl<'a> Tables<'a> {
             conditions: Conditions::default(),
             of_shape: vec![0; ruleset.shapes.len()],
             of_shapes: FxHashMap::default(),
-            of_ranges: FxHashMap::default(),
             steps: 0,
             levels: 0,
             kinds: 0,
@@ -89,21 +80,62 @@ impl<'a> Tables<'a> {
     }
 
     /// The place of the table for the rules of one prefix, given in canonical order.
-    pub(super) fn of(&mut self, ids: impl ExactSizeIterator<Item = ShapeId> + Clone) -> Result<u32, TooManySteps> {
-        let first = ids.clone().next().unwrap_or_default();
-        if ids.len() == 1 && self.of_shape[first as usize] != 0 {
-            return Ok(self.of_shape[first as usize]);
+    pub(super) fn of<E: Entry>(&mut self, rules: &[E]) -> Result<u32, TooManySteps> {
+        match rules {
+            [one] => self.of_one(one.shape()),
+            [one, other] => match self.of_two(one.shape(), other.shape()) {
+                Some(place) => Ok(place),
+                None => self.of_several(rules),
+            },
+            _ => self.of_several(rules),
         }
-        let ids: Box<[ShapeId]> = ids.collect();
-        if let Some(place) = self.of_shapes.get(&ids) {
+    }
+
+    fn of_one(&mut self, id: ShapeId) -> Result<u32, TooManySteps> {
+        let known = self.of_shape[id as usize];
+        if known != 0 {
+            return Ok(known);
+        }
+        let ranges = self.disjoint(&[id])?;
+        let place = self.table(&ranges);
+        self.of_shape[id as usize] = place;
+        Ok(place)
+    }
+
+    /// The table of two rules that are two ranges without more ado: those that have no conditions, and do not cross.
+    fn of_two(&mut self, one: ShapeId, other: ShapeId) -> Option<u32> {
+        let [first, second] = [one, other].map(|id| &self.ruleset.shapes[id as usize]);
+        let contains = |outer: &Shape, inner: &Shape| {
+            outer.ports.contains(inner.ports.first()) && outer.ports.contains(inner.ports.last())
+        };
+        let apart = first.protocol != second.protocol || !first.ports.overlaps(second.ports);
+        if !apart && !contains(first, second) && !contains(second, first) {
+            return None;
+        }
+        let narrower_first = if first.ports.width() <= second.ports.width() { [one, other] } else { [other, one] };
+        if !is_unconditional(first) || !is_unconditional(second) {
+            return None;
+        }
+        let [inner, outer] = narrower_first.map(|id| self.of_one(id).ok().filter(|place| place & ONE != 0));
+        let (inner, outer) = (inner? & !ONE, outer? & !ONE);
+        if (inner | outer) >> RANGE_BITS != 0 {
+            return None;
+        }
+        self.kinds |= HAS_TWO;
+        Some(TWO | inner | outer << RANGE_BITS)
+    }
+
+    fn of_several<E: Entry>(&mut self, rules: &[E]) -> Result<u32, TooManySteps> {
+        let ids: Vec<ShapeId> = rules.iter().map(|rule| rule.shape()).collect();
+        if let Some(place) = self.of_shapes.get(ids.as_slice()) {
             return Ok(*place);
         }
-        let ranges = self.disjoint(&ids)?;
-        let place = self.intern(ranges);
-        match *ids {
-            [one] => self.of_shape[one as usize] = place,
-            _ => drop(self.of_shapes.insert(ids, place)),
-        }
+        let ranges = match without_conditions(self.ruleset, &ids) {
+            Some(ranges) => ranges,
+            None => self.disjoint(&ids)?,
+        };
+        let place = self.table(&ranges);
+        self.of_shapes.insert(ids.into(), place);
         Ok(place)
     }
 
@@ -162,20 +194,16 @@ impl<'a> Tables<'a> {
         if self.steps > MAX_STEPS { Err(TooManySteps) } else { Ok(leaf) }
     }
 
-    fn intern(&mut self, ranges: Vec<Interval<u32>>) -> u32 {
-        if let Some(place) = self.of_ranges.get(&ranges) {
-            return *place;
-        }
-        let (kind, place) = match few(&ranges).as_slice() {
+    fn table(&mut self, ranges: &[Interval<u32>]) -> u32 {
+        let (kind, place) = match few(ranges).as_slice() {
             [one] => (HAS_ONE, ONE | self.range(*one)),
             [first, second] if self.room_for_two() => {
                 (HAS_TWO, TWO | self.range(*first) | self.range(*second) << RANGE_BITS)
             }
-            _ if ranges.len() <= SMALL_RANGES => (HAS_SMALL, self.small(&ranges)),
-            _ => (HAS_LARGE, self.large(&ranges)),
+            _ if ranges.len() <= SMALL_RANGES => (HAS_SMALL, self.small(ranges)),
+            _ => (HAS_LARGE, self.large(ranges)),
         };
         self.kinds |= kind;
-        self.of_ranges.insert(ranges, place);
         place
     }
 
@@ -210,45 +238,6 @@ impl<'a> Tables<'a> {
         self.levels = self.levels.max(added.levels);
         self.cells.push(added.entry);
         LARGE | (self.cells.len() - 1) as u32
-    }
-}
-
-/// A range of ports of one protocol, and its leaf.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Range {
-    first: u32,
-    last: u32,
-    udp: u32,
-    leaf: Leaf,
-}
-
-/// The ranges that have a leaf, one that is inside another before it, when they are few; otherwise none.
-fn few(ranges: &[Interval<u32>]) -> Vec<Range> {
-    let mut found: Vec<Range> = Vec::new();
-    for (at, range) in ranges.iter().enumerate().filter(|(_, range)| range.value[0] != Leaf::MISS.0) {
-        let last = ranges.get(at + 1).map_or(2 << 16, |after| after.key) - 1;
-        for (udp, ports) in [(0, 0..1 << 16), (1, 1 << 16..2 << 16)] {
-            let (first, last) = (range.key.max(ports.start), last.min(ports.end - 1));
-            if first <= last {
-                found.push(Range { first: first & 0xffff, last: last & 0xffff, udp, leaf: Leaf(range.value[0]) });
-            }
-        }
-        if found.len() > 3 {
-            return Vec::new();
-        }
-    }
-    match *found.as_slice() {
-        [before, inside, after] if before.goes_on_in(inside) && inside.goes_on_in(after) => {
-            let around = Range { last: after.last, ..before };
-            if before.leaf == after.leaf { vec![inside, around] } else { Vec::new() }
-        }
-        _ => found,
-    }
-}
-
-impl Range {
-    fn goes_on_in(self, next: Self) -> bool {
-        self.udp == next.udp && self.last + 1 == next.first
     }
 }
 

@@ -10,9 +10,10 @@ use super::buckets::SEARCH;
 use super::decision::{Leaf, Outcome};
 use super::key::Key;
 use super::layout::{Header, HeaderError, Root, join};
+use super::ranges::port_key;
 use super::search::{BISECT, BLOCK_WORDS, Entry, LOW_HALF, NODE_WORDS, Window};
 use super::span::Span;
-use super::tables::{LARGE, ONE, RANGE_BITS, SMALL_RANGES, TWO, port_key};
+use super::tables::{LARGE, ONE, RANGE_BITS, SMALL_RANGES, TWO};
 use crate::Packet;
 
 /// An image ready to be searched.
