@@ -75,17 +75,17 @@ pub(crate) struct LookupArgs {
     #[arg(long, default_value_t = 15)]
     pub(crate) hot_keys: usize,
 
-    /// Keys asked once in a pass after the caches are displaced; 0 skips
+    /// Keys asked once each, after the caches are displaced; 0 skips
     #[arg(long, default_value_t = 3000)]
-    pub(crate) pass_keys: usize,
+    pub(crate) cold_keys: usize,
 
-    /// Such passes of each program
+    /// Times that the caches are displaced and these keys asked by each program
     #[arg(long, default_value_t = 7)]
     pub(crate) passes: usize,
 
-    /// Keys asked once; 0 skips
-    #[arg(long, default_value_t = 500)]
-    pub(crate) cold_keys: usize,
+    /// Keys before each of which the caches are displaced; 0 skips
+    #[arg(long, default_value_t = 300)]
+    pub(crate) alone_keys: usize,
 
     /// Rounds for each hot key
     #[arg(long, default_value_t = 5)]

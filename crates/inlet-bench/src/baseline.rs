@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use inlet::core::Protocol;
-use libbpf_rs::{MapCore, MapFlags, Object, ObjectBuilder};
+use libbpf_rs::{Link, MapCore, MapFlags, Object, ObjectBuilder};
 
 use crate::Result;
 use crate::receivers::{Receivers, destination};
@@ -63,6 +63,13 @@ impl Baseline {
     pub(crate) fn trie_bytes(&self) -> Result<u64> {
         Ok(map_memory(self.map("bench_trie")?.as_fd())?)
     }
+}
+
+/// Attaches the program that does nothing to a network namespace: what the hook itself costs packets.
+pub(crate) fn attach_empty(netns: BorrowedFd<'_>) -> Result<Link> {
+    let object = ObjectBuilder::default().open_memory(&OBJECT.0)?.load()?;
+    let empty = object.progs_mut().find(|program| program.name() == "bench_empty").ok_or("no program bench_empty")?;
+    Ok(empty.attach_netns(netns.as_raw_fd())?)
 }
 
 fn program(object: &Object, name: &str) -> Result<OwnedFd> {

@@ -52,10 +52,10 @@ pub(crate) struct Row {
     pub(crate) rules: usize,
     pub(crate) hot: Cost,
     /// Caches displaced, then all keys, each once.
-    pub(crate) pass: Cost,
-    /// Code and the map of sockets in the caches, but not what the packet's rules are found by.
     pub(crate) cold: Cost,
-    /// Nothing in the caches.
+    /// Caches displaced before each key, and then another key asked: code and the map of sockets are in the caches.
+    pub(crate) alone: Cost,
+    /// Caches displaced before each key, and no more.
     pub(crate) all_cold: Cost,
     pub(crate) program: ProgramInfo,
     pub(crate) image_bytes: u64,
@@ -72,6 +72,7 @@ pub(crate) struct Report {
     pub(crate) displaced_mb: usize,
     pub(crate) displacement_ms: f64,
     pub(crate) cold_keys: usize,
+    pub(crate) alone_keys: usize,
     pub(crate) hot_keys: usize,
 }
 
@@ -92,9 +93,9 @@ pub(crate) fn run(cli: &Cli, args: &LookupArgs) -> Result<Report> {
             rows.push(bench.measure(&make())?);
         }
     }
-    let (hot_keys, cold_keys) = (args.hot_keys, args.cold_keys);
+    let LookupArgs { hot_keys, cold_keys, alone_keys, .. } = *args;
     let (displaced_mb, displacement_ms) = (bench.displacer.megabytes(), bench.displacer.walk_ms());
-    let report = Report { rows, displaced_mb, displacement_ms, cold_keys, hot_keys };
+    let report = Report { rows, displaced_mb, displacement_ms, cold_keys, alone_keys, hot_keys };
     print(&report)?;
     Ok(report)
 }
@@ -152,21 +153,21 @@ impl<'a> Bench<'a> {
         let inlet = self.program_in_force()?;
         let programs = [baseline.empty.as_fd(), baseline.lpm.as_fd(), inlet.as_fd(), baseline.give.as_fd()];
 
-        let packets = set.packets(self.args.hot_keys + self.args.cold_keys + self.args.pass_keys);
+        let packets = set.packets(self.args.hot_keys + self.args.cold_keys + self.args.alone_keys);
         let contexts: Vec<Context> = packets.iter().map(raw::context).collect();
         for (packet, context) in packets.iter().zip(&contexts).take(SPECIFIED) {
             self.check(programs[2], packet, context)?;
         }
         let (hot_keys, others) = contexts.split_at(self.args.hot_keys);
-        let (cold_keys, pass_keys) = others.split_at(self.args.cold_keys);
+        let (cold_keys, alone_keys) = others.split_at(self.args.cold_keys);
         let assigned = [share_assigned(programs[2], &contexts)?, share_assigned(programs[1], &contexts)?];
         let row = Row {
             name: set.name.clone(),
             rules: set.rules.len(),
             hot: self.hot(programs, hot_keys)?,
-            pass: self.pass(programs, pass_keys)?,
-            cold: self.cold(programs, cold_keys, Warm::AnotherKey)?,
-            all_cold: self.cold(programs, cold_keys, Warm::Nothing)?,
+            cold: self.cold(programs, cold_keys)?,
+            alone: self.alone(programs, alone_keys, Warm::AnotherKey)?,
+            all_cold: self.alone(programs, alone_keys, Warm::Nothing)?,
             program: raw::program_info(inlet.as_fd())?,
             image_bytes: self.image_bytes()?,
             trie_bytes: baseline.trie_bytes()?,
@@ -247,7 +248,7 @@ impl<'a> Bench<'a> {
 
     /// The caches displaced, then all keys, each once, by one program; the programs in turn: the median over keys and
     /// passes.
-    fn pass(&self, programs: [BorrowedFd<'_>; PROGRAMS], keys: &[Context]) -> Result<Cost> {
+    fn cold(&self, programs: [BorrowedFd<'_>; PROGRAMS], keys: &[Context]) -> Result<Cost> {
         let mut times: [Vec<f64>; PROGRAMS] = Default::default();
         for round in 0..self.args.passes {
             for at in turn(round) {
@@ -261,7 +262,7 @@ impl<'a> Bench<'a> {
     }
 
     /// Each key once, the caches displaced before every single run: the median over keys.
-    fn cold(&self, programs: [BorrowedFd<'_>; PROGRAMS], keys: &[Context], warm: Warm) -> Result<Cost> {
+    fn alone(&self, programs: [BorrowedFd<'_>; PROGRAMS], keys: &[Context], warm: Warm) -> Result<Cost> {
         let mut times: [Vec<f64>; PROGRAMS] = Default::default();
         for (round, pair) in keys.windows(2).enumerate() {
             for at in turn(round) {
@@ -301,8 +302,8 @@ fn print(report: &Report) -> Result<()> {
     let row = |row: &Row| {
         let cost = |cost: &Cost| [cost.lpm, cost.inlet].map(|ns| format!("{ns:.1}"));
         let [hot_lpm, hot_inlet] = cost(&row.hot);
-        let [pass_lpm, pass_inlet] = cost(&row.pass);
         let [cold_lpm, cold_inlet] = cost(&row.cold);
+        let [alone_lpm, alone_inlet] = cost(&row.alone);
         let [all_lpm, all_inlet] = cost(&row.all_cold);
         vec![
             row.name.clone(),
@@ -310,12 +311,12 @@ fn print(report: &Report) -> Result<()> {
             hot_inlet,
             format!("{:.3}", row.hot.ratio),
             format!("{:.3}", row.hot.search_ratio),
-            pass_lpm,
-            pass_inlet,
-            format!("{:.3}", row.pass.ratio),
             cold_lpm,
             cold_inlet,
             format!("{:.3}", row.cold.ratio),
+            alone_lpm,
+            alone_inlet,
+            format!("{:.3}", row.alone.ratio),
             all_lpm,
             all_inlet,
             format!("{:.3}", row.all_cold.ratio),
@@ -333,11 +334,11 @@ fn print(report: &Report) -> Result<()> {
         "inlet hot",
         "ratio",
         "search only",
-        "lpm pass",
-        "inlet pass",
-        "ratio",
         "lpm cold",
         "inlet cold",
+        "ratio",
+        "lpm alone",
+        "inlet alone",
         "ratio",
         "lpm all cold",
         "inlet all cold",
@@ -351,18 +352,19 @@ fn print(report: &Report) -> Result<()> {
     ];
     let middle = |cost: fn(&Row) -> f64| median(report.rows.iter().map(cost));
     let title = format!(
-        "Lookup: ns above an empty program (hot {:.1}, cold {:.0}, all cold {:.0}); to give to a socket takes (hot {:.1}, \
-         cold {:.0}, all cold {:.0});
-{} hot keys, {} cold keys, {} MB walked before each",
+        "Lookup: ns above an empty program (hot {:.1}, cold {:.0}, alone {:.0}); to give to a socket takes (hot {:.1}, cold \
+         {:.0}, alone {:.0});
+{} hot keys, {} cold keys after {} MB were walked, {} keys alone, with a walk before each",
         middle(|row| row.hot.floor),
         middle(|row| row.cold.floor),
-        middle(|row| row.all_cold.floor),
+        middle(|row| row.alone.floor),
         middle(|row| row.hot.give),
         middle(|row| row.cold.give),
-        middle(|row| row.all_cold.give),
+        middle(|row| row.alone.give),
         report.hot_keys,
         report.cold_keys,
         report.displaced_mb,
+        report.alone_keys,
     );
     table::print(&title, &head, &report.rows.iter().map(row).collect::<Vec<_>>())?;
     Ok(())

@@ -18,6 +18,7 @@ mod report;
 mod rng;
 mod rules;
 mod stats;
+mod summary;
 mod table;
 mod traffic;
 
@@ -39,7 +40,7 @@ fn main() -> Result<ExitCode> {
             serde_json::to_writer(std::io::stdout(), &launch::launch(&program, &arguments)?)?;
         }
         Command::All => {
-            let quick: &[&str] = if cli.quick { &["lookup", "--cold-keys", "150"] } else { &["lookup"] };
+            let quick: &[&str] = if cli.quick { &["lookup", "--alone-keys", "100"] } else { &["lookup"] };
             measure(&cli, Some(&LookupArgs::parse_from(quick)), true, true)?;
         }
         Command::Lookup(args) => measure(&cli, Some(&args), false, false)?,
@@ -77,5 +78,7 @@ fn measure(cli: &Cli, lookups: Option<&LookupArgs>, commits: bool, with_traffic:
     ];
     let goals: Vec<_> = goals.into_iter().flatten().flatten().filter(Goal::is_measured).collect();
     goals::print(&goals)?;
-    Report { machine, lookup, commit, traffic, goals }.write(&cli.out)
+    let report = Report { machine, lookup, commit, traffic, goals };
+    summary::print(&report)?;
+    report.write(&cli.out)
 }

@@ -24,6 +24,11 @@ pub(crate) fn print(title: &str, head: &[&str], rows: &[Vec<String>]) -> io::Res
     out.flush()
 }
 
+/// Prints a text.
+pub(crate) fn say(text: &str) -> io::Result<()> {
+    writeln!(io::stdout(), "{text}")
+}
+
 /// Tells what is going on, on standard error.
 pub(crate) fn progress(text: impl std::fmt::Display) {
     complain(format_args!("... {text}"));

@@ -56,7 +56,7 @@ impl Check {
 
 /// Runs all checks, prints them, and gives one line for each that failed.
 pub(crate) fn run() -> Result<Vec<String>> {
-    let args = LookupArgs { cold_keys: 0, pass_keys: 0, displace: 0.0, rounds: 9, ..LookupArgs::all() };
+    let args = LookupArgs { cold_keys: 0, alone_keys: 0, displace: 0.0, rounds: 9, ..LookupArgs::all() };
     let mut bench = Bench::new(&args)?;
     let checks = [programs(&mut bench)?, ratios(&mut bench)?, images()?];
     let titles = ["Program", "Search against the LPM trie, hot", "Image"];

@@ -51,7 +51,8 @@ struct Rounds {
 pub(crate) fn run(quick: bool) -> Result<Vec<Row>> {
     let (rounds, many) = if quick { (5, 100_000) } else { (15, 1_000_000) };
     let world = World::try_new()?;
-    let ways = [Way::Direct, Way::Wildcard, Way::Inlet(1), Way::Inlet(many), Way::Iptables, Way::Nftables];
+    let inlet = [Way::Inlet(1), Way::Inlet(many)];
+    let ways = [Way::Direct, Way::EmptyHook, Way::Wildcard, inlet[0], inlet[1], Way::Iptables, Way::Nftables];
     let lanes = ways.into_iter().map(|way| Lane::set_up(way, &world)).collect::<Result<Vec<_>>>()?;
     let mut measured: Vec<Rounds> = ways.iter().map(|_| Rounds::default()).collect();
     for round in 0..=rounds {

@@ -7,9 +7,11 @@ use std::process::Command;
 use inlet::core::{Builder, Protocol, Rule, Verdict};
 use inlet::{Instance, Location, Netns, UpOptions};
 use inlet_testkit::{End, Namespace, World, veth};
+use libbpf_rs::Link;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with};
 
 use crate::Result;
+use crate::baseline::attach_empty;
 use crate::raw;
 use crate::rules::{self, Families};
 
@@ -24,6 +26,8 @@ const ELSEWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOC
 pub(super) enum Way {
     /// It binds the very address.
     Direct,
+    /// It binds the very address, and a program that does nothing is attached to the hook that Inlet uses.
+    EmptyHook,
     /// It binds all addresses.
     Wildcard,
     /// By Inlet, with this many rules.
@@ -38,6 +42,7 @@ impl Way {
     pub(super) fn label(self) -> String {
         match self {
             Self::Direct => "direct bind".to_owned(),
+            Self::EmptyHook => "direct bind, empty hook".to_owned(),
             Self::Wildcard => "wildcard bind".to_owned(),
             Self::Inlet(1) => "inlet, 1 rule".to_owned(),
             Self::Inlet(rules) => format!("inlet, {rules} rules"),
@@ -48,7 +53,7 @@ impl Way {
 
     fn address(self) -> SocketAddr {
         match self {
-            Self::Direct => TARGET,
+            Self::Direct | Self::EmptyHook => TARGET,
             Self::Wildcard => SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), TARGET.port()),
             Self::Inlet(_) | Self::Iptables | Self::Nftables => ELSEWHERE,
         }
@@ -61,6 +66,7 @@ pub(super) struct Lane {
     pub(super) way: Way,
     pub(super) client: Namespace,
     _server: Namespace,
+    _hook: Option<Link>,
     pub(super) tcp: TcpListener,
     pub(super) udp: UdpSocket,
     /// Where clients go to.
@@ -75,7 +81,7 @@ impl Lane {
         veth(end(&server, &["10.9.0.1/24"]), end(&client, &["10.9.0.2/24"]))?;
         client.ip(&["route", "add", NET, "via", "10.9.0.1"])?;
         match way {
-            Way::Direct | Way::Wildcard | Way::Inlet(_) => server.local(NET)?,
+            Way::Direct | Way::EmptyHook | Way::Wildcard | Way::Inlet(_) => server.local(NET)?,
             Way::Iptables => iptables(&server)?,
             Way::Nftables => nftables(&server)?,
         }
@@ -83,7 +89,8 @@ impl Lane {
         if let Way::Inlet(rules) = way {
             steer(world, &server, rules, &tcp, &udp)?;
         }
-        Ok(Self { way, client, _server: server, tcp, udp, target: TARGET })
+        let hook = (way == Way::EmptyHook).then(|| attach_empty(server.fd())).transpose()?;
+        Ok(Self { way, client, _server: server, _hook: hook, tcp, udp, target: TARGET })
     }
 }
 
