@@ -12,6 +12,8 @@ use crate::{Prefix, Ruleset};
 
 /// How many prefixes around one address the program goes through at most: every length of IPv6.
 const MAX_HOPS: usize = 129;
+/// From how many nested prefixes on tables of several are made.
+const DEEP: usize = 8;
 /// How much of the image the program can search: the verifier allows offsets below 512 MiB.
 const MAX_SEARCH_WORDS: usize = (1 << 29) / 4 - BLOCK_WORDS;
 
@@ -67,8 +69,9 @@ pub fn compile(ruleset: &Ruleset) -> Result<Image<'_>, ImageError> {
 }
 
 /// A prefix that others may be inside of.
-struct Open<K> {
+struct Open<'a, K, E> {
     last: K,
+    rules: &'a [E],
     value: [u32; 2],
     /// The place of its value in the chain; 0 when it has none yet.
     link: u32,
@@ -84,7 +87,7 @@ struct Compiler<'a> {
 impl Compiler<'_> {
     fn family<K: Address, E: Entry>(&mut self, entries: &[E]) -> Result<Made, ImageError> {
         let mut locals: Vec<Local<K>> = Vec::with_capacity(entries.len());
-        let mut open: Vec<Open<K>> = Vec::with_capacity(MAX_HOPS);
+        let mut open: Vec<Open<'_, K, E>> = Vec::with_capacity(MAX_HOPS);
         for group in entries.chunk_by(|a, b| a.same_local(*b)) {
             let too_many = |_: TooManySteps| ImageError::TooManySteps(group[0].local());
             let ports = self.tables.of(group).map_err(too_many)?;
@@ -92,22 +95,37 @@ impl Compiler<'_> {
             let first = K::of_bits(bits);
             let last = first.last_of(len);
             while open.pop_if(|outer| outer.last < first).is_some() {}
-            let next = open.last_mut().map_or(0, |outer| self.link(outer));
+            let next = self.link(&mut open);
             let value = [ports, next];
-            open.push(Open { last, value, link: 0 });
+            open.push(Open { last, rules: group, value, link: 0 });
             self.hops = self.hops.max(open.len());
             locals.push(Local { first, last, len, value });
         }
         Ok(Buckets::make(&locals, &mut self.tables.searches, &mut self.tables.cells))
     }
 
-    /// The place in the chain of a prefix that has others inside it.
-    fn link<K>(&mut self, outer: &mut Open<K>) -> u32 {
-        if outer.link == 0 {
-            outer.link = (self.chain.len() / 2) as u32;
-            self.chain.extend(outer.value);
+    /// The place in the chain of the innermost of the open prefixes; 0 when none is open.
+    fn link<K, E: Entry>(&mut self, open: &mut [Open<'_, K, E>]) -> u32 {
+        let Some(inner) = open.last() else { return 0 };
+        if inner.link != 0 {
+            return inner.link;
         }
-        outer.link
+        let value = self.shortcut(open).unwrap_or(inner.value);
+        let link = (self.chain.len() / 2) as u32;
+        self.chain.extend(value);
+        open[open.len() - 1].link = link;
+        link
+    }
+
+    /// What stands for the innermost of many nested prefixes and for some around it together, so that a packet that
+    /// none of them is for does not go through all: one table for as many as fit into a cache line, and the next.
+    fn shortcut<K, E: Entry>(&mut self, open: &[Open<'_, K, E>]) -> Option<[u32; 2]> {
+        if open.len() < DEEP {
+            return None;
+        }
+        let outwards = open.iter().rev().map(|prefix| prefix.rules);
+        let (ports, together) = self.tables.of_nested(outwards)?;
+        Some([ports, open[open.len() - together].value[1]])
     }
 }
 

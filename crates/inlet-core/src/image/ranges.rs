@@ -45,6 +45,25 @@ pub(super) fn without_conditions(ruleset: &Ruleset, ids: &[ShapeId]) -> Option<V
     Some(ranges)
 }
 
+/// The ranges of an inner prefix, and where it has no leaf those of an outer one.
+pub(super) fn overlay(inner: &[Interval<u32>], outer: &[Interval<u32>]) -> Vec<Interval<u32>> {
+    let leaf = |ranges: &[Interval<u32>], key: u32| {
+        ranges.iter().rev().find(|range| range.key <= key).map_or(Leaf::MISS.0, |range| range.value[0])
+    };
+    let mut keys: Vec<u32> = inner.iter().chain(outer).map(|range| range.key).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    let mut ranges: Vec<Interval<u32>> = Vec::with_capacity(keys.len());
+    for key in keys {
+        let found = leaf(inner, key);
+        let value = [if found == Leaf::MISS.0 { leaf(outer, key) } else { found }, 0];
+        if ranges.last().is_none_or(|last| last.value != value) {
+            ranges.push(Interval { key, value });
+        }
+    }
+    ranges
+}
+
 /// A range of ports of one protocol, and its leaf.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Range {

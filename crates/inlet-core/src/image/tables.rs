@@ -6,7 +6,7 @@ use rustc_hash::FxHashMap;
 
 use super::conditions::{Condition, Conditions, Store};
 use super::decision::Leaf;
-use super::ranges::{Range, few, is_unconditional, port_key, without_conditions};
+use super::ranges::{Range, few, is_unconditional, overlay, port_key, without_conditions};
 use super::search::{Interval, Searches};
 use crate::Ruleset;
 use crate::entry::{Entry, Shape, ShapeId};
@@ -137,6 +137,25 @@ impl<'a> Tables<'a> {
         let place = self.table(&ranges);
         self.of_shapes.insert(ids.into(), place);
         Ok(place)
+    }
+
+    /// One table for the rules of the first of some nested prefixes, from the inside outwards, and how many these are:
+    /// at least two that fit into a cache line and have no conditions.
+    pub(super) fn of_nested<'e, E: Entry + 'e>(
+        &mut self,
+        outwards: impl Iterator<Item = &'e [E]>,
+    ) -> Option<(u32, usize)> {
+        let (mut together, mut ranges) = (0, Vec::new());
+        for rules in outwards {
+            let ids: Vec<ShapeId> = rules.iter().map(|rule| rule.shape()).collect();
+            let Some(outer) = without_conditions(self.ruleset, &ids) else { break };
+            let more = if together == 0 { outer } else { overlay(&ranges, &outer) };
+            if more.len() > SMALL_RANGES {
+                break;
+            }
+            (together, ranges) = (together + 1, more);
+        }
+        (together > 1).then(|| (self.table(&ranges), together))
     }
 
     /// Disjoint ranges that cover all ports of both protocols, each with its leaf.
