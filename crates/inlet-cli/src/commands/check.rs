@@ -1,6 +1,7 @@
 //! The command that looks whether all is well.
 
 use inlet::core::Ruleset;
+use inlet::core::config::Parsed;
 use inlet::{Checker, Snapshot, read_ruleset};
 
 use super::{location, source};
@@ -12,9 +13,7 @@ pub(super) fn check(cli: &Cli, args: &Check, screen: &mut Screen<'_>) -> Result<
     let checker = Checker::new(location(cli)?);
     let nothing = Ruleset::empty();
     let old = checker.snapshot().map_or(&nothing, Snapshot::ruleset);
-    let read = |file| -> Result<Ruleset, Failure> {
-        Ok(read_ruleset(source(file)?, checker.location().netns(), old)?.ruleset)
-    };
+    let read = |file| -> Result<Parsed, Failure> { Ok(read_ruleset(source(file)?, checker.location().netns(), old)?) };
     let proposed = args.file.as_deref().map(read).transpose()?;
     let checkup = checker.check(proposed.as_ref())?;
     drop(checker);

@@ -2,10 +2,11 @@
 
 use std::process::Command;
 
-use inlet_testkit::{Dial, TcpServer, UdpServer, dial_tcp, output};
+use inlet_testkit::{Cgroup, Dial, Program, Proto, TcpServer, UdpServer, as_user, dial_tcp, output, require_feature};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, ipproto, listen, socket_with};
 use serde_json::{Value, json};
 
-use crate::{Host, at, words};
+use crate::{Host, LONG, at, words};
 
 /// The findings of a check, by code; what it exits with.
 fn findings(host: &Host, args: &[&str]) -> (Option<i32>, Vec<Value>) {
@@ -126,6 +127,36 @@ fn what_is_wrong_with_services_and_sockets_is_found() {
 }
 
 #[test]
+fn a_multipath_listener_is_told() {
+    let Some(host) = Host::up() else { return };
+    let kind = (AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, Some(ipproto::MPTCP));
+    let mptcp = socket_with(kind.0, kind.1, kind.2, kind.3);
+    if !require_feature(mptcp.is_ok(), "multipath TCP", (5, 6)) {
+        return;
+    }
+    let mptcp = mptcp.unwrap();
+    bind(&mptcp, &at("127.0.0.1:8080")).unwrap();
+    listen(&mptcp, 8).unwrap();
+    let _plain = TcpServer::spawn("plain", at("127.0.0.1:8081")).unwrap();
+    let (code, found) = findings(&host, &[]);
+    assert_eq!((code, codes(&found)), (Some(0), vec!["listener-mptcp"]));
+    assert!(found[0]["what"].as_str().unwrap().starts_with("tcp:127.0.0.1:8080 "), "{found:?}");
+}
+
+#[test]
+fn without_rights_the_rest_is_named() {
+    let Some(host) = Host::up() else { return };
+    host.ok(&["bind", "--refuse", "tcp", "192.0.2.0/24", "80"]);
+    let said = output(as_user(&mut host.command(&["check"]), 65534, 65534, &[])).unwrap();
+    let text = String::from_utf8(said.stdout).unwrap();
+    assert_eq!((said.status.code(), said.stderr.len()), (Some(0), 0), "{text}");
+    assert!(text.contains("not checked: the kernel: "), "{text}");
+    assert!(text.contains("not checked: the instance, its rules and services: "), "{text}");
+    let said = output(as_user(&mut host.command(&["listeners"]), 65534, 65534, &[])).unwrap();
+    assert_eq!(said.status.code(), Some(1), "without its rules the answer would be wrong");
+}
+
+#[test]
 fn a_file_is_checked_before_it_is_in_force() {
     let Some(host) = Host::new() else { return };
     let dir = tempfile::tempdir().unwrap();
@@ -138,6 +169,14 @@ fn a_file_is_checked_before_it_is_in_force() {
     std::fs::write(&file, r#"{"rules": [{}]}"#).unwrap();
     let ran = host.run(&["check", path]);
     assert!(ran.code == Some(1) && ran.stderr.contains("rules.json"), "{ran:?}");
+    // A file that asks for routes makes its prefixes local, unless that cuts the host off.
+    std::fs::write(&file, format!(r#"{{"routes": "manage", "rules": {rules}}}"#)).unwrap();
+    assert_eq!(codes(&findings(&host, &[path]).1), [""; 0]);
+    host.world.ip(&["link", "add", "v0", "type", "veth", "peer", "name", "v1"]).unwrap();
+    host.world.ip(&["addr", "add", "192.0.2.1/24", "dev", "v0"]).unwrap();
+    host.world.ip(&["link", "set", "v0", "up"]).unwrap();
+    let (code, found) = findings(&host, &[path]);
+    assert_eq!((code, codes(&found)), (Some(1), vec!["routes-refused"]));
     // Without an instance the host is looked at, and the rest is named.
     let said = host.ok(&["check"]);
     assert!(said.contains("not checked: rules and services: inlet is not up here"), "{said}");
@@ -208,4 +247,25 @@ fn routes_are_kept_until_down() {
     host.ok(&["apply", path, "--routes"]);
     host.ok(&["down"]);
     assert_eq!(local(), "");
+}
+
+#[test]
+fn the_unit_of_an_owner_is_told() {
+    let Some(host) = Host::up() else { return };
+    host.world.local("192.0.2.0/24").unwrap();
+    let cgroup = Cgroup::new().unwrap();
+    let unit = cgroup.path().join("inlet-check.service");
+    std::fs::create_dir(&unit).unwrap();
+    let mut server = Command::new("socat");
+    server.args(["TCP-LISTEN:8080,bind=192.0.2.7,fork,reuseaddr", "SYSTEM:true"]);
+    let mut server = Program::start(&mut server).unwrap();
+    server.wait_listening(Proto::Tcp, at("192.0.2.7:8080"), LONG).unwrap();
+    std::fs::write(unit.join("cgroup.procs"), server.id().to_string()).unwrap();
+    let said = host.json(&["explain", "tcp", "192.0.2.7:8080"]);
+    let owner = &said["without"]["sockets"][0]["owners"][0];
+    assert_eq!((&owner["command"], &owner["unit"]), (&"socat".into(), &"inlet-check.service".into()), "{said}");
+    let said = host.ok(&["explain", "tcp", "192.0.2.7:8080"]);
+    assert!(said.contains("(socat) of inlet-check.service"), "{said}");
+    drop(server);
+    std::fs::remove_dir(&unit).unwrap();
 }

@@ -2,6 +2,7 @@
 
 use rustix::fs::statfs;
 
+use super::text::parts;
 use super::{Checkup, Severity};
 use crate::capability::{self, Capability};
 use crate::error::Error;
@@ -26,10 +27,11 @@ fn file_systems(location: &Location, found: &mut Checkup) {
         Err(error @ Error::NoBpfFs(_)) => {
             let bpffs = location.bpffs().display();
             let mend = format!("mount -t bpf -o mode=0755 bpf {bpffs}");
-            found.add(Severity::Error, "no-bpffs", first_part(&error), why, mend);
+            found.add(Severity::Error, "no-bpffs", parts(&error).0, why, mend);
         }
         Err(error @ Error::Untrusted { .. }) => {
-            found.add(Severity::Error, "untrusted-directory", first_part(&error), why, last_part(&error));
+            let (what, mend) = parts(&error);
+            found.add(Severity::Error, "untrusted-directory", what, why, mend);
         }
         Err(error) => found.unchecked.push(format!("the bpf filesystem: {error}")),
     }
@@ -83,15 +85,4 @@ fn settings(location: &Location, found: &mut Checkup) {
             "where routing is not symmetric: sysctl -w net.ipv4.conf.all.rp_filter=2",
         );
     }
-}
-
-/// A message without its next step, which stands after the last semicolon.
-fn first_part(error: &Error) -> String {
-    let text = error.to_string();
-    text.rsplit_once("; ").map_or(text.clone(), |(first, _)| first.to_owned())
-}
-
-fn last_part(error: &Error) -> String {
-    let text = error.to_string();
-    text.rsplit_once("; ").map_or(String::new(), |(_, last)| last.to_owned())
 }

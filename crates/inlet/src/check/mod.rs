@@ -8,6 +8,7 @@ mod sockets;
 mod text;
 
 use inlet_core::Ruleset;
+use inlet_core::config::{Parsed, Routes};
 
 use crate::error::{Error, Result};
 use crate::layout::Location;
@@ -62,10 +63,11 @@ pub struct Checker {
 /// What the parts of a check look at.
 pub(crate) struct Subject<'a> {
     location: &'a Location,
-    snapshot: Option<&'a Snapshot>,
     ruleset: &'a Ruleset,
     /// Whether the ruleset is one of a file rather than the one in force.
     in_file: bool,
+    /// Whether Inlet keeps the local routes, or would once the file is in force.
+    keeps_routes: bool,
     listed: &'a Sockets,
     members: &'a Members,
     routes: &'a RouteTable,
@@ -98,12 +100,12 @@ impl Checker {
     ///
     /// # Errors
     /// Those of listing sockets and routes.
-    pub fn check(&self, proposed: Option<&Ruleset>) -> Result<Checkup> {
+    pub fn check(&self, proposed: Option<&Parsed>) -> Result<Checkup> {
         let mut found = Checkup::default();
         host::check(&self.location, &mut found);
         let nothing = Ruleset::empty();
         let ruleset = match (proposed, &self.snapshot, &self.trouble) {
-            (Some(ruleset), ..) => ruleset,
+            (Some(file), ..) => &file.ruleset,
             (None, Some(snapshot), _) => snapshot.ruleset(),
             (None, None, Some(trouble)) => {
                 found.instance(trouble);
@@ -121,9 +123,12 @@ impl Checker {
         };
         let subject = Subject {
             location: &self.location,
-            snapshot: self.snapshot(),
             ruleset,
             in_file: proposed.is_some(),
+            keeps_routes: match proposed {
+                Some(file) => file.routes == Routes::Manage,
+                None => self.snapshot().is_some_and(Snapshot::keeps_routes),
+            },
             listed: &listed,
             members: &members,
             routes: &RouteTable::of(self.location.netns())?,

@@ -3,10 +3,10 @@
 
 use inlet_core::{Interface, Prefix, Rule, Verdict, never_matching, steered_prefixes, takers};
 
-use super::text::{quoted, words};
+use super::text::{parts, quoted, words};
 use super::{Checkup, Finding, Severity, Subject};
 use crate::error::{Error, Result};
-use crate::route::Route;
+use crate::route::{Route, Wanted};
 
 pub(super) fn check(subject: &Subject<'_>, found: &mut Checkup) -> Result<()> {
     not_local(subject, found)?;
@@ -18,11 +18,13 @@ pub(super) fn check(subject: &Subject<'_>, found: &mut Checkup) -> Result<()> {
 
 /// Prefixes that no route makes local, or only in part.
 fn not_local(subject: &Subject<'_>, found: &mut Checkup) -> Result<()> {
+    if subject.in_file && subject.keeps_routes {
+        return routes_to_come(subject, found);
+    }
     let routes = subject.routes.list()?;
     let local: Vec<&Route> = routes.iter().filter(|route| route.makes_local()).collect();
     let missing = |prefix: &Prefix| !local.iter().any(|route| route.prefix.covers(prefix));
     let prefixes: Vec<Prefix> = steered_prefixes(subject.ruleset).into_iter().filter(missing).collect();
-    let kept = !subject.in_file && subject.snapshot.is_some_and(crate::Snapshot::keeps_routes);
     found.add_each(&prefixes, |prefix| {
         let inside = local.iter().filter(|route| prefix.covers(&route.prefix)).count();
         let what = match inside {
@@ -30,7 +32,7 @@ fn not_local(subject: &Subject<'_>, found: &mut Checkup) -> Result<()> {
             some => format!("{prefix} is local to this host only in part, by {some} narrower routes"),
         };
         let why = "its packets are not delivered here, so the rules for it have no effect";
-        let mend = match kept {
+        let mend = match subject.keeps_routes {
             // Inlet keeps the routes: any commit makes them anew.
             true => "inlet export | inlet apply --routes -".to_owned(),
             false => format!("ip route add local {prefix} dev lo (or let inlet do it: inlet apply --routes)"),
@@ -40,6 +42,18 @@ fn not_local(subject: &Subject<'_>, found: &mut Checkup) -> Result<()> {
         Finding { severity, code: "prefix-not-local", what, why: why.to_owned(), mend }
     });
     Ok(())
+}
+
+/// Whether the routes that a file asks for can be made.
+fn routes_to_come(subject: &Subject<'_>, found: &mut Checkup) -> Result<()> {
+    match Wanted::by(subject.ruleset, subject.location.netns()) {
+        Err(error @ (Error::RouteCutsOff { .. } | Error::TooManyRoutes { .. } | Error::LoopbackDown { .. })) => {
+            let (what, mend) = parts(&error);
+            found.add(Severity::Error, "routes-refused", what, "the file asks for local routes, and is refused", mend);
+            Ok(())
+        }
+        wanted => wanted.map(drop),
+    }
 }
 
 fn shadowed(subject: &Subject<'_>, found: &mut Checkup) {

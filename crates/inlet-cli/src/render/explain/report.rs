@@ -1,0 +1,114 @@
+//! The story of a packet as JSON.
+
+use inlet::core::config::rule_json;
+use inlet::core::{Contender, InterfaceName, Ruleset, Standing};
+use inlet::{Explanation, Live, Outcome};
+use serde::Serialize;
+
+use super::super::socket::Socket;
+use super::{Question, candidates, notes, receiver};
+
+#[derive(Serialize)]
+struct Report<'a, R> {
+    packet: Asked<'a>,
+    address: Address,
+    rule: Option<R>,
+    rules: Vec<Standings<R>>,
+    verdict: Option<&'static str>,
+    service: Option<&'a str>,
+    outcome: &'static str,
+    socket: Option<Socket>,
+    candidates: Vec<Socket>,
+    without: Without,
+    program: Program,
+    notes: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Asked<'a> {
+    protocol: &'static str,
+    local: String,
+    from: String,
+    iface: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct Address {
+    local: bool,
+    route: Option<String>,
+}
+
+/// A rule with how it stands.
+#[derive(Serialize)]
+struct Standings<R> {
+    rule: R,
+    standing: &'static str,
+    by: Option<&'static str>,
+}
+
+/// What happens without Inlet.
+#[derive(Serialize)]
+struct Without {
+    outcome: &'static str,
+    sockets: Vec<Socket>,
+}
+
+#[derive(Serialize)]
+struct Program {
+    asked: bool,
+    reason: Option<String>,
+}
+
+pub(super) fn report<'a>(
+    question: &Question<'a>,
+    ruleset: &'a Ruleset,
+    explanation: &'a Explanation,
+) -> impl Serialize {
+    let Explanation { packet, rule, reach, live, .. } = explanation;
+    let standings = |contender: &'a Contender| {
+        let (standing, by) = match contender.standing {
+            Standing::Wins => ("wins", None),
+            Standing::Beaten(criterion) => ("beaten", Some(criterion.as_str())),
+            Standing::OtherSource => ("other_source", None),
+            Standing::OtherInterface => ("other_interface", None),
+        };
+        Standings { rule: rule_json(ruleset, &contender.rule), standing, by }
+    };
+    Report {
+        packet: Asked {
+            protocol: packet.protocol.as_str(),
+            local: packet.local.to_string(),
+            from: packet.remote.to_string(),
+            iface: question.iface.map(InterfaceName::as_str),
+        },
+        address: Address { local: reach.is_local(), route: reach.route().map(ToString::to_string) },
+        rule: rule.as_ref().map(|rule| rule_json(ruleset, rule)),
+        rules: explanation.contenders.iter().map(standings).collect(),
+        verdict: rule.map(|rule| rule.verdict.as_str()),
+        service: rule.and_then(|rule| ruleset.service_name(rule.verdict)),
+        outcome: match explanation.outcome {
+            Outcome::Socket => "socket",
+            Outcome::Pass => "pass",
+            Outcome::Refuse => "refuse",
+        },
+        socket: receiver(question, explanation).map(Socket::from),
+        candidates: candidates(explanation).map(Socket::from).collect(),
+        without: without(explanation),
+        program: match live {
+            Live::Agrees => Program { asked: true, reason: None },
+            Live::NotAsked(reason) => Program { asked: false, reason: Some(reason.to_string()) },
+        },
+        notes: notes(question, explanation),
+    }
+}
+
+fn without(explanation: &Explanation) -> Without {
+    let outcome = match (explanation.reach.is_local(), explanation.ordinary.is_empty()) {
+        (false, _) => "not_local",
+        (true, true) => "refuse",
+        (true, false) => "socket",
+    };
+    let sockets =
+        if outcome == "socket" { explanation.ordinary.iter().map(Socket::from).collect() } else { Vec::new() };
+    Without { outcome, sockets }
+}
