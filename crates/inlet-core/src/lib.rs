@@ -55,7 +55,7 @@ pub use description::{
 };
 pub use effective::{Claim, EXCEPTIONS, given, kept};
 pub use iface::{IfaceId, Interface, InterfaceName, InterfaceNameError};
-pub use local::steered_prefixes;
+pub use local::{PrefixSet, steered_prefixes};
 pub use lookup::{Packet, lookup};
 pub use name::{NameError, ServiceName};
 pub use plan::{Change, Plan, ServiceChange};

@@ -4,29 +4,50 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::{Prefix, Rule, Ruleset, Verdict};
 
-/// The local prefixes of all rules that steer or refuse, as few as possible: none inside another, halves joined. Those of
-/// all addresses are left out, as such a rule is about the addresses that are local anyway, and so is multicast, which
-/// rules never see.
-pub fn steered_prefixes(ruleset: &Ruleset) -> Vec<Prefix> {
+/// Prefixes as few as possible: none inside another, halves joined; in order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PrefixSet(Vec<Prefix>);
+
+impl PrefixSet {
+    /// Whether every address of a prefix is in one of them.
+    pub fn covers(&self, prefix: &Prefix) -> bool {
+        // A prefix sorts right before what is inside it, and no other of them lies between.
+        let after = self.0.partition_point(|known| known <= prefix);
+        self.0[..after].last().is_some_and(|known| known.covers(prefix))
+    }
+
+    /// The prefixes.
+    pub fn iter(&self) -> impl Iterator<Item = &Prefix> {
+        self.0.iter()
+    }
+}
+
+impl FromIterator<Prefix> for PrefixSet {
+    fn from_iter<T: IntoIterator<Item = Prefix>>(prefixes: T) -> Self {
+        let (mut v4, mut v6) = (Vec::new(), Vec::new());
+        for prefix in prefixes {
+            match prefix.net() {
+                IpNet::V4(net) => v4.push(net),
+                IpNet::V6(net) => v6.push(net),
+            }
+        }
+        let v4 = Ipv4Net::aggregate(&v4).into_iter().map(IpNet::V4);
+        let v6 = Ipv6Net::aggregate(&v6).into_iter().map(IpNet::V6);
+        let mut all: Vec<Prefix> = v4.chain(v6).filter_map(|net| Prefix::new(net).ok()).collect();
+        all.sort_unstable();
+        Self(all)
+    }
+}
+
+/// The local prefixes of all rules that steer or refuse. Those of all addresses are left out, as such a rule is about the
+/// addresses that are local anyway, and so is multicast, which rules never see.
+pub fn steered_prefixes(ruleset: &Ruleset) -> PrefixSet {
     let steers = |rule: &Rule| rule.verdict != Verdict::Pass;
     let is_wanted = |local: &Prefix| local.len() > 0 && !local.is_multicast();
-    let locals = ruleset.rules().filter(steers).map(|rule| rule.matching.local).filter(is_wanted);
-    let (mut v4, mut v6) = (Vec::new(), Vec::new());
-    // In address order a prefix comes right before those inside it.
-    let mut last: Option<Prefix> = None;
-    for local in locals {
-        if last.is_some_and(|last| last.covers(&local)) {
-            continue;
-        }
-        last = Some(local);
-        match local.net() {
-            IpNet::V4(net) => v4.push(net),
-            IpNet::V6(net) => v6.push(net),
-        }
-    }
-    let v4 = Ipv4Net::aggregate(&v4).into_iter().map(IpNet::V4);
-    let v6 = Ipv6Net::aggregate(&v6).into_iter().map(IpNet::V6);
-    v4.chain(v6).filter_map(|net| Prefix::new(net).ok()).collect()
+    let mut locals: Vec<Prefix> =
+        ruleset.rules().filter(steers).map(|rule| rule.matching.local).filter(is_wanted).collect();
+    locals.dedup();
+    locals.into_iter().collect()
 }
 
 impl Prefix {

@@ -169,6 +169,10 @@ proptest! {
             prop_assert_eq!(prefixes.iter().any(|prefix| prefix.contains(ip)), wanted, "{}", ip);
         }
         prop_assert!(prefixes.iter().all(|one| prefixes.iter().all(|other| one == other || !one.covers(other))));
+        for rule in ruleset.rules() {
+            let inside = prefixes.iter().any(|prefix| prefix.covers(&rule.matching.local));
+            prop_assert_eq!(prefixes.covers(&rule.matching.local), inside);
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The rules: prefixes that are not local, rules that never match, interfaces that are gone, and what never gets to the
 //! hook.
 
-use inlet_core::{Interface, Prefix, Rule, Verdict, never_matching, steered_prefixes, takers};
+use inlet_core::{Interface, Prefix, PrefixSet, Rule, Verdict, never_matching, steered_prefixes, takers};
 
 use super::text::{parts, quoted, words};
 use super::{Checkup, Finding, Severity, Subject};
@@ -23,8 +23,9 @@ fn not_local(subject: &Subject<'_>, found: &mut Checkup) -> Result<()> {
     }
     let routes = subject.routes.list()?;
     let local: Vec<&Route> = routes.iter().filter(|route| route.makes_local()).collect();
-    let missing = |prefix: &Prefix| !local.iter().any(|route| route.prefix.covers(prefix));
-    let prefixes: Vec<Prefix> = steered_prefixes(subject.ruleset).into_iter().filter(missing).collect();
+    let covered: PrefixSet = local.iter().map(|route| route.prefix).collect();
+    let steered = steered_prefixes(subject.ruleset);
+    let prefixes: Vec<Prefix> = steered.iter().filter(|prefix| !covered.covers(prefix)).copied().collect();
     found.add_each(&prefixes, |prefix| {
         let inside = local.iter().filter(|route| prefix.covers(&route.prefix)).count();
         let what = match inside {

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use inlet_core::{Prefix, Ruleset, steered_prefixes};
+use inlet_core::{Prefix, PrefixSet, Ruleset, steered_prefixes};
 
 use super::table::{Route, RouteTable};
 use crate::error::{Error, Result};
@@ -46,14 +46,14 @@ impl Wanted {
     pub(crate) fn by(ruleset: &Ruleset, netns: &Netns) -> Result<Self> {
         let table = RouteTable::of(netns)?;
         let all = table.list()?;
-        let (ours, others): (Vec<&Route>, Vec<&Route>) = local(&all).partition(|route| route.is_ours());
-        let is_local = |prefix: &Prefix| others.iter().any(|route| route.prefix.covers(prefix));
+        let by = |ours: bool| local(&all).filter(move |route| route.is_ours() == ours).map(|route| route.prefix);
+        let others: PrefixSet = by(false).collect();
         let steered = steered_prefixes(ruleset);
-        let needed: BTreeSet<Prefix> = steered.into_iter().filter(|prefix| !is_local(prefix)).collect();
+        let needed: BTreeSet<Prefix> = steered.iter().filter(|prefix| !others.covers(prefix)).copied().collect();
         if needed.len() > MAX_ROUTES {
             return Err(Error::TooManyRoutes { count: needed.len(), max: MAX_ROUTES });
         }
-        let present: BTreeSet<Prefix> = ours.iter().map(|route| route.prefix).collect();
+        let present: BTreeSet<Prefix> = by(true).collect();
         let add: Vec<Prefix> = needed.difference(&present).copied().collect();
         let remove = present.difference(&needed).copied().collect();
         let (loopback, is_up) = table.loopback()?;

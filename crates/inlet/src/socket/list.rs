@@ -148,7 +148,9 @@ fn cookie(bytes: [u8; 8]) -> u64 {
 fn request(family: u8, protocol: u8) -> InetRequest {
     let states = if protocol == IPPROTO_TCP { StateFlags::LISTEN } else { StateFlags::all() };
     let socket_id = if family == AF_INET { SocketId::new_v4() } else { SocketId::new_v6() };
-    InetRequest { family, protocol, extensions: ExtensionFlags::empty(), states, socket_id }
+    // What a TCP socket is the lower part of is told only beside its state.
+    let extensions = if protocol == IPPROTO_TCP { ExtensionFlags::INFO } else { ExtensionFlags::empty() };
+    InetRequest { family, protocol, extensions, states, socket_id }
 }
 
 #[cfg(test)]
