@@ -58,6 +58,9 @@ pub(crate) enum Command {
     /// The file is TOML or JSON: by its extension, and without one of the two by its first character, which in JSON is a
     /// brace. All that is wrong with it and the files that it includes is told at once, each error with its place.
     Apply(Apply),
+    /// Write a ruleset file that does what another tool was told
+    #[command(subcommand)]
+    Import(Import),
     /// Write the ruleset in force as `inlet apply` reads it, in JSON unless told otherwise
     Export(Export),
     /// Show the instance and its services with their sockets and counters
@@ -236,6 +239,35 @@ pub(crate) struct Apply {
     /// Keep local routes for the prefixes of rules, as with routes = "manage" in the file
     #[arg(long)]
     pub(crate) routes: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Import {
+    /// Translate the bindings of tubular
+    ///
+    /// The file is the one that `tubectl load-bindings` takes. Labels become services; give them their sockets with
+    /// `inlet register`, or say in the file which they are. Status 3: not all could be translated.
+    Tubular {
+        /// The file; - reads standard input
+        file: PathBuf,
+    },
+    /// Translate TPROXY rules of iptables or nftables
+    ///
+    /// Reads what `iptables-save` and `ip6tables-save`, or `nft -j list ruleset`, write. Each address and port that TPROXY
+    /// sends packets to becomes a service described by it. What cannot be said in a ruleset is listed on standard error and
+    /// in comments, with the reason; the status is 3 then.
+    #[command(after_help = "Examples:
+  (iptables-save; ip6tables-save; ipset save) | inlet import tproxy >inlet.toml
+  nft -j list ruleset | inlet import tproxy >inlet.toml")]
+    Tproxy {
+        /// The file; - reads standard input
+        #[arg(default_value = "-", hide_default_value = true)]
+        file: PathBuf,
+
+        /// What `ipset save` wrote, when it is not part of the first file
+        #[arg(long, value_name = "FILE")]
+        ipset: Option<PathBuf>,
+    },
 }
 
 #[derive(Args, Debug)]

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::io::{self, Write as _};
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+use inlet::core::import::{ImportError, Left};
 
 use crate::render::diagnostics;
 
@@ -15,6 +16,10 @@ pub(crate) enum Failure {
     Inlet(inlet::Error),
     /// What was asked for is done and shown, and what it shows is a failure.
     Found,
+    /// A file of this name does not hold what is to be translated.
+    Import(String, ImportError),
+    /// These could not be translated; all the rest is done.
+    Untranslated(Vec<Left>),
     /// Output cannot be written.
     Output(io::Error),
     /// The arguments are of no known shape, or one of them has a bad value.
@@ -28,6 +33,11 @@ impl Failure {
         matches!(self, Self::Output(cause) if cause.kind() == io::ErrorKind::BrokenPipe)
     }
 
+    /// Whether what was asked for is done in part.
+    pub(crate) fn is_partial(&self) -> bool {
+        matches!(self, Self::Untranslated(_))
+    }
+
     pub(crate) fn is_usage(&self) -> bool {
         matches!(self, Self::Clap(_) | Self::Value(..))
     }
@@ -38,6 +48,8 @@ impl Failure {
             Self::Inlet(inlet::Error::Config(found)) => return drop(diagnostics(found)),
             Self::Inlet(error) => chain(error),
             Self::Found => return,
+            Self::Import(file, error) => format!("{file}: {}", chain(error)),
+            Self::Untranslated(left) => return untranslated(left),
             Self::Output(cause) => format!("cannot write output: {cause}"),
             Self::Value(what, cause) => format!("{what}: {cause}"),
             Self::Clap(error) => match bad_value(error) {
@@ -46,6 +58,14 @@ impl Failure {
             },
         };
         let _ = writeln!(io::stderr().lock(), "inlet: {}", printable(&line));
+    }
+}
+
+/// One line for each, as for errors.
+fn untranslated(left: &[Left]) {
+    for Left { place, text, why } in left {
+        let line = printable(&format!("not translated, {place}: {text}: {why}"));
+        let _ = writeln!(io::stderr().lock(), "inlet: {}", line.replace('\n', " "));
     }
 }
 

@@ -22,6 +22,7 @@ enum Outcome {
     Done = 0,
     Failed = 1,
     Usage = 2,
+    Partly = 3,
 }
 
 fn main() -> ExitCode {
@@ -30,7 +31,11 @@ fn main() -> ExitCode {
         Err(failure) if failure.is_broken_pipe() => Outcome::Done,
         Err(failure) => {
             failure.report();
-            if failure.is_usage() { Outcome::Usage } else { Outcome::Failed }
+            match () {
+                () if failure.is_usage() => Outcome::Usage,
+                () if failure.is_partial() => Outcome::Partly,
+                () => Outcome::Failed,
+            }
         }
     };
     ExitCode::from(outcome as u8)

@@ -31,6 +31,7 @@ mod effective;
 mod entry;
 mod iface;
 pub mod image;
+pub mod import;
 mod local;
 mod lookup;
 mod name;

@@ -71,6 +71,14 @@ impl Prefix {
         Self::new(IpNet::new(addr, len).ok()?.trunc()).ok()
     }
 
+    /// The prefix of `len` bits around this one, which is no shorter.
+    pub(crate) fn shortened(&self, len: u8) -> Self {
+        match self.0 {
+            IpNet::V4(net) => Self::v4(net.addr().to_bits(), len),
+            IpNet::V6(net) => Self::v6(net.addr().to_bits(), len),
+        }
+    }
+
     /// The prefix as a network.
     pub fn net(&self) -> IpNet {
         self.0

@@ -13,6 +13,7 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, getsockname, socket_with, sockopt};
 
 use crate::fork::Socket;
+use crate::raw;
 use crate::sockaddr::canonical;
 
 /// How a server's sockets are made. The default: one socket, no SO_REUSEPORT, a v6 socket takes v4 too.
@@ -21,6 +22,7 @@ pub struct Listen {
     reuseport: bool,
     v6only: bool,
     freebind: bool,
+    transparent: bool,
     more_workers: usize,
 }
 
@@ -49,6 +51,13 @@ impl Listen {
     #[must_use]
     pub fn freebind(mut self) -> Listen {
         self.freebind = true;
+        self
+    }
+
+    /// Takes packets for any address (IP_TRANSPARENT), as TPROXY needs it. v4 only.
+    #[must_use]
+    pub fn transparent(mut self) -> Listen {
+        self.transparent = true;
         self
     }
 
@@ -84,6 +93,7 @@ impl Listen {
             sockopt::set_ipv6_freebind(&socket, self.freebind)?;
         } else {
             sockopt::set_ip_freebind(&socket, self.freebind)?;
+            raw::set_int(socket.as_fd(), libc::SOL_IP, libc::IP_TRANSPARENT, self.transparent.into())?;
         }
         // A test that binds a port again must not wait for old connections to leave TIME_WAIT.
         sockopt::set_socket_reuseaddr(&socket, kind == SocketType::STREAM)?;

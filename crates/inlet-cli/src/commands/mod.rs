@@ -5,6 +5,7 @@
 mod check;
 mod docs;
 mod explain;
+mod import;
 mod listeners;
 mod rules;
 mod sockets;
@@ -41,6 +42,7 @@ fn dispatch(cli: &Cli, screen: &mut Screen<'_>) -> Result<(), Failure> {
         Command::Register(args) => sockets::register(cli, args, screen),
         Command::Unregister(args) => sockets::unregister(cli, args, screen),
         Command::Apply(args) => rules::apply(cli, args, screen),
+        Command::Import(args) => import::import(args, screen),
         Command::Export(args) => rules::export(cli, args, screen),
         Command::Status => state::status(cli, screen),
         Command::Rules(args) => rules::list(cli, args, screen),

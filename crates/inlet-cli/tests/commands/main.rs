@@ -5,6 +5,7 @@
 
 mod change;
 mod check;
+mod import;
 mod show;
 mod sockets;
 
