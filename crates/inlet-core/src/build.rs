@@ -95,6 +95,11 @@ impl Builder {
         Self { busy: old.services.clone(), ..Self::default() }
     }
 
+    /// A builder without rules that has all of these services, under their numbers.
+    pub(crate) fn with_services(services: &Services) -> Self {
+        Self { services: services.clone(), busy: services.clone(), ..Self::default() }
+    }
+
     /// The services so far.
     pub fn services(&self) -> &Services {
         &self.services

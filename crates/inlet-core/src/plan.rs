@@ -3,7 +3,7 @@
 use rustc_hash::FxHashMap;
 
 use crate::entry::{Entry, Shape, ShapeId};
-use crate::{Description, OnMissing, Rule, Ruleset, ServiceName, Verdict};
+use crate::{Description, Match, OnMissing, Precedence, Rule, Ruleset, ServiceName, Verdict};
 
 /// Everything that differs between two rulesets, rules in address order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -57,7 +57,28 @@ pub enum Change {
     },
 }
 
+impl Change {
+    /// What the rule matches.
+    pub fn matching(&self) -> &Match {
+        match self {
+            Self::Added(rule) | Self::Removed(rule) | Self::Replaced { new: rule, .. } => &rule.matching,
+        }
+    }
+}
+
 impl Plan {
+    /// The changed rules in match order, so many of them at most.
+    pub fn in_match_order(&self, limit: usize) -> Vec<&Change> {
+        let mut order: Vec<(Precedence, usize)> =
+            self.rules.iter().zip(0..).map(|(change, at)| (Precedence::of(change.matching()), at)).collect();
+        if limit < order.len() {
+            order.select_nth_unstable(limit);
+            order.truncate(limit);
+        }
+        order.sort_unstable();
+        order.into_iter().map(|(_, at)| &self.rules[at]).collect()
+    }
+
     /// What changes when `new` takes the place of `old`.
     pub fn between(old: &Ruleset, new: &Ruleset) -> Self {
         let sides = Sides { old, new, same: same_shapes(old, new) };

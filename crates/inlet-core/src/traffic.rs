@@ -6,6 +6,7 @@
 //! a large ruleset is a small piece of work, and equal situations are worked out once.
 
 mod cells;
+mod narrow;
 mod segments;
 mod sides;
 mod walk;
@@ -17,7 +18,7 @@ use std::sync::Arc;
 
 use self::sides::Sides;
 use self::walk::Walk;
-use crate::{Packet, PortRange, Prefix, Protocol, Rule, Ruleset};
+use crate::{Packet, Plan, PortRange, Prefix, Protocol, Rule, Ruleset};
 
 /// Packets that get another answer. The rules are those of the two rulesets, with the numbers of these.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,9 +58,9 @@ pub enum Arrival {
 }
 
 /// Calls `each` with all packets whose answer under `new` is another than under `old`, in address order; no packet is
-/// in two of the boxes. It ends early when `each` breaks.
-pub fn traffic(old: &Ruleset, new: &Ruleset, each: &mut dyn FnMut(Moved) -> ControlFlow<()>) {
-    let _ = traffic_within(old, new, &|_, _| true, each);
+/// in two of the boxes. `plan` is what differs between the two. It ends early when `each` breaks.
+pub fn traffic(old: &Ruleset, new: &Ruleset, plan: &Plan, each: &mut dyn FnMut(Moved) -> ControlFlow<()>) {
+    let _ = traffic_within(old, new, plan, &|_, _| true, each);
 }
 
 /// [`traffic`], but for changes to rules only of which protocol and ports are `wanted`: packets that are not may be
@@ -67,6 +68,7 @@ pub fn traffic(old: &Ruleset, new: &Ruleset, each: &mut dyn FnMut(Moved) -> Cont
 pub fn traffic_within(
     old: &Ruleset,
     new: &Ruleset,
+    plan: &Plan,
     wanted: &dyn Fn(Protocol, PortRange) -> bool,
     each: &mut dyn FnMut(Moved) -> ControlFlow<()>,
 ) -> ControlFlow<()> {
@@ -74,8 +76,15 @@ pub fn traffic_within(
     if sides.nothing_asked() {
         return ControlFlow::Continue(());
     }
-    Walk::<u32>::new(&sides, each).run(&old.v4, &new.v4)?;
-    Walk::<u128>::new(&sides, each).run(&old.v6, &new.v6)
+    let Some(changed) = narrow::changed(old, new, plan) else {
+        Walk::<u32>::new(&sides, each).run(&old.v4, &new.v4)?;
+        return Walk::<u128>::new(&sides, each).run(&old.v6, &new.v6);
+    };
+    let (v4, v6) = changed.split_at(changed.partition_point(|prefix| !prefix.is_v6()));
+    let near4 = |ruleset: &Ruleset| narrow::near(&ruleset.v4, v4);
+    let near6 = |ruleset: &Ruleset| narrow::near(&ruleset.v6, v6);
+    Walk::<u32>::new(&sides, each).run(&near4(old), &near4(new))?;
+    Walk::<u128>::new(&sides, each).run(&near6(old), &near6(new))
 }
 
 impl Moved {

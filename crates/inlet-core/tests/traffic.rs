@@ -14,7 +14,7 @@ use proptest::prelude::*;
 
 fn all(old: &Ruleset, new: &Ruleset) -> Vec<Moved> {
     let mut found = Vec::new();
-    traffic(old, new, &mut |moved| {
+    traffic(old, new, &Plan::between(old, new), &mut |moved| {
         found.push(moved);
         ControlFlow::Continue(())
     });
@@ -89,7 +89,7 @@ proptest! {
     fn a_part_is_of_the_whole((old, new, packets) in pair_with_packets(40, 200)) {
         let mut part = Vec::new();
         let wanted = |protocol: Protocol, ports: inlet_core::PortRange| protocol == Protocol::Tcp && ports.contains(80);
-        let _ = traffic_within(&old, &new, &wanted, &mut |moved| {
+        let _ = traffic_within(&old, &new, &Plan::between(&old, &new), &wanted, &mut |moved| {
             part.push(moved);
             ControlFlow::Continue(())
         });
@@ -214,4 +214,49 @@ fn a_small_change_to_many_rules_is_found() {
     rules.remove(70_000);
     let new = ruleset(&rules);
     assert_eq!(lines(&old, &new), ["10.0.0.7 80: web -> proxy", "10.1.17.112 80: web -> no rule"]);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
+
+    /// Few changes to many rules are found without a look at all of them, and that gives the same.
+    #[test]
+    fn a_narrow_look_sees_all((old, new, packets) in pair_with_packets(6, 200)) {
+        let many = |few: &Ruleset| {
+            let mut builder = Builder::from_ruleset(few.clone());
+            for number in 0..6000_u32 {
+                let (v4, v6) = (Ipv4Addr::from_bits(0xc000_0200 ^ number << 3), Ipv6Addr::from_bits(0x2001_0db8 << 96 | u128::from(number) << 90));
+                for local in [IpAddr::from(v4), IpAddr::from(v6)] {
+                    let local: Prefix = local.into();
+                    let ports = inlet_core::PortRange::new(60_001, 60_001).unwrap();
+                    builder.push(&Rule::new(Protocol::Udp, local, ports, Verdict::Pass)).unwrap();
+                }
+            }
+            builder.finish()
+        };
+        // A random rule may be the very one of the many.
+        if let (Ok(old), Ok(new)) = (many(&old), many(&new)) {
+            let moved = all(&old, &new);
+            packets.iter().for_each(|packet| check(&old, &new, &moved, packet));
+            moved.iter().flat_map(corners).for_each(|packet| check(&old, &new, &moved, &packet));
+        }
+    }
+}
+
+#[test]
+fn a_plan_is_told_in_match_order() {
+    let rules = [
+        ("0.0.0.0/0", "80", "web"),
+        ("192.0.2.0/24", "any", "web"),
+        ("192.0.2.0/24", "80", "web"),
+        ("192.0.2.7", "any", "web"),
+    ];
+    let plan = Plan::between(&ruleset(&[]), &ruleset(&rules));
+    let locals = |limit| -> Vec<String> {
+        let text = |change: &&inlet_core::Change| format!("{} {}", change.matching().local, change.matching().ports);
+        plan.in_match_order(limit).iter().map(text).collect()
+    };
+    assert_eq!(locals(9), ["192.0.2.7/32 any", "192.0.2.0/24 80", "192.0.2.0/24 any", "0.0.0.0/0 80"]);
+    assert_eq!(locals(2), ["192.0.2.7/32 any", "192.0.2.0/24 80"]);
+    assert_eq!(locals(0), Vec::<String>::new());
 }

@@ -1,6 +1,7 @@
 //! Commits: one ruleset takes the place of another, in one step.
 
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use inlet_core::{Builder, Interface, Plan, Ruleset, ServiceId};
 
@@ -8,12 +9,12 @@ use crate::capability::{self, Capability};
 use crate::error::{Error, Result};
 use crate::fault;
 use crate::file::interface_index;
-use crate::generation::Generation;
+use crate::generation::{Beside, Generation};
 use crate::group::Readers;
 use crate::instance::Instance;
 use crate::layout::{GenerationFiles, remove_all};
 use crate::route::{self, RouteChanges, Wanted};
-use crate::{raw, recover};
+use crate::{confirm, previous, raw, recover};
 
 /// What a commit did.
 #[derive(Debug)]
@@ -28,6 +29,15 @@ pub struct Committed {
     pub keeps_routes: bool,
     /// What became of the local routes.
     pub routes: RouteChanges,
+}
+
+/// How a ruleset comes into force.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Terms {
+    /// Within which time it has to be confirmed.
+    pub(crate) confirm_within: Option<Duration>,
+    /// It is the ruleset before the one in force.
+    pub(crate) is_former: bool,
 }
 
 impl Instance {
@@ -47,7 +57,8 @@ impl Instance {
     /// Whatever keeps it from being in force. Nothing is changed then. [`Error::Unfinished`] is the exception: the
     /// ruleset is in force, and what it replaced is cleared away by the next command that changes something.
     pub fn commit(&mut self, mut builder: Builder) -> Result<Committed> {
-        self.resolve_interfaces(&mut builder)?;
+        let known = self.ruleset()?.interfaces();
+        self.resolve_interfaces(&mut builder, known)?;
         self.commit_as_is(builder)
     }
 
@@ -65,6 +76,21 @@ impl Instance {
     /// # Errors
     /// As for [`Instance::commit`].
     pub fn replace(&mut self, new: Ruleset) -> Result<Committed> {
+        self.replace_to_confirm(new, None)
+    }
+
+    /// [`Instance::replace`]; when `within` is given, the ruleset before comes back unless [`Instance::confirm`] is called
+    /// in time. See [`crate::Waiter`].
+    ///
+    /// # Errors
+    /// As for [`Instance::replace`], and [`Error::Unconfirmed`] while another ruleset waits for that.
+    pub fn replace_to_confirm(&mut self, new: Ruleset, within: Option<Duration>) -> Result<Committed> {
+        self.require_confirmed()?;
+        self.put(new, Terms { confirm_within: within, is_former: false })
+    }
+
+    /// Puts a ruleset in force, and keeps the one before beside it.
+    pub(crate) fn put(&mut self, new: Ruleset, terms: Terms) -> Result<Committed> {
         // Before the number of a service that went can mean another one.
         self.finish_commit()?;
         let (kept, keeps_routes) = (self.keeps_routes(), self.routes_next.take().unwrap_or(self.keeps_routes()));
@@ -75,9 +101,21 @@ impl Instance {
             let routes = wanted.map_or_else(|| Ok(RouteChanges::default()), Wanted::carry_out)?;
             return Ok(Committed { generation: self.generation, plan, before: Ruleset::empty(), keeps_routes, routes });
         }
-        let gone: Vec<ServiceId> =
-            old.services().iter().map(|(id, _)| id).filter(|id| new.services().get(*id).is_none()).collect();
-        let (before, routes) = self.swap(new, &gone, wanted)?;
+        let current = self.files.generation(self.generation);
+        let (previous, kept_routes, leave) = match plan.is_empty() {
+            // Routes and indexes of interfaces alone are nothing to go back to.
+            true => (previous::open(&current)?, current.kept_routes().exists(), Vec::new()),
+            false => (Some(previous::keep(old, &new, &plan)?), kept, self.leaving()?),
+        };
+        let deadline = terms.confirm_within.filter(|_| !plan.is_empty()).map(confirm::deadline).transpose()?;
+        let (again, gone): (Vec<ServiceId>, Vec<ServiceId>) =
+            leave.into_iter().partition(|id| new.services().get(*id).is_some());
+        if !terms.is_former {
+            // No program in force knows these numbers, so this can be done before the commit.
+            self.retire(&again)?;
+        }
+        let beside = Beside { keeps_routes, previous, kept_routes, deadline };
+        let (before, routes) = self.swap(new, &beside, &gone, wanted)?;
         Ok(Committed { generation: self.generation, plan, before, keeps_routes, routes })
     }
 
@@ -91,14 +129,27 @@ impl Instance {
         self.files.generation(self.generation).keeps_routes()
     }
 
+    /// The services of the ruleset before that are not in the one in force. They have what they had, as one can go back to
+    /// them, and one cannot when another ruleset has come.
+    fn leaving(&self) -> Result<Vec<ServiceId>> {
+        let (services, former) = (self.ruleset()?.services(), self.former_services()?);
+        Ok(former.iter().map(|(id, _)| id).filter(|id| services.get(*id).is_none()).collect())
+    }
+
     /// `wanted` are the local routes, when Inlet is to keep them.
-    fn swap(&mut self, new: Ruleset, gone: &[ServiceId], wanted: Option<Wanted>) -> Result<(Ruleset, RouteChanges)> {
+    fn swap(
+        &mut self,
+        new: Ruleset,
+        beside: &Beside,
+        gone: &[ServiceId],
+        wanted: Option<Wanted>,
+    ) -> Result<(Ruleset, RouteChanges)> {
         let next = self.generation + 1;
         capability::require("changing the rules", &[Capability::Perfmon])?;
         let generation = Generation::load(&new, &self.maps)?;
         fault::point("commit:loaded");
         let files = self.files.generation(next);
-        if let Err(error) = generation.pin(&files, Readers::of(&self.files.0)?, wanted.is_some()) {
+        if let Err(error) = generation.pin(beside, &files, Readers::of(&self.files.0)?) {
             return Err(self.withdraw(&files, error));
         }
         fault::point("commit:pinned");
@@ -140,9 +191,9 @@ impl Instance {
             return Ok(());
         }
         let left = recover::find(&self.files, self.link.as_fd())?.left;
-        let services = self.ruleset()?.services();
-        let gone: Vec<ServiceId> =
-            (1..inlet_core::MAX_SERVICES).filter_map(ServiceId::new).filter(|id| services.get(*id).is_none()).collect();
+        let (services, former) = (self.ruleset()?.services(), self.former_services()?);
+        let is_gone = |id: &ServiceId| services.get(*id).is_none() && former.get(*id).is_none();
+        let gone: Vec<ServiceId> = (1..inlet_core::MAX_SERVICES).filter_map(ServiceId::new).filter(is_gone).collect();
         self.finish_routes(&left)?;
         self.retire(&gone)?;
         left.iter().try_for_each(|number| remove_all(&self.files.generation(*number).0))?;
@@ -164,12 +215,9 @@ impl Instance {
         }
     }
 
-    /// Looks up the index of every interface that rules name.
-    fn resolve_interfaces(&self, builder: &mut Builder) -> Result<()> {
-        if builder.interfaces().is_empty() {
-            return Ok(());
-        }
-        let (netns, known) = (self.location.netns(), self.ruleset()?.interfaces());
+    /// Looks up the index of every interface that rules name; those that are known may be gone.
+    pub(crate) fn resolve_interfaces(&self, builder: &mut Builder, known: &[Interface]) -> Result<()> {
+        let netns = self.location.netns();
         let index = |interface: &Interface| interface_index(netns, known, &interface.name);
         let mut indexes = builder.interfaces().iter().map(index).collect::<Result<Vec<u32>>>()?.into_iter();
         builder.resolve_interfaces(|_| indexes.next().unwrap_or(0));

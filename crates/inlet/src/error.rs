@@ -53,6 +53,41 @@ pub enum Error {
         #[source]
         cause: Box<Error>,
     },
+    /// Another ruleset waits to be confirmed.
+    #[error(
+        "the ruleset in force waits for confirmation, and goes in {seconds} seconds without it; first: inlet confirm, or inlet rollback"
+    )]
+    Unconfirmed {
+        /// How much time is left.
+        seconds: u64,
+    },
+    /// Nothing is to be confirmed.
+    #[error("nothing waits for confirmation; see: inlet status")]
+    NothingToConfirm,
+    /// The time to confirm was over, and the ruleset before is in force again.
+    #[error(
+        "too late: generation {unconfirmed} was not confirmed in time, and the ruleset before it is in force again (generation {generation})"
+    )]
+    TooLate {
+        /// What was not confirmed.
+        unconfirmed: u64,
+        /// What is in force.
+        generation: u64,
+    },
+    /// The time to confirm is over, and the ruleset before could not be put in force.
+    #[error(
+        "generation {generation} was not confirmed in time, and going back to the ruleset before it failed: {cause}"
+    )]
+    GoBack {
+        /// What was not confirmed.
+        generation: u64,
+        /// What failed.
+        #[source]
+        cause: Box<Error>,
+    },
+    /// The instance has had one ruleset only.
+    #[error("there is no former ruleset to go back to: nothing was changed since inlet up")]
+    NoPrevious,
     /// There is no instance for the namespace.
     #[error("inlet is not up in {netns}; start it with: inlet up")]
     NotUp {

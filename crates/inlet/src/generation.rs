@@ -14,6 +14,19 @@ use crate::layout::GenerationFiles;
 use crate::state::{Maps, create};
 use crate::{program, raw};
 
+/// What is pinned beside a generation.
+#[derive(Debug, Default)]
+pub(crate) struct Beside {
+    /// The mark that Inlet keeps the local routes.
+    pub(crate) keeps_routes: bool,
+    /// The ruleset before it.
+    pub(crate) previous: Option<MapHandle>,
+    /// The mark that Inlet kept the local routes of that one.
+    pub(crate) kept_routes: bool,
+    /// By when it has to be confirmed.
+    pub(crate) deadline: Option<MapHandle>,
+}
+
 /// A compiled ruleset in the kernel, not yet in force.
 #[derive(Debug)]
 pub(crate) struct Generation {
@@ -36,18 +49,27 @@ impl Generation {
         Ok(Self { image, program })
     }
 
-    /// Pins image and program in a new directory, with the mark that Inlet keeps the local routes, if it shall.
-    pub(crate) fn pin(&self, files: &GenerationFiles, readers: Readers, keeps_routes: bool) -> Result<()> {
+    /// Pins image and program in a new directory, and with them what is beside them.
+    pub(crate) fn pin(&self, beside: &Beside, files: &GenerationFiles, readers: Readers) -> Result<()> {
         std::fs::create_dir(&files.0).map_err(Error::at("make", &files.0))?;
         readers.admit_to_dir(&files.0)?;
         fault::point("commit:directory");
-        let routes = keeps_routes.then(|| (self.image.as_fd(), files.routes()));
+        let routes = beside.keeps_routes.then(|| (self.image.as_fd(), files.routes()));
         let pins = [(self.image.as_fd(), files.image()), (self.program.as_fd(), files.program())];
         for (object, path) in pins.into_iter().chain(routes) {
             raw::pin(object, &path).map_err(Error::at("pin", &path))?;
             fault::point("commit:pin");
         }
-        readers.admit_to_map(&files.image())
+        readers.admit_to_map(&files.image())?;
+        let previous = beside.previous.as_ref().map(|map| (map, files.previous()));
+        let kept_routes = beside.previous.as_ref().filter(|_| beside.kept_routes).map(|map| (map, files.kept_routes()));
+        let deadline = beside.deadline.as_ref().map(|map| (map, files.deadline()));
+        for (map, path) in previous.into_iter().chain(kept_routes).chain(deadline) {
+            raw::pin(map.as_fd(), &path).map_err(Error::at("pin", &path))?;
+            fault::point("commit:beside");
+            readers.admit_to_map(&path)?;
+        }
+        Ok(())
     }
 }
 

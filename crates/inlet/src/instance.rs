@@ -11,7 +11,7 @@ use crate::capability::{self, Capability};
 use crate::commit::Committed;
 use crate::error::{Error, Result};
 use crate::fault;
-use crate::generation::Generation;
+use crate::generation::{Beside, Generation};
 use crate::group::Readers;
 use crate::layout::{Files, Location, remove_all};
 use crate::lock::Exclusive;
@@ -52,6 +52,8 @@ pub struct Instance {
     pub(crate) routes_next: Option<bool>,
     /// Whether an earlier commit left something to be done after its commit point.
     pub(crate) unfinished: bool,
+    /// The generation that was not confirmed in time, when opening went back from it.
+    pub(crate) unconfirmed: Option<u64>,
 }
 
 impl Instance {
@@ -103,7 +105,8 @@ impl Instance {
         remove_instance(location, &location.being_removed())
     }
 
-    /// Opens the instance of a namespace, and finishes or removes what an interrupted commit left.
+    /// Opens the instance of a namespace, and finishes or removes what an interrupted commit left. A ruleset that was not
+    /// confirmed in time makes place for the one before: see [`Instance::went_back_from`].
     ///
     /// # Errors
     /// [`Error::NotUp`], [`Error::NewerState`], [`Error::Detached`], [`Error::ForeignProgram`], [`Error::Untrusted`], and
@@ -120,8 +123,9 @@ impl Instance {
         let unfinished = !found.left.is_empty();
         let (generation, ruleset) = (found.in_force, OnceCell::new());
         let mut instance =
-            Self { location, _lock: lock, files, link, generation, maps, ruleset, routes_next: None, unfinished };
+            Self { location, _lock: lock, files, link, generation, maps, ruleset, routes_next: None, unfinished, unconfirmed: None };
         instance.finish_commit()?;
+        instance.go_back_when_over()?;
         Ok(instance)
     }
 
@@ -269,7 +273,7 @@ fn make(location: &Location, files: &Files, max_sockets: u32, readers: Readers) 
     let maps = Maps::create(files, max_sockets, readers)?;
     fault::point("up:maps");
     let first = Generation::load(&Ruleset::empty(), &maps)?;
-    first.pin(&files.generation(1), readers, false)?;
+    first.pin(&Beside::default(), &files.generation(1), readers)?;
     fault::point("up:generation");
     let link = raw::link_create(first.program.as_fd(), location.netns().as_fd()).map_err(no_hook)?;
     fault::point("up:attached");

@@ -5,6 +5,8 @@
 //!     meta  sockets  lanes  counters   maps that outlive generations
 //!     link                             the one link of the namespace
 //!     gen-N/image  program  routes     a generation; `routes` is there when Inlet keeps the local routes for it
+//!     gen-N/previous  kept-routes      the ruleset before it, and whether Inlet kept the local routes of that one
+//!     gen-N/deadline                   by when it has to be confirmed, while it is not
 //! BPFFS/inlet/new-COOKIE/            an instance being made
 //! BPFFS/inlet/old-COOKIE/            an instance being removed
 //! ```
@@ -164,6 +166,21 @@ impl GenerationFiles {
     /// Whether Inlet keeps the local routes for this generation.
     pub(crate) fn keeps_routes(&self) -> bool {
         self.routes().exists()
+    }
+
+    /// The ruleset before this generation.
+    pub(crate) fn previous(&self) -> PathBuf {
+        self.0.join("previous")
+    }
+
+    /// A second pin of that; that it is there says that Inlet kept the local routes of that ruleset.
+    pub(crate) fn kept_routes(&self) -> PathBuf {
+        self.0.join("kept-routes")
+    }
+
+    /// By when the generation has to be confirmed.
+    pub(crate) fn deadline(&self) -> PathBuf {
+        self.0.join("deadline")
     }
 }
 

@@ -21,6 +21,7 @@
 mod capability;
 mod check;
 mod commit;
+mod confirm;
 mod error;
 mod explain;
 mod fault;
@@ -33,7 +34,9 @@ mod listeners;
 mod lock;
 mod netlink;
 mod netns;
+mod previous;
 mod program;
+mod proposal;
 #[allow(unsafe_code)]
 mod raw;
 mod recover;
@@ -54,9 +57,11 @@ mod skeleton {
 mod snapshot;
 mod socket;
 mod state;
+mod waiter;
 
 pub use check::{Checker, Checkup, Finding, Severity};
 pub use commit::Committed;
+pub use confirm::{Pending, await_confirmation};
 pub use error::{Error, Result};
 pub use explain::{Answer, Explainer, Explanation, Live, LiveProgram, Outcome, Unasked};
 pub use file::read_ruleset;
@@ -65,6 +70,8 @@ pub use instance::{Instance, UpOptions};
 pub use layout::{DEFAULT_BPFFS, Location};
 pub use listeners::{Listener, Listeners, ServiceTraffic};
 pub use netns::Netns;
+pub use proposal::Proposal;
 pub use route::{Reach, Route, RouteChanges};
 pub use snapshot::{Counters, ServiceState, Snapshot, SocketState};
 pub use socket::{Adopted, Adoption, Endpoint, EndpointError, Owner, Refusal, Refused};
+pub use waiter::{Waiter, wait_in_background};

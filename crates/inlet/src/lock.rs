@@ -37,6 +37,25 @@ impl Exclusive {
     }
 }
 
+/// Held by the process that waits for a generation to be confirmed. Nobody waits for this lock: it says that there is one.
+#[derive(Debug)]
+pub(crate) struct Waiting(#[expect(dead_code, reason = "the lock lives as long as the file")] File);
+
+impl Waiting {
+    /// Waits for those who only look whether somebody waits: they take a moment.
+    pub(crate) fn on(dir: &Path) -> Result<Self> {
+        let file = File::open(dir).map_err(Error::at("open", dir))?;
+        rustix::io::retry_on_intr(|| flock(&file, FlockOperation::LockExclusive)).map_err(Error::at("lock", dir))?;
+        Ok(Self(file))
+    }
+
+    /// Whether a process waits.
+    pub(crate) fn is_on(dir: &Path) -> bool {
+        let locked = |file: File| flock(&file, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK);
+        File::open(dir).is_ok_and(locked)
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 enum Kind {
     Shared,

@@ -52,6 +52,12 @@ fn c_path(path: &Path) -> io::Result<CString> {
     CString::new(path.as_os_str().as_bytes()).map_err(|_| io::ErrorKind::InvalidInput.into())
 }
 
+/// Lets this process go on when its terminal is gone.
+pub(crate) fn ignore_hangup() {
+    // SAFETY: no handler is set that could run; the signal is ignored from here on.
+    unsafe { libc::signal(libc::SIGHUP, libc::SIG_IGN) };
+}
+
 /// Pins an object of the bpf subsystem.
 pub(crate) fn pin(object: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
     let path = c_path(path)?;

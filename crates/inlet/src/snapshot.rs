@@ -184,19 +184,27 @@ fn generation_in_force(files: &Files) -> Result<u64> {
 /// The kernel maps a map into memory only for those who could write it, though nobody can write a frozen one; others
 /// get a copy of it.
 pub(crate) fn read_ruleset(path: &Path) -> Result<Ruleset> {
+    read_words(path, image::decode)
+}
+
+/// Reads the words of a frozen map.
+pub(crate) fn read_words<T>(
+    path: &Path,
+    read: impl FnOnce(&[u32]) -> std::result::Result<T, image::SourceError>,
+) -> Result<T> {
     let broken = |source| Error::Source { path: path.to_owned(), source };
     match open_map(path, Access::Write) {
         Ok(map) => {
             let words = map.value_size() as usize / size_of::<u32>();
             let frozen = raw::Frozen::map(map.as_fd(), words).map_err(Error::at("map", path))?;
-            image::decode(frozen.words()).map_err(broken)
+            read(frozen.words()).map_err(broken)
         }
         Err(_) => {
             let map = open_map(path, Access::Read)?;
             let bytes = map.lookup(&0_u32.to_ne_bytes(), MapFlags::ANY).map_err(Error::at("read", path))?;
             let word = |bytes: &[u8]| bytes.try_into().map_or(0, u32::from_ne_bytes);
             let words: Vec<u32> = bytes.unwrap_or_default().chunks_exact(4).map(word).collect();
-            image::decode(&words).map_err(broken)
+            read(&words).map_err(broken)
         }
     }
 }

@@ -35,6 +35,7 @@ const COMMIT: &[(&str, bool)] = &[
     ("commit:loaded", false),
     ("commit:directory", false),
     ("commit:pin", false),
+    ("commit:beside", false),
     ("commit:pinned", false),
     ("commit:swapped", true),
     ("retire:hidden", true),
@@ -47,6 +48,8 @@ const REGISTER: &[&str] = &["register:stored", "register:lane", "register:shown"
 /// Each with who answers over IPv4 and IPv6 then: a dual-stack socket has a place in a lane of each family.
 const UNREGISTER: &[(&str, [&str; 2])] =
     &[("unregister:one", ["Refused", "web"]), ("unregister:all", ["Refused", "Refused"])];
+
+const CONFIRM: &[&str] = &["confirm:confirmed"];
 
 const DOWN: &[&str] = &["down:withdrawn", "down:detached"];
 
@@ -63,6 +66,13 @@ fn child() {
     match operation.as_str() {
         "up" => drop(Instance::up(here(), &UpOptions::default()).unwrap()),
         "commit" => drop(open().apply(source(NEW)).unwrap()),
+        "roll back" => drop(open().roll_back().unwrap()),
+        "commit to confirm" => {
+            let mut instance = open();
+            for_a_time(&mut instance, Duration::from_secs(3600));
+        }
+        "open" => drop(open()),
+        "confirm" => open().confirm().unwrap(),
         // The socket is passed as a service manager would, so that the parent goes on serving it.
         "register" => drop(open().register("web", std::io::stdin()).unwrap()),
         "unregister" => drop(open().unregister("web", None).unwrap()),
@@ -138,6 +148,9 @@ fn down_after_a_killed_up() {
     }
 }
 
+const OLDEST: &str = r#"{"services": {"oldest": {}, "web": {}},
+    "rules": [{"to": "oldest", "protocol": ["tcp", "udp"], "local": "192.0.2.0/24", "ports": 80}]}"#;
+
 const OLD: &str = r#"{"services": {"old": {}, "gone": {}, "web": {}},
     "rules": [{"to": "old", "protocol": ["tcp", "udp"], "local": "192.0.2.0/24", "ports": 80},
               {"to": "gone", "protocol": "tcp", "local": "192.0.2.0/24", "ports": 81}]}"#;
@@ -152,6 +165,9 @@ fn commit_at_every_step() {
         let Some(world) = World::new() else { return };
         world.local("192.0.2.0/24").unwrap();
         let mut instance = up(&world);
+        // What a service has that went with an earlier commit goes with this one.
+        instance.apply(source(OLDEST)).unwrap();
+        let oldest = Receiver::of(&mut instance, "oldest");
         instance.apply(source(OLD)).unwrap();
         let old = instance.ruleset().unwrap().clone();
         let receivers = ["old", "gone", "web"].map(|name| Receiver::of(&mut instance, name));
@@ -165,7 +181,7 @@ fn commit_at_every_step() {
         assert_eq!(asked(Udp, "192.0.2.9:80"), at_80, "{step}");
         assert_eq!(asked(Tcp, "192.0.2.9:81"), at_81, "{step}");
         let read = snapshot(&world);
-        assert_eq!((read.generation(), read.ruleset() == &old), if *is_new { (3, false) } else { (2, true) }, "{step}");
+        assert_eq!((read.generation(), read.ruleset() == &old), if *is_new { (4, false) } else { (3, true) }, "{step}");
         assert_eq!(read.ruleset().services().id("gone").is_none(), *is_new, "{step}");
         drop(read);
 
@@ -188,7 +204,110 @@ fn commit_at_every_step() {
         drop(instance);
         assert_eq!(asked(Tcp, "192.0.2.9:80"), "web", "{step}");
         assert_eq!(asked(Tcp, "192.0.2.9:81"), "Refused", "{step}");
+        drop((receivers, oldest));
+        works_and_ends(&world, step);
+    }
+}
+
+/// A commit that goes back is one as any other; and so is the one of who comes when the time to confirm is over.
+#[test]
+fn going_back_at_every_step() {
+    for (step, is_back) in COMMIT.iter().filter(|(step, _)| !["retire:hidden", "slots:emptied"].contains(step)) {
+        let Some(world) = World::new() else { return };
+        world.local("192.0.2.0/24").unwrap();
+        let mut instance = up(&world);
+        instance.apply(source(OLD)).unwrap();
+        let receivers = ["old", "gone", "web"].map(|name| Receiver::of(&mut instance, name));
+        instance.apply(source(NEW)).unwrap();
+        drop(instance);
+        killed(&world, "roll back", step, None);
+        let expected = |is_old: bool| if is_old { ("old", "gone") } else { ("web", "Refused") };
+        let asked = || (asked(Tcp, "192.0.2.9:80"), asked(Tcp, "192.0.2.9:81"));
+        let told = asked();
+        assert_eq!((told.0.as_str(), told.1.as_str()), expected(*is_back), "{step}");
+        // Once more is the other one, with its sockets.
+        open(&world).roll_back().unwrap();
+        let told = asked();
+        assert_eq!((told.0.as_str(), told.1.as_str()), expected(!is_back), "{step}");
         drop(receivers);
+        works_and_ends(&world, step);
+    }
+}
+
+/// Killed while a ruleset for a time comes into force: it is in force with its time, or not at all.
+#[test]
+fn commit_to_confirm_at_every_step() {
+    for (step, is_new) in COMMIT.iter().filter(|(step, _)| !["retire:hidden", "slots:emptied"].contains(step)) {
+        let Some(world) = World::new() else { return };
+        world.local("192.0.2.0/24").unwrap();
+        let mut instance = up(&world);
+        instance.apply(source(OLD)).unwrap();
+        let receivers = ["old", "gone", "web"].map(|name| Receiver::of(&mut instance, name));
+        drop(instance);
+        killed(&world, "commit to confirm", step, None);
+        let at_80 = if *is_new { "web" } else { "old" };
+        assert_eq!(asked(Tcp, "192.0.2.9:80"), at_80, "{step}");
+        assert_eq!(snapshot(&world).pending().unwrap().is_some(), *is_new, "{step}");
+        if *is_new {
+            assert!(matches!(open(&world).apply(source(OLD)), Err(Error::Unconfirmed { .. })), "{step}");
+            open(&world).roll_back().unwrap();
+        }
+        assert_eq!(
+            (asked(Tcp, "192.0.2.9:80").as_str(), asked(Tcp, "192.0.2.9:81").as_str()),
+            ("old", "gone"),
+            "{step}"
+        );
+        assert_eq!(snapshot(&world).pending().unwrap(), None, "{step}");
+        drop(receivers);
+        works_and_ends(&world, step);
+    }
+}
+
+/// Killed while it goes back because nobody confirmed: the next one does it, and what was confirmed stays.
+#[test]
+fn the_end_of_the_time_at_every_step() {
+    for (step, _) in COMMIT.iter().filter(|(step, _)| !["retire:hidden", "slots:emptied"].contains(step)) {
+        let Some(world) = World::new() else { return };
+        world.local("192.0.2.0/24").unwrap();
+        let mut instance = up(&world);
+        instance.apply(source(OLD)).unwrap();
+        let receivers = ["old", "gone", "web"].map(|name| Receiver::of(&mut instance, name));
+        for_a_time(&mut instance, Duration::from_nanos(1));
+        drop(instance);
+        assert_eq!(asked(Tcp, "192.0.2.9:80"), "web", "{step}");
+        killed(&world, "open", step, None);
+        drop(open(&world));
+        assert_eq!(
+            (asked(Tcp, "192.0.2.9:80").as_str(), asked(Tcp, "192.0.2.9:81").as_str()),
+            ("old", "gone"),
+            "{step}"
+        );
+        assert_eq!(tree(world.bpffs.path()), tree_of_one(&world, 4), "{step}");
+        drop(receivers);
+        works_and_ends(&world, step);
+    }
+}
+
+fn for_a_time(instance: &mut Instance, within: Duration) {
+    let new = instance.parse(source(NEW)).unwrap().ruleset;
+    instance.replace_to_confirm(new, Some(within)).unwrap();
+}
+
+#[test]
+fn confirm_at_every_step() {
+    for step in CONFIRM {
+        let Some(world) = World::new() else { return };
+        world.local("192.0.2.0/24").unwrap();
+        let mut instance = up(&world);
+        instance.apply(source(OLD)).unwrap();
+        let receiver = Receiver::of(&mut instance, "web");
+        for_a_time(&mut instance, Duration::from_secs(3600));
+        drop(instance);
+        killed(&world, "confirm", step, None);
+        assert_eq!(snapshot(&world).pending().unwrap(), None, "{step}");
+        assert!(matches!(open(&world).confirm(), Err(Error::NothingToConfirm)), "{step}");
+        assert_eq!(asked(Tcp, "192.0.2.9:80"), "web", "{step}");
+        drop(receiver);
         works_and_ends(&world, step);
     }
 }
@@ -310,6 +429,7 @@ fn down_at_every_step() {
 fn every_step_of_the_source_is_tried() {
     let source = concat!(
         include_str!("../src/commit.rs"),
+        include_str!("../src/confirm.rs"),
         include_str!("../src/generation.rs"),
         include_str!("../src/instance.rs"),
         include_str!("../src/socket/adopt.rs"),
@@ -317,7 +437,7 @@ fn every_step_of_the_source_is_tried() {
     );
     let commit = COMMIT.iter().map(|(step, _)| *step);
     let pairs = UNREGISTER.iter().map(|(step, _)| *step);
-    let tried: Vec<&str> = commit.chain([UP, REGISTER, DOWN].concat()).chain(pairs).collect();
+    let tried: Vec<&str> = commit.chain([UP, REGISTER, CONFIRM, DOWN].concat()).chain(pairs).collect();
     for point in source.split("fault::point(\"").skip(1).map(|rest| rest.split('"').next().unwrap()) {
         assert!(tried.contains(&point), "{point}");
     }

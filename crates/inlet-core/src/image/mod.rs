@@ -38,6 +38,7 @@ mod buckets;
 mod compile;
 mod conditions;
 mod decision;
+mod former;
 mod key;
 mod layout;
 mod ranges;
@@ -50,6 +51,7 @@ mod walk;
 
 pub use compile::{Image, ImageError, compile};
 pub use decision::{Leaf, Outcome};
+pub use former::Former;
 pub use layout::{FORMAT, HEADER_WORDS, Header, HeaderError, Root};
 pub use source::{SourceError, decode};
 pub use walk::Walk;

@@ -134,29 +134,37 @@ impl Encoded<'_> {
 pub fn decode(image: &[u32]) -> Result<Ruleset, SourceError> {
     let header = Header::decode(image)?;
     let mut words = Words(&image[header.source as usize..header.words as usize]);
-    let counts = words.take(COUNTS, "counts")?;
-    let [services, interfaces, shapes, v4, v6] = std::array::from_fn(|i| counts[i] as usize);
-    let ruleset = Ruleset {
-        services: read_services(&mut words, services)?,
-        interfaces: (0..interfaces).map(|_| read_interface(&mut words)).collect::<Result<_, _>>()?,
-        shapes: words
-            .take(shapes.saturating_mul(SHAPE_WORDS), "shapes")?
-            .chunks_exact(SHAPE_WORDS)
-            .map(read_shape)
-            .collect::<Result<_, _>>()?,
-        v4: {
-            words.align(image, &header);
-            words.take(v4.saturating_mul(2), "IPv4 rules")?.chunks_exact(2).map(|w| Entry4(join(w[0], w[1]))).collect()
-        },
-        v6: words.take(v6.saturating_mul(5), "IPv6 rules")?.chunks_exact(5).map(read_entry6).collect(),
-    };
+    let (mut ruleset, v4, v6) = read_head(&mut words)?;
+    words.align(image, &header);
+    let v4 = words.take(v4.saturating_mul(2), "IPv4 rules")?;
+    ruleset.v4 = v4.chunks_exact(2).map(|w| Entry4(join(w[0], w[1]))).collect();
+    ruleset.v6 = words.take(v6.saturating_mul(5), "IPv6 rules")?.chunks_exact(5).map(read_entry6).collect();
     Ok(ruleset)
 }
 
-struct Words<'a>(&'a [u32]);
+/// All of a ruleset but its rules, in words.
+pub(super) fn head(ruleset: &Ruleset) -> Vec<u32> {
+    encode(ruleset).head
+}
+
+/// Reads what [`head`] wrote: a ruleset still without its rules, and how many of IPv4 and IPv6 there are.
+pub(super) fn read_head(words: &mut Words<'_>) -> Result<(Ruleset, usize, usize), SourceError> {
+    let counts = words.take(COUNTS, "counts")?;
+    let [services, interfaces, shapes, v4, v6] = std::array::from_fn(|i| counts[i] as usize);
+    let services = read_services(words, services)?;
+    let interfaces: Vec<Interface> = (0..interfaces).map(|_| read_interface(words)).collect::<Result<_, _>>()?;
+    let shapes = words.take(shapes.saturating_mul(SHAPE_WORDS), "shapes")?;
+    let shapes: Vec<Shape> = shapes.chunks_exact(SHAPE_WORDS).map(read_shape).collect::<Result<_, _>>()?;
+    if shapes.iter().filter_map(|shape| shape.iface).any(|id| id.index() >= interfaces.len()) {
+        return Err(SourceError::Damaged("shapes"));
+    }
+    Ok((Ruleset { services, interfaces, shapes, v4: Vec::new(), v6: Vec::new() }, v4, v6))
+}
+
+pub(super) struct Words<'a>(pub(super) &'a [u32]);
 
 impl<'a> Words<'a> {
-    fn take(&mut self, count: usize, what: &'static str) -> Result<&'a [u32], SourceError> {
+    pub(super) fn take(&mut self, count: usize, what: &'static str) -> Result<&'a [u32], SourceError> {
         let (taken, rest) = self.0.split_at_checked(count).ok_or(SourceError::Damaged(what))?;
         self.0 = rest;
         Ok(taken)

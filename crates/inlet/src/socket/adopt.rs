@@ -209,9 +209,12 @@ impl Instance {
         let mut places = Places::survey(&self.maps, lanes)?;
         let mut planned = Vec::new();
         for Candidate { traits: candidate, .. } in candidates {
-            if let Some(owner) = places.holder(candidate.cookie).filter(|owner| *owner != id) {
-                let owner = self.ruleset()?.services().get(owner).map_or("?", |service| service.name.as_str());
-                return Err(Error::Taken { socket: candidate.endpoint.to_string(), service: owner.to_owned() });
+            // A service that is gone keeps it too: when one goes back to it, it has the socket again.
+            let services = self.ruleset()?.services();
+            let others = places.holders(candidate.cookie).filter(|owner| *owner != id);
+            if let Some(owner) = others.filter_map(|owner| services.get(owner)).next() {
+                let service = owner.name.as_str().to_owned();
+                return Err(Error::Taken { socket: candidate.endpoint.to_string(), service });
             }
             let found: std::result::Result<_, Full> =
                 lanes_for(id, candidate).into_iter().map(|lane| places.find(lane, candidate.cookie)).collect();

@@ -95,10 +95,10 @@ impl<'a> Places<'a> {
         Ok(places)
     }
 
-    /// The service that has a socket.
-    pub(crate) fn holder(&self, cookie: u64) -> Option<ServiceId> {
-        let has = |stock: &Stock| stock.slots.iter().any(|(_, known)| *known == Some(cookie));
-        self.stocks.iter().find(|(_, stock)| has(stock)).and_then(|(lane, _)| lane.service())
+    /// The services that have a socket: one, and those that are gone and can come back.
+    pub(crate) fn holders(&self, cookie: u64) -> impl Iterator<Item = ServiceId> {
+        let has = move |stock: &Stock| stock.slots.iter().any(|(_, known)| *known == Some(cookie));
+        self.stocks.iter().filter(move |(_, stock)| has(stock)).filter_map(|(lane, _)| lane.service())
     }
 
     /// How many slots belong to no lane.

@@ -1,0 +1,39 @@
+//! The part of a ruleset that matters for a few prefixes, found without a look at the rest.
+
+use crate::entry::Entry;
+use crate::ruleset::group;
+use crate::{Plan, Prefix, Ruleset};
+
+/// For each prefix so many rules are worth a look at all of them.
+const RULES_A_PREFIX: usize = 256;
+
+/// The prefixes of rules that differ, none inside another, in order; `None` when a look at all rules is as well: there are
+/// many, or an interface has another index, which may concern any rule.
+pub(super) fn changed(old: &Ruleset, new: &Ruleset, plan: &Plan) -> Option<Vec<Prefix>> {
+    let index = |name| old.interfaces().iter().find(|interface| interface.name == name).map(|it| it.index);
+    let moved = new.interfaces().iter().any(|it| index(it.name.clone()).is_some_and(|index| index != it.index));
+    if moved || plan.rules.len() * RULES_A_PREFIX > old.len() + new.len() {
+        return None;
+    }
+    let mut prefixes: Vec<Prefix> = plan.rules.iter().map(|change| change.matching().local).collect();
+    prefixes.sort_unstable();
+    // A prefix comes right before those inside it.
+    prefixes.dedup_by(|inner, outer| outer.covers(inner));
+    Some(prefixes)
+}
+
+/// The entries of those prefixes, of all inside them and of all around them.
+pub(super) fn near<E: Entry>(entries: &[E], prefixes: &[Prefix]) -> Vec<E> {
+    let mut near = Vec::new();
+    for prefix in prefixes {
+        for len in 0..prefix.len() {
+            let around = Prefix::holding(prefix.addr(), len);
+            near.extend(around.iter().flat_map(|around| group(entries, *around)));
+        }
+        let inside = &entries[entries.partition_point(|entry| *entry < E::new(*prefix, 0))..];
+        near.extend(inside.iter().take_while(|entry| prefix.covers(&entry.local())));
+    }
+    near.sort_unstable();
+    near.dedup();
+    near
+}

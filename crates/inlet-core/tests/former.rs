@@ -1,0 +1,75 @@
+//! The ruleset of before can be got back from the one in force and what is kept beside it.
+#![allow(clippy::unwrap_used)]
+
+use inlet_core::arbitrary::pair;
+use inlet_core::image::Former;
+use inlet_core::{Builder, Plan, Rule, Ruleset, Verdict};
+use proptest::prelude::*;
+
+fn back(old: &Ruleset, new: &Ruleset) -> (Ruleset, usize) {
+    let words = Former::between(old, new, &Plan::between(old, new)).unwrap().to_words();
+    let former = Former::decode(&words).unwrap();
+    assert_eq!(former.services(), old.services());
+    assert_eq!(&Former::decode_services(&words).unwrap(), old.services());
+    (former.builder(new).unwrap().finish().unwrap(), words.len() * 4)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_former_ruleset_comes_back((old, new) in pair(60)) {
+        let (mut restored, _) = back(&old, &new);
+        // A rule that stayed has the interface as it is now.
+        if old.interfaces() != new.interfaces() {
+            let mut builder = Builder::from_ruleset(restored);
+            builder.resolve_interfaces(|name| old.interfaces().iter().find(|it| it.name == *name).unwrap().index);
+            restored = builder.finish().unwrap();
+        }
+        prop_assert_eq!(restored, old);
+    }
+
+    /// Damage is an error or another ruleset, never a panic.
+    #[test]
+    fn damage_is_found((old, new) in pair(20), at in any::<prop::sample::Index>(), bits in 1_u32..) {
+        let mut words = Former::between(&old, &new, &Plan::between(&old, &new)).unwrap().to_words();
+        let at = at.index(words.len());
+        prop_assert!(Former::decode(&words[..at]).is_err());
+        words[at] ^= bits;
+        if let Ok(former) = Former::decode(&words) {
+            let _ = former.builder(&new).map(Builder::finish);
+        }
+    }
+}
+
+fn hosts(count: u32, ports: &str) -> Ruleset {
+    let mut builder = Builder::new();
+    let web = builder.service(&"web".parse().unwrap()).unwrap();
+    for number in 0..count {
+        let local = std::net::IpAddr::from(std::net::Ipv4Addr::from_bits(number * 4096 + number % 4096)).into();
+        builder
+            .push(&Rule::new(inlet_core::Protocol::Tcp, local, ports.parse().unwrap(), Verdict::Service(web)))
+            .unwrap();
+    }
+    builder.finish().unwrap()
+}
+
+/// What is kept takes the memory of the change, and at most 5 bytes a former IPv4 rule.
+#[test]
+fn it_is_small() {
+    let (many, other) = (hosts(100_000, "80"), hosts(100_000, "443"));
+    let mut builder = Builder::from_ruleset(many.clone());
+    builder
+        .push(&Rule::new(inlet_core::Protocol::Udp, "192.0.2.7".parse().unwrap(), "53".parse().unwrap(), Verdict::Pass))
+        .unwrap();
+    let one_more = builder.finish().unwrap();
+    let size = |old: &Ruleset, new: &Ruleset| {
+        let (restored, size) = back(old, new);
+        assert_eq!(&restored, old);
+        size
+    };
+    assert!(size(&many, &one_more) < 400);
+    assert!(size(&one_more, &many) < 400);
+    assert!(size(&Ruleset::empty(), &many) < 400);
+    assert!(size(&many, &other) < 500_400, "{}", size(&many, &other));
+}

@@ -1,0 +1,45 @@
+//! A ruleset that is not in force yet, beside the one that is.
+
+use std::ops::ControlFlow;
+
+use inlet_core::config::Source;
+use inlet_core::{Moved, Plan, Ruleset, traffic};
+
+use crate::error::Result;
+use crate::snapshot::Snapshot;
+
+/// A ruleset that could take the place of the one in force.
+#[derive(Debug)]
+pub struct Proposal {
+    /// What is in force.
+    pub before: Ruleset,
+    /// What would be.
+    pub after: Ruleset,
+    /// What differs.
+    pub plan: Plan,
+}
+
+impl Proposal {
+    /// Whether a commit would change nothing.
+    pub fn is_empty(&self) -> bool {
+        self.plan.is_empty() && self.before.interfaces() == self.after.interfaces()
+    }
+
+    /// Calls `each` with all packets that get another answer, until it breaks.
+    pub fn traffic(&self, each: &mut dyn FnMut(Moved) -> ControlFlow<()>) {
+        traffic(&self.before, &self.after, &self.plan, each);
+    }
+}
+
+impl Snapshot {
+    /// What [`crate::Instance::apply`] would make of a file.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn propose(&self, file: Source) -> Result<Proposal> {
+        let after = self.parse(file)?.ruleset;
+        let before = self.ruleset().clone();
+        let plan = Plan::between(&before, &after);
+        Ok(Proposal { before, after, plan })
+    }
+}
