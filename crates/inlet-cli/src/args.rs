@@ -8,6 +8,9 @@ use inlet::{Endpoint, UpOptions};
 
 use crate::values::{AddrPort, PrefixFilter, ProtocolFilter};
 
+/// The longest time to wait for confirmation: a week, in seconds.
+const MAX_CONFIRM: u64 = 7 * 24 * 60 * 60;
+
 /// Give a service a whole prefix, a range of ports or all of them
 ///
 /// Inlet decides which socket receives a packet. A rule says which packets (protocol, local prefix, ports, optionally
@@ -61,6 +64,19 @@ pub(crate) enum Command {
     /// Write a ruleset file that does what another tool was told
     #[command(subcommand)]
     Import(Import),
+    /// Tell what `inlet apply` would change, and which packets get another answer
+    ///
+    /// Nothing is changed. Status 0: no change, 3: there are changes, 1: failed.
+    Plan(Plan),
+    /// Let the ruleset stay that was applied with --confirm
+    Confirm,
+    /// Put the former ruleset in force; once more goes forward again
+    ///
+    /// A ruleset that waits for confirmation makes place for the one before it.
+    Rollback(Rollback),
+    /// Wait for confirmation in the background; `inlet apply --confirm` starts it
+    #[command(hide = true)]
+    AwaitConfirmation,
     /// Write the ruleset in force as `inlet apply` reads it, in JSON unless told otherwise
     Export(Export),
     /// Show the instance and its services with their sockets and counters
@@ -137,6 +153,10 @@ pub(crate) struct Bind {
     #[arg(long)]
     pub(crate) refuse: bool,
 
+    /// Also when that takes traffic from SSH, or from a listener that serves this session
+    #[arg(long)]
+    pub(crate) force: bool,
+
     #[command(flatten)]
     pub(crate) conditions: Conditions,
 }
@@ -162,6 +182,10 @@ pub(crate) struct Match {
 
     /// The ports: 80, 8000-8999, 80,443 or any
     ports: Ports,
+
+    /// Also when that takes traffic from SSH, or from a listener that serves this session
+    #[arg(long)]
+    pub(crate) force: bool,
 
     #[command(flatten)]
     conditions: Conditions,
@@ -232,7 +256,32 @@ pub(crate) struct Unregister {
 }
 
 #[derive(Args, Debug)]
+pub(crate) struct Plan {
+    /// The file; - reads standard input
+    pub(crate) file: PathBuf,
+
+    /// Tell all changes and all traffic, however much it is
+    #[arg(long)]
+    pub(crate) all: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Rollback {
+    /// Also when that takes traffic from SSH, or from a listener that serves this session
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+#[derive(Args, Debug)]
 pub(crate) struct Apply {
+    /// Go back to the former ruleset after so many seconds, unless `inlet confirm` is run before
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=MAX_CONFIRM))]
+    pub(crate) confirm: Option<u64>,
+
+    /// Also when that takes traffic from SSH, or from a listener that serves this session
+    #[arg(long)]
+    pub(crate) force: bool,
+
     /// The file; - reads standard input
     pub(crate) file: PathBuf,
 

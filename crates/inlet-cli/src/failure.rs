@@ -69,6 +69,11 @@ fn untranslated(left: &[Left]) {
     }
 }
 
+/// Tells on stderr what is no failure of the command.
+pub(crate) fn note(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "inlet: {}", printable(text));
+}
+
 /// The message and those of its causes which it does not tell already.
 fn chain(error: &dyn Error) -> String {
     let mut line = error.to_string();

@@ -18,22 +18,23 @@ use crate::render::{Palette, Screen};
 
 /// What the process ends with. No other place knows these numbers.
 #[derive(Clone, Copy)]
-enum Outcome {
+pub(crate) enum Outcome {
     Done = 0,
     Failed = 1,
     Usage = 2,
-    Partly = 3,
+    /// Done, and there is something to look at: a plan has changes, an import left something out.
+    Attention = 3,
 }
 
 fn main() -> ExitCode {
     let outcome = match run() {
-        Ok(()) => Outcome::Done,
+        Ok(outcome) => outcome,
         Err(failure) if failure.is_broken_pipe() => Outcome::Done,
         Err(failure) => {
             failure.report();
             match () {
                 () if failure.is_usage() => Outcome::Usage,
-                () if failure.is_partial() => Outcome::Partly,
+                () if failure.is_partial() => Outcome::Attention,
                 () => Outcome::Failed,
             }
         }
@@ -41,12 +42,12 @@ fn main() -> ExitCode {
     ExitCode::from(outcome as u8)
 }
 
-fn run() -> Result<(), Failure> {
+fn run() -> Result<Outcome, Failure> {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) if error.use_stderr() => return Err(Failure::Clap(error)),
         // Help and version, which were asked for.
-        Err(text) => return Ok(text.print()?),
+        Err(text) => return Ok(text.print().map(|()| Outcome::Done)?),
     };
     let stdout = io::stdout().lock();
     let palette = Palette::of(&stdout);

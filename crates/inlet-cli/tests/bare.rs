@@ -21,7 +21,7 @@ fn inlet<A: AsRef<std::ffi::OsStr>>(args: &[A]) -> Ran {
     Ran { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
 }
 
-const COMMANDS: [&str; 16] = [
+const COMMANDS: [&str; 19] = [
     "up",
     "down",
     "bind",
@@ -32,6 +32,9 @@ const COMMANDS: [&str; 16] = [
     "register",
     "unregister",
     "apply",
+    "plan",
+    "confirm",
+    "rollback",
     "export",
     "status",
     "rules",
@@ -114,6 +117,7 @@ fn bad_usage() {
         (&["register", "web", "--pid", "1", "--listen", "127.0.0.1"], "write tcp:127.0.0.1:8080 or udp:[::1]:53"),
         (&["register", "web", "--pid", "1", "--listen", "sctp:127.0.0.1:1"], "unknown protocol \"sctp\""),
         (&["register", "web", "--pid", "0"], "0 is not in 1.."),
+        (&["apply", "--confirm", "0", "-"], "0 is not in 1..=604800"),
         (&["up", "--max-sockets", "0"], "0 is not in 1..=1048576"),
         (&["explain", "tcp", "192.0.2.7"], "<DST:PORT>: \"192.0.2.7\" is not an address and a port"),
         (&["explain", "tcp", "[::ffff:192.0.2.7]:80"], "no packet carries; write 192.0.2.7:80"),

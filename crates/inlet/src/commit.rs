@@ -14,7 +14,7 @@ use crate::group::Readers;
 use crate::instance::Instance;
 use crate::layout::{GenerationFiles, remove_all};
 use crate::route::{self, RouteChanges, Wanted};
-use crate::{confirm, previous, raw, recover};
+use crate::{confirm, lockout, previous, raw, recover};
 
 /// What a commit did.
 #[derive(Debug)]
@@ -100,6 +100,9 @@ impl Instance {
         if plan.is_empty() && old.interfaces() == new.interfaces() && keeps_routes == kept {
             let routes = wanted.map_or_else(|| Ok(RouteChanges::default()), Wanted::carry_out)?;
             return Ok(Committed { generation: self.generation, plan, before: Ruleset::empty(), keeps_routes, routes });
+        }
+        if self.is_guarded {
+            lockout::check(self, old, &new, &plan)?;
         }
         let current = self.files.generation(self.generation);
         let (previous, kept_routes, leave) = match plan.is_empty() {

@@ -85,6 +85,23 @@ pub enum Error {
         #[source]
         cause: Box<Error>,
     },
+    /// The change would lock out whoever makes it.
+    #[error("{rule} would take {packet} from {listener}, which {why}; {mend}; or do it even so with --force")]
+    LockOut {
+        /// Who would lose packets.
+        listener: String,
+        /// Why it must not.
+        why: &'static str,
+        /// Where such a packet goes to.
+        packet: String,
+        /// The rule that would take it, or that would go.
+        rule: String,
+        /// What keeps it.
+        mend: String,
+    },
+    /// The process that was to wait for confirmation ended before it did.
+    #[error("the process that waits for confirmation ended at once, so the former ruleset is in force again")]
+    NobodyWaits,
     /// The instance has had one ruleset only.
     #[error("there is no former ruleset to go back to: nothing was changed since inlet up")]
     NoPrevious,

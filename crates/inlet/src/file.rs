@@ -1,6 +1,7 @@
 //! Ruleset files, read with what the host knows: the files that they name, and the interfaces of the namespace.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use inlet_core::config::{self, Host, Parsed, Routes, Source};
 use inlet_core::{Interface, InterfaceName, Ruleset};
@@ -18,9 +19,17 @@ impl Instance {
     /// # Errors
     /// [`Error::Config`] with all that is wrong with the file, and those of [`Instance::replace`]. Nothing is changed then.
     pub fn apply(&mut self, file: Source) -> Result<Committed> {
+        self.apply_to_confirm(file, None)
+    }
+
+    /// [`Instance::apply`] for a time, as [`Instance::replace_to_confirm`] has it.
+    ///
+    /// # Errors
+    /// As for [`Instance::apply`], and [`Error::Unconfirmed`].
+    pub fn apply_to_confirm(&mut self, file: Source, within: Option<Duration>) -> Result<Committed> {
         let parsed = self.parse(file)?;
         self.keep_routes(parsed.routes == Routes::Manage || self.routes_next == Some(true));
-        self.replace(parsed.ruleset)
+        self.replace_to_confirm(parsed.ruleset, within)
     }
 
     /// Reads a ruleset file, with the services and interfaces of what is in force.

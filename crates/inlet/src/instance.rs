@@ -52,6 +52,8 @@ pub struct Instance {
     pub(crate) routes_next: Option<bool>,
     /// Whether an earlier commit left something to be done after its commit point.
     pub(crate) unfinished: bool,
+    /// Whether changes are refused that lock out whoever makes them.
+    pub(crate) is_guarded: bool,
     /// The generation that was not confirmed in time, when opening went back from it.
     pub(crate) unconfirmed: Option<u64>,
 }
@@ -122,11 +124,27 @@ impl Instance {
         let found = recover::find(&files, link.as_fd())?;
         let unfinished = !found.left.is_empty();
         let (generation, ruleset) = (found.in_force, OnceCell::new());
-        let mut instance =
-            Self { location, _lock: lock, files, link, generation, maps, ruleset, routes_next: None, unfinished, unconfirmed: None };
+        let mut instance = Self {
+            location,
+            _lock: lock,
+            files,
+            link,
+            generation,
+            maps,
+            ruleset,
+            routes_next: None,
+            unfinished,
+            is_guarded: false,
+            unconfirmed: None,
+        };
         instance.finish_commit()?;
         instance.go_back_when_over()?;
         Ok(instance)
+    }
+
+    /// From now on refuses changes that take packets from SSH, or from the listener by which this session came.
+    pub fn refuse_lockouts(&mut self) {
+        self.is_guarded = true;
     }
 
     /// The number of the generation in force.

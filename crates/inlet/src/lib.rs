@@ -32,6 +32,7 @@ mod instance;
 mod layout;
 mod listeners;
 mod lock;
+mod lockout;
 mod netlink;
 mod netns;
 mod previous;
@@ -39,6 +40,7 @@ mod program;
 mod proposal;
 #[allow(unsafe_code)]
 mod raw;
+mod receivers;
 mod recover;
 mod route;
 #[allow(
@@ -58,6 +60,7 @@ mod snapshot;
 mod socket;
 mod state;
 mod waiter;
+mod warning;
 
 pub use check::{Checker, Checkup, Finding, Severity};
 pub use commit::Committed;
@@ -75,3 +78,4 @@ pub use route::{Reach, Route, RouteChanges};
 pub use snapshot::{Counters, ServiceState, Snapshot, SocketState};
 pub use socket::{Adopted, Adoption, Endpoint, EndpointError, Owner, Refusal, Refused};
 pub use waiter::{Waiter, wait_in_background};
+pub use warning::Warning;

@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use inlet_core::config::Source;
+use inlet_core::config::{Parsed, Routes, Source};
 use inlet_core::{Moved, Plan, Ruleset, traffic};
 
 use crate::error::Result;
@@ -17,12 +17,17 @@ pub struct Proposal {
     pub after: Ruleset,
     /// What differs.
     pub plan: Plan,
+    /// Whether Inlet keeps the local routes now.
+    pub keeps_routes: bool,
+    /// Whether it would.
+    pub would_keep_routes: bool,
 }
 
 impl Proposal {
     /// Whether a commit would change nothing.
     pub fn is_empty(&self) -> bool {
-        self.plan.is_empty() && self.before.interfaces() == self.after.interfaces()
+        let same = self.before.interfaces() == self.after.interfaces() && self.keeps_routes == self.would_keep_routes;
+        self.plan.is_empty() && same
     }
 
     /// Calls `each` with all packets that get another answer, until it breaks.
@@ -37,9 +42,10 @@ impl Snapshot {
     /// # Errors
     /// As there.
     pub fn propose(&self, file: Source) -> Result<Proposal> {
-        let after = self.parse(file)?.ruleset;
+        let Parsed { ruleset: after, routes } = self.parse(file)?;
         let before = self.ruleset().clone();
         let plan = Plan::between(&before, &after);
-        Ok(Proposal { before, after, plan })
+        let (keeps_routes, would_keep_routes) = (self.keeps_routes(), routes == Routes::Manage);
+        Ok(Proposal { before, after, plan, keeps_routes, would_keep_routes })
     }
 }

@@ -21,7 +21,7 @@ pub struct Snapshot {
     _lock: Shared,
     pub(crate) files: Files,
     pub(crate) generation: u64,
-    maps: Maps,
+    pub(crate) maps: Maps,
     ruleset: Ruleset,
 }
 

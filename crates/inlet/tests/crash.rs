@@ -151,7 +151,7 @@ fn down_after_a_killed_up() {
 const OLDEST: &str = r#"{"services": {"oldest": {}, "web": {}},
     "rules": [{"to": "oldest", "protocol": ["tcp", "udp"], "local": "192.0.2.0/24", "ports": 80}]}"#;
 
-const OLD: &str = r#"{"services": {"old": {}, "gone": {}, "web": {}},
+const OLD: &str = r#"{"services": {"old": {}, "gone": {}, "web": {}, "new": {}},
     "rules": [{"to": "old", "protocol": ["tcp", "udp"], "local": "192.0.2.0/24", "ports": 80},
               {"to": "gone", "protocol": "tcp", "local": "192.0.2.0/24", "ports": 81}]}"#;
 

@@ -7,6 +7,7 @@ mod docs;
 mod explain;
 mod import;
 mod listeners;
+mod plan;
 mod rules;
 mod sockets;
 mod state;
@@ -17,12 +18,13 @@ use std::path::Path;
 use inlet::core::config::Source;
 use inlet::{Error, Instance, Location, Netns, Snapshot};
 
+use crate::Outcome;
 use crate::args::{Cli, Command};
-use crate::failure::Failure;
+use crate::failure::{self, Failure};
 use crate::render::{self, Screen};
 
 /// Runs the command. What is wrong with a ruleset file, programs get as JSON.
-pub(crate) fn run(cli: &Cli, screen: &mut Screen<'_>) -> Result<(), Failure> {
+pub(crate) fn run(cli: &Cli, screen: &mut Screen<'_>) -> Result<Outcome, Failure> {
     let done = dispatch(cli, screen);
     if let Err(Failure::Inlet(Error::Config(found))) = &done
         && screen.json
@@ -32,8 +34,9 @@ pub(crate) fn run(cli: &Cli, screen: &mut Screen<'_>) -> Result<(), Failure> {
     done
 }
 
-fn dispatch(cli: &Cli, screen: &mut Screen<'_>) -> Result<(), Failure> {
-    match &cli.command {
+fn dispatch(cli: &Cli, screen: &mut Screen<'_>) -> Result<Outcome, Failure> {
+    let done = match &cli.command {
+        Command::Plan(args) => return plan::plan(cli, args, screen),
         Command::Up(args) => state::up(cli, args, screen),
         Command::Down => state::down(cli, screen),
         Command::Bind(args) => rules::bind(cli, args, screen),
@@ -41,8 +44,11 @@ fn dispatch(cli: &Cli, screen: &mut Screen<'_>) -> Result<(), Failure> {
         Command::Service(args) => rules::service(cli, args, screen),
         Command::Register(args) => sockets::register(cli, args, screen),
         Command::Unregister(args) => sockets::unregister(cli, args, screen),
-        Command::Apply(args) => rules::apply(cli, args, screen),
+        Command::Apply(args) => plan::apply(cli, args, screen),
         Command::Import(args) => import::import(args, screen),
+        Command::Confirm => plan::confirm(cli, screen),
+        Command::Rollback(args) => plan::rollback(cli, args, screen),
+        Command::AwaitConfirmation => plan::await_confirmation(cli),
         Command::Export(args) => rules::export(cli, args, screen),
         Command::Status => state::status(cli, screen),
         Command::Rules(args) => rules::list(cli, args, screen),
@@ -52,7 +58,8 @@ fn dispatch(cli: &Cli, screen: &mut Screen<'_>) -> Result<(), Failure> {
         Command::Explain(args) => explain::explain(cli, args, screen),
         Command::Completions { shell } => docs::completions(*shell, screen),
         Command::Man { dir } => docs::man(dir),
-    }
+    };
+    done.map(|()| Outcome::Done)
 }
 
 fn location(cli: &Cli) -> inlet::Result<Location> {
@@ -63,8 +70,26 @@ fn location(cli: &Cli) -> inlet::Result<Location> {
     Ok(Location::new(&cli.bpffs, netns))
 }
 
+/// Opens the instance for a change, and tells when that went back to an earlier ruleset.
+///
+/// Without `force` it refuses changes that lock out whoever makes them.
+fn writer_unless(cli: &Cli, force: bool) -> inlet::Result<Instance> {
+    let mut instance = Instance::open(location(cli)?)?;
+    if !force {
+        instance.refuse_lockouts();
+    }
+    if let Some(unconfirmed) = instance.went_back_from() {
+        let now = instance.generation();
+        failure::note(&format!(
+            "generation {unconfirmed} was not confirmed in time; the ruleset before it is in force again (generation {now})"
+        ));
+    }
+    Ok(instance)
+}
+
+/// [`writer_unless`] for what cannot lock anybody out.
 fn writer(cli: &Cli) -> inlet::Result<Instance> {
-    Instance::open(location(cli)?)
+    writer_unless(cli, true)
 }
 
 fn reader(cli: &Cli) -> inlet::Result<Snapshot> {

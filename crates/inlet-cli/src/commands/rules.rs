@@ -6,34 +6,25 @@ use inlet::core::config::Routes;
 use inlet::core::{Rule, Selector, Target, config};
 use inlet::{Committed, Instance};
 
-use super::{reader, source, writer};
-use crate::args::{Apply, Bind, Cli, Export, Match, Rules, Service};
+use super::{reader, writer_unless};
+use crate::args::{Bind, Cli, Export, Match, Rules, Service};
 use crate::failure::Failure;
 use crate::render::{self, Screen};
 
 pub(super) fn bind(cli: &Cli, args: &Bind, screen: &mut Screen<'_>) -> Result<(), Failure> {
     let (target, selector) = request(args)?;
-    edit(cli, screen, |instance| instance.bind(&target, &selector))
+    edit(cli, args.force, screen, |instance| instance.bind(&target, &selector))
 }
 
 pub(super) fn unbind(cli: &Cli, args: &Match, screen: &mut Screen<'_>) -> Result<(), Failure> {
-    edit(cli, screen, |instance| instance.unbind(&args.selector()))
+    edit(cli, args.force, screen, |instance| instance.unbind(&args.selector()))
 }
 
 pub(super) fn service(cli: &Cli, args: &Service, screen: &mut Screen<'_>) -> Result<(), Failure> {
-    edit(cli, screen, |instance| match args {
+    edit(cli, true, screen, |instance| match args {
         Service::Set { service, on_missing } => instance.set_service(service, *on_missing),
         Service::Rm { service } => instance.remove_service(service.as_str()),
     })
-}
-
-pub(super) fn apply(cli: &Cli, args: &Apply, screen: &mut Screen<'_>) -> Result<(), Failure> {
-    let file = source(&args.file)?;
-    let change = |instance: &mut Instance| {
-        instance.keep_routes(args.routes);
-        instance.apply(file)
-    };
-    edit(cli, screen, change)
 }
 
 pub(super) fn export(cli: &Cli, args: &Export, screen: &mut Screen<'_>) -> Result<(), Failure> {
@@ -63,10 +54,11 @@ fn wanted(args: &Rules, rule: &Rule) -> bool {
 /// Opens the instance, changes it, closes it, and shows what changed.
 fn edit(
     cli: &Cli,
+    force: bool,
     screen: &mut Screen<'_>,
     change: impl FnOnce(&mut Instance) -> inlet::Result<Committed>,
 ) -> Result<(), Failure> {
-    let mut instance = writer(cli)?;
+    let mut instance = writer_unless(cli, force)?;
     let committed = change(&mut instance)?;
     let after = instance.into_ruleset()?;
     render::committed(screen, &committed, &after)

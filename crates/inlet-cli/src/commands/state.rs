@@ -27,6 +27,7 @@ pub(super) fn status(cli: &Cli, screen: &mut Screen<'_>) -> Result<(), Failure> 
     let overview = Overview {
         place: Place::of(snapshot.location()),
         generation: snapshot.generation(),
+        pending: snapshot.pending()?,
         rules: snapshot.ruleset().len(),
         max_sockets: snapshot.max_sockets(),
         passed,

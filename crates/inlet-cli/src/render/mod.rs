@@ -13,6 +13,7 @@ mod rules;
 mod socket;
 mod status;
 mod table;
+mod traffic;
 
 use std::io::Write;
 
@@ -25,7 +26,7 @@ pub(crate) use explain::{Question, explanation};
 pub(crate) use import::imported;
 pub(crate) use listeners::listeners;
 pub(crate) use palette::Palette;
-pub(crate) use plan::committed;
+pub(crate) use plan::{applied, committed, confirmed, proposal};
 pub(crate) use rules::rules;
 pub(crate) use status::{Overview, Place, down, services, status, up};
 

@@ -1,70 +1,197 @@
-//! What a commit changed.
+//! What a commit changed, or would change.
 
 use inlet::core::config::rule_json;
-use inlet::core::{Change, Description, Prefix, Rule, Ruleset, ServiceChange, ServiceName, Verdict};
-use inlet::{Committed, RouteChanges};
+use inlet::core::{Change, Description, Plan, Prefix, Rule, Ruleset, ServiceChange, ServiceName, Verdict};
+use inlet::{Committed, Proposal, RouteChanges, Warning};
 use serde::{Serialize, Serializer};
 
+use super::traffic::{self, Movements, Traffic};
 use super::{Screen, counted, palette::paint};
 use crate::failure::Failure;
 
 /// So many changed rules are shown to people; programs get all.
 const SHOWN: usize = 50;
 
-/// Shows a commit; `after` is the ruleset that it put in force.
-pub(crate) fn committed(screen: &mut Screen<'_>, committed: &Committed, after: &Ruleset) -> Result<(), Failure> {
-    if screen.json { screen.document(&report(committed, after)) } else { text(screen, committed, after) }
+/// Two rulesets and what differs.
+#[derive(Clone, Copy)]
+struct Difference<'a> {
+    plan: &'a Plan,
+    before: &'a Ruleset,
+    after: &'a Ruleset,
 }
 
-fn text(screen: &mut Screen<'_>, committed: &Committed, after: &Ruleset) -> Result<(), Failure> {
+/// Shows a commit; `after` is the ruleset that it put in force.
+pub(crate) fn committed(screen: &mut Screen<'_>, committed: &Committed, after: &Ruleset) -> Result<(), Failure> {
+    if screen.json {
+        return screen.document(&done(committed, after));
+    }
     let Committed { generation, plan, before, routes, .. } = committed;
-    let palette = screen.palette;
-    if plan.is_empty() && routes.is_empty() {
-        writeln!(screen.out, "no change")?;
-    }
-    for change in &plan.services {
-        match change {
-            ServiceChange::Added(name, policy) => {
-                writeln!(
-                    screen.out,
-                    "{}",
-                    paint(palette.good, format_args!("+ service {name} (on missing: {policy})"))
-                )?;
-            }
-            ServiceChange::Removed(name) => {
-                writeln!(screen.out, "{}", paint(palette.bad, format_args!("- service {name}")))?;
-            }
-            ServiceChange::OnMissing { name, old, new } => {
-                let line = format_args!("~ service {name} (on missing: {new}, was {old})");
-                writeln!(screen.out, "{}", paint(palette.changed, line))?;
-            }
-            ServiceChange::Described { name, new: Some(new), .. } => {
-                writeln!(screen.out, "{}", paint(palette.changed, format_args!("~ service {name}: {new}")))?;
-            }
-            ServiceChange::Described { name, new: None, .. } => {
-                writeln!(screen.out, "{}", paint(palette.changed, format_args!("~ service {name}: not described")))?;
-            }
-        }
-    }
-    for change in plan.rules.iter().take(SHOWN) {
-        match change {
-            Change::Added(rule) => {
-                writeln!(screen.out, "{}", paint(palette.good, format_args!("+ {}", after.named(rule))))?;
-            }
-            Change::Removed(rule) => {
-                writeln!(screen.out, "{}", paint(palette.bad, format_args!("- {}", before.named(rule))))?;
-            }
-            Change::Replaced { new, old } => {
-                let line = format_args!("~ {} (was {})", after.named(new), Former(before, *old));
-                writeln!(screen.out, "{}", paint(palette.changed, line))?;
-            }
-        }
-    }
-    if let Some(more) = plan.rules.len().checked_sub(SHOWN).filter(|more| *more > 0) {
-        writeln!(screen.out, "... and {more} more; {} changed in all", counted(plan.rules.len(), "rule"))?;
-    }
+    Difference { plan, before, after }.text(screen, SHOWN, None, routes.is_empty())?;
     route_changes(screen, routes)?;
     Ok(writeln!(screen.out, "generation {generation}")?)
+}
+
+/// Shows a commit of a whole ruleset, with the traffic that it moved when that is not much; `within` is the time in which
+/// it has to be confirmed.
+pub(crate) fn applied(
+    screen: &mut Screen<'_>,
+    committed: &Committed,
+    after: &Ruleset,
+    within: Option<u64>,
+) -> Result<(), Failure> {
+    if screen.json {
+        return screen.document(&Applied { committed: done(committed, after), confirm_within: within });
+    }
+    let Committed { generation, plan, before, routes, .. } = committed;
+    let both = Difference { plan, before, after };
+    let moved = (plan.rules.len() <= SHOWN).then(|| both.moved(SHOWN));
+    both.text(screen, SHOWN, moved.as_ref(), routes.is_empty())?;
+    route_changes(screen, routes)?;
+    writeln!(screen.out, "generation {generation}")?;
+    if let Some(seconds) = within {
+        let seconds = counted(usize::try_from(seconds).unwrap_or(usize::MAX), "second");
+        writeln!(screen.out, "goes back in {seconds} unless confirmed with: inlet confirm")?;
+    }
+    Ok(())
+}
+
+#[derive(Serialize)]
+struct Applied<T> {
+    #[serde(flatten)]
+    committed: T,
+    confirm_within: Option<u64>,
+}
+
+/// A commit.
+#[derive(Serialize)]
+struct Done<T> {
+    generation: u64,
+    #[serde(flatten)]
+    difference: T,
+    routes: Routes,
+}
+
+fn done<'a>(committed: &'a Committed, after: &'a Ruleset) -> impl Serialize + 'a {
+    let Committed { generation, plan, before, keeps_routes, routes } = committed;
+    let texts = |prefixes: &[Prefix]| prefixes.iter().map(Prefix::to_string).collect();
+    let routes = Routes { kept: *keeps_routes, added: texts(&routes.added), removed: texts(&routes.removed) };
+    Done { generation: *generation, difference: Difference { plan, before, after }.report(), routes }
+}
+
+#[derive(Serialize)]
+struct Confirmed {
+    generation: u64,
+}
+
+pub(crate) fn confirmed(screen: &mut Screen<'_>, generation: u64) -> Result<(), Failure> {
+    if screen.json {
+        return screen.document(&Confirmed { generation });
+    }
+    Ok(writeln!(screen.out, "generation {generation} stays")?)
+}
+
+/// Shows what a ruleset would change. Without `all` only so much of it.
+pub(crate) fn proposal(
+    screen: &mut Screen<'_>,
+    proposal: &Proposal,
+    warnings: &[Warning],
+    all: bool,
+) -> Result<(), Failure> {
+    let Proposal { plan, before, after, keeps_routes, would_keep_routes } = proposal;
+    let both = Difference { plan, before, after };
+    if screen.json {
+        return screen.document(&Planned {
+            change: both.report(),
+            keeps_routes: *would_keep_routes,
+            traffic: Traffic(proposal),
+            warnings: traffic::warnings(proposal, warnings),
+        });
+    }
+    let shown = if all { usize::MAX } else { SHOWN };
+    let moved = both.moved(shown);
+    both.text(screen, shown, Some(&moved), proposal.is_empty())?;
+    match (keeps_routes, would_keep_routes) {
+        (false, true) => writeln!(screen.out, "{}", paint(screen.palette.good, "+ inlet keeps the local routes"))?,
+        (true, false) => writeln!(screen.out, "{}", paint(screen.palette.bad, "- inlet keeps the local routes"))?,
+        _ => {}
+    }
+    traffic::warn(screen, proposal, warnings, shown)
+}
+
+#[derive(Serialize)]
+struct Planned<T, M, W> {
+    #[serde(flatten)]
+    change: T,
+    keeps_routes: bool,
+    traffic: M,
+    warnings: Vec<W>,
+}
+
+impl Difference<'_> {
+    /// What moves, for the changes that are shown.
+    fn moved(&self, shown: usize) -> Movements {
+        Movements::of(self.plan, self.before, self.after, shown)
+    }
+
+    /// One line for each change, and below it one for each kind of packets that it moves.
+    fn text(
+        &self,
+        screen: &mut Screen<'_>,
+        shown: usize,
+        moved: Option<&Movements>,
+        nothing_else: bool,
+    ) -> Result<(), Failure> {
+        let plan = self.plan;
+        if plan.is_empty() && nothing_else {
+            writeln!(screen.out, "no change")?;
+        }
+        for change in &plan.services {
+            self.service(screen, change)?;
+        }
+        for (number, change) in plan.in_match_order(shown).into_iter().enumerate() {
+            self.rule(screen, change)?;
+            if let Some(moved) = moved {
+                moved.write(screen, number)?;
+            }
+        }
+        if let Some(more) = plan.rules.len().checked_sub(shown).filter(|more| *more > 0) {
+            writeln!(screen.out, "... and {more} more; {} changed in all", counted(plan.rules.len(), "rule"))?;
+        }
+        match moved {
+            Some(moved) => moved.write_others(screen),
+            None => Ok(()),
+        }
+    }
+
+    fn service(&self, screen: &mut Screen<'_>, change: &ServiceChange) -> Result<(), Failure> {
+        let palette = screen.palette;
+        let (style, line) = match change {
+            ServiceChange::Added(name, policy) => (palette.good, format!("+ service {name} (on missing: {policy})")),
+            ServiceChange::Removed(name) => (palette.bad, format!("- service {name}")),
+            ServiceChange::OnMissing { name, old, new } => {
+                (palette.changed, format!("~ service {name} (on missing: {new}, was {old})"))
+            }
+            ServiceChange::Described { name, new: Some(new), .. } => {
+                (palette.changed, format!("~ service {name}: {new}"))
+            }
+            ServiceChange::Described { name, new: None, .. } => {
+                (palette.changed, format!("~ service {name}: not described"))
+            }
+        };
+        Ok(writeln!(screen.out, "{}", paint(style, line))?)
+    }
+
+    fn rule(&self, screen: &mut Screen<'_>, change: &Change) -> Result<(), Failure> {
+        let (palette, Self { before, after, .. }) = (screen.palette, self);
+        let (style, line) = match change {
+            Change::Added(rule) => (palette.good, format!("+ {}", after.named(rule))),
+            Change::Removed(rule) => (palette.bad, format!("- {}", before.named(rule))),
+            Change::Replaced { new, old } => {
+                (palette.changed, format!("~ {} (was {})", after.named(new), Former(before, *old)))
+            }
+        };
+        Ok(writeln!(screen.out, "{}", paint(style, line))?)
+    }
 }
 
 /// The local routes that came and went, as ip-route(8) writes them.
@@ -96,12 +223,10 @@ impl std::fmt::Display for Former<'_> {
 
 #[derive(Serialize)]
 struct Report<A, R, C> {
-    generation: u64,
     added: Vec<A>,
     removed: Vec<R>,
     replaced: Vec<C>,
     services: Vec<Service>,
-    routes: Routes,
 }
 
 /// The local routes: whether Inlet keeps them, and the prefixes that came and went.
@@ -136,23 +261,24 @@ struct Service {
     was: Option<String>,
 }
 
-fn report<'a>(committed: &'a Committed, after: &'a Ruleset) -> impl Serialize + 'a {
-    let Committed { generation, plan, before, keeps_routes, routes } = committed;
-    let (mut added, mut removed, mut replaced) = (Vec::new(), Vec::new(), Vec::new());
-    for change in &plan.rules {
-        match change {
-            Change::Added(rule) => added.push(Reported(after, rule)),
-            Change::Removed(rule) => removed.push(Reported(before, rule)),
-            Change::Replaced { new, old } => {
-                let was = Was { verdict: old.as_str(), service: before.service_name(*old).map(str::to_owned) };
-                replaced.push(Replaced { rule: Reported(after, new), was });
+impl<'a> Difference<'a> {
+    /// What differs, as programs get it.
+    fn report(self) -> impl Serialize + 'a {
+        let Self { plan, before, after } = self;
+        let (mut added, mut removed, mut replaced) = (Vec::new(), Vec::new(), Vec::new());
+        for change in &plan.rules {
+            match change {
+                Change::Added(rule) => added.push(Reported(after, rule)),
+                Change::Removed(rule) => removed.push(Reported(before, rule)),
+                Change::Replaced { new, old } => {
+                    let was = Was { verdict: old.as_str(), service: before.service_name(*old).map(str::to_owned) };
+                    replaced.push(Replaced { rule: Reported(after, new), was });
+                }
             }
         }
+        let services = plan.services.iter().map(service).collect();
+        Report { added, removed, replaced, services }
     }
-    let services = plan.services.iter().map(service).collect();
-    let texts = |prefixes: &[Prefix]| prefixes.iter().map(Prefix::to_string).collect();
-    let routes = Routes { kept: *keeps_routes, added: texts(&routes.added), removed: texts(&routes.removed) };
-    Report { generation: *generation, added, removed, replaced, services, routes }
 }
 
 /// A rule of a ruleset, made into JSON when it is written.

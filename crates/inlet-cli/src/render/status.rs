@@ -1,8 +1,9 @@
 //! An instance and its services.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
-use inlet::{Counters, Location, ServiceState};
+use inlet::{Counters, Location, Pending, ServiceState};
 use serde::Serialize;
 
 use super::socket::{self, Socket};
@@ -23,6 +24,7 @@ pub(crate) struct Place {
 pub(crate) struct Overview {
     pub(crate) place: Place,
     pub(crate) generation: u64,
+    pub(crate) pending: Option<Pending>,
     pub(crate) rules: usize,
     pub(crate) max_sockets: u32,
     pub(crate) passed: u64,
@@ -66,11 +68,19 @@ pub(crate) fn down(screen: &mut Screen<'_>, place: &Place) -> Result<(), Failure
 struct Status<'a> {
     instance: &'a Place,
     generation: u64,
+    confirm: Option<Confirm>,
     rules: usize,
     sockets: usize,
     max_sockets: u32,
     counters: Plain,
     services: Vec<Service<'a>>,
+}
+
+/// A ruleset that waits for confirmation.
+#[derive(Serialize)]
+struct Confirm {
+    seconds_left: u64,
+    waiting: bool,
 }
 
 /// What rules without a service counted.
@@ -111,12 +121,13 @@ impl<'a> From<&'a ServiceState> for Service<'a> {
 }
 
 pub(crate) fn status(screen: &mut Screen<'_>, overview: &Overview) -> Result<(), Failure> {
-    let Overview { place, generation, rules, max_sockets, passed, refused, services } = overview;
+    let Overview { place, generation, pending, rules, max_sockets, passed, refused, services } = overview;
     let sockets = services.iter().map(|service| service.sockets.len()).sum();
     if screen.json {
         return screen.document(&Status {
             instance: place,
             generation: *generation,
+            confirm: pending.map(|it| Confirm { seconds_left: it.left.map_or(0, seconds), waiting: it.waiting }),
             rules: *rules,
             sockets,
             max_sockets: *max_sockets,
@@ -129,12 +140,39 @@ pub(crate) fn status(screen: &mut Screen<'_>, overview: &Overview) -> Result<(),
     row("instance", format!("{} (cookie {})", place.netns, place.cookie));
     row("directory", place.directory.display().to_string());
     row("generation", generation.to_string());
+    if let Some(pending) = pending {
+        row("confirm", confirm(pending));
+    }
     row("rules", rules.to_string());
     row("services", services.len().to_string());
     row("sockets", format!("{sockets} of at most {max_sockets}"));
     row("by rule", format!("{passed} passed, {refused} refused"));
     table.write(screen.out, 0, screen.palette.heading)?;
     services.iter().try_for_each(|service| paragraph(screen, service))
+}
+
+/// What becomes of a ruleset that is not confirmed.
+fn confirm(pending: &Pending) -> String {
+    match (pending.left, pending.waiting) {
+        (Some(left), true) => {
+            format!("goes back in {} unless confirmed with: inlet confirm", counted(seconds(left) as usize, "second"))
+        }
+        (Some(left), false) => {
+            let left = counted(seconds(left) as usize, "second");
+            format!(
+                "not confirmed, and nobody waits: in {left} the next command that changes something goes back; now: inlet confirm, or inlet rollback"
+            )
+        }
+        (None, _) => {
+            "not confirmed in time: the next command that changes something goes back first; now: inlet rollback"
+                .to_owned()
+        }
+    }
+}
+
+/// Whole seconds, a part of one counting as one.
+fn seconds(left: Duration) -> u64 {
+    left.as_secs() + u64::from(left.subsec_nanos() > 0)
 }
 
 fn paragraph(screen: &mut Screen<'_>, service: &ServiceState) -> Result<(), Failure> {

@@ -6,6 +6,7 @@
 mod change;
 mod check;
 mod import;
+mod plan;
 mod show;
 mod sockets;
 
@@ -82,7 +83,12 @@ impl Host {
 
     /// Runs `inlet apply -` on a text.
     pub(crate) fn apply(&self, text: &str) -> Ran {
-        let mut command = self.command(&["apply", "-"]);
+        self.feed(&["apply", "-"], text)
+    }
+
+    /// Runs a command that reads a text from standard input.
+    pub(crate) fn feed(&self, args: &[&str], text: &str) -> Ran {
+        let mut command = self.command(args);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut program = Program::start(&mut command).unwrap();
         let child = program.child();

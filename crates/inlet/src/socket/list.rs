@@ -40,6 +40,13 @@ pub(crate) struct Listed {
     inode: u32,
 }
 
+impl Listed {
+    /// The number of its inode, by which a descriptor of a process is known.
+    pub(crate) fn inode(&self) -> u32 {
+        self.inode
+    }
+}
+
 /// All TCP listeners and UDP sockets of a namespace, by cookie.
 #[derive(Debug)]
 pub(crate) struct Sockets {
@@ -51,6 +58,11 @@ impl Sockets {
     pub(crate) fn of(netns: &Netns) -> Result<Self> {
         let listed = netns.run(list_all)?.map_err(Error::os::<io::Error>("list", "sockets"))?;
         Ok(Self { listed, owners: OnceCell::new() })
+    }
+
+    /// A socket by its cookie.
+    pub(crate) fn get(&self, cookie: u64) -> Option<Listed> {
+        self.listed.get(&cookie).copied()
     }
 
     /// Those that can receive, in order of protocol and address.

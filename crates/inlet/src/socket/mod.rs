@@ -16,6 +16,7 @@ pub use endpoint::{Endpoint, EndpointError};
 pub use inspect::{Refusal, Refused};
 pub use owner::Owner;
 
-pub(crate) use lanes::LaneReader;
+pub(crate) use lanes::{LaneReader, LiveSocket};
 pub(crate) use list::{Listed, Sockets};
 pub(crate) use options::pktinfo;
+pub(crate) use process::each_socket;

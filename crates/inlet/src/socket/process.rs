@@ -25,6 +25,11 @@ pub(crate) fn each(pid: u32, wanted: impl Fn(i32) -> bool, mut look: impl FnMut(
     Ok(())
 }
 
+/// All of them.
+pub(crate) fn each_socket(pid: u32, look: impl FnMut(&str, OwnedFd)) -> Result<()> {
+    each(pid, |_| true, look)
+}
+
 /// What it means when the kernel does not let us look into a process.
 fn error(pid: u32, operation: &'static str, object: String, cause: io::Error) -> Error {
     match Errno::from_io_error(&cause) {

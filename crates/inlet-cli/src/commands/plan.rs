@@ -1,0 +1,88 @@
+//! Commands that replace the whole ruleset: told before, done, confirmed, taken back.
+
+use std::process::Command;
+use std::time::Duration;
+
+use inlet::{Committed, Error, Instance, Waiter};
+
+use super::{location, reader, source, writer_unless};
+use crate::Outcome;
+use crate::args::{Apply, Cli, Plan, Rollback};
+use crate::failure::Failure;
+use crate::render::{self, Screen};
+
+/// The hidden command that waits for confirmation.
+const AWAIT: &str = "await-confirmation";
+
+pub(super) fn plan(cli: &Cli, args: &Plan, screen: &mut Screen<'_>) -> Result<Outcome, Failure> {
+    let file = source(&args.file)?;
+    let snapshot = reader(cli)?;
+    let proposal = snapshot.propose(file)?;
+    let warnings = snapshot.warnings(&proposal)?;
+    drop(snapshot);
+    render::proposal(screen, &proposal, &warnings, args.all)?;
+    Ok(if proposal.is_empty() { Outcome::Done } else { Outcome::Attention })
+}
+
+pub(super) fn apply(cli: &Cli, args: &Apply, screen: &mut Screen<'_>) -> Result<(), Failure> {
+    let file = source(&args.file)?;
+    let waiter = args.confirm.map(|_| start_waiter(cli)).transpose()?;
+    let within = args.confirm.map(Duration::from_secs);
+    let mut instance = writer_unless(cli, args.force)?;
+    instance.keep_routes(args.routes);
+    let committed = instance.apply_to_confirm(file, within)?;
+    finish(cli, screen, instance, &committed, waiter.zip(args.confirm))
+}
+
+pub(super) fn rollback(cli: &Cli, args: &Rollback, screen: &mut Screen<'_>) -> Result<(), Failure> {
+    let mut instance = writer_unless(cli, args.force)?;
+    let committed = instance.roll_back()?;
+    finish(cli, screen, instance, &committed, None)
+}
+
+/// Closes the instance, lets the process begin that waits for confirmation, and shows what changed.
+fn finish(
+    cli: &Cli,
+    screen: &mut Screen<'_>,
+    instance: Instance,
+    committed: &Committed,
+    waiter: Option<(Waiter, u64)>,
+) -> Result<(), Failure> {
+    let after = instance.into_ruleset()?;
+    let mut confirm_within = None;
+    if let Some((waiter, seconds)) = waiter {
+        confirm_within = waiter.begin()?.then_some(seconds);
+        if confirm_within.is_none() && !committed.plan.is_empty() {
+            // Nobody would go back in time.
+            writer_unless(cli, true)?.roll_back()?;
+            return Err(Failure::Inlet(Error::NobodyWaits));
+        }
+    }
+    render::applied(screen, committed, &after, confirm_within)
+}
+
+pub(super) fn confirm(cli: &Cli, screen: &mut Screen<'_>) -> Result<(), Failure> {
+    let mut instance = Instance::open(location(cli)?)?;
+    instance.confirm()?;
+    let generation = instance.generation();
+    drop(instance);
+    render::confirmed(screen, generation)
+}
+
+/// Starts this same program to wait for confirmation.
+fn start_waiter(cli: &Cli) -> Result<Waiter, Error> {
+    let failed = |operation, object: &std::path::Path| {
+        let object = object.display().to_string();
+        move |cause| Error::Os { operation, object, cause }
+    };
+    let bpffs = cli.bpffs.canonicalize().map_err(failed("open", &cli.bpffs))?;
+    let this = std::env::current_exe().map_err(failed("find", "this program".as_ref()))?;
+    let mut command = Command::new(this);
+    command.arg(AWAIT).arg("--bpffs").arg(bpffs);
+    Waiter::start(&location(cli)?, command)
+}
+
+pub(super) fn await_confirmation(cli: &Cli) -> Result<(), Failure> {
+    inlet::wait_in_background(&cli.bpffs)?;
+    Ok(())
+}

@@ -1,0 +1,395 @@
+//! Whole rulesets: told before, in force for a time, confirmed, taken back.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use inlet_testkit::{Dial, Program, Proto, TcpServer, dial_tcp};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+
+use crate::{Host, LONG, Ran, at};
+
+const WEB: &str = r#"{"services": {"web": {}, "proxy": {}}, "rules": [
+    {"to": "web", "protocol": "tcp", "local": "192.0.2.0/24", "ports": "any"},
+    {"to": "web", "protocol": "tcp", "local": "2001:db8::/64", "ports": [80, 443], "from": "2001:db8:1::/48"},
+    {"verdict": "pass", "protocol": "tcp", "local": "192.0.2.0/24", "ports": 22}]}"#;
+
+/// Some rules come, go and change.
+const PROXY: &str = r#"{"services": {"web": {"on_missing": "pass"}, "proxy": {}}, "rules": [
+    {"to": "web", "protocol": "tcp", "local": "192.0.2.0/24", "ports": "any"},
+    {"to": "proxy", "protocol": "tcp", "local": "192.0.2.7", "ports": 443},
+    {"to": "proxy", "protocol": "tcp", "local": "2001:db8::/64", "ports": 443, "from": "2001:db8:1::/48"},
+    {"to": "web", "protocol": "tcp", "local": "192.0.2.0/25", "ports": "any"},
+    {"verdict": "pass", "protocol": "tcp", "local": "192.0.2.0/24", "ports": 22, "iface": "lo"}]}"#;
+
+fn ok(ran: Ran) -> String {
+    assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
+    ran.stdout
+}
+
+/// WEB in force, and a listener for each service.
+fn host() -> Option<(Host, [TcpServer; 2])> {
+    let host = Host::up()?;
+    host.world.local("192.0.2.0/24").unwrap();
+    ok(host.apply(WEB));
+    let servers = [("web", "127.0.0.1:8080"), ("proxy", "127.0.0.1:8081")].map(|(name, addr)| {
+        let server = TcpServer::spawn(name, at(addr)).unwrap();
+        let pid = std::process::id().to_string();
+        host.ok(&["register", name, "--pid", &pid, "--listen", &format!("tcp:{addr}")]);
+        server
+    });
+    Some((host, servers))
+}
+
+fn asked(target: &str) -> String {
+    let answer = dial_tcp(at(target), &Dial::new().timeout(LONG));
+    answer.name().map_or_else(|| format!("{answer:?}"), str::to_owned)
+}
+
+#[test]
+fn a_plan_tells_and_changes_nothing() {
+    let Some((host, _servers)) = host() else { return };
+    let before = (host.ok(&["export"]), host.json(&["status"])["generation"].clone());
+    let ran = host.feed(&["plan", "-"], PROXY);
+    assert_eq!((ran.code, ran.stderr.as_str()), (Some(3), ""));
+    let expected = "\
+~ service web (on missing: pass, was refuse)
+- tcp 2001:db8::/64 80 from 2001:db8:1::/48 -> web
+    tcp [2001:db8::/64]:80 from 2001:db8:1::/48: web -> no rule
+~ tcp 2001:db8::/64 443 from 2001:db8:1::/48 -> proxy (was web)
+    tcp [2001:db8::/64]:443 from 2001:db8:1::/48: web -> proxy
++ tcp 192.0.2.7/32 443 -> proxy
+    tcp 192.0.2.7:443: web -> proxy
++ tcp 192.0.2.0/25 any -> web
+    tcp 192.0.2.0/25:22: pass -> web
++ tcp 192.0.2.0/24 22 iface lo -> pass
+    no packet gets another answer by this
+- tcp 192.0.2.0/24 22 -> pass
+    tcp 192.0.2.128/25:22 not iface lo: pass -> web
+";
+    let warning = "warning: service proxy has no live socket for tcp [2001:db8::/64]:443 from 2001:db8:1::/48: they would be \
+        refused; see: inlet register, inlet service set\n";
+    assert_eq!(ran.stdout, format!("{expected}{warning}"));
+    assert_eq!(ok(host.feed(&["plan", "-"], WEB)), "no change\n");
+    assert_eq!(ok(host.feed(&["plan", "-"], &before.0)), "no change\n");
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), PROXY).unwrap();
+    assert_eq!(host.run(&["plan", file.path().to_str().unwrap()]).stdout, format!("{expected}{warning}"));
+    assert_eq!(host.feed(&["plan", "-"], "{").code, Some(1));
+    assert_eq!(host.run(&["plan"]).code, Some(2));
+    assert_eq!((host.ok(&["export"]), host.json(&["status"])["generation"].clone()), before);
+    // What was told is what is done.
+    let said = ok(host.apply(PROXY));
+    assert_eq!(said, format!("{expected}generation 3\n"));
+    assert_eq!((asked("192.0.2.7:443").as_str(), asked("192.0.2.7:444").as_str()), ("proxy", "web"));
+}
+
+#[test]
+fn a_plan_for_programs() {
+    let Some((host, _servers)) = host() else { return };
+    let ran = host.feed(&["plan", "-", "--json"], PROXY);
+    assert_eq!(ran.code, Some(3));
+    let said: Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(said["added"].as_array().unwrap().len(), 3);
+    assert_eq!((said["replaced"].as_array().unwrap().len(), said["removed"].as_array().unwrap().len()), (1, 2));
+    let traffic = said["traffic"].as_array().unwrap();
+    let entry = traffic.iter().find(|entry| entry["local"] == "192.0.2.7" && entry["ports"] == "443").unwrap();
+    let rule = |local: &str, ports: &str, service: &str| {
+        json!({"protocol": "tcp", "local": local, "ports": ports, "from": null, "iface": null, "verdict": "service",
+            "service": service})
+    };
+    let expected = json!({"protocol": "tcp", "local": "192.0.2.7", "ports": "443", "from": null, "iface": null,
+        "not_iface": [],
+        "was": {"verdict": "service", "service": "web", "rule": rule("192.0.2.0/24", "any", "web")},
+        "now": {"verdict": "service", "service": "proxy", "rule": rule("192.0.2.7/32", "443", "proxy")}});
+    assert_eq!(entry, &expected);
+    let entry = traffic.iter().find(|entry| entry["local"] == "192.0.2.128/25").unwrap();
+    assert_eq!((&entry["not_iface"], &entry["iface"]), (&json!(["lo"]), &Value::Null));
+    assert!(traffic.iter().any(|entry| entry["now"].is_null()));
+    let warning = &said["warnings"][0];
+    assert_eq!((&warning["kind"], &warning["service"]), (&json!("no_socket"), &json!("proxy")));
+    assert_eq!(warning["traffic"]["local"], "2001:db8::/64");
+    let ran = host.feed(&["plan", "-", "--json"], WEB);
+    let said: Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!((ran.code, &said["traffic"], &said["added"]), (Some(0), &json!([]), &json!([])));
+}
+
+#[test]
+fn a_long_plan_is_cut_unless_all_is_asked_for() {
+    let Some(host) = Host::up() else { return };
+    let rules = |count: u32| -> String {
+        let rule = |n: u32| {
+            format!(r#"{{"verdict": "pass", "protocol": "udp", "local": "10.0.{}.{}", "ports": 53}}"#, n >> 8, n & 255)
+        };
+        (0..count).map(rule).collect::<Vec<_>>().join(",")
+    };
+    ok(host.apply(&format!(r#"{{"rules": [{}]}}"#, rules(20))));
+    // One change cut into many pieces by what stays.
+    let wide = format!(
+        r#"{{"rules": [{{"verdict": "refuse", "protocol": "udp", "local": "10.0.0.0/8", "ports": 53}},{}]}}"#,
+        rules(20)
+    );
+    let lines = |ran: Ran| ran.stdout.lines().map(str::to_owned).collect::<Vec<_>>();
+    let said = lines(host.feed(&["plan", "-"], &wide));
+    assert_eq!(said, ["+ udp 10.0.0.0/8 53 -> refuse", "    udp 10.0.0.20-10.255.255.255:53: no rule -> refuse"]);
+    let every_second: String = (0..20)
+        .map(|n| format!(r#",{{"to": "dns", "protocol": "udp", "local": "10.0.0.{}", "ports": 53}}"#, 100 + 2 * n))
+        .collect();
+    let wide = format!(
+        r#"{{"services": {{"dns": {{}}}}, "rules": [{{"verdict": "refuse", "protocol": "udp", "local": "10.0.0.0/8", "ports": 53}}{every_second}]}}"#
+    );
+    let said = lines(host.feed(&["plan", "-"], &wide));
+    assert!(
+        said.contains(&"    ... and 12 more kinds of packets (all of them: --all)".to_owned())
+            || said.iter().any(|line| line.contains("more kinds of packets")),
+        "{said:?}"
+    );
+    let all = lines(host.feed(&["plan", "-", "--all"], &wide));
+    assert!(all.len() > said.len() && !all.iter().any(|line| line.starts_with("    ...")));
+    let said = lines(host.feed(&["plan", "-"], &format!(r#"{{"rules": [{}]}}"#, rules(200))));
+    assert_eq!(said.last().unwrap(), "... and 130 more; 180 rules changed in all");
+    let all = lines(host.feed(&["plan", "-", "--all"], &format!(r#"{{"rules": [{}]}}"#, rules(200))));
+    assert_eq!(all.iter().filter(|line| line.starts_with('+')).count(), 180);
+    assert_eq!(all.iter().filter(|line| line.ends_with("no rule -> pass")).count(), 180);
+}
+
+#[test]
+fn rollback_goes_back_and_forth() {
+    let Some(host) = Host::up() else { return };
+    host.fails(&["rollback"], "there is no former ruleset to go back to: nothing was changed since inlet up");
+    ok(host.apply(WEB));
+    let web = host.ok(&["export"]);
+    ok(host.apply(PROXY));
+    let proxy = host.ok(&["export"]);
+    let said = host.ok(&["rollback"]);
+    assert!(
+        said.starts_with("~ service web (on missing: refuse, was pass)\n") && said.ends_with("generation 4\n"),
+        "{said}"
+    );
+    assert_eq!(host.ok(&["export"]), web);
+    assert_eq!(host.json(&["rollback"])["generation"], 5);
+    assert_eq!(host.ok(&["export"]), proxy);
+}
+
+/// The processes that wait for an instance in this bpffs.
+fn waiting(host: &Host) -> Vec<i32> {
+    let bpffs = host.world.bpffs.path().display().to_string();
+    let is_it = |dir: &PathBuf| {
+        let line = std::fs::read(dir.join("cmdline")).unwrap_or_default();
+        let words: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
+        words.contains(&"await-confirmation".as_bytes()) && words.contains(&bpffs.as_bytes())
+    };
+    let all = std::fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().path());
+    all.filter(is_it).filter_map(|dir| dir.file_name()?.to_str()?.parse().ok()).collect()
+}
+
+fn until(what: &str, is_so: impl Fn() -> bool) {
+    let end = Instant::now() + LONG;
+    while !is_so() {
+        assert!(Instant::now() < end, "{what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn what_is_not_confirmed_goes() {
+    let Some((host, _servers)) = host() else { return };
+    let web = host.ok(&["export"]);
+    let said = ok(host.feed(&["apply", "--confirm", "5", "-"], PROXY));
+    assert!(said.ends_with("generation 3\ngoes back in 5 seconds unless confirmed with: inlet confirm\n"), "{said}");
+    assert_eq!(asked("192.0.2.7:443"), "proxy");
+    until("it goes back", || host.ok(&["export"]) == web);
+    assert_eq!(asked("192.0.2.7:443"), "web");
+    assert_eq!(host.json(&["status"])["confirm"], Value::Null);
+    until("who waited ends", || waiting(&host).is_empty());
+    host.fails(&["confirm"], "nothing waits for confirmation; see: inlet status");
+}
+
+#[test]
+fn what_is_confirmed_stays() {
+    let Some((host, _servers)) = host() else { return };
+    let said: Value =
+        serde_json::from_str(&ok(host.feed(&["apply", "--confirm", "600", "-", "--json"], PROXY))).unwrap();
+    assert_eq!((&said["generation"], &said["confirm_within"]), (&json!(3), &json!(600)));
+    let status = host.json(&["status"]);
+    assert_eq!(status["confirm"]["waiting"], true);
+    let left = status["confirm"]["seconds_left"].as_u64().unwrap();
+    assert!((500..=600).contains(&left), "{left}");
+    assert!(host.ok(&["status"]).contains("seconds unless confirmed with: inlet confirm"));
+    let ran = host.apply(WEB);
+    assert_eq!(ran.code, Some(1));
+    assert!(
+        ran.stderr.contains("waits for confirmation")
+            && ran.stderr.ends_with("first: inlet confirm, or inlet rollback\n"),
+        "{}",
+        ran.stderr
+    );
+    host.fails(&["bind", "web", "udp", "192.0.2.0/24", "53"], "first: inlet confirm, or inlet rollback");
+    let [pid] = waiting(&host)[..] else { panic!("{:?}", waiting(&host)) };
+    survives_the_terminal(pid);
+    assert_eq!(host.ok(&["confirm"]), "generation 3 stays\n");
+    until("who waited ends", || waiting(&host).is_empty());
+    assert_eq!(asked("192.0.2.7:443"), "proxy");
+    ok(host.apply(WEB));
+    // No change is nothing to wait for.
+    assert_eq!(ok(host.feed(&["apply", "--confirm", "600", "-"], WEB)), "no change\ngeneration 4\n");
+    until("nobody waits", || waiting(&host).is_empty());
+    assert_eq!(host.json(&["status"])["confirm"], Value::Null);
+}
+
+/// It has its own session, does not mind a hang-up, and has nothing of the terminal open.
+fn survives_the_terminal(pid: i32) {
+    let read = |file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap();
+    let stat = read("stat");
+    let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+    let (group, session, terminal) = (fields[2], fields[3], fields[4]);
+    assert_eq!((group, session, terminal), (pid.to_string().as_str(), pid.to_string().as_str(), "0"));
+    let status = read("status");
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap().trim();
+    assert_eq!(u64::from_str_radix(ignored, 16).unwrap() & 1, 1, "SIGHUP is ignored");
+    for fd in 0..3 {
+        let open = std::fs::read_link(format!("/proc/{pid}/fd/{fd}")).unwrap();
+        assert_eq!(open, PathBuf::from("/dev/null"), "{fd}");
+    }
+    kill_process(Pid::from_raw(pid).unwrap(), Signal::HUP).unwrap();
+    assert!(std::fs::exists(format!("/proc/{pid}")).unwrap());
+}
+
+/// Killed, the one who waits leaves the new ruleset in force; the next command that changes something after the time
+/// goes back first, and says so.
+#[test]
+fn who_waits_may_be_killed() {
+    let Some((host, _servers)) = host() else { return };
+    let web = host.ok(&["export"]);
+    ok(host.feed(&["apply", "--confirm", "5", "-"], PROXY));
+    let proxy = host.ok(&["export"]);
+    for pid in waiting(&host) {
+        kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+    }
+    until("nobody waits", || host.json(&["status"])["confirm"]["waiting"] == false);
+    until("the time is over", || host.json(&["status"])["confirm"]["seconds_left"] == 0);
+    assert_eq!((host.ok(&["export"]), asked("192.0.2.7:443")), (proxy, "proxy".to_owned()));
+    assert!(
+        host.ok(&["status"]).contains("not confirmed in time: the next command that changes something goes back first")
+    );
+    let ran = host.run(&["service", "set", "new"]);
+    assert_eq!(ran.code, Some(0));
+    assert_eq!(
+        ran.stderr,
+        "inlet: generation 3 was not confirmed in time; the ruleset before it is in force again (generation 4)\n"
+    );
+    assert_eq!(
+        (asked("192.0.2.7:443").as_str(), ran.stdout.as_str()),
+        ("web", "+ service new (on missing: refuse)\ngeneration 5\n")
+    );
+    host.ok(&["service", "rm", "new"]);
+    assert_eq!(host.ok(&["export"]), web);
+}
+
+#[test]
+fn who_confirms_too_late_is_told() {
+    let Some((host, _servers)) = host() else { return };
+    ok(host.feed(&["apply", "--confirm", "5", "-"], PROXY));
+    for pid in waiting(&host) {
+        kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+    }
+    until("the time is over", || host.json(&["status"])["confirm"]["seconds_left"] == 0);
+    host.fails(
+        &["confirm"],
+        "too late: generation 3 was not confirmed in time, and the ruleset before it is in force again (generation 4)",
+    );
+    assert_eq!(asked("192.0.2.7:443"), "web");
+}
+
+/// In another namespace the one who waits is in that one.
+#[test]
+fn another_namespace_goes_back_too() {
+    let Some(host) = Host::new() else { return };
+    let other = inlet_testkit::Netns::unentered().unwrap();
+    let path = other.path().to_str().unwrap();
+    host.ok(&["--netns", path, "up"]);
+    ok(host.feed(&["--netns", path, "apply", "--confirm", "5", "-"], WEB));
+    assert_eq!(host.json(&["--netns", path, "rules"]).as_array().unwrap().len(), 4);
+    until("it goes back", || host.json(&["--netns", path, "rules"]) == json!([]));
+    host.ok(&["--netns", path, "down"]);
+    until("who waited ends", || waiting(&host).is_empty());
+}
+
+/// A stand-in for the SSH server: a listener of a process of that name.
+fn sshd(dir: &std::path::Path) -> Program {
+    let path =
+        std::env::split_paths(&std::env::var_os("PATH").unwrap()).map(|dir| dir.join("socat")).find(|it| it.is_file());
+    let program = dir.join("sshd");
+    std::fs::copy(path.expect("scripts/deps test brings socat"), &program).unwrap();
+    let mut command = Command::new(program);
+    let mut sshd = Program::start(command.args(["TCP4-LISTEN:22,fork,reuseaddr", "SYSTEM:true"])).unwrap();
+    sshd.wait_listening(Proto::Tcp, at("0.0.0.0:22"), LONG).unwrap();
+    sshd
+}
+
+#[test]
+fn ssh_is_not_locked_out() {
+    let Some(host) = Host::up() else { return };
+    host.world.local("192.0.2.0/24").unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let sshd = sshd(dir.path());
+    // Nothing of what it receives moves: other ports, other protocols, addresses that are not local.
+    host.ok(&["bind", "proxy", "tcp", "192.0.2.0/24", "80"]);
+    host.ok(&["bind", "proxy", "udp", "192.0.2.0/24", "any"]);
+    host.ok(&["bind", "proxy", "tcp", "198.51.100.0/24", "any"]);
+    host.ok(&["bind", "proxy", "tcp", "::/0", "any"]);
+    let listener = format!("tcp:0.0.0.0:22 (pid {}, sshd), which serves SSH", sshd.id());
+    let any = ["bind", "proxy", "tcp", "192.0.2.0/24", "any"];
+    host.fails(&any, &format!("rule `tcp 192.0.2.0/24 any -> proxy` would take 192.0.2.0:22 from {listener}; first: inlet bind --pass tcp 192.0.2.0/24 22 (in a file: except = [22]); or do it even so with --force"));
+    host.fails(&["bind", "--refuse", "tcp", "192.0.2.9", "22"], "leave that rule out; or do it even so with --force");
+    host.fails(&["bind", "--refuse", "tcp", "192.0.2.0/24", "22"], "first: inlet bind --pass tcp 192.0.2.0/32 22");
+    let file = r#"{"services": {"proxy": {}}, "rules": [{"to": "proxy", "protocol": "tcp", "local": "0.0.0.0/0", "ports": "any"EXCEPT}]}"#;
+    let locked = host.apply(&file.replace("EXCEPT", ""));
+    assert!(locked.code == Some(1) && locked.stderr.contains("except = [22]"), "{}", locked.stderr);
+    let planned = host.feed(&["plan", "-"], &file.replace("EXCEPT", ""));
+    let warning = format!("warning: tcp:0.0.0.0:22, pid {} (sshd), would not receive tcp ", sshd.id());
+    assert!(planned.stdout.contains(&warning), "{}", planned.stdout);
+    ok(host.apply(&file.replace("EXCEPT", r#", "except": [22]"#)));
+    // The rule that keeps it may not go either.
+    let unbind = ["unbind", "tcp", "0.0.0.0/0", "22"];
+    host.fails(&unbind, "rule `tcp 0.0.0.0/0 any -> proxy` would take ");
+    host.ok(&[unbind.as_slice(), &["--force"]].concat());
+    // To go back gives it what it had; forward again would take it.
+    host.ok(&["rollback"]);
+    host.fails(&["rollback"], "which serves SSH");
+    host.ok(&["rollback", "--force"]);
+}
+
+/// This process is the parent of the command, as a shell is, and has a connection that came by a listener.
+#[test]
+fn a_session_is_not_cut_off() {
+    let Some(host) = Host::up() else { return };
+    let listener = std::net::TcpListener::bind("0.0.0.0:2222").unwrap();
+    let any = ["bind", "proxy", "tcp", "127.0.0.0/8", "any"];
+    let client = std::net::TcpStream::connect("127.0.0.1:2222").unwrap();
+    let (session, _) = listener.accept().unwrap();
+    host.fails(
+        &any,
+        "which serves this session; first: inlet bind --pass tcp 127.0.0.0/8 2222 (in a file: except = [2222])",
+    );
+    host.ok(&["bind", "proxy", "tcp", "127.0.0.0/8", "80-90"]);
+    drop((client, session));
+    host.ok(&any);
+}
+
+/// A listener that receives through a service keeps that too.
+#[test]
+fn a_session_through_a_service_is_not_cut_off() {
+    let Some((host, _servers)) = host() else { return };
+    let listener = std::net::TcpListener::bind("127.0.0.1:2222").unwrap();
+    let pid = std::process::id().to_string();
+    host.ok(&["service", "set", "shell"]);
+    host.ok(&["bind", "shell", "tcp", "192.0.2.9", "22"]);
+    host.ok(&["register", "shell", "--pid", &pid, "--listen", "tcp:127.0.0.1:2222"]);
+    let _client = std::net::TcpStream::connect("192.0.2.9:22").unwrap();
+    let (_session, _) = listener.accept().unwrap();
+    host.fails(&["unbind", "tcp", "192.0.2.9", "22"], "would take 192.0.2.9:22 from tcp:127.0.0.1:2222");
+    host.fails(&["bind", "proxy", "tcp", "192.0.2.9", "22"], "which serves this session");
+    host.ok(&["bind", "proxy", "tcp", "192.0.2.10", "22"]);
+}

@@ -1,0 +1,150 @@
+//! Not locking oneself out: a change must not take packets from the listener that whoever makes it came in by, nor from that
+//! of SSH.
+
+use std::ops::ControlFlow;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use inlet_core::{Moved, Packet, Plan, PortRange, Prefix, Protocol, Rule, Ruleset, lookup, traffic_within};
+use rustix::net::{getpeername, getsockname};
+
+use crate::error::{Error, Result};
+use crate::instance::Instance;
+use crate::raw;
+use crate::receivers::Receivers;
+use crate::socket::{Listed, each_socket};
+
+/// The command of the SSH server, as /proc/PID/comm has it.
+const SSH_SERVER: &str = "sshd";
+/// What the SSH server tells its sessions: addresses and ports of client and server.
+const SSH_CONNECTION: &str = "SSH_CONNECTION";
+/// How many parents are looked at.
+const DEPTH: usize = 64;
+
+/// A listener that must keep its packets, and why.
+struct Guarded {
+    listed: Listed,
+    why: &'static str,
+}
+
+/// Fails when the change takes packets from SSH, or from what serves the session of this process.
+pub(crate) fn check(instance: &Instance, old: &Ruleset, new: &Ruleset, plan: &Plan) -> Result<()> {
+    if !plan.rules.iter().any(|change| change.matching().protocol == Protocol::Tcp) {
+        return Ok(());
+    }
+    let receivers = Receivers::of(instance.location.netns(), &instance.maps, old)?;
+    let guarded = guarded(instance, old, &receivers);
+    let mut found = None;
+    let _ = traffic_within(old, new, plan, &|protocol, _| protocol == Protocol::Tcp, &mut |moved| {
+        let lost = |it: &Guarded| Some((it.listed, it.why, receivers.lost(&it.listed, &moved, old, new)?));
+        match guarded.iter().find_map(lost) {
+            Some((listed, why, packet)) => {
+                found = Some((listed, why, packet, moved));
+                ControlFlow::Break(())
+            }
+            None => ControlFlow::Continue(()),
+        }
+    });
+    let Some((listed, why, packet, moved)) = found else { return Ok(()) };
+    let socket = receivers.sockets.describe_listed(&listed);
+    let owner = socket.owners.first().map_or_else(String::new, |it| format!(" (pid {}, {})", it.pid, it.command));
+    let local = socket.local.map_or_else(|| "a listener".to_owned(), |local| local.to_string());
+    let (rule, mend) = told(&moved, &packet, old, new);
+    Err(Error::LockOut { listener: format!("{local}{owner}"), why, packet: packet.local.to_string(), rule, mend })
+}
+
+/// What takes the packets, and what keeps them.
+fn told(moved: &Moved, packet: &Packet, old: &Ruleset, new: &Ruleset) -> (String, String) {
+    let quoted = |ruleset: &Ruleset, rule: &Rule| format!("`{}`", ruleset.named(rule));
+    let port = packet.local.port();
+    match (&moved.new, &moved.old) {
+        (Some(rule), _) => (format!("rule {}", quoted(new, rule)), pass(rule, packet, port)),
+        (None, Some(rule)) => (format!("removing {}", quoted(old, rule)), format!("keep rule {}", quoted(old, rule))),
+        (None, None) => ("no rule".to_owned(), "see: inlet plan".to_owned()),
+    }
+}
+
+/// The exception that a rule needs. It wins by the narrower port, or else by the longer prefix.
+fn pass(rule: &Rule, packet: &Packet, port: u16) -> String {
+    let matching = &rule.matching;
+    let host = Prefix::from(packet.local.ip());
+    let local = match (matching.ports.width(), matching.local == host) {
+        (2.., _) => matching.local,
+        (_, false) => host,
+        (_, true) => return "leave that rule out".to_owned(),
+    };
+    let except = match matching.ports == PortRange::ANY {
+        true => format!(" (in a file: except = [{port}])"),
+        false => format!(" (in a file: verdict = \"pass\", protocol = \"tcp\", local = \"{local}\", ports = {port})"),
+    };
+    format!("first: inlet bind --pass tcp {local} {port}{except}")
+}
+
+/// The listeners to keep, each once.
+fn guarded(instance: &Instance, old: &Ruleset, receivers: &Receivers) -> Vec<Guarded> {
+    let mut all: Vec<Guarded> = Vec::new();
+    let mut add = |listed: Listed, why| {
+        if all.iter().all(|known| known.listed.cookie != listed.cookie) {
+            all.push(Guarded { listed, why });
+        }
+    };
+    for packet in session(instance.location.netns().cookie()) {
+        let rule = lookup(old, &packet);
+        receivers.of_packet(old, rule, &packet).into_iter().for_each(|it| add(it, "serves this session"));
+    }
+    let (ssh_port, ssh_sockets) = (ssh_port(), sockets_of(SSH_SERVER));
+    for listed in receivers.at(Protocol::Tcp, 1, u16::MAX) {
+        if Some(listed.bound.addr.port()) == ssh_port || ssh_sockets.contains(&listed.inode()) {
+            add(*listed, "serves SSH");
+        }
+    }
+    all
+}
+
+/// The port by which this session came, when SSH says so.
+fn ssh_port() -> Option<u16> {
+    std::env::var(SSH_CONNECTION).ok()?.split_whitespace().nth(3)?.parse().ok()
+}
+
+/// The connections that the parents of this process have open in the namespace, as the first packet of each was.
+fn session(netns: u64) -> Vec<Packet> {
+    let mut connections = Vec::new();
+    let parents = std::iter::successors(parent("self"), |pid| parent(&pid.to_string()));
+    for pid in parents.take_while(|pid| *pid > 1).take(DEPTH) {
+        // Whoever may not look into a parent has to do with what SSH says.
+        let _ = each_socket(pid, |_, fd| connections.extend(connection(&fd, netns)));
+    }
+    connections
+}
+
+fn connection(fd: &OwnedFd, netns: u64) -> Option<Packet> {
+    let is_tcp = rustix::net::sockopt::socket_protocol(fd).ok()? == Some(rustix::net::ipproto::TCP);
+    if !is_tcp || raw::netns_cookie(std::os::fd::AsFd::as_fd(fd)).ok()? != netns {
+        return None;
+    }
+    let canonical = |addr: std::net::SocketAddr| std::net::SocketAddr::new(addr.ip().to_canonical(), addr.port());
+    let local = canonical(getsockname(fd).ok()?.try_into().ok()?);
+    let remote = canonical(getpeername(fd).ok()??.try_into().ok()?);
+    Some(Packet::new(Protocol::Tcp, local, remote))
+}
+
+/// The parent of a process.
+fn parent(pid: &str) -> Option<u32> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
+}
+
+/// The inodes of the sockets that processes of this command have open.
+fn sockets_of(command: &str) -> Vec<u32> {
+    let is_it = |dir: &Path| std::fs::read_to_string(dir.join("comm")).is_ok_and(|comm| comm.trim_end() == command);
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten().map(|entry| entry.path());
+    let numbered = |dir: &Path| dir.file_name().is_some_and(|name| name.as_encoded_bytes()[0].is_ascii_digit());
+    let inode = |link: &Path| link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse::<u32>().ok();
+    let mut inodes = Vec::new();
+    for dir in processes.filter(|dir| numbered(dir) && is_it(dir)) {
+        let fds = std::fs::read_dir(dir.join("fd")).into_iter().flatten().flatten();
+        let links = fds.filter_map(|fd| std::fs::read_link(fd.path()).ok());
+        inodes.extend(links.filter_map(|link| inode(&link)));
+    }
+    inodes
+}
