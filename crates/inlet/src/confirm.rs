@@ -104,7 +104,7 @@ impl Instance {
         self.unconfirmed
     }
 
-    /// Fails while the ruleset in force waits for confirmation: it would be lost what a change on top of it was made to.
+    /// Fails while the ruleset in force waits for confirmation: what is changed on top of it would go with it.
     pub(crate) fn require_confirmed(&self) -> Result<()> {
         match pending(&self.files.generation(self.generation))? {
             Some(Pending { left, .. }) => Err(Error::Unconfirmed { seconds: seconds(left) }),
