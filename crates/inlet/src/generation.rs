@@ -2,9 +2,11 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Mutex;
+use std::thread;
 
 use inlet_core::Ruleset;
-use inlet_core::image;
+use inlet_core::image::{self, Part};
 use libbpf_rs::{MapHandle, MapType};
 
 use crate::error::{Error, Result};
@@ -41,7 +43,7 @@ impl Generation {
         let bytes = u32::try_from(compiled.words() * size_of::<u32>()).map_err(|_| io::ErrorKind::FileTooLarge.into());
         let bytes = bytes.map_err(Error::os::<io::Error>("create map", "inlet_image"))?;
         let image = create("inlet_image", MapType::Array, bytes, 1, libbpf_sys::BPF_F_MMAPABLE)?;
-        raw::fill(image.as_fd(), compiled.words(), |words| compiled.write(words))
+        raw::fill(image.as_fd(), compiled.words(), |words| write(compiled.parts(words)))
             .map_err(Error::os("fill", "the image"))?;
         image.freeze().map_err(Error::os("freeze", "the image"))?;
         fault::point("commit:filled");
@@ -76,4 +78,51 @@ impl Generation {
 /// Loads the program for no rules and lets it go: what this needs, every program needs.
 pub(crate) fn try_out() -> Result<()> {
     Generation::load(&Ruleset::empty(), &Maps::unpinned(1)?).map(drop)
+}
+
+/// From how many words on two threads write an image: less is done before the second one runs.
+const LARGE: usize = 1 << 20;
+
+/// Writes the parts of an image, the largest first.
+fn write(mut parts: Vec<Part<'_>>) {
+    let large = parts.iter().map(Part::words).sum::<usize>() >= LARGE;
+    parts.sort_by_key(Part::words);
+    let parts = Mutex::new(parts);
+    let next = || parts.lock().ok().and_then(|mut parts| parts.pop());
+    let work = || std::iter::from_fn(next).for_each(Part::write);
+    thread::scope(|scope| {
+        if large {
+            // Without a second thread this one does all.
+            let _ = thread::Builder::new().spawn_scoped(scope, work);
+        }
+        work();
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "what fails here is the failure of a test")]
+
+    use std::net::Ipv4Addr;
+
+    use inlet_core::{Builder, Protocol, Rule, Verdict};
+
+    use super::*;
+
+    #[test]
+    fn two_threads_write_what_one_does() {
+        let mut builder = Builder::new();
+        for host in 0..200_000 {
+            let local = Ipv4Addr::from_bits(host * 20_011).to_string().parse().unwrap();
+            let rule = Rule::new(Protocol::Tcp, local, "443".parse().unwrap(), Verdict::Pass);
+            builder.push(&rule).unwrap();
+        }
+        let ruleset = builder.finish().unwrap();
+        let image = image::compile(&ruleset).unwrap();
+        let mut words = vec![0; image.words()];
+        assert!(words.len() > LARGE, "{}", words.len());
+        write(image.parts(&mut words));
+        assert!(words == image.to_words());
+        assert_eq!(image::decode(&words).unwrap(), ruleset);
+    }
 }

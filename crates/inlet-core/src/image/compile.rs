@@ -33,14 +33,14 @@ pub enum ImageError {
 /// A compiled ruleset, in parts. [`Image::write`] puts them together.
 #[derive(Debug)]
 pub struct Image<'a> {
-    header: Header,
-    searches: Searches,
-    v4: Made,
-    v6: Made,
-    cells: Vec<u32>,
-    ranges: Vec<u32>,
-    chain: Vec<u32>,
-    source: source::Encoded<'a>,
+    pub(super) header: Header,
+    pub(super) searches: Searches,
+    pub(super) v4: Made,
+    pub(super) v6: Made,
+    pub(super) cells: Vec<u32>,
+    pub(super) ranges: Vec<u32>,
+    pub(super) chain: Vec<u32>,
+    pub(super) source: source::Encoded<'a>,
 }
 
 /// Compiles a ruleset.
@@ -169,38 +169,5 @@ impl Image<'_> {
         [header.chain, header.source] = [chain_at, source_at].map(|at| at as u32);
         header.search_words = search_words as u32;
         Ok(())
-    }
-
-    /// Writes the image to `out`, which has [`Image::words`] words, all of them 0.
-    ///
-    /// # Panics
-    /// When `out` is shorter.
-    pub fn write(&self, out: &mut [u32]) {
-        let Header { index, blocks32, blocks128, v4, v6, cells, ranges, chain, source, .. } = self.header;
-        out[..HEADER_WORDS].copy_from_slice(&self.header.encode());
-        let Searches { index: nodes, blocks32: short, blocks128: long, .. } = &self.searches;
-        let areas = [
-            (index, nodes),
-            (blocks32, short),
-            (blocks128, long),
-            (v4.windows, &self.v4.windows),
-            (v6.windows, &self.v6.windows),
-            (v4.buckets, &self.v4.buckets),
-            (v6.buckets, &self.v6.buckets),
-            (cells, &self.cells),
-            (ranges, &self.ranges),
-            (chain, &self.chain),
-        ];
-        for (at, area) in areas {
-            out[at as usize..at as usize + area.len()].copy_from_slice(area);
-        }
-        self.source.write(&mut out[source as usize..]);
-    }
-
-    /// The image in a vector of its own.
-    pub fn to_words(&self) -> Vec<u32> {
-        let mut words = vec![0; self.words()];
-        self.write(&mut words);
-        words
     }
 }

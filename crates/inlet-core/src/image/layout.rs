@@ -76,7 +76,9 @@ pub enum HeaderError {
     #[error("not an image of Inlet")]
     Magic,
     /// It is of another format.
-    #[error("image format {0} is not {FORMAT}, the one this program reads")]
+    #[error(
+        "image format {0} is not {FORMAT}, the one this program reads; take it down, bring it up and apply the rules again"
+    )]
     Format(u32),
     /// It is shorter than it says, or its parts do not lie within it.
     #[error("image is damaged: its parts do not lie within its {0} words")]

@@ -48,6 +48,7 @@ mod span;
 mod sweep;
 mod tables;
 mod walk;
+mod write;
 
 pub use compile::{Image, ImageError, compile};
 pub use decision::{Leaf, Outcome};
@@ -55,3 +56,4 @@ pub use former::Former;
 pub use layout::{FORMAT, HEADER_WORDS, Header, HeaderError, Root};
 pub use source::{SourceError, decode};
 pub use walk::Walk;
+pub use write::Part;
