@@ -62,6 +62,9 @@ fn without_sockets(subject: &Subject<'_>, id: ServiceId, service: &Service, miss
         OnMissing::Refuse => (Severity::Warning, "once the file is applied its packets are refused"),
         OnMissing::Pass => (Severity::Warning, "its packets are left to the kernel's ordinary lookup"),
     };
-    let mend = format!("start its server, then: inlet register {} --pid PID", quoted(service.name.as_str()));
+    let mend = match &service.description {
+        Some(description) => format!("start a server that fits its description ({description})"),
+        None => format!("start its server, then: inlet register {} --pid PID", quoted(service.name.as_str())),
+    };
     found.add(severity, "service-without-sockets", what, why, mend);
 }
