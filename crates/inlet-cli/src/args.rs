@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use inlet::core::{InterfaceName, OnMissing, PortRange, Ports, Prefix, Protocol, Selector, ServiceName};
+use inlet::core::{
+    CgroupPath, InterfaceName, Listen, OnMissing, PortRange, Ports, Prefix, Protocol, Selector, ServiceName, UnitName,
+    UserName,
+};
 use inlet::{Endpoint, UpOptions};
 
 use crate::values::{AddrPort, PrefixFilter, ProtocolFilter};
@@ -56,6 +59,22 @@ pub(crate) enum Command {
     Register(Register),
     /// Take sockets out of a service
     Unregister(Unregister),
+    /// Look for the sockets that descriptions mean, and adopt them
+    ///
+    /// TCP listeners are adopted by the kernel when they begin to listen, and what exists when a service is described. This is for
+    /// UDP sockets without `inlet watch`, and after a change of users or units. It fails when one cannot be adopted.
+    Adopt {
+        /// Only for this service
+        service: Option<ServiceName>,
+    },
+    /// Adopt described UDP sockets as they are bound, until the instance goes or a signal comes
+    Watch,
+    /// Run a command whose sockets go to a service
+    ///
+    /// The command runs in a control group of its own. The service gets the sockets that its description means, or without a
+    /// description those at --listen, or else all TCP listeners of the command, for as long as it runs. Signals are handed
+    /// on; the exit status is the command's, or 128 and the number of the signal that ended it.
+    Run(Run),
     /// Make the rules of a file the whole ruleset, or change nothing
     ///
     /// The file is TOML or JSON: by its extension, and without one of the two by its first character, which in JSON is a
@@ -200,20 +219,64 @@ impl Match {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Service {
-    /// Make a service, or change what happens while it has no live socket
-    Set {
-        /// Its name
-        service: ServiceName,
-
-        /// Without a live socket: refuse the packets, or pass them to the kernel's ordinary lookup [new service: refuse]
-        #[arg(long, value_name = "refuse|pass")]
-        on_missing: Option<OnMissing>,
-    },
+    /// Make a service, or change which sockets it has and what happens while it has none
+    ///
+    /// With --listen the service finds its sockets by itself: TCP listeners inside listen(), what exists at once, UDP sockets with
+    /// `inlet watch` or `inlet adopt`. What a description says takes the place of the former one as a whole.
+    Set(Box<SetService>),
     /// Remove a service that no rule names, and let its sockets go
     Rm {
         /// Its name
         service: ServiceName,
     },
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct SetService {
+    /// Its name
+    pub(crate) service: ServiceName,
+
+    /// Without a live socket: refuse the packets, or pass them to the kernel's ordinary lookup [new service: refuse]
+    #[arg(long, value_name = "refuse|pass")]
+    pub(crate) on_missing: Option<OnMissing>,
+
+    /// It has the sockets at this address, such as tcp:127.0.0.1:8080, udp:[::1]:53 or, at any address, tcp:*:80; may be given again
+    #[arg(long, value_name = "PROTO:ADDR:PORT")]
+    pub(crate) listen: Vec<Listen>,
+
+    /// Only sockets made in the control group of this systemd unit
+    #[arg(long, requires = "listen", conflicts_with = "cgroup", value_name = "NAME.service")]
+    pub(crate) unit: Option<UnitName>,
+
+    /// Only sockets made in this control group or below it; the path begins at the cgroup v2 root
+    #[arg(long, requires = "listen", value_name = "PATH")]
+    pub(crate) cgroup: Option<CgroupPath>,
+
+    /// Only sockets of this user, a name or a number
+    #[arg(long, requires = "listen", value_name = "USER")]
+    pub(crate) uid: Option<UserName>,
+
+    /// The unit or control group need not be there yet
+    #[arg(long, requires = "listen")]
+    pub(crate) later: bool,
+
+    /// It has no description any more: sockets are registered by hand
+    #[arg(long, conflicts_with = "listen")]
+    pub(crate) by_hand: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Run {
+    /// The service that gets the sockets
+    pub(crate) service: ServiceName,
+
+    /// Only sockets at this address, such as tcp:127.0.0.1:8080 or udp:*:53; may be given again
+    #[arg(long, value_name = "PROTO:ADDR:PORT")]
+    pub(crate) listen: Vec<Listen>,
+
+    /// The command with its arguments, after --
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<std::ffi::OsString>,
 }
 
 #[derive(Args, Debug)]

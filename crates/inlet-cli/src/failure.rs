@@ -20,6 +20,8 @@ pub(crate) enum Failure {
     Import(String, ImportError),
     /// These could not be translated; all the rest is done.
     Untranslated(Vec<Left>),
+    /// A described socket is there and cannot be adopted.
+    NotAdopted(String),
     /// Output cannot be written.
     Output(io::Error),
     /// The arguments are of no known shape, or one of them has a bad value.
@@ -50,6 +52,7 @@ impl Failure {
             Self::Found => return,
             Self::Import(file, error) => format!("{file}: {}", chain(error)),
             Self::Untranslated(left) => return untranslated(left),
+            Self::NotAdopted(what) => format!("cannot adopt {what}"),
             Self::Output(cause) => format!("cannot write output: {cause}"),
             Self::Value(what, cause) => format!("{what}: {cause}"),
             Self::Clap(error) => match bad_value(error) {

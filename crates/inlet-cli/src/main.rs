@@ -16,14 +16,29 @@ use crate::args::Cli;
 use crate::failure::Failure;
 use crate::render::{Palette, Screen};
 
-/// What the process ends with. No other place knows these numbers.
+/// What the process ends with.
 #[derive(Clone, Copy)]
 pub(crate) enum Outcome {
-    Done = 0,
-    Failed = 1,
-    Usage = 2,
+    Done,
+    Failed,
+    Usage,
     /// Done, and there is something to look at: a plan has changes, an import left something out.
-    Attention = 3,
+    Attention,
+    /// The command that was run ended with this status.
+    Ended(u8),
+}
+
+impl Outcome {
+    /// The exit status. No other place knows these numbers.
+    fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::Attention => 3,
+            Self::Ended(status) => status,
+        }
+    }
 }
 
 fn main() -> ExitCode {
@@ -39,7 +54,7 @@ fn main() -> ExitCode {
             }
         }
     };
-    ExitCode::from(outcome as u8)
+    ExitCode::from(outcome.code())
 }
 
 fn run() -> Result<Outcome, Failure> {

@@ -64,6 +64,9 @@ pub enum BuildError {
         /// What both say.
         listen: Listen,
     },
+    /// A service that means all listeners wherever they are.
+    #[error("service {0}: tcp:*:* means every listener of the host; say whose with a unit or a cgroup, or give ports")]
+    Boundless(ServiceName),
     /// A change to the services that is not possible.
     #[error(transparent)]
     Service(#[from] ServiceError),
@@ -220,6 +223,10 @@ impl Builder {
     /// # Errors
     /// [`BuildError::Conflict`] with all neighbouring pairs of rules that tie, [`BuildError::Overlap`].
     pub fn finish(mut self) -> Result<Ruleset, BuildError> {
+        let boundless = |service: &&Service| service.description.as_ref().is_some_and(Description::is_boundless);
+        if let Some(service) = self.services.iter().map(|(_, service)| service).find(boundless) {
+            return Err(BuildError::Boundless(service.name.clone()));
+        }
         if let Some((first, second, listen)) = self.services.overlap() {
             return Err(BuildError::Overlap { first: first.clone(), second: second.clone(), listen });
         }

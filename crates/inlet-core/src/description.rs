@@ -16,11 +16,13 @@ pub struct Description {
     pub user: Option<UserName>,
 }
 
-/// A protocol, a local address and a port that a socket is bound to: `tcp:127.0.0.1:8080`, `udp:[::1]:53`, `tcp:*:80`.
+/// A protocol, a local address and a port that a socket is bound to: `tcp:127.0.0.1:8080`, `udp:[::1]:53`, `tcp:*:80`; or all
+/// TCP listeners, `tcp:*:*`, which takes a unit or a control group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Listen {
     protocol: Protocol,
     addr: ListenAddr,
+    /// 0 for all.
     port: u16,
 }
 
@@ -114,6 +116,11 @@ impl Description {
         &self.listen
     }
 
+    /// Whether it means all listeners wherever they are, the host's own ones too.
+    pub fn is_boundless(&self) -> bool {
+        self.confine.is_none() && self.listen.contains(&Listen::ALL_TCP)
+    }
+
     /// An address that a socket could have for which both descriptions speak. Users and control groups that differ keep them apart.
     pub fn overlap(&self, other: &Self) -> Option<Listen> {
         let users_differ = matches!((&self.user, &other.user), (Some(a), Some(b)) if a.apart(b));
@@ -150,9 +157,12 @@ impl Listen {
         self.addr
     }
 
-    /// The port, 1 to 65535.
-    pub fn port(self) -> u16 {
-        self.port
+    /// All TCP listeners, whatever their address and port.
+    pub const ALL_TCP: Self = Self { protocol: Protocol::Tcp, addr: ListenAddr::Any, port: 0 };
+
+    /// The port, 1 to 65535; `None` for all.
+    pub fn port(self) -> Option<u16> {
+        Some(self.port).filter(|port| *port != 0)
     }
 
     /// Whether a socket that is bound there is meant.
@@ -161,14 +171,16 @@ impl Listen {
             ListenAddr::Exact(addr) => addr == local.ip().to_canonical(),
             ListenAddr::Any => true,
         };
-        addr && self.protocol == protocol && self.port == local.port()
+        addr && self.protocol == protocol && (self.port == 0 || self.port == local.port())
     }
 
     /// The sockets that both mean.
     fn meet(self, other: Self) -> Option<Self> {
-        let same = (self.protocol, self.port) == (other.protocol, other.port);
+        let same_port = self.port == other.port || self.port == 0 || other.port == 0;
         match (self.addr, other.addr) {
-            _ if !same => None,
+            _ if self.protocol != other.protocol || !same_port => None,
+            _ if self.port == 0 => Some(other),
+            _ if other.port == 0 => Some(self),
             (ListenAddr::Any, _) => Some(other),
             (_, ListenAddr::Any) => Some(self),
             (a, b) => (a == b).then_some(self),
@@ -234,6 +246,9 @@ impl FromStr for Listen {
 
     fn from_str(text: &str) -> Result<Self, DescriptionError> {
         let syntax = || DescriptionError::Listen(text.to_owned());
+        if text == "tcp:*:*" {
+            return Ok(Self::ALL_TCP);
+        }
         let (protocol, rest) = text.split_once(':').ok_or_else(syntax)?;
         let protocol = protocol.parse()?;
         let (addr, port) = match rest.strip_prefix("*:") {
@@ -298,6 +313,7 @@ impl fmt::Display for Listen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.addr {
             ListenAddr::Exact(addr) => f.pad(&format!("{}:{}", self.protocol, SocketAddr::new(addr, self.port))),
+            ListenAddr::Any if self.port == 0 => f.pad(&format!("{}:*:*", self.protocol)),
             ListenAddr::Any => f.pad(&format!("{}:*:{}", self.protocol, self.port)),
         }
     }
@@ -350,11 +366,11 @@ mod tests {
 
     #[test]
     fn forms() {
-        for text in ["tcp:127.0.0.1:8080", "udp:[::1]:53", "tcp:*:80", "tcp:0.0.0.0:80", "udp:[::]:53"] {
+        for text in ["tcp:127.0.0.1:8080", "udp:[::1]:53", "tcp:*:80", "tcp:0.0.0.0:80", "udp:[::]:53", "tcp:*:*"] {
             assert_eq!(listen(text).to_string(), text);
         }
         assert_eq!(listen("tcp:[::ffff:192.0.2.1]:80").to_string(), "tcp:192.0.2.1:80");
-        for text in ["80", "tcp:80", "tcp:*", "tcp:*:", "tcp:*:http", "tcp:1.2.3:80", "tcp:*:65536"] {
+        for text in ["80", "tcp:80", "tcp:*", "tcp:*:", "tcp:*:http", "tcp:1.2.3:80", "tcp:*:65536", "udp:*:*"] {
             assert_eq!(text.parse::<Listen>(), Err(DescriptionError::Listen(text.into())));
         }
         assert!(matches!("sctp:*:80".parse::<Listen>(), Err(DescriptionError::Protocol(_))));
@@ -380,6 +396,9 @@ mod tests {
         let one = described(&["udp:*:80", "tcp:127.0.0.1:80"], None, None);
         assert_eq!(overlap(&any, &one).as_deref(), Some("tcp:127.0.0.1:80"));
         assert_eq!(overlap(&any, &described(&["tcp:*:81", "udp:*:80"], None, None)), None);
+        let all = described(&["tcp:*:*"], None, None);
+        assert_eq!(overlap(&all, &one).as_deref(), Some("tcp:127.0.0.1:80"));
+        assert_eq!(overlap(&all, &described(&["udp:*:80"], None, None)), None);
         let www = described(&["tcp:*:80"], None, Some("www"));
         assert_eq!(overlap(&www, &described(&["tcp:*:80"], None, Some("web"))), None);
         assert!(overlap(&www, &any).is_some());

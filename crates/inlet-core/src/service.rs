@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-use crate::{Description, Listen, ServiceName};
+use crate::{Description, Listen, Protocol, ServiceName};
 
 /// How many numbers there are. Number 0 stands for no service, so one service fewer fits.
 pub const MAX_SERVICES: u16 = 4096;
@@ -163,24 +163,19 @@ impl Services {
     pub(crate) fn overlap(&self) -> Option<(&ServiceName, &ServiceName, Listen)> {
         let described: Vec<(&ServiceName, &Description)> =
             self.iter().filter_map(|(_, service)| Some((&service.name, service.description.as_ref()?))).collect();
-        let ports = |description: &Description| -> Vec<_> {
-            description.listen().iter().map(|listen| (listen.protocol(), listen.port())).collect()
-        };
         let mut at_port: BTreeMap<_, Vec<usize>> = BTreeMap::new();
-        for (number, (name, description)) in described.iter().enumerate() {
-            for port in ports(description) {
-                let others = at_port.entry(port).or_default();
-                if others.last() == Some(&number) {
-                    continue;
-                }
-                for (other, theirs) in others.iter().map(|other| described[*other]) {
-                    if let Some(listen) = theirs.overlap(description) {
-                        return Some((other, name, listen));
-                    }
-                }
-                others.push(number);
+        for (number, (_, description)) in described.iter().enumerate() {
+            for listen in description.listen() {
+                at_port.entry((listen.protocol(), listen.port())).or_default().push(number);
             }
         }
-        None
+        let all_ports = at_port.get(&(Protocol::Tcp, None)).cloned().unwrap_or_default();
+        let meet = |a: usize, b: usize| {
+            let ((first, theirs), (second, ours)) = (described[a.min(b)], described[a.max(b)]);
+            theirs.overlap(ours).filter(|_| a != b).map(|listen| (first, second, listen))
+        };
+        at_port
+            .values()
+            .find_map(|here| here.iter().find_map(|a| here.iter().chain(&all_ports).find_map(|b| meet(*a, *b))))
     }
 }

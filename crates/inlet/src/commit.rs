@@ -6,6 +6,7 @@ use std::time::Duration;
 use inlet_core::{Builder, Interface, Plan, Ruleset, ServiceId};
 
 use crate::capability::{self, Capability};
+use crate::described::Prepared;
 use crate::error::{Error, Result};
 use crate::fault;
 use crate::file::interface_index;
@@ -14,7 +15,15 @@ use crate::group::Readers;
 use crate::instance::Instance;
 use crate::layout::{GenerationFiles, remove_all};
 use crate::route::{self, RouteChanges, Wanted};
+use crate::state::wait_for_packets;
 use crate::{confirm, lockout, previous, raw, recover};
+
+/// After so many commits one waits until the kernel has let go of the programs of those before.
+///
+/// The kernel frees programs in a queue of 1,024 places, each under the lock of the JIT's memory. A load takes that lock too, and
+/// may wait for that queue: when frees fill it, nothing loads a program any more until a reboot (seen on 6.18, in
+/// `bpf_prog_pack_alloc`). Commits one after the other on a busy machine can do that.
+const COMMITS_WITHOUT_PAUSE: u64 = 64;
 
 /// What a commit did.
 #[derive(Debug)]
@@ -104,6 +113,7 @@ impl Instance {
         if self.is_guarded {
             lockout::check(self, old, &new, &plan)?;
         }
+        let prepared = self.prepare_descriptions(&plan, &new)?;
         let current = self.files.generation(self.generation);
         let (previous, kept_routes, leave) = match plan.is_empty() {
             // Routes and indexes of interfaces alone are nothing to go back to.
@@ -118,7 +128,8 @@ impl Instance {
             self.retire(&again)?;
         }
         let beside = Beside { keeps_routes, previous, kept_routes, deadline };
-        let (before, routes) = self.swap(new, &beside, &gone, wanted)?;
+        let (before, routes) = self.swap(new, &beside, &gone, prepared, wanted)?;
+        self.find_after(&plan).map_err(|cause| Error::NotAdopted { cause: Box::new(cause) })?;
         Ok(Committed { generation: self.generation, plan, before, keeps_routes, routes })
     }
 
@@ -145,6 +156,7 @@ impl Instance {
         new: Ruleset,
         beside: &Beside,
         gone: &[ServiceId],
+        prepared: Prepared,
         wanted: Option<Wanted>,
     ) -> Result<(Ruleset, RouteChanges)> {
         let next = self.generation + 1;
@@ -171,9 +183,14 @@ impl Instance {
             None => Ok(RouteChanges::default()),
         };
         let cleared = routes.and_then(|routes| {
+            // Before the slots of services that are gone are: nobody may put sockets into them any more.
+            self.describe(prepared)?;
             self.retire(gone)?;
             fault::point("commit:retired");
             remove_all(&self.files.generation(former).0)?;
+            if next.is_multiple_of(COMMITS_WITHOUT_PAUSE) {
+                wait_for_packets()?;
+            }
             Ok(routes)
         });
         let routes = cleared.map_err(|cause| Error::Unfinished { generation: next, cause: Box::new(cause) })?;
@@ -198,6 +215,7 @@ impl Instance {
         let is_gone = |id: &ServiceId| services.get(*id).is_none() && former.get(*id).is_none();
         let gone: Vec<ServiceId> = (1..inlet_core::MAX_SERVICES).filter_map(ServiceId::new).filter(is_gone).collect();
         self.finish_routes(&left)?;
+        self.describe_again()?;
         self.retire(&gone)?;
         left.iter().try_for_each(|number| remove_all(&self.files.generation(*number).0))?;
         self.unfinished = false;

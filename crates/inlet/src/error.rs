@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use inlet_core::config::Diagnostics;
 use inlet_core::image::{ImageError, SourceError};
-use inlet_core::{BuildError, InterfaceNameError, NameError, Prefix, ServiceError};
+use inlet_core::{BuildError, DescriptionError, InterfaceNameError, Listen, NameError, Prefix, ServiceError};
 
 use crate::socket::{Endpoint, Refusal, Refused};
 
@@ -81,6 +81,15 @@ pub enum Error {
     GoBack {
         /// What was not confirmed.
         generation: u64,
+        /// What failed.
+        #[source]
+        cause: Box<Error>,
+    },
+    /// A commit was made, and then sockets that exist could not be looked through.
+    #[error(
+        "the new ruleset is in force, but described sockets that exist were not looked for: {cause}; do it with: inlet adopt"
+    )]
+    NotAdopted {
         /// What failed.
         #[source]
         cause: Box<Error>,
@@ -321,6 +330,61 @@ pub enum Error {
         /// The namespace.
         netns: String,
     },
+    /// There is no hierarchy of control groups.
+    #[error(
+        "no cgroup v2 hierarchy is mounted, which finding described sockets needs; mount one with: mount -t cgroup2 none /sys/fs/cgroup"
+    )]
+    NoCgroups,
+    /// Only a part of the hierarchy is to be seen.
+    #[error(
+        "this cgroup namespace shows a part of the control groups only, so that a unit or cgroup cannot be described in it; run inlet in the host's (nsenter -t 1 -C)"
+    )]
+    CgroupNamespace,
+    /// No control group has this path.
+    #[error("no control group {0}; see: systemd-cgls, or give --later when it will be made")]
+    NoCgroup(String),
+    /// No unit of this name has a control group.
+    #[error("no running unit {0}; see: systemctl status {0}, or give --later when it will be started")]
+    NoUnit(String),
+    /// There is no such user.
+    #[error("unknown user {0:?}; see: getent passwd")]
+    UnknownUser(String),
+    /// Two services want the same sockets by different names of one user or control group.
+    #[error("two services want sockets at {listen} of the same user and control group; let them differ")]
+    SameWant {
+        /// The address.
+        listen: Listen,
+    },
+    /// More services want sockets of one address than fit.
+    #[error("more than {max} services want sockets at {listen}; let them differ in address or port")]
+    TooManyWants {
+        /// The address.
+        listen: Listen,
+        /// How many fit.
+        max: usize,
+    },
+    /// Another watcher is running.
+    #[error("{path} is watched already{}", in_use(path, holders))]
+    Watched {
+        /// The directory of the instance.
+        path: PathBuf,
+        /// The processes that watch, as far as we may see them.
+        holders: Vec<u32>,
+    },
+    /// The service has a description, and sockets were described anew.
+    #[error("service {0:?} is described already; leave --listen out, or change it with: inlet service set {quoted}", quoted = quoted(.0))]
+    Described(String),
+    /// A command cannot be started.
+    #[error("cannot run {command}: {cause}")]
+    Spawn {
+        /// The command.
+        command: String,
+        /// What the kernel said.
+        cause: io::Error,
+    },
+    /// A description that is none.
+    #[error(transparent)]
+    Description(#[from] DescriptionError),
     /// systemd gave no sockets.
     #[error("no sockets from systemd: {0}; start it from a service unit that has a socket unit")]
     NoListenFds(String),

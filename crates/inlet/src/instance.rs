@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 
-use inlet_core::{OnMissing, Rule, Ruleset, Selector, ServiceId, ServiceName, Target};
+use inlet_core::{Description, OnMissing, Rule, Ruleset, Selector, ServiceId, ServiceName, Target};
 
 use crate::capability::{self, Capability};
 use crate::commit::Committed;
@@ -36,6 +36,17 @@ impl Default for UpOptions {
     fn default() -> Self {
         Self { group: None, max_sockets: 16384 }
     }
+}
+
+/// What is asked of a service; what is absent stays as it is.
+#[derive(Clone, Debug, Default)]
+pub struct ServiceRequest {
+    /// What happens without a live socket.
+    pub on_missing: Option<OnMissing>,
+    /// Which sockets it has; the inner `None` leaves them to be registered by hand.
+    pub description: Option<Option<Description>>,
+    /// Whether the unit or control group of the description need not be there yet.
+    pub later: bool,
 }
 
 /// An instance open for writing. Nobody else writes or reads it while this is held.
@@ -179,6 +190,14 @@ impl Instance {
         std::mem::replace(&mut self.ruleset, OnceCell::from(ruleset)).into_inner().unwrap_or_default()
     }
 
+    /// The number of the service of this name.
+    ///
+    /// # Errors
+    /// [`Error::UnknownService`].
+    pub fn id_of(&self, name: &str) -> Result<ServiceId> {
+        self.service(name)
+    }
+
     /// The service of this name.
     pub(crate) fn service(&self, name: &str) -> Result<ServiceId> {
         self.ruleset()?.services().id(name).ok_or_else(|| Error::UnknownService(name.to_owned()))
@@ -212,15 +231,25 @@ impl Instance {
         })
     }
 
-    /// Sets the policy of a service, which is made when there is none of this name.
+    /// Sets what is asked of a service, which is made when there is none of this name. Sockets that its description means
+    /// are adopted, those that exist and those that come.
     ///
     /// # Errors
-    /// [`Error::Service`] when no number is left.
-    pub fn set_service(&mut self, name: &ServiceName, on_missing: Option<OnMissing>) -> Result<Committed> {
+    /// [`Error::Service`] when no number is left, [`Error::Build`] when another description could claim the same socket, and
+    /// what is said of a description that cannot be looked up: [`Error::NoUnit`], [`Error::NoCgroup`],
+    /// [`Error::UnknownUser`], [`Error::NoCgroups`].
+    pub fn set_service(&mut self, name: &ServiceName, request: ServiceRequest) -> Result<Committed> {
+        let confine = request.description.as_ref().and_then(|description| description.as_ref()?.confine.as_ref());
+        if let Some(confine) = confine.filter(|_| !request.later) {
+            crate::described::check_place(confine)?;
+        }
         self.edit(|builder| {
             let id = builder.service(name)?;
-            if let Some(on_missing) = on_missing {
+            if let Some(on_missing) = request.on_missing {
                 builder.set_on_missing(id, on_missing);
+            }
+            if let Some(description) = request.description {
+                builder.set_description(id, description);
             }
             Ok(())
         })

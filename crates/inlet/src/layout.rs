@@ -4,9 +4,14 @@
 //! BPFFS/inlet/netns-COOKIE/          one instance; published and withdrawn by rename
 //!     meta  sockets  lanes  counters   maps that outlive generations
 //!     link                             the one link of the namespace
+//!     binds  watch/                    what the watcher is told by, and what it locks
 //!     gen-N/image  program  routes     a generation; `routes` is there when Inlet keeps the local routes for it
 //!     gen-N/previous  kept-routes      the ruleset before it, and whether Inlet kept the local routes of that one
 //!     gen-N/deadline                   by when it has to be confirmed, while it is not
+//!     described/                       while services are described: what finds their sockets
+//!         refusals                         a map that outlives changes of descriptions
+//!         places  find_tcp  find_udp       the programs that go through what exists, and where they put it
+//!         listen  bind4  bind6             the links to the root of the control groups
 //! BPFFS/inlet/new-COOKIE/            an instance being made
 //! BPFFS/inlet/old-COOKIE/            an instance being removed
 //! ```
@@ -132,6 +137,19 @@ impl Files {
         GenerationFiles(self.0.join(format!("gen-{number}")))
     }
 
+    pub(crate) fn binds(&self) -> PathBuf {
+        self.0.join("binds")
+    }
+
+    /// A directory for the watcher to lock.
+    pub(crate) fn watch(&self) -> PathBuf {
+        self.0.join("watch")
+    }
+
+    pub(crate) fn described(&self) -> DescribedFiles {
+        DescribedFiles(self.0.join("described"))
+    }
+
     /// The numbers of the generations that are there, in no order.
     pub(crate) fn generations(&self) -> Result<Vec<u64>> {
         let entries = std::fs::read_dir(&self.0).map_err(Error::at("read", &self.0))?;
@@ -181,6 +199,28 @@ impl GenerationFiles {
     /// By when the generation has to be confirmed.
     pub(crate) fn deadline(&self) -> PathBuf {
         self.0.join("deadline")
+    }
+}
+
+/// The files of what finds described sockets.
+#[derive(Clone, Debug)]
+pub(crate) struct DescribedFiles(pub(crate) PathBuf);
+
+impl DescribedFiles {
+    pub(crate) fn refusals(&self) -> PathBuf {
+        self.0.join("refusals")
+    }
+
+    pub(crate) fn places(&self) -> PathBuf {
+        self.0.join("places")
+    }
+
+    pub(crate) fn find(&self, protocol: inlet_core::Protocol) -> PathBuf {
+        self.0.join(format!("find_{protocol}"))
+    }
+
+    pub(crate) fn link(&self, name: &str) -> PathBuf {
+        self.0.join(name)
     }
 }
 

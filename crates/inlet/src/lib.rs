@@ -22,6 +22,7 @@ mod capability;
 mod check;
 mod commit;
 mod confirm;
+mod described;
 mod error;
 mod explain;
 mod fault;
@@ -43,19 +44,7 @@ mod raw;
 mod receivers;
 mod recover;
 mod route;
-#[allow(
-    missing_docs,
-    unreachable_pub,
-    unsafe_code,
-    unused_imports,
-    clippy::all,
-    clippy::undocumented_unsafe_blocks,
-    clippy::unwrap_used,
-    clippy::multiple_unsafe_ops_per_block
-)]
-mod skeleton {
-    include!(concat!(env!("OUT_DIR"), "/steer.skel.rs"));
-}
+mod skeleton;
 mod snapshot;
 mod socket;
 mod state;
@@ -65,11 +54,12 @@ mod warning;
 pub use check::{Checker, Checkup, Finding, Severity};
 pub use commit::Committed;
 pub use confirm::{Pending, await_confirmation};
+pub use described::{Found, Known, LastRefusal, Ran, RefusedListener, Watcher, run};
 pub use error::{Error, Result};
 pub use explain::{Answer, Explainer, Explanation, Live, LiveProgram, Outcome, Unasked};
 pub use file::read_ruleset;
 pub use inlet_core as core;
-pub use instance::{Instance, UpOptions};
+pub use instance::{Instance, ServiceRequest, UpOptions};
 pub use layout::{DEFAULT_BPFFS, Location};
 pub use listeners::{Listener, Listeners, ServiceTraffic};
 pub use netns::Netns;

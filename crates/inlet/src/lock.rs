@@ -28,12 +28,25 @@ impl Shared {
     pub(crate) fn on(dir: &Path) -> Result<Option<Self>> {
         Ok(acquire(dir, Kind::Shared, PATIENCE)?.map(Self))
     }
+
+    /// The lock when nobody writes now, without waiting.
+    pub(crate) fn if_free(dir: &Path) -> Result<Option<Self>> {
+        Ok(at_once(dir, Kind::Shared)?.map(Self))
+    }
 }
 
 impl Exclusive {
     /// Waits until nobody else reads or writes. `None` when the directory does not exist.
     pub(crate) fn on(dir: &Path) -> Result<Option<Self>> {
         Ok(acquire(dir, Kind::Exclusive, PATIENCE)?.map(Self))
+    }
+
+    /// The lock when nobody else has it now, or else who has it.
+    pub(crate) fn if_free(dir: &Path) -> Result<std::result::Result<Self, Vec<u32>>> {
+        match at_once(dir, Kind::Exclusive)? {
+            Some(file) => Ok(Ok(Self(file))),
+            None => Ok(Err(holders(&stat(dir).map_err(Error::at("look at", dir))?))),
+        }
     }
 }
 
@@ -75,6 +88,17 @@ impl Kind {
             Self::Shared => FlockOperation::NonBlockingLockShared,
             Self::Exclusive => FlockOperation::NonBlockingLockExclusive,
         }
+    }
+}
+
+/// Locks a directory that nobody removes while its instance is there, if that can be done now.
+fn at_once(dir: &Path, kind: Kind) -> Result<Option<File>> {
+    let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
+    let file: File = rustix::fs::open(dir, flags, rustix::fs::Mode::empty()).map_err(Error::at("open", dir))?.into();
+    match flock(&file, kind.try_lock()) {
+        Ok(()) => Ok(Some(file)),
+        Err(Errno::WOULDBLOCK) => Ok(None),
+        Err(cause) => Err(Error::at("lock", dir)(cause)),
     }
 }
 

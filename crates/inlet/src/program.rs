@@ -12,7 +12,7 @@ use inlet_core::image::Header;
 use libbpf_rs::{MapCore, MapHandle, ObjectBuilder, OpenObject, PrintLevel};
 
 use crate::error::{Cause, Error, Result};
-use crate::skeleton::types;
+use crate::skeleton::steer::types;
 use crate::state::Maps;
 
 static OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/steer.bpf.o"));
@@ -69,20 +69,31 @@ fn keep_last_words(_: PrintLevel, text: String) {
     words.push_str(&text);
 }
 
-/// Loads the program specialised for an image.
-pub(crate) fn load(header: &Header, image: &MapHandle, maps: &Maps) -> Result<OwnedFd> {
+/// Does what loads programs. It is given what makes an error of libbpf one of ours, with what the verifier said.
+pub(crate) fn loading<T>(load: impl FnOnce(&dyn Fn(libbpf_rs::Error) -> Error) -> Result<T>) -> Result<T> {
     libbpf_rs::set_print(Some((PrintLevel::Warn, keep_last_words)));
     let last_words = || LAST_WORDS.lock().map(|mut words| std::mem::take(&mut *words)).unwrap_or_default();
-    let failed = |error: libbpf_rs::Error| Error::Load { cause: error.into_io(), log: last_words() };
     // What was said about an earlier program is not about this one.
     drop(last_words());
+    load(&|error| Error::Load { cause: error.into_io(), log: last_words() })
+}
+
+/// An object in which something is missing that it always has.
+pub(crate) fn without(what: &str) -> Error {
+    Error::Load { cause: io::Error::other(format!("it has no {what}")), log: String::new() }
+}
+
+/// Loads the program specialised for an image.
+pub(crate) fn load(header: &Header, image: &MapHandle, maps: &Maps) -> Result<OwnedFd> {
     let object = specialise(OBJECT, &constants(header));
-    let mut open = ObjectBuilder::default().open_memory(&object).map_err(failed)?;
-    give_maps(&mut open, image, maps).map_err(failed)?;
-    let loaded = open.load().map_err(failed)?;
-    let absent = || Error::Load { cause: io::Error::other("it has no program"), log: String::new() };
-    let program = loaded.progs().find(|program| program.name() == "inlet_steer").ok_or_else(absent)?;
-    program.as_fd().try_clone_to_owned().map_err(Error::os("keep", "the program"))
+    loading(|failed| {
+        let mut open = ObjectBuilder::default().open_memory(&object).map_err(failed)?;
+        give_maps(&mut open, image, maps).map_err(failed)?;
+        let loaded = open.load().map_err(failed)?;
+        let program = loaded.progs().find(|program| program.name() == "inlet_steer");
+        let program = program.ok_or_else(|| without("program"))?;
+        program.as_fd().try_clone_to_owned().map_err(Error::os("keep", "the program"))
+    })
 }
 
 /// The maps that exist take the place of those that the object declares.

@@ -80,6 +80,33 @@ pub(crate) fn link_create(program: BorrowedFd<'_>, netns: BorrowedFd<'_>) -> io:
     owned(unsafe { libbpf_sys::bpf_link_create(program, netns, libbpf_sys::BPF_SK_LOOKUP, std::ptr::null()) })
 }
 
+/// Attaches a program to a control group, beside what others have attached there.
+pub(crate) fn link_cgroup(
+    program: BorrowedFd<'_>,
+    cgroup: BorrowedFd<'_>,
+    kind: libbpf_sys::bpf_attach_type,
+) -> io::Result<OwnedFd> {
+    let (program, cgroup) = (program.as_raw_fd(), cgroup.as_raw_fd());
+    // SAFETY: both descriptors are open, and no options are given.
+    owned(unsafe { libbpf_sys::bpf_link_create(program, cgroup, kind, std::ptr::null()) })
+}
+
+/// Begins to go through what a program iterates over: what it tells is read from the file.
+pub(crate) fn iterate(program: BorrowedFd<'_>) -> io::Result<std::fs::File> {
+    // SAFETY: the descriptor is open, and no options are given.
+    let link = owned(unsafe {
+        libbpf_sys::bpf_link_create(program.as_raw_fd(), 0, libbpf_sys::BPF_TRACE_ITER, std::ptr::null())
+    })?;
+    // SAFETY: the descriptor is open.
+    owned(unsafe { libbpf_sys::bpf_iter_create(link.as_raw_fd()) }).map(Into::into)
+}
+
+/// What can be polled for news in a ring buffer.
+pub(crate) fn epoll_of<'a>(ring: &'a libbpf_rs::RingBuffer<'_>) -> BorrowedFd<'a> {
+    // SAFETY: the ring buffer keeps this descriptor open for as long as it lives, and so for as long as the borrow.
+    unsafe { BorrowedFd::borrow_raw(ring.epoll_fd()) }
+}
+
 /// Puts another program in place of the one that a link runs, in one step.
 pub(crate) fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: both descriptors are open, and no options are given.

@@ -59,7 +59,8 @@ impl Receivers {
             let families = |it: &Listed| it.bound.locals().iter().any(|local| local.is_v6() == v6);
             let described =
                 description.listen().iter().filter(|listen| listen.protocol() == protocol).flat_map(|listen| {
-                    let at = self.at(protocol, listen.port(), listen.port());
+                    let (first, last) = listen.port().map_or((1, u16::MAX), |port| (port, port));
+                    let at = self.at(protocol, first, last);
                     at.filter(|it| listen.matches(protocol, it.bound.addr) && families(it))
                 });
             found.extend(described);

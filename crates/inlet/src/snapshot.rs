@@ -3,9 +3,10 @@
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use inlet_core::{OnMissing, Ruleset, ServiceId, ServiceName, image};
+use inlet_core::{Description, OnMissing, Ruleset, ServiceId, ServiceName, image};
 use libbpf_rs::{MapCore, MapFlags};
 
+use crate::described::{self, LastRefusal};
 use crate::error::{Error, Result};
 use crate::instance::not_up;
 use crate::layout::{Files, Location};
@@ -53,6 +54,10 @@ pub struct ServiceState {
     pub sockets: Vec<SocketState>,
     /// What was counted.
     pub counters: Counters,
+    /// Which sockets it has, when they are found by that.
+    pub description: Option<Description>,
+    /// The last listener that it wanted and did not get.
+    pub refusal: Option<LastRefusal>,
 }
 
 /// A live socket of a service.
@@ -147,6 +152,8 @@ impl Snapshot {
         let sockets = Sockets::of(self.location.netns())?;
         let rules = self.ruleset.rules_per_service();
         let services = || self.ruleset.services().iter();
+        let refusals = self.files.described().refusals();
+        let refusals = if refusals.exists() { Some(open_map(&refusals, Access::Read)?) } else { None };
         let live = services().map(|(id, _)| lanes.live(id)).collect::<Result<Vec<_>>>()?;
         let state = |((id, service), sockets): ((ServiceId, &inlet_core::Service), Vec<SocketState>)| {
             Ok(ServiceState {
@@ -156,9 +163,19 @@ impl Snapshot {
                 rules: rules.get(&id).copied().unwrap_or(0),
                 sockets,
                 counters: self.maps.counters(Some(id))?,
+                description: service.description.clone(),
+                refusal: refusals.as_ref().map(|map| described::last_refusal(map, id)).transpose()?.flatten(),
             })
         };
         services().zip(sockets.describe(&live)).map(state).collect()
+    }
+
+    /// Whether `inlet watch` is running.
+    ///
+    /// # Errors
+    /// Those of asking for its lock.
+    pub fn is_watched(&self) -> Result<bool> {
+        Ok(Shared::if_free(&self.files.watch())?.is_none())
     }
 
     /// The live sockets of one service.
@@ -166,6 +183,11 @@ impl Snapshot {
         let lanes = LaneReader::new(&self.maps);
         Ok(listed.describe(&[lanes.live(id)?]).pop().unwrap_or_default())
     }
+}
+
+/// The ruleset of the generation that the link runs.
+pub(crate) fn ruleset_in_force(files: &Files) -> Result<Ruleset> {
+    read_ruleset(&files.generation(generation_in_force(files)?).image())
 }
 
 /// The generation that the link runs. Who may not open the link knows it too, unless a commit was interrupted.

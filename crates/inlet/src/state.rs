@@ -10,7 +10,7 @@ use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType};
 use crate::error::{Error, Result};
 use crate::group::Readers;
 use crate::layout::Files;
-use crate::skeleton::types;
+use crate::skeleton::steer::types;
 use crate::snapshot::Counters;
 
 /// The number of the state format. An instance of a higher number was made by a newer version.
@@ -18,6 +18,9 @@ const STATE_FORMAT: u32 = 2;
 
 /// How many lanes a service has: two protocols, two families.
 pub(crate) const LANES_PER_SERVICE: u32 = 4;
+
+/// How many bytes of binds may wait for the watcher; a power of 2 of at least a page.
+const BINDS_BYTES: u32 = 1 << 16;
 
 /// A dual-stack socket has a slot in the lane of each family.
 const SLOTS_PER_SOCKET: u32 = 2;
@@ -28,6 +31,8 @@ pub(crate) struct Maps {
     pub(crate) sockets: MapHandle,
     pub(crate) lanes: MapHandle,
     pub(crate) counters: MapHandle,
+    /// The ports of binds, for the watcher.
+    pub(crate) binds: MapHandle,
 }
 
 /// How the maps of an instance are opened.
@@ -57,6 +62,7 @@ impl Maps {
                 MAX_SERVICES.into(),
                 0,
             )?,
+            binds: create_keyed("inlet_binds", MapType::RingBuf, [0, 0], BINDS_BYTES, 0)?,
         })
     }
 
@@ -71,12 +77,15 @@ impl Maps {
             (&maps.sockets, files.sockets()),
             (&maps.lanes, files.lanes()),
             (&maps.counters, files.counters()),
+            (&maps.binds, files.binds()),
         ];
         for (map, path) in pins {
             crate::raw::pin(map.as_fd(), &path).map_err(Error::at("pin", &path))?;
             crate::fault::point("up:map");
             readers.admit_to_map(&path)?;
         }
+        std::fs::create_dir(files.watch()).map_err(Error::at("make", &files.watch()))?;
+        readers.admit_to_dir(&files.watch())?;
         Ok(maps)
     }
 
@@ -95,6 +104,7 @@ impl Maps {
             sockets: open_map(&files.sockets(), access)?,
             lanes: open_map(&files.lanes(), access)?,
             counters: open_map(&files.counters(), access)?,
+            binds: open_map(&files.binds(), access)?,
         })
     }
 
@@ -157,7 +167,18 @@ fn options(flags: u32) -> libbpf_sys::bpf_map_create_opts {
 
 /// Makes a map with 32-bit keys.
 pub(crate) fn create(name: &'static str, kind: MapType, value: u32, entries: u32, flags: u32) -> Result<MapHandle> {
-    MapHandle::create(kind, Some(name), 4, value, entries, &options(flags)).map_err(Error::os("create map", name))
+    create_keyed(name, kind, [4, value], entries, flags)
+}
+
+/// Makes a map with keys and values of these sizes, in bytes.
+pub(crate) fn create_keyed(
+    name: &'static str,
+    kind: MapType,
+    [key, value]: [u32; 2],
+    entries: u32,
+    flags: u32,
+) -> Result<MapHandle> {
+    MapHandle::create(kind, Some(name), key, value, entries, &options(flags)).map_err(Error::os("create map", name))
 }
 
 /// Opens a pinned map.

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use inlet::core::arbitrary::{SERVICES, with_packets};
 use inlet::core::{Builder, OnMissing, Packet, Protocol, Ruleset, ServiceId, Verdict, lookup};
-use inlet::{Answer, Instance, Live, Location, Netns, Outcome, Snapshot, UpOptions};
+use inlet::{Answer, Instance, Live, Location, Netns, Outcome, ServiceRequest, Snapshot, UpOptions};
 use inlet_testkit::{Listen, TcpServer, UdpServer, World};
 use proptest::test_runner::{Config, TestRunner};
 
@@ -74,7 +74,7 @@ fn over_random_rulesets(rulesets: u32, packets: usize, each: impl Fn(&Snapshot, 
     let Some(world) = World::new() else { return };
     let mut instance = Instance::up(here(&world), &UpOptions::default()).unwrap();
     for number in 0..SERVICES {
-        instance.set_service(&format!("service{number}").parse().unwrap(), None).unwrap();
+        instance.set_service(&format!("service{number}").parse().unwrap(), ServiceRequest::default()).unwrap();
     }
     let receivers = Receivers::register(&mut instance);
     drop(instance);

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use common::{Receiver, asked, at, bind, here, open, snapshot, source, state, to, tree, tree_of_one, up};
 use inlet::core::Protocol::{Tcp, Udp};
-use inlet::{Error, Instance, Snapshot, UpOptions};
+use inlet::{Error, Instance, ServiceRequest, Snapshot, UpOptions};
 use inlet_testkit::{Program, TcpServer, World};
 
 const UP: &[&str] = &[
@@ -191,7 +191,7 @@ fn commit_at_every_step() {
         // A service that gets the number of the one that went has nothing of it.
         let fresh: Vec<String> = (0..3).map(|number| format!("fresh{number}")).collect();
         for name in &fresh {
-            instance.set_service(&name.parse().unwrap(), None).unwrap();
+            instance.set_service(&name.parse().unwrap(), ServiceRequest::default()).unwrap();
         }
         drop(instance);
         for name in &fresh {
@@ -355,7 +355,7 @@ fn register_at_every_step() {
         assert!(state(&world, "web").sockets.len() <= 1, "{step}");
         // Another service may come first, and takes nothing away.
         let mut instance = open(&world);
-        instance.set_service(&"other".parse().unwrap(), None).unwrap();
+        instance.set_service(&"other".parse().unwrap(), ServiceRequest::default()).unwrap();
         let other = Receiver::of(&mut instance, "other");
         instance.register("web", &server).unwrap();
         drop(instance);

@@ -14,7 +14,7 @@ use common::{
     Receiver, asked, at, bind, here, open, selector, snapshot, source, to, tree, tree_of_one, up, wait_for_sockets,
 };
 use inlet::core::{Packet, Protocol::Tcp};
-use inlet::{Error, Instance, Live, Location, Netns, Snapshot, Unasked, UpOptions};
+use inlet::{Error, Instance, Live, Location, Netns, ServiceRequest, Snapshot, Unasked, UpOptions};
 use inlet_testkit::{Caps, World, require, with_caps, without_caps};
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use rustix::process::{Gid, Uid};
@@ -270,11 +270,11 @@ fn a_commit_that_cannot_clear_away_what_it_replaced() {
     assert!(text.starts_with("the new ruleset is in force (generation 2), but "), "{text}");
     assert!(text.ends_with("any command that changes the instance finishes it"), "{text}");
     assert_eq!((instance.generation(), instance.ruleset().unwrap().len()), (2, 1));
-    let error = instance.set_service(&"new".parse().unwrap(), None).unwrap_err();
+    let error = instance.set_service(&"new".parse().unwrap(), ServiceRequest::default()).unwrap_err();
     assert!(matches!(error, Error::Os { operation: "remove", .. }), "{error:?}");
     assert_eq!((instance.generation(), instance.ruleset().unwrap().services().len()), (2, 1));
     run("umount", &[first.to_str().unwrap()]);
-    assert_eq!(instance.set_service(&"new".parse().unwrap(), None).unwrap().generation, 3);
+    assert_eq!(instance.set_service(&"new".parse().unwrap(), ServiceRequest::default()).unwrap().generation, 3);
     assert_eq!(tree(world.bpffs.path()), tree_of_one(&world, 3));
 }
 
@@ -296,7 +296,7 @@ fn a_number_that_is_not_free_yet_is_not_given_away() {
     assert!(matches!(error, Error::Unfinished { generation: 4, .. }), "{error:?}");
     assert_eq!(asked(Tcp, "192.0.2.9:80"), "Refused", "the new ruleset is in force");
     for _ in 0..2 {
-        let error = instance.set_service(&"new".parse().unwrap(), None).unwrap_err();
+        let error = instance.set_service(&"new".parse().unwrap(), ServiceRequest::default()).unwrap_err();
         assert!(error.to_string().starts_with("cannot clear the counters of service 1: "), "{error}");
     }
     assert!(instance.ruleset().unwrap().services().is_empty());

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 
 use common::{Receiver, asked, bind, open, selector, snapshot, state, up, wait_for_sockets};
 use inlet::Counters;
+use inlet::ServiceRequest;
 use inlet::core::{OnMissing, Protocol, Target};
 use inlet_testkit::{Listen, TcpServer, UdpServer, World};
 
@@ -65,7 +66,12 @@ fn pass_leaves_it_to_the_ordinary_lookup() {
     for (number, (protocol, prefix, target)) in CASES.into_iter().enumerate() {
         let service = format!("service{number}");
         let mut instance = if number == 0 { up(&world) } else { open(&world) };
-        instance.set_service(&service.parse().unwrap(), Some(OnMissing::Pass)).unwrap();
+        instance
+            .set_service(
+                &service.parse().unwrap(),
+                ServiceRequest { on_missing: Some(OnMissing::Pass), ..ServiceRequest::default() },
+            )
+            .unwrap();
         bind(&mut instance, &service, protocol, prefix, "80");
         drop(instance);
         assert_eq!(asked(protocol, target), "Refused", "nobody listens: {protocol} {target}");
@@ -89,7 +95,12 @@ fn the_policy_changes_under_live_traffic() {
     bind(&mut up(&world), "web", Protocol::Tcp, "192.0.2.0/24", "80");
     for (policy, answer) in [(OnMissing::Pass, "own"), (OnMissing::Refuse, "Refused"), (OnMissing::Pass, "own")] {
         let before = snapshot(&world).generation();
-        open(&world).set_service(&"web".parse().unwrap(), Some(policy)).unwrap();
+        open(&world)
+            .set_service(
+                &"web".parse().unwrap(),
+                ServiceRequest { on_missing: Some(policy), ..ServiceRequest::default() },
+            )
+            .unwrap();
         assert_eq!(snapshot(&world).generation(), before + 1);
         assert_eq!(asked(Protocol::Tcp, "192.0.2.9:80"), answer);
     }

@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use common::{Receiver, at, bind, dial_with, here, patient, selector, snapshot, to, up, who};
 use inlet::core::{BuildError, Match, Packet, Protocol, Rule, Ruleset, Selector, Target, Verdict, lookup};
-use inlet::{Error, Instance};
+use inlet::{Error, Instance, ServiceRequest};
 use inlet_testkit::{Dial, End, Namespace, Netns, TcpServer, UdpServer, World, veth};
 
 /// The addresses of one family that the table is about.
@@ -117,7 +117,7 @@ impl Table {
         let clients = clients(&world);
         let mut instance = up(&world);
         let receivers = ["a", "b"].map(|name| {
-            instance.set_service(&name.parse().unwrap(), None).unwrap();
+            instance.set_service(&name.parse().unwrap(), ServiceRequest::default()).unwrap();
             Receiver::of(&mut instance, name)
         });
         let index = |name: &str| here(&world).netns().interface_index(&name.parse().unwrap()).unwrap().unwrap();

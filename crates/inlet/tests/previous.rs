@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use common::{Receiver, asked, open, snapshot, source, state, to, tree, tree_of_one, up};
 use inlet::core::OnMissing;
 use inlet::core::Protocol::{Tcp, Udp};
-use inlet::{Error, Instance, Pending, await_confirmation};
+use inlet::{Error, Instance, Pending, ServiceRequest, await_confirmation};
 use inlet_testkit::{TcpServer, World};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -62,7 +62,12 @@ fn back_and_forth() {
 fn the_first_ruleset_has_none_before_it() {
     let Some(world) = World::new() else { return };
     assert!(matches!(up(&world).roll_back(), Err(Error::NoPrevious)));
-    open(&world).set_service(&"web".parse().unwrap(), Some(OnMissing::Pass)).unwrap();
+    open(&world)
+        .set_service(
+            &"web".parse().unwrap(),
+            ServiceRequest { on_missing: Some(OnMissing::Pass), ..ServiceRequest::default() },
+        )
+        .unwrap();
     assert!(open(&world).roll_back().unwrap().plan.rules.is_empty());
     assert!(snapshot(&world).ruleset().services().is_empty());
 }
@@ -74,7 +79,7 @@ fn sockets_stay_for_one_commit_more() {
     let mut instance = open(&world);
     instance.apply(source(PROXY)).unwrap();
     // A new service of the same name is another one.
-    instance.set_service(&"web".parse().unwrap(), None).unwrap();
+    instance.set_service(&"web".parse().unwrap(), ServiceRequest::default()).unwrap();
     assert!(state_in(&world, instance, "web").sockets.is_empty());
     let mut instance = open(&world);
     instance.roll_back().unwrap();
@@ -120,7 +125,7 @@ fn changes_wait_for_confirmation() {
     for error in [
         instance.apply(source(WEB)).unwrap_err(),
         instance.bind(&to("web"), &common::selector(Udp, "192.0.2.0/24", "1")).unwrap_err(),
-        instance.set_service(&"new".parse().unwrap(), None).unwrap_err(),
+        instance.set_service(&"new".parse().unwrap(), ServiceRequest::default()).unwrap_err(),
     ] {
         let text = error.to_string();
         assert!(text.ends_with("first: inlet confirm, or inlet rollback") && text.contains("3600 seconds"), "{text}");
@@ -132,7 +137,7 @@ fn changes_wait_for_confirmation() {
     assert!(left.unwrap() > HOUR - Duration::from_secs(60) && !waiting);
     open(&world).confirm().unwrap();
     assert_eq!(asked(Tcp, "192.0.2.7:80"), "proxy");
-    open(&world).set_service(&"new".parse().unwrap(), None).unwrap();
+    open(&world).set_service(&"new".parse().unwrap(), ServiceRequest::default()).unwrap();
 }
 
 /// Nobody waits: who comes next goes back, and then does what it came for.

@@ -13,7 +13,7 @@ use common::{
     Receiver, Running, anywhere, asked, bind, dial, here, open, patient, snapshot, state, up, wait_for_sockets, who,
 };
 use inlet::core::Protocol::{self, Tcp, Udp};
-use inlet::{Counters, Error, Instance, UpOptions};
+use inlet::{Counters, Error, Instance, ServiceRequest, UpOptions};
 use inlet_testkit::{Listen, Netns, TcpServer, UdpServer, World, dial_tcp, dial_udp, require_feature};
 use rustix::net::{AddressFamily, SocketType, ipproto, socket};
 
@@ -65,7 +65,7 @@ fn places_of_closed_sockets_are_not_lost() {
     let Some(world) = World::new() else { return };
     let mut instance = Instance::up(here(&world), &UpOptions { max_sockets: 64, ..UpOptions::default() }).unwrap();
     for name in ["web", "other"] {
-        instance.set_service(&name.parse().unwrap(), None).unwrap();
+        instance.set_service(&name.parse().unwrap(), ServiceRequest::default()).unwrap();
     }
     let v4 = many(&mut instance, "web", 64, "127.0.0.1:0");
     drop(v4);
@@ -323,7 +323,7 @@ fn multipath_tcp_is_refused_with_the_remedy() {
 #[test]
 fn a_socket_serves_one_service_and_once() {
     let Some((world, mut instance)) = bound() else { return };
-    instance.set_service(&"other".parse().unwrap(), None).unwrap();
+    instance.set_service(&"other".parse().unwrap(), ServiceRequest::default()).unwrap();
     let receiver = Receiver::new("web");
     let first = instance.register("web", &receiver.tcp).unwrap();
     assert!(!first.known);
@@ -353,7 +353,7 @@ fn as_many_sockets_as_the_instance_was_made_for() {
         assert_eq!(error.to_string(), format!("--max-sockets {wrong} is out of range; give 1 to 1048576"));
     }
     let mut instance = Instance::up(here(&world), &options(2)).unwrap();
-    instance.set_service(&"web".parse().unwrap(), None).unwrap();
+    instance.set_service(&"web".parse().unwrap(), ServiceRequest::default()).unwrap();
     let (one, two) = (Receiver::of(&mut instance, "web"), Receiver::new("web"));
     let error = instance.register("web", &two.tcp).unwrap_err();
     assert_eq!(

@@ -37,6 +37,7 @@ pub(crate) fn run(cli: &Cli, screen: &mut Screen<'_>) -> Result<Outcome, Failure
 fn dispatch(cli: &Cli, screen: &mut Screen<'_>) -> Result<Outcome, Failure> {
     let done = match &cli.command {
         Command::Plan(args) => return plan::plan(cli, args, screen),
+        Command::Run(args) => return sockets::run(cli, args),
         Command::Up(args) => state::up(cli, args, screen),
         Command::Down => state::down(cli, screen),
         Command::Bind(args) => rules::bind(cli, args, screen),
@@ -44,6 +45,8 @@ fn dispatch(cli: &Cli, screen: &mut Screen<'_>) -> Result<Outcome, Failure> {
         Command::Service(args) => rules::service(cli, args, screen),
         Command::Register(args) => sockets::register(cli, args, screen),
         Command::Unregister(args) => sockets::unregister(cli, args, screen),
+        Command::Adopt { service } => sockets::adopt(cli, service.as_ref(), screen),
+        Command::Watch => sockets::watch(cli, screen),
         Command::Apply(args) => plan::apply(cli, args, screen),
         Command::Import(args) => import::import(args, screen),
         Command::Confirm => plan::confirm(cli, screen),

@@ -3,11 +3,11 @@
 use clap::CommandFactory;
 use clap::error::ErrorKind;
 use inlet::core::config::Routes;
-use inlet::core::{Rule, Selector, Target, config};
-use inlet::{Committed, Instance};
+use inlet::core::{Confine, Description, Rule, Selector, Target, config};
+use inlet::{Committed, Instance, ServiceRequest};
 
 use super::{reader, writer_unless};
-use crate::args::{Bind, Cli, Export, Match, Rules, Service};
+use crate::args::{Bind, Cli, Export, Match, Rules, Service, SetService};
 use crate::failure::Failure;
 use crate::render::{self, Screen};
 
@@ -22,9 +22,24 @@ pub(super) fn unbind(cli: &Cli, args: &Match, screen: &mut Screen<'_>) -> Result
 
 pub(super) fn service(cli: &Cli, args: &Service, screen: &mut Screen<'_>) -> Result<(), Failure> {
     edit(cli, true, screen, |instance| match args {
-        Service::Set { service, on_missing } => instance.set_service(service, *on_missing),
+        Service::Set(args) => instance.set_service(&args.service, service_request(args)?),
         Service::Rm { service } => instance.remove_service(service.as_str()),
     })
+}
+
+fn service_request(args: &SetService) -> inlet::Result<ServiceRequest> {
+    let SetService { on_missing, listen, unit, cgroup, uid, later, by_hand, .. } = args;
+    let description = match listen.as_slice() {
+        [] => by_hand.then_some(None),
+        listen => {
+            let mut description = Description::new(listen.iter().copied())?;
+            let unit = unit.clone().map(Confine::Unit);
+            description.confine = unit.or_else(|| cgroup.clone().map(Confine::Cgroup));
+            description.user = uid.clone();
+            Some(Some(description))
+        }
+    };
+    Ok(ServiceRequest { on_missing: *on_missing, description, later: *later })
 }
 
 pub(super) fn export(cli: &Cli, args: &Export, screen: &mut Screen<'_>) -> Result<(), Failure> {

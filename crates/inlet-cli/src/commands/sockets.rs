@@ -3,11 +3,14 @@
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
+use std::process::Command;
 
-use inlet::Error;
+use inlet::core::ServiceName;
+use inlet::{Error, Known, Watcher};
 
-use super::writer;
-use crate::args::{Cli, Register, Unregister};
+use super::{location, reader, writer};
+use crate::Outcome;
+use crate::args::{Cli, Register, Run, Unregister};
 use crate::failure::Failure;
 use crate::render::{self, Screen};
 
@@ -35,6 +38,40 @@ pub(super) fn unregister(cli: &Cli, args: &Unregister, screen: &mut Screen<'_>) 
     let count = instance.unregister(service, args.pid)?;
     drop(instance);
     render::unregistered(screen, service, count)
+}
+
+pub(super) fn adopt(cli: &Cli, service: Option<&ServiceName>, screen: &mut Screen<'_>) -> Result<(), Failure> {
+    let mut instance = writer(cli)?;
+    let only = service.map(|name| instance.id_of(name.as_str())).transpose()?;
+    let mut findings = instance.adopt()?;
+    findings.retain(|finding| only.is_none_or(|only| finding.service == only));
+    let ruleset = instance.into_ruleset()?;
+    render::findings(screen, &ruleset, &findings)?;
+    match findings.iter().find_map(|finding| Some((finding.endpoint, finding.outcome.err()?))) {
+        None => Ok(()),
+        Some((endpoint, reason)) => Err(Failure::NotAdopted(format!("{endpoint}: {reason}"))),
+    }
+}
+
+/// Runs until the instance is gone; a signal ends it as any program, for it holds nothing.
+pub(super) fn watch(cli: &Cli, screen: &mut Screen<'_>) -> Result<(), Failure> {
+    let watcher = Watcher::new(location(cli)?)?;
+    let mut findings = watcher.look()?;
+    loop {
+        let ruleset = reader(cli)?.into_ruleset();
+        findings.retain(|finding| finding.outcome != Ok(Known::Before));
+        render::findings(screen, &ruleset, &findings)?;
+        screen.out.flush()?;
+        findings = watcher.wait(None)?.unwrap_or_default();
+    }
+}
+
+pub(super) fn run(cli: &Cli, args: &Run) -> Result<Outcome, Failure> {
+    let location = location(cli)?;
+    let mut words = args.command.iter();
+    let mut command = Command::new(words.next().map_or_else(Default::default, Clone::clone));
+    let ran = inlet::run(&location, &args.service, &args.listen, command.args(words))?;
+    Ok(Outcome::Ended(ran.code()))
 }
 
 fn pid_in(path: &Path) -> Result<u32, Error> {

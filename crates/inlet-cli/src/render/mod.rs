@@ -3,6 +3,7 @@
 mod adoption;
 mod area;
 mod check;
+mod described;
 mod diagnostics;
 mod explain;
 mod import;
@@ -21,6 +22,7 @@ use serde::Serialize;
 
 pub(crate) use adoption::{adoption, unregistered};
 pub(crate) use check::checkup;
+pub(crate) use described::findings;
 pub(crate) use diagnostics::{diagnostics, errors};
 pub(crate) use explain::{Question, explanation};
 pub(crate) use import::imported;

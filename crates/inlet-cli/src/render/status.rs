@@ -6,6 +6,7 @@ use std::time::Duration;
 use inlet::{Counters, Location, Pending, ServiceState};
 use serde::Serialize;
 
+use super::described::{self, Described, Refused};
 use super::socket::{self, Socket};
 use super::table::Table;
 use super::{Screen, counted, palette::paint};
@@ -29,6 +30,8 @@ pub(crate) struct Overview {
     pub(crate) max_sockets: u32,
     pub(crate) passed: u64,
     pub(crate) refused: u64,
+    /// Whether somebody adopts described UDP sockets.
+    pub(crate) is_watched: bool,
     pub(crate) services: Vec<ServiceState>,
 }
 
@@ -73,6 +76,7 @@ struct Status<'a> {
     sockets: usize,
     max_sockets: u32,
     counters: Plain,
+    watched: bool,
     services: Vec<Service<'a>>,
 }
 
@@ -97,6 +101,8 @@ struct Service<'a> {
     rules: u64,
     sockets: Vec<Socket>,
     counters: Counted,
+    described: Option<Described>,
+    refused: Option<Refused<'a>>,
 }
 
 #[derive(Serialize)]
@@ -116,12 +122,14 @@ impl<'a> From<&'a ServiceState> for Service<'a> {
             rules: service.rules,
             sockets: service.sockets.iter().map(Socket::from).collect(),
             counters: Counted { steered, missing, bad_socket, refused },
+            described: Described::of(service),
+            refused: service.refusal.as_ref().map(Refused::from),
         }
     }
 }
 
 pub(crate) fn status(screen: &mut Screen<'_>, overview: &Overview) -> Result<(), Failure> {
-    let Overview { place, generation, pending, rules, max_sockets, passed, refused, services } = overview;
+    let Overview { place, generation, pending, rules, max_sockets, passed, refused, is_watched, services } = overview;
     let sockets = services.iter().map(|service| service.sockets.len()).sum();
     if screen.json {
         return screen.document(&Status {
@@ -132,6 +140,7 @@ pub(crate) fn status(screen: &mut Screen<'_>, overview: &Overview) -> Result<(),
             sockets,
             max_sockets: *max_sockets,
             counters: Plain { passed: *passed, refused: *refused },
+            watched: *is_watched,
             services: services.iter().map(Service::from).collect(),
         });
     }
@@ -148,7 +157,7 @@ pub(crate) fn status(screen: &mut Screen<'_>, overview: &Overview) -> Result<(),
     row("sockets", format!("{sockets} of at most {max_sockets}"));
     row("by rule", format!("{passed} passed, {refused} refused"));
     table.write(screen.out, 0, screen.palette.heading)?;
-    services.iter().try_for_each(|service| paragraph(screen, service))
+    services.iter().try_for_each(|service| paragraph(screen, service, *is_watched))
 }
 
 /// What becomes of a ruleset that is not confirmed.
@@ -175,13 +184,16 @@ fn seconds(left: Duration) -> u64 {
     left.as_secs() + u64::from(left.subsec_nanos() > 0)
 }
 
-fn paragraph(screen: &mut Screen<'_>, service: &ServiceState) -> Result<(), Failure> {
+fn paragraph(screen: &mut Screen<'_>, service: &ServiceState, is_watched: bool) -> Result<(), Failure> {
     let Counters { steered, missing, bad_socket, refused } = service.counters;
     let heading = screen.palette.heading;
     let rules = counted(usize::try_from(service.rules).unwrap_or(usize::MAX), "rule");
     writeln!(screen.out, "\nservice {}", paint(heading, &service.name))?;
     writeln!(screen.out, "  {rules}, on missing: {}", service.on_missing)?;
     writeln!(screen.out, "  packets: {steered} steered, {missing} missed, {refused} refused, {bad_socket} failed")?;
+    for line in described::lines(service, is_watched) {
+        writeln!(screen.out, "  {line}")?;
+    }
     if service.sockets.is_empty() {
         writeln!(screen.out, "  {}", paint(screen.palette.bad, "no live socket"))?;
     }

@@ -22,20 +22,10 @@
 #include "lanes.bpf.h"
 #include "wants.bpf.h"
 
-struct adopting {
-	__u64 netns;   /* the cookie of the instance's namespace */
-	__u32 service; /* not 0: whatever listens in the control group is for this service, unless another one wants it
-			*/
-	__u32 unused;
-};
-
-const volatile struct adopting adopting = {};
-
 /* Why a listener that a service wants does not get in, beside the errors of the kernel. */
 #define REFUSED_NETNS 1
 #define REFUSED_MPTCP 2
 #define REFUSED_FULL 3
-#define REFUSED_PORT 4
 
 /* The last listener of a service that did not get in, and how many there were. */
 struct refusal {
@@ -85,9 +75,6 @@ struct found {
 	__u32 v6;
 	__u8 addr[16];
 };
-
-/* The first port at which the control group listened, when all that it listens to is for one service. */
-__u32 first_port = 0;
 
 static __always_inline void refuse(__u32 service, const struct bound *bound, __u32 reason, int error)
 {
@@ -142,28 +129,6 @@ static __noinline int put_in(struct bpf_sock_ops *ctx, __u32 key)
 	return 0;
 }
 
-/* The service that a listener is for, 0 when there is none. */
-static __always_inline __u32 service_of_listener(const struct sock *sk, struct bound *bound)
-{
-	__u32 service = service_for(sk, bound);
-
-	if (!adopting.service)
-		return service;
-	/* The program at the root sees this listener too. */
-	return service ? 0 : adopting.service;
-}
-
-/* Whether a listener at another port was first: which of them a packet would reach would be a matter of luck. */
-static __always_inline bool is_second_port(__u32 port)
-{
-	__u32 first;
-
-	if (!adopting.service)
-		return false;
-	first = __sync_val_compare_and_swap(&first_port, 0, port);
-	return first && first != port;
-}
-
 SEC("sockops")
 int inlet_listen(struct bpf_sock_ops *ctx)
 {
@@ -183,15 +148,11 @@ int inlet_listen(struct bpf_sock_ops *ctx)
 	if (!tcp)
 		return 1;
 	bound_of(&tcp->inet_conn.icsk_inet.sk, false, &bound);
-	service = service_of_listener(&tcp->inet_conn.icsk_inet.sk, &bound);
+	service = service_for(&tcp->inet_conn.icsk_inet.sk, &bound);
 	if (!service)
 		return 1;
 	if (bpf_get_netns_cookie(ctx) != adopting.netns) {
 		refuse(service, &bound, REFUSED_NETNS, 0);
-		return 1;
-	}
-	if (is_second_port(bound.key.port)) {
-		refuse(service, &bound, REFUSED_PORT, 0);
 		return 1;
 	}
 	if (bound.v4)
@@ -227,6 +188,11 @@ int inlet_bind6(struct bpf_sock *ctx)
 	return report_bind(ctx);
 }
 
+static __noinline int tell(struct seq_file *seq, struct found *found)
+{
+	return bpf_seq_write(seq, found, sizeof(*found));
+}
+
 /* What becomes of a socket that exists. `socket` is the pointer that the kernel takes into the map of sockets. */
 static __always_inline void find(struct seq_file *seq, void *socket, const struct sock *sk, bool udp)
 {
@@ -250,7 +216,7 @@ static __always_inline void find(struct seq_file *seq, void *socket, const struc
 	found.v4 = bound.v4;
 	found.v6 = bound.v6;
 	__builtin_memcpy(found.addr, bound.key.addr, sizeof(found.addr));
-	bpf_seq_write(seq, &found, sizeof(found));
+	tell(seq, &found);
 }
 
 SEC("iter/tcp")

@@ -1,10 +1,18 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Descriptions: which service wants a socket, if any. The maps are filled before the programs are loaded and never
+ * Descriptions: which service wants a socket, if any. The maps are filled before the programs are attached and never
  * change after that.
  */
 #pragma once
 #include "kernel.bpf.h"
+
+struct adopting {
+	__u64 netns;	/* the cookie of the instance's namespace */
+	__u32 any_port; /* whether a description means TCP listeners of every port */
+	__u32 unused;
+};
+
+const volatile struct adopting adopting = {};
 
 /* How many services may want sockets of one address, told apart by user and control group. */
 #define MAX_WANTS 8
@@ -163,14 +171,16 @@ static __always_inline void bound_of(const struct sock *sk, bool udp, struct bou
 /* The service that wants a socket, 0 when none does. */
 static __always_inline __u32 service_for(const struct sock *sk, struct bound *bound)
 {
-	__u32 service;
+	struct want_key any = {.port = bound->key.port, .any = 1};
+	__u32 service = 0;
 
-	if (!bpf_map_lookup_elem(&inlet_ports, &bound->key.port))
-		return 0;
-	service = wanted_by(sk, &bound->key);
-	if (!service) {
-		struct want_key any = {.port = bound->key.port, .any = 1};
-
+	if (bpf_map_lookup_elem(&inlet_ports, &bound->key.port)) {
+		service = wanted_by(sk, &bound->key);
+		if (!service)
+			service = wanted_by(sk, &any);
+	}
+	if (!service && adopting.any_port && any.port <= 0xffff) {
+		any.port = 0;
 		service = wanted_by(sk, &any);
 	}
 	return service;

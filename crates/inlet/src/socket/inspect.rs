@@ -65,6 +65,10 @@ pub enum Refusal {
     OtherKind,
     /// It could be adopted, but not with the addresses asked for.
     NotAsked,
+    /// It serves another service already.
+    Elsewhere,
+    /// No place is left for it.
+    NoPlace,
     /// The kernel does not say what it is.
     Unknown(Errno),
     /// The kernel does not take it into the map of sockets.
@@ -86,6 +90,8 @@ impl fmt::Display for Refusal {
             Self::Raw => "a raw socket",
             Self::OtherKind => "neither TCP nor UDP",
             Self::NotAsked => "not one of those given with --listen",
+            Self::Elsewhere => "it serves another service, where it was registered; first: inlet unregister SERVICE",
+            Self::NoPlace => "no place is left for it",
             Self::Unknown(errno) => return write!(f, "{errno}"),
             Self::NotTaken(errno) => return write!(f, "the kernel does not take it: {errno}"),
         })

@@ -13,7 +13,7 @@ use libbpf_rs::{MapCore, MapFlags, MapHandle};
 
 use crate::error::{Error, Result};
 use crate::raw::Words;
-use crate::skeleton::types;
+use crate::skeleton::steer::types;
 use crate::state::{LANES_PER_SERVICE, Maps};
 
 /// How many sockets a lane has room for.
@@ -27,7 +27,7 @@ const LANE_WORDS: usize = size_of::<types::lane>().next_multiple_of(8) / size_of
 const _: () = assert!(size_of::<types::lane>() == size_of::<u32>() * (2 + LANE_SLOTS));
 
 /// One lane.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Lane(usize);
 
 /// A slot in the map of sockets.

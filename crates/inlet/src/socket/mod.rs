@@ -16,7 +16,8 @@ pub use endpoint::{Endpoint, EndpointError};
 pub use inspect::{Refusal, Refused};
 pub use owner::Owner;
 
-pub(crate) use lanes::{LaneReader, LiveSocket};
+pub(crate) use lanes::{Lane, LaneReader, Lanes, LiveSocket, cookie_in};
 pub(crate) use list::{Listed, Sockets};
 pub(crate) use options::pktinfo;
+pub(crate) use places::{Place, Places};
 pub(crate) use process::each_socket;

@@ -82,8 +82,10 @@ impl<'a> Places<'a> {
         let mut places = Self { maps, lanes, stocks: HashMap::new(), owned: vec![false; max as usize], unseen: 0..max };
         for lane in Lane::of_all_services() {
             let mut slots = Vec::new();
-            for slot in lanes.stock(lane) {
-                slots.push((slot, cookie_in(&maps.sockets, slot)?));
+            let shown = lanes.count(lane);
+            for (at, slot) in lanes.stock(lane).into_iter().enumerate() {
+                // One that is not shown is empty, or its socket is not asked for: then another place is found.
+                slots.push((slot, if at < shown { cookie_in(&maps.sockets, slot)? } else { None }));
                 if let Some(owned) = places.owned.get_mut(slot.0 as usize) {
                     *owned = true;
                 }
@@ -104,6 +106,11 @@ impl<'a> Places<'a> {
     /// How many slots belong to no lane.
     pub(crate) fn free(&self) -> usize {
         self.owned.iter().filter(|owned| !**owned).count()
+    }
+
+    /// How many slots a lane could have more.
+    pub(crate) fn missing(&self, lane: Lane) -> usize {
+        LANE_SLOTS - self.stocks.get(&lane).map_or(0, |stock| stock.slots.len())
     }
 
     /// Keeps a place for a socket in a lane.

@@ -1,0 +1,117 @@
+//! Descriptions of services, and what was found by them.
+
+use inlet::core::{Confine, Description, Protocol, Ruleset, UserName};
+use inlet::{Found, Known, LastRefusal, ServiceState};
+use serde::Serialize;
+
+use super::Screen;
+use super::table::Table;
+use crate::failure::{Failure, printable};
+
+#[derive(Serialize)]
+struct Row<'a> {
+    service: &'a str,
+    protocol: &'static str,
+    local: String,
+    cookie: u64,
+    known: bool,
+    refused: Option<String>,
+}
+
+pub(crate) fn findings(screen: &mut Screen<'_>, ruleset: &Ruleset, findings: &[Found]) -> Result<(), Failure> {
+    let name = |finding: &Found| ruleset.services().get(finding.service).map_or("?", |service| service.name.as_str());
+    if screen.json {
+        let found = |finding: &Found| Row {
+            service: name(finding),
+            protocol: finding.endpoint.protocol().as_str(),
+            local: finding.endpoint.addr().to_string(),
+            cookie: finding.cookie,
+            known: finding.outcome == Ok(Known::Before),
+            refused: finding.outcome.err().map(|reason| reason.to_string()),
+        };
+        return screen.document(&findings.iter().map(found).collect::<Vec<_>>());
+    }
+    let mut table = Table::default();
+    for finding in findings {
+        let (what, more) = match finding.outcome {
+            Ok(Known::New) => ("adopted", format!("cookie {}, new", finding.cookie)),
+            Ok(Known::Before) => ("adopted", format!("cookie {}, known", finding.cookie)),
+            Err(reason) => ("refused", reason.to_string()),
+        };
+        table.row([what.to_owned(), finding.endpoint.to_string(), format!("-> {}", name(finding)), more]);
+    }
+    Ok(table.write(screen.out, 0, screen.palette.heading)?)
+}
+
+#[derive(Serialize)]
+pub(crate) struct Described {
+    listen: Vec<String>,
+    unit: Option<String>,
+    cgroup: Option<String>,
+    user: Option<String>,
+    /// Addresses for which there is no socket.
+    waiting: Vec<String>,
+}
+
+#[derive(Serialize)]
+pub(crate) struct Refused<'a> {
+    count: u64,
+    local: String,
+    pid: u32,
+    command: &'a str,
+    reason: String,
+}
+
+impl Described {
+    pub(crate) fn of(service: &ServiceState) -> Option<Self> {
+        let Description { confine, user, .. } = service.description.as_ref()?;
+        let (unit, cgroup) = match confine {
+            Some(Confine::Unit(unit)) => (Some(unit.as_str().to_owned()), None),
+            Some(Confine::Cgroup(path)) => (None, Some(path.as_str().to_owned())),
+            None => (None, None),
+        };
+        Some(Self {
+            listen: service.description.iter().flat_map(Description::listen).map(ToString::to_string).collect(),
+            unit,
+            cgroup,
+            user: user.as_ref().map(UserName::as_str).map(str::to_owned),
+            waiting: waiting(service),
+        })
+    }
+}
+
+impl<'a> From<&'a LastRefusal> for Refused<'a> {
+    fn from(refusal: &'a LastRefusal) -> Self {
+        let LastRefusal { count, endpoint, pid, ref command, reason } = *refusal;
+        Self { count, local: endpoint.addr().to_string(), pid, command, reason: reason.to_string() }
+    }
+}
+
+/// The addresses that are described and at which the service has no socket.
+fn waiting(service: &ServiceState) -> Vec<String> {
+    let has = |listen: &inlet::core::Listen| {
+        let mut locals = service.sockets.iter().filter_map(|socket| socket.local);
+        locals.any(|local| listen.matches(local.protocol(), local.addr()))
+    };
+    let described = service.description.iter().flat_map(Description::listen);
+    described.filter(|listen| !has(listen)).map(ToString::to_string).collect()
+}
+
+/// What is to be told of a service beside its sockets.
+pub(crate) fn lines(service: &ServiceState, is_watched: bool) -> Vec<String> {
+    let Some(description) = &service.description else { return Vec::new() };
+    let mut lines = vec![format!("described: {description}")];
+    let waiting = waiting(service);
+    if !waiting.is_empty() {
+        lines.push(format!("waiting for {}", waiting.join(", ")));
+    }
+    let has_udp = description.listen().iter().any(|listen| listen.protocol() == Protocol::Udp);
+    if has_udp && !is_watched {
+        lines.push("no watcher: UDP sockets bound from now on are not found; run: inlet watch".to_owned());
+    }
+    if let Some(LastRefusal { count, endpoint, pid, command, reason }) = &service.refusal {
+        let command = printable(command);
+        lines.push(format!("refused {count}, last {endpoint} of pid {pid} ({command}): {reason}"));
+    }
+    lines
+}

@@ -1,0 +1,174 @@
+//! The programs that find described sockets: made for the descriptions, attached to the root of the control groups.
+
+use std::io;
+use std::mem::{MaybeUninit, size_of};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use inlet_core::{MAX_SERVICES, Protocol};
+use libbpf_rs::skel::{OpenSkel, SkelBuilder};
+use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType};
+
+use super::cgroup::Cgroups;
+use super::wants::Wants;
+use crate::capability::{self, Capability};
+use crate::error::{Error, Result};
+use crate::fault;
+use crate::group::Readers;
+use crate::layout::DescribedFiles;
+use crate::skeleton::adopt::{AdoptSkelBuilder, types};
+use crate::state::{Access, Maps, create, create_keyed, open_map};
+use crate::{program, raw};
+
+/// How many sockets one look through all can move in.
+pub(crate) const PLACES: u32 = 1 << 16;
+
+/// Programs in the kernel, not yet in force.
+#[derive(Debug)]
+pub(crate) struct Programs {
+    refusals: MapHandle,
+    places: MapHandle,
+    find_tcp: OwnedFd,
+    find_udp: OwnedFd,
+    listen: OwnedFd,
+    bind4: OwnedFd,
+    bind6: OwnedFd,
+}
+
+impl Programs {
+    /// Makes the programs for these wants.
+    pub(crate) fn load(wants: &Wants, maps: &Maps, files: &DescribedFiles, netns: u64) -> Result<Self> {
+        let needed = [Capability::Bpf, Capability::NetAdmin, Capability::Perfmon];
+        capability::require("finding described sockets", &needed)?;
+        let refusals = kept(&files.refusals(), || {
+            let value = size_of::<types::refusal>() as u32;
+            create("inlet_refusals", MapType::Hash, value, MAX_SERVICES.into(), libbpf_sys::BPF_F_NO_PREALLOC)
+        })?;
+        let place = size_of::<types::place>() as u32;
+        let places = create_keyed("inlet_places", MapType::Hash, [8, place], PLACES, libbpf_sys::BPF_F_NO_PREALLOC)?;
+        program::loading(|failed| {
+            let mut storage = MaybeUninit::uninit();
+            let mut open = AdoptSkelBuilder::default().open(&mut storage).map_err(&failed)?;
+            let reused = [
+                (&mut open.maps.inlet_sockets, &maps.sockets),
+                (&mut open.maps.inlet_lanes, &maps.lanes),
+                (&mut open.maps.inlet_refusals, &refusals),
+                (&mut open.maps.inlet_binds, &maps.binds),
+                (&mut open.maps.inlet_places, &places),
+            ];
+            for (map, handle) in reused {
+                map.reuse_fd(handle.as_fd()).map_err(&failed)?;
+            }
+            let sized = [
+                (&mut open.maps.inlet_ports, wants.ports().len()),
+                (&mut open.maps.inlet_wants, wants.entries().len()),
+                (&mut open.maps.inlet_confines, wants.confines().len()),
+            ];
+            for (map, entries) in sized {
+                map.set_max_entries(entries.max(1) as u32).map_err(&failed)?;
+            }
+            let constants = open.maps.rodata_data.as_deref_mut().ok_or_else(|| program::without("constants"))?;
+            constants.adopting.netns = netns;
+            constants.adopting.any_port = wants.any_port.into();
+            let loaded = open.load().map_err(&failed)?;
+            fill(wants, &loaded.maps.inlet_ports, &loaded.maps.inlet_wants, &loaded.maps.inlet_confines)?;
+            let progs = &loaded.progs;
+            let keep = |program: BorrowedFd<'_>| program.try_clone_to_owned().map_err(Error::os("keep", "a program"));
+            Ok(Self {
+                find_tcp: keep(progs.inlet_find_tcp.as_fd())?,
+                find_udp: keep(progs.inlet_find_udp.as_fd())?,
+                listen: keep(progs.inlet_listen.as_fd())?,
+                bind4: keep(progs.inlet_bind4.as_fd())?,
+                bind6: keep(progs.inlet_bind6.as_fd())?,
+                refusals,
+                places,
+            })
+        })
+    }
+
+    /// Pins them, and puts them in the place of those before.
+    pub(crate) fn put_in_force(&self, files: &DescribedFiles, wants: &Wants, readers: Readers) -> Result<()> {
+        make_dir(&files.0, readers)?;
+        fault::point("describe:directory");
+        let refusals = files.refusals();
+        if !refusals.exists() {
+            raw::pin(self.refusals.as_fd(), &refusals).map_err(Error::at("pin", &refusals))?;
+        }
+        readers.admit_to_map(&refusals)?;
+        let replaced = [
+            (self.places.as_fd(), files.places()),
+            (self.find_tcp.as_fd(), files.find(Protocol::Tcp)),
+            (self.find_udp.as_fd(), files.find(Protocol::Udp)),
+        ];
+        for (object, path) in replaced {
+            remove(&path)?;
+            raw::pin(object, &path).map_err(Error::at("pin", &path))?;
+            fault::point("describe:pin");
+        }
+        let cgroups = Cgroups::find()?;
+        let (tcp, udp) = (wants.has(Protocol::Tcp), wants.has(Protocol::Udp));
+        let links = [
+            ("listen", &self.listen, libbpf_sys::BPF_CGROUP_SOCK_OPS, tcp),
+            ("bind4", &self.bind4, libbpf_sys::BPF_CGROUP_INET4_POST_BIND, udp),
+            ("bind6", &self.bind6, libbpf_sys::BPF_CGROUP_INET6_POST_BIND, udp),
+        ];
+        for (name, program, kind, needed) in links {
+            let path = files.link(name);
+            match needed {
+                true => attach(&path, program, kind, &cgroups)?,
+                false => remove(&path)?,
+            }
+            fault::point("describe:link");
+        }
+        Ok(())
+    }
+}
+
+/// Puts a program in place of the one that a pinned link runs, or makes the link.
+fn attach(path: &Path, program: &OwnedFd, kind: libbpf_sys::bpf_attach_type, cgroups: &Cgroups) -> Result<()> {
+    if path.exists() {
+        let updated = raw::open_pin(path).and_then(|link| raw::link_update(link.as_fd(), program.as_fd()));
+        match updated {
+            // Its control group is gone: the hierarchy was mounted anew.
+            Err(cause) if cause.raw_os_error() == Some(libc::ENOLINK) => remove(path)?,
+            updated => return updated.map_err(Error::at("update", path)),
+        }
+    }
+    let link =
+        raw::link_cgroup(program.as_fd(), cgroups.as_fd(), kind).map_err(Error::at("attach to", cgroups.root()))?;
+    raw::pin(link.as_fd(), path).map_err(Error::at("pin", path))
+}
+
+fn fill(wants: &Wants, ports: &impl MapCore, keys: &impl MapCore, confines: &impl MapCore) -> Result<()> {
+    let filled = || Error::os::<libbpf_rs::Error>("fill", "the map of descriptions");
+    for (number, confine) in wants.confines().enumerate() {
+        confines.update(&(number as u32).to_ne_bytes(), &confine, MapFlags::ANY).map_err(filled())?;
+    }
+    for (key, value) in wants.entries() {
+        keys.update(&key, &value, MapFlags::ANY).map_err(filled())?;
+    }
+    for port in wants.ports() {
+        ports.update(&port.to_ne_bytes(), &1_u32.to_ne_bytes(), MapFlags::ANY).map_err(filled())?;
+    }
+    Ok(())
+}
+
+/// The map that is pinned there, or a new one.
+fn kept(path: &Path, new: impl FnOnce() -> Result<MapHandle>) -> Result<MapHandle> {
+    if path.exists() { open_map(path, Access::Write) } else { new() }
+}
+
+fn make_dir(path: &Path, readers: Readers) -> Result<()> {
+    match std::fs::create_dir(path) {
+        Err(cause) if cause.kind() != io::ErrorKind::AlreadyExists => return Err(Error::at("make", path)(cause)),
+        _ => {}
+    }
+    readers.admit_to_dir(path)
+}
+
+fn remove(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(cause) if cause.kind() != io::ErrorKind::NotFound => Err(Error::at("remove", path)(cause)),
+        _ => Ok(()),
+    }
+}
