@@ -20,8 +20,6 @@ demo: deps
 # Without and with root: the tests of the kernel skip themselves when they are not root, and with CI=true a skip fails.
 test: deps
 	$(CARGO) test $(TEST_FLAGS)
-	$(CARGO) build --release -p inlet-cli
-	scripts/check-docs
 
 # The root tests on Debian's 6.1 and 6.12 kernels, or on the kernel given: make test-vm KERNEL=path/to/bzImage
 test-vm:

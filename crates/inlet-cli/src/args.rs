@@ -146,13 +146,15 @@ pub(crate) struct Up {
 /// Without a service each word stands one place further to the left; [`crate::commands`] moves them.
 #[derive(Args, Debug)]
 #[command(override_usage = "inlet bind [OPTIONS] <SERVICE> <tcp|udp> <PREFIX> <PORTS>
+       inlet bind [OPTIONS] --to <PROTO:ADDR:PORT> <tcp|udp> <PREFIX> <PORTS>
        inlet bind [OPTIONS] --pass|--refuse <tcp|udp> <PREFIX> <PORTS>")]
 #[command(after_help = "Examples:
   inlet bind web tcp 192.0.2.0/24 80,443
   inlet bind proxy udp 2001:db8::/64 any --from 203.0.113.0/24
+  inlet bind --to tcp:127.0.0.1:8080 tcp 192.0.2.0/24 80
   inlet bind --pass tcp 192.0.2.0/24 22")]
 pub(crate) struct Bind {
-    /// The service that receives the packets, made when there is none of this name; left out with --pass and --refuse
+    /// The service that receives the packets, made when there is none of this name; left out with --to, --pass and --refuse
     pub(crate) service: String,
 
     /// The protocol: tcp or udp
@@ -163,6 +165,10 @@ pub(crate) struct Bind {
 
     /// The ports: 80, 8000-8999, 80,443 or any
     pub(crate) ports: Option<String>,
+
+    /// The sockets at this address receive the packets: a service of this name is made for them, which finds them by itself
+    #[arg(long, value_name = "PROTO:ADDR:PORT", conflicts_with_all = ["pass", "refuse"])]
+    pub(crate) to: Option<Listen>,
 
     /// Leave the packets to the kernel's ordinary lookup, as if Inlet were not there
     #[arg(long, conflicts_with = "refuse")]

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 
-use inlet_core::{Description, OnMissing, Rule, Ruleset, Selector, ServiceId, ServiceName, Target};
+use inlet_core::{Description, Listen, OnMissing, Rule, Ruleset, Selector, ServiceId, ServiceName, Target, Verdict};
 
 use crate::capability::{self, Capability};
 use crate::commit::Committed;
@@ -214,6 +214,25 @@ impl Instance {
             for matching in selector.matches(builder)? {
                 builder.remove(&matching);
                 builder.push(&Rule { matching, verdict })?;
+            }
+            Ok(())
+        })
+    }
+
+    /// [`Instance::bind`] to the service that is named after an address and has the sockets there.
+    ///
+    /// # Errors
+    /// As for [`Instance::bind`], and those of [`Instance::set_service`].
+    pub fn bind_to(&mut self, listen: Listen, selector: &Selector) -> Result<Committed> {
+        let name: ServiceName = listen.to_string().parse()?;
+        self.edit(|builder| {
+            let id = builder.service(&name)?;
+            if builder.services().get(id).is_some_and(|service| service.description.is_none()) {
+                builder.set_description(id, Some(Description::new([listen])?));
+            }
+            for matching in selector.matches(builder)? {
+                builder.remove(&matching);
+                builder.push(&Rule { matching, verdict: Verdict::Service(id) })?;
             }
             Ok(())
         })

@@ -94,7 +94,11 @@ fn over_random_rulesets(rulesets: u32, packets: usize, each: impl Fn(&Snapshot, 
         let mut instance = Instance::open(here(&world)).unwrap();
         // The numbers of a random ruleset are those of the instance, as both name the services in the same order. Its
         // interfaces do not exist here.
-        instance.commit_as_is(Builder::from_ruleset(ruleset)).unwrap();
+        let services: Vec<ServiceId> = ruleset.services().iter().map(|(id, _)| id).collect();
+        let mut builder = Builder::from_ruleset(ruleset);
+        // Which sockets there are is said by hand here.
+        services.into_iter().for_each(|id| builder.set_description(id, None));
+        instance.commit_as_is(builder).unwrap();
         drop(instance);
         each(&Snapshot::open(here(&world)).unwrap(), &receivers, &packets);
         asked.set(asked.get() + packets.len());

@@ -51,6 +51,9 @@ const UNREGISTER: &[(&str, [&str; 2])] =
 
 const CONFIRM: &[&str] = &["confirm:confirmed"];
 
+/// Each step of a commit that describes a service, after its commit point.
+const DESCRIBE: &[&str] = &["describe:directory", "describe:pin", "describe:link", "adopt:planned", "adopt:stored"];
+
 const DOWN: &[&str] = &["down:withdrawn", "down:detached"];
 
 const OPERATION: &str = "INLET_CHILD_OPERATION";
@@ -76,12 +79,43 @@ fn child() {
         // The socket is passed as a service manager would, so that the parent goes on serving it.
         "register" => drop(open().register("web", std::io::stdin()).unwrap()),
         "unregister" => drop(open().unregister("web", None).unwrap()),
+        "describe" => drop(described(&mut open())),
         "down" => Instance::down(&here()).unwrap(),
         other => panic!("{other}"),
     }
 }
 
 /// Runs an operation in a process that is killed at the step, and sees to it that it was.
+fn described(instance: &mut Instance) -> inlet::Committed {
+    let listen = ["tcp:*:8080", "udp:*:8080"].map(|text| text.parse().unwrap());
+    let description = Some(Some(inlet::core::Description::new(listen).unwrap()));
+    let request = inlet::ServiceRequest { description, ..inlet::ServiceRequest::default() };
+    instance.set_service(&"web".parse().unwrap(), request).unwrap()
+}
+
+/// The description is in force from the commit point on; what was left to do, the next command does.
+#[test]
+fn describe_at_every_step() {
+    for step in DESCRIBE {
+        let Some(world) = World::new() else { return };
+        let targets = both_families(&world);
+        let server = TcpServer::spawn("early", "[::]:8080".parse().unwrap()).unwrap();
+        killed(&world, "describe", step, None);
+        assert_eq!(snapshot(&world).ruleset().services().iter().filter(|(_, it)| it.description.is_some()).count(), 1);
+        let found = open(&world).adopt().unwrap();
+        assert!(found.iter().all(|found| found.outcome.is_ok()) && found.len() == 1, "{step}: {found:?}");
+        assert_eq!(targets.map(|target| asked(Tcp, target)), ["early", "early"], "{step}");
+        assert_eq!(state(&world, "web").sockets.len(), 1, "{step}");
+        drop(server);
+        let server = TcpServer::spawn("late", "[::]:8080".parse().unwrap()).unwrap();
+        assert_eq!(targets.map(|target| asked(Tcp, target)), ["late", "late"], "{step}");
+        drop(server);
+        let by_hand = inlet::ServiceRequest { description: Some(None), ..inlet::ServiceRequest::default() };
+        open(&world).set_service(&"web".parse().unwrap(), by_hand).unwrap();
+        works_and_ends(&world, step);
+    }
+}
+
 fn killed(world: &World, operation: &str, step: &str, stdin: Option<OwnedFd>) {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", "child", "--nocapture", "--test-threads=1"]);
@@ -432,12 +466,14 @@ fn every_step_of_the_source_is_tried() {
         include_str!("../src/confirm.rs"),
         include_str!("../src/generation.rs"),
         include_str!("../src/instance.rs"),
+        include_str!("../src/described/find.rs"),
+        include_str!("../src/described/programs.rs"),
         include_str!("../src/socket/adopt.rs"),
         include_str!("../src/state.rs"),
     );
     let commit = COMMIT.iter().map(|(step, _)| *step);
     let pairs = UNREGISTER.iter().map(|(step, _)| *step);
-    let tried: Vec<&str> = commit.chain([UP, REGISTER, CONFIRM, DOWN].concat()).chain(pairs).collect();
+    let tried: Vec<&str> = commit.chain([UP, REGISTER, CONFIRM, DESCRIBE, DOWN].concat()).chain(pairs).collect();
     for point in source.split("fault::point(\"").skip(1).map(|rest| rest.split('"').next().unwrap()) {
         assert!(tried.contains(&point), "{point}");
     }

@@ -3,7 +3,7 @@
 use clap::CommandFactory;
 use clap::error::ErrorKind;
 use inlet::core::config::Routes;
-use inlet::core::{Confine, Description, Rule, Selector, Target, config};
+use inlet::core::{Confine, Description, Listen, Rule, Selector, Target, config};
 use inlet::{Committed, Instance, ServiceRequest};
 
 use super::{reader, writer_unless};
@@ -13,7 +13,10 @@ use crate::render::{self, Screen};
 
 pub(super) fn bind(cli: &Cli, args: &Bind, screen: &mut Screen<'_>) -> Result<(), Failure> {
     let (target, selector) = request(args)?;
-    edit(cli, args.force, screen, |instance| instance.bind(&target, &selector))
+    edit(cli, args.force, screen, |instance| match target {
+        Receiver::Named(target) => instance.bind(&target, &selector),
+        Receiver::At(listen) => instance.bind_to(listen, &selector),
+    })
 }
 
 pub(super) fn unbind(cli: &Cli, args: &Match, screen: &mut Screen<'_>) -> Result<(), Failure> {
@@ -79,13 +82,24 @@ fn edit(
     render::committed(screen, &committed, &after)
 }
 
-/// Tells the two shapes of `bind` apart: three words after --pass and --refuse, four without.
-fn request(args: &Bind) -> Result<(Target, Selector), Failure> {
-    let Bind { service, protocol, prefix, ports, .. } = args;
+/// Who receives what is bound.
+enum Receiver {
+    Named(Target),
+    /// The sockets at an address.
+    At(Listen),
+}
+
+/// Tells the shapes of `bind` apart: three words after --to, --pass and --refuse, four without.
+fn request(args: &Bind) -> Result<(Receiver, Selector), Failure> {
+    let Bind { service, protocol, prefix, ports, to, .. } = args;
     let (target, [protocol, prefix, ports]) = match (ports, args.pass, args.refuse) {
-        (Some(ports), false, false) => (Target::Service(value("<SERVICE>", service)?), [protocol, prefix, ports]),
-        (None, true, _) => (Target::Pass, [service, protocol, prefix]),
-        (None, _, true) => (Target::Refuse, [service, protocol, prefix]),
+        (None, ..) if to.is_some() => (Receiver::At(to.unwrap_or(Listen::ALL_TCP)), [service, protocol, prefix]),
+        (Some(_), ..) if to.is_some() => return Err(misshapen("--to takes no service: it is named after the address")),
+        (Some(ports), false, false) => {
+            (Receiver::Named(Target::Service(value("<SERVICE>", service)?)), [protocol, prefix, ports])
+        }
+        (None, true, _) => (Receiver::Named(Target::Pass), [service, protocol, prefix]),
+        (None, _, true) => (Receiver::Named(Target::Refuse), [service, protocol, prefix]),
         (Some(_), ..) => return Err(misshapen("--pass and --refuse take no service")),
         (None, ..) => return Err(misshapen("give a service, a protocol, a prefix and ports, or --pass or --refuse")),
     };
