@@ -83,9 +83,12 @@ impl<'a> Places<'a> {
         for lane in Lane::of_all_services() {
             let mut slots = Vec::new();
             let shown = lanes.count(lane);
+            // After those that are shown come those that a command that was killed did not show any more, and then empty ones.
+            let mut all_empty = false;
             for (at, slot) in lanes.stock(lane).into_iter().enumerate() {
-                // One that is not shown is empty, or its socket is not asked for: then another place is found.
-                slots.push((slot, if at < shown { cookie_in(&maps.sockets, slot)? } else { None }));
+                let cookie = if all_empty { None } else { cookie_in(&maps.sockets, slot)? };
+                all_empty |= at >= shown && cookie.is_none();
+                slots.push((slot, cookie));
                 if let Some(owned) = places.owned.get_mut(slot.0 as usize) {
                     *owned = true;
                 }
