@@ -4,7 +4,7 @@
 //! straight into a builder. TOML, files that include others and whatever is wrong somewhere go the slow way, which knows
 //! where each value stands and tells everything that is wrong at once.
 //!
-//! [`write`] and [`write_toml`] write a ruleset, one rule a line, so that two exports can be compared line by line.
+//! [`write()`] and [`write_toml`] write a ruleset, one rule a line, so that two exports can be compared line by line.
 
 mod diagnostic;
 mod fast;

@@ -82,6 +82,8 @@ pub(crate) fn find(
     let mut planned: BTreeMap<u64, Vec<Place>> = BTreeMap::new();
     for socket in &wanted {
         let outcome = plan(socket, &mut places, is_there)?.map(|found| {
+            // A command that was killed may have left it in its place and not shown.
+            found.iter().filter(|place| place.is_known()).for_each(|place| places.show(place));
             let new: Vec<Place> = found.into_iter().filter(|place| !place.is_known()).collect();
             let known = if new.is_empty() { Known::Before } else { Known::New };
             planned.insert(socket.cookie, new);
