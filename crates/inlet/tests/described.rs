@@ -1,5 +1,7 @@
 //! Described sockets find their services: inside listen(), when they exist already, and when they are bound; and those of
 //! others do not.
+//!
+//! Listeners of other namespaces at a described address are counted, so tests that look at that have ports of their own.
 #![allow(clippy::unwrap_used, reason = "what fails here is the failure of a test")]
 
 mod common;
@@ -54,11 +56,11 @@ fn listener(addr: &str) -> TcpListener {
 /// No event is waited for between listen() and connect(): the listener is in its service when listen() returns.
 #[test]
 fn a_connection_right_after_listen_is_steered() {
-    let Some(world) = world(&["tcp:127.0.0.1:8080"]) else { return };
+    let Some(world) = world(&["tcp:127.0.0.1:18080"]) else { return };
     // An emulated processor takes ten times as long.
     let rounds = if std::env::var_os("INLET_VM").is_some() { 1_000 } else { 10_000 };
     for round in 0..rounds {
-        let listener = listener("127.0.0.1:8080");
+        let listener = listener("127.0.0.1:18080");
         let client = TcpStream::connect("192.0.2.7:443");
         let client = client.unwrap_or_else(|error| panic!("round {round}: {error}"));
         let (served, _) = listener.accept().unwrap();
@@ -127,9 +129,9 @@ fn addresses_mean_what_they_say() {
 
 #[test]
 fn many_listeners_share_and_the_newest_evicts_none() {
-    let Some(world) = world(&["tcp:127.0.0.1:8080"]) else { return };
+    let Some(world) = world(&["tcp:127.0.0.1:18081"]) else { return };
     let worker =
-        || TcpServer::spawn_with("worker", "127.0.0.1:8080".parse().unwrap(), Listen::new().reuseport()).unwrap();
+        || TcpServer::spawn_with("worker", "127.0.0.1:18081".parse().unwrap(), Listen::new().reuseport()).unwrap();
     let mut workers: Vec<TcpServer> = (0..64).map(|_| worker()).collect();
     assert_eq!(state(&world, "web").sockets.len(), 64);
     // One more than fit: it is counted and told, and takes nobody's place.
@@ -138,7 +140,7 @@ fn many_listeners_share_and_the_newest_evicts_none() {
     assert_eq!(service.sockets.len(), 64);
     let refusal = service.refusal.unwrap();
     assert_eq!((refusal.count, refusal.reason), (1, RefusedListener::Full));
-    assert_eq!(refusal.endpoint.to_string(), "tcp:127.0.0.1:8080");
+    assert_eq!(refusal.endpoint.to_string(), "tcp:127.0.0.1:18081");
     assert_eq!(refusal.pid, std::process::id());
     drop(one_more);
     workers.drain(1..63);
@@ -158,12 +160,12 @@ fn listeners_of_others_are_not_adopted() {
     let cgroup = Cgroup::new().unwrap();
     let mut instance = up(&world);
     instance.bind(&to("web"), &selector(Tcp, "127.0.0.0/8", "443")).unwrap();
-    let mut mine = described(&["tcp:127.0.0.1:8080"]);
+    let mut mine = described(&["tcp:127.0.0.1:18082"]);
     mine.user = Some("12345".parse().unwrap());
     describe(&mut instance, "web", Some(mine)).unwrap();
     drop(instance);
     let sockets = || state(&world, "web").sockets.len();
-    let root = listener("127.0.0.1:8080");
+    let root = listener("127.0.0.1:18082");
     assert_eq!(sockets(), 0, "of another user");
     drop(root);
     let user = socat(|command| _ = as_user(command, 12345, 12345, &[]));
@@ -171,11 +173,11 @@ fn listeners_of_others_are_not_adopted() {
     drop(user);
     common::wait_for_sockets(&world, "web", 0);
 
-    let mut there = described(&["tcp:127.0.0.1:8080"]);
+    let mut there = described(&["tcp:127.0.0.1:18082"]);
     let path = cgroup.path().file_name().unwrap().to_str().unwrap().to_owned();
     there.confine = Some(Confine::Cgroup(format!("/{path}").parse().unwrap()));
     describe(&mut open(&world), "web", Some(there)).unwrap();
-    let here_not_there = listener("127.0.0.1:8080");
+    let here_not_there = listener("127.0.0.1:18082");
     assert_eq!((sockets(), open(&world).adopt().unwrap().len()), (0, 0), "of another control group");
     drop(here_not_there);
     assert_eq!(state(&world, "web").refusal, None);
@@ -183,34 +185,34 @@ fn listeners_of_others_are_not_adopted() {
     assert_eq!(sockets(), 1);
     drop(program);
 
-    describe(&mut open(&world), "web", Some(described(&["tcp:127.0.0.1:8080"]))).unwrap();
+    describe(&mut open(&world), "web", Some(described(&["tcp:127.0.0.1:18082"]))).unwrap();
     let namespace = Netns::unentered().unwrap();
-    let elsewhere = namespace.enter(|| listener("127.0.0.1:8080"));
+    let elsewhere = namespace.enter(|| listener("127.0.0.1:18082"));
     let service = state(&world, "web");
     assert_eq!(service.sockets.len(), 0, "of another namespace");
     assert_eq!(service.refusal.unwrap().reason, RefusedListener::OtherNamespace);
     drop(elsewhere);
 }
 
-/// A program that listens on port 8080, once it does.
+/// A program that listens on port 18082, once it does.
 fn socat(how: impl FnOnce(&mut Command)) -> Program {
     let mut command = Command::new("socat");
-    command.args(["TCP-LISTEN:8080,bind=127.0.0.1,reuseaddr,fork", "SYSTEM:echo there"]);
+    command.args(["TCP-LISTEN:18082,bind=127.0.0.1,reuseaddr,fork", "SYSTEM:echo there"]);
     how(&mut command);
     let mut program = Program::start(&mut command).unwrap();
-    program.wait_listening(Proto::Tcp, "127.0.0.1:8080".parse().unwrap(), Duration::from_secs(20)).unwrap();
+    program.wait_listening(Proto::Tcp, "127.0.0.1:18082".parse().unwrap(), Duration::from_secs(20)).unwrap();
     program
 }
 
 #[test]
 fn multipath_tcp_is_told_with_the_remedy() {
-    let Some(world) = world(&["tcp:127.0.0.1:8080"]) else { return };
+    let Some(world) = world(&["tcp:127.0.0.1:18083"]) else { return };
     let listener = socket(AddressFamily::INET, SocketType::STREAM, Some(ipproto::MPTCP));
     if !require_feature(listener.is_ok(), "CONFIG_MPTCP", (5, 6)) {
         return;
     }
     let listener = listener.unwrap();
-    rustix::net::bind(&listener, &"127.0.0.1:8080".parse::<SocketAddr>().unwrap()).unwrap();
+    rustix::net::bind(&listener, &"127.0.0.1:18083".parse::<SocketAddr>().unwrap()).unwrap();
     rustix::net::listen(&listener, 1).unwrap();
     let service = state(&world, "web");
     assert!(service.sockets.is_empty());
