@@ -5,6 +5,7 @@
 
 mod change;
 mod check;
+mod described;
 mod import;
 mod plan;
 mod show;

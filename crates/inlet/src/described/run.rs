@@ -1,12 +1,13 @@
 //! Running a command whose sockets go to a service: in a control group of its own, which the service's description names
 //! for as long as the command runs.
 
-use std::io;
+use std::io::{self, Read, Seek};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
 use std::sync::mpsc::channel;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use inlet_core::{CgroupPath, Confine, Description, Listen, Protocol, ServiceName};
 use rustix::process::{Pid, Signal, kill_process};
@@ -29,6 +30,9 @@ pub struct Ran {
     /// Whether it left processes behind. The service goes on being theirs.
     pub left_behind: bool,
 }
+
+/// How long what a command started may go on after it before it counts as left behind.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// The signals that are handed on to the command.
 const FORWARDED: [i32; 8] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH, SIGCONT];
@@ -175,9 +179,29 @@ impl Group {
         child.map_err(|cause| Error::Spawn { command: command.get_program().to_string_lossy().into_owned(), cause })
     }
 
-    /// Removes it; `false` when processes are left in it.
+    /// Removes it; `false` when processes are left in it, a moment after the command ended.
     fn remove(&self) -> bool {
-        std::fs::remove_dir(&self.dir).is_ok()
+        let is_gone = || std::fs::remove_dir(&self.dir).is_ok();
+        is_gone() || (self.wait_until_empty().is_ok() && is_gone())
+    }
+
+    /// What the command started may end a little later than it.
+    fn wait_until_empty(&self) -> io::Result<()> {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        let until = Instant::now() + LAST_WORDS;
+        let mut events = std::fs::File::open(self.dir.join("cgroup.events"))?;
+        loop {
+            // Reading arms the poll: a change after it is an event.
+            let mut text = String::new();
+            events.rewind()?;
+            events.read_to_string(&mut text)?;
+            let left = until.saturating_duration_since(Instant::now());
+            if text.contains("populated 0") || left.is_zero() {
+                return Ok(());
+            }
+            let left = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
+            poll(&mut [PollFd::new(&events, PollFlags::PRI)], Some(&left))?;
+        }
     }
 }
 
