@@ -140,7 +140,7 @@ fn bad_shapes() {
         (&["bind", "web", "tcp"], "required arguments were not provided"),
         (
             &["bind", "tcp", "192.0.2.0/24", "80"],
-            "give a service, a protocol, a prefix and ports, or --pass or --refuse",
+            "give a service, a protocol, a prefix and ports, or --to, --pass or --refuse",
         ),
         (&["bind", "--pass", "web", "tcp", "192.0.2.0/24", "80"], "--pass and --refuse take no service"),
         (&["bind", "--pass", "--refuse", "tcp", "192.0.2.0/24", "80"], "cannot be used with '--refuse'"),

@@ -92,16 +92,18 @@ enum Receiver {
 /// Tells the shapes of `bind` apart: three words after --to, --pass and --refuse, four without.
 fn request(args: &Bind) -> Result<(Receiver, Selector), Failure> {
     let Bind { service, protocol, prefix, ports, to, .. } = args;
-    let (target, [protocol, prefix, ports]) = match (ports, args.pass, args.refuse) {
-        (None, ..) if to.is_some() => (Receiver::At(to.unwrap_or(Listen::ALL_TCP)), [service, protocol, prefix]),
-        (Some(_), ..) if to.is_some() => return Err(misshapen("--to takes no service: it is named after the address")),
-        (Some(ports), false, false) => {
+    let (target, [protocol, prefix, ports]) = match (to, ports, args.pass, args.refuse) {
+        (Some(listen), None, ..) => (Receiver::At(*listen), [service, protocol, prefix]),
+        (Some(_), Some(_), ..) => return Err(misshapen("--to takes no service: it is named after the address")),
+        (None, Some(ports), false, false) => {
             (Receiver::Named(Target::Service(value("<SERVICE>", service)?)), [protocol, prefix, ports])
         }
-        (None, true, _) => (Receiver::Named(Target::Pass), [service, protocol, prefix]),
-        (None, _, true) => (Receiver::Named(Target::Refuse), [service, protocol, prefix]),
-        (Some(_), ..) => return Err(misshapen("--pass and --refuse take no service")),
-        (None, ..) => return Err(misshapen("give a service, a protocol, a prefix and ports, or --pass or --refuse")),
+        (None, None, true, _) => (Receiver::Named(Target::Pass), [service, protocol, prefix]),
+        (None, None, _, true) => (Receiver::Named(Target::Refuse), [service, protocol, prefix]),
+        (None, Some(_), ..) => return Err(misshapen("--pass and --refuse take no service")),
+        (None, None, ..) => {
+            return Err(misshapen("give a service, a protocol, a prefix and ports, or --to, --pass or --refuse"));
+        }
     };
     let selector = Selector {
         protocol: value("<PROTOCOL>", protocol)?,

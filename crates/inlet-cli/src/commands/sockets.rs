@@ -58,10 +58,12 @@ pub(super) fn watch(cli: &Cli, screen: &mut Screen<'_>) -> Result<(), Failure> {
     let watcher = Watcher::new(location(cli)?)?;
     let mut findings = watcher.look()?;
     loop {
-        let ruleset = reader(cli)?.into_ruleset();
         findings.retain(|finding| finding.outcome != Ok(Known::Before));
-        render::findings(screen, &ruleset, &findings)?;
-        screen.out.flush()?;
+        if !findings.is_empty() {
+            let ruleset = reader(cli)?.into_ruleset();
+            render::findings(screen, &ruleset, &findings)?;
+            screen.out.flush()?;
+        }
         findings = watcher.wait(None)?.unwrap_or_default();
     }
 }
