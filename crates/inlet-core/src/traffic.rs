@@ -87,6 +87,25 @@ pub fn traffic_within(
     Walk::<u128>::new(&sides, each).run(&near6(old), &near6(new))
 }
 
+/// [`traffic`], but only of packets of this protocol to this port. It is quick when few rules are about that port, however
+/// many there are.
+pub fn traffic_at(
+    old: &Ruleset,
+    new: &Ruleset,
+    protocol: Protocol,
+    port: u16,
+    each: &mut dyn FnMut(Moved) -> ControlFlow<()>,
+) -> ControlFlow<()> {
+    let (old, new) = (narrow::about(old, protocol, port), narrow::about(new, protocol, port));
+    let Ok(ports) = PortRange::new(port, port) else { return ControlFlow::Continue(()) };
+    // Of other ports the rules that are left do not tell who wins.
+    let mut here = |moved: Moved| match moved.ports.contains(port) {
+        true => each(Moved { ports, ..moved }),
+        false => ControlFlow::Continue(()),
+    };
+    traffic_within(&old, &new, &Plan::between(&old, &new), &|_, _| true, &mut here)
+}
+
 impl Moved {
     /// Whether the packet is one of these.
     pub fn contains(&self, packet: &Packet) -> bool {

@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 use inlet_core::arbitrary::{INTERFACES, pair, pair_with_packets};
 use inlet_core::{
     AddrRange, Builder, Moved, OnMissing, Packet, Plan, Prefix, Protocol, Rule, Ruleset, Verdict, lookup, traffic,
-    traffic_within,
+    traffic_at, traffic_within,
 };
 use proptest::prelude::*;
 
@@ -95,6 +95,13 @@ proptest! {
         });
         let at_80 = |packet: &Packet| Packet { protocol: Protocol::Tcp, local: SocketAddr::new(packet.local.ip(), 80), ..*packet };
         packets.iter().map(at_80).for_each(|packet| check(&old, &new, &part, &packet));
+        let mut at_port = Vec::new();
+        let _ = traffic_at(&old, &new, Protocol::Tcp, 80, &mut |moved| {
+            at_port.push(moved);
+            ControlFlow::Continue(())
+        });
+        packets.iter().map(at_80).for_each(|packet| check(&old, &new, &at_port, &packet));
+        prop_assert!(at_port.iter().all(|moved| moved.protocol == Protocol::Tcp && moved.ports.to_string() == "80"));
     }
 }
 

@@ -1,11 +1,12 @@
 //! Not locking oneself out: a change must not take packets from the listener that whoever makes it came in by, nor from that
 //! of SSH.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use inlet_core::{Moved, Packet, Plan, PortRange, Prefix, Protocol, Rule, Ruleset, lookup, traffic_within};
+use inlet_core::{Moved, Packet, Plan, PortRange, Prefix, Protocol, Rule, Ruleset, lookup, traffic_at, traffic_within};
 use rustix::net::{getpeername, getsockname};
 
 use crate::error::{Error, Result};
@@ -27,6 +28,14 @@ struct Guarded {
     why: &'static str,
 }
 
+/// Packets of which a listener loses one.
+struct Loss {
+    listed: Listed,
+    why: &'static str,
+    packet: Packet,
+    moved: Moved,
+}
+
 /// Fails when the change takes packets from SSH, or from what serves the session of this process.
 pub(crate) fn check(instance: &Instance, old: &Ruleset, new: &Ruleset, plan: &Plan) -> Result<()> {
     if !plan.rules.iter().any(|change| change.matching().protocol == Protocol::Tcp) {
@@ -34,23 +43,39 @@ pub(crate) fn check(instance: &Instance, old: &Ruleset, new: &Ruleset, plan: &Pl
     }
     let receivers = Receivers::of(instance.location.netns(), &instance.maps, old)?;
     let guarded = guarded(instance, old, &receivers);
-    let mut found = None;
-    let _ = traffic_within(old, new, plan, &|protocol, _| protocol == Protocol::Tcp, &mut |moved| {
-        let lost = |it: &Guarded| Some((it.listed, it.why, receivers.lost(&it.listed, &moved, old, new)?));
-        match guarded.iter().find_map(lost) {
-            Some((listed, why, packet)) => {
-                found = Some((listed, why, packet, moved));
-                ControlFlow::Break(())
-            }
-            None => ControlFlow::Continue(()),
-        }
-    });
-    let Some((listed, why, packet, moved)) = found else { return Ok(()) };
+    let Some(Loss { listed, why, packet, moved }) = loss(&guarded, &receivers, old, new, plan) else { return Ok(()) };
     let socket = receivers.sockets.describe_listed(&listed);
     let owner = socket.owners.first().map_or_else(String::new, |it| format!(" (pid {}, {})", it.pid, it.command));
     let local = socket.local.map_or_else(|| "a listener".to_owned(), |local| local.to_string());
     let (rule, mend) = told(&moved, &packet, old, new);
     Err(Error::LockOut { listener: format!("{local}{owner}"), why, packet: packet.local.to_string(), rule, mend })
+}
+
+/// The first loss that is found.
+fn loss(guarded: &[Guarded], receivers: &Receivers, old: &Ruleset, new: &Ruleset, plan: &Plan) -> Option<Loss> {
+    let mut found = None;
+    let mut each = |moved: Moved| {
+        let lost = |it: &Guarded| Some((it.listed, it.why, receivers.lost(&it.listed, &moved, old, new)?));
+        match guarded.iter().find_map(lost) {
+            Some((listed, why, packet)) => {
+                found = Some(Loss { listed, why, packet, moved });
+                ControlFlow::Break(())
+            }
+            None => ControlFlow::Continue(()),
+        }
+    };
+    // By rules a listener receives on any port, else on its own alone, about which most rules are not.
+    let _ = if guarded.iter().any(|it| receivers.is_of_a_service(&it.listed, old)) {
+        traffic_within(old, new, plan, &|protocol, _| protocol == Protocol::Tcp, &mut each)
+    } else {
+        let changes = |port: u16| plan.rules.iter().any(|change| change.matching().ports.contains(port));
+        let ports: BTreeSet<u16> = guarded.iter().map(|it| it.listed.bound.addr.port()).collect();
+        ports
+            .into_iter()
+            .filter(|port| changes(*port))
+            .try_for_each(|port| traffic_at(old, new, Protocol::Tcp, port, &mut each))
+    };
+    found
 }
 
 /// What takes the packets, and what keeps them.

@@ -50,6 +50,14 @@ impl Receivers {
         !self.of_service(service, protocol, v6).is_empty()
     }
 
+    /// Whether rules can give it packets: a service has it, or describes it.
+    pub(crate) fn is_of_a_service(&self, listed: &Listed, ruleset: &Ruleset) -> bool {
+        let has = |service: &Service, v6: bool| {
+            self.of_service(service, listed.bound.protocol, v6).iter().any(|it| it.cookie == listed.cookie)
+        };
+        ruleset.services().iter().any(|(_, service)| has(service, false) || has(service, true))
+    }
+
     fn of_service(&self, service: &Service, protocol: Protocol, v6: bool) -> Vec<Listed> {
         let live = self.live.get(service.name.as_str()).map_or(&[][..], Vec::as_slice);
         let of_family = |socket: &&LiveSocket| if v6 { socket.v6 } else { socket.v4 };

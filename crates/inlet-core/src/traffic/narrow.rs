@@ -1,8 +1,8 @@
 //! The part of a ruleset that matters for a few prefixes, found without a look at the rest.
 
-use crate::entry::Entry;
+use crate::entry::{Entry, Shape};
 use crate::ruleset::group;
-use crate::{Plan, Prefix, Ruleset};
+use crate::{Plan, Prefix, Protocol, Ruleset};
 
 /// For each prefix so many rules are worth a look at all of them.
 const RULES_A_PREFIX: usize = 256;
@@ -36,4 +36,21 @@ pub(super) fn near<E: Entry>(entries: &[E], prefixes: &[Prefix]) -> Vec<E> {
     near.sort_unstable();
     near.dedup();
     near
+}
+
+/// The rules that packets of a protocol to a port can match. The shapes of others stay, unused.
+pub(super) fn about(ruleset: &Ruleset, protocol: Protocol, port: u16) -> Ruleset {
+    let is_about = |shape: &Shape| shape.protocol == protocol && shape.ports.contains(port);
+    let wanted: Vec<bool> = ruleset.shapes.iter().map(is_about).collect();
+    Ruleset {
+        services: ruleset.services.clone(),
+        interfaces: ruleset.interfaces.clone(),
+        shapes: ruleset.shapes.clone(),
+        v4: of_shapes(&ruleset.v4, &wanted),
+        v6: of_shapes(&ruleset.v6, &wanted),
+    }
+}
+
+fn of_shapes<E: Entry>(entries: &[E], wanted: &[bool]) -> Vec<E> {
+    entries.iter().filter(|entry| wanted[entry.shape() as usize]).copied().collect()
 }
