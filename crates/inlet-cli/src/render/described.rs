@@ -57,7 +57,7 @@ pub(crate) struct Described {
 pub(crate) struct Refused<'a> {
     count: u64,
     local: String,
-    pid: u32,
+    pid: Option<u32>,
     command: &'a str,
     reason: String,
 }
@@ -110,8 +110,8 @@ pub(crate) fn lines(service: &ServiceState, is_watched: bool) -> Vec<String> {
         lines.push("no watcher: UDP sockets bound from now on are not found; run: inlet watch".to_owned());
     }
     if let Some(LastRefusal { count, endpoint, pid, command, reason }) = &service.refusal {
-        let command = printable(command);
-        lines.push(format!("refused {count}, last {endpoint} of pid {pid} ({command}): {reason}"));
+        let owner = pid.map_or_else(String::new, |pid| format!(" of pid {pid} ({})", printable(command)));
+        lines.push(format!("refused {count}, last {endpoint}{owner}: {reason}"));
     }
     lines
 }
