@@ -503,7 +503,7 @@ fn in_use(path: &Path, holders: &[u32]) -> String {
 }
 
 /// A name as a shell takes it.
-fn quoted(name: &str) -> String {
+pub(crate) fn quoted(name: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.:/[]".contains(c);
     if name.chars().all(plain) { name.to_owned() } else { format!("{name:?}") }
 }

@@ -54,7 +54,7 @@ mod warning;
 pub use check::{Checker, Checkup, Finding, Severity};
 pub use commit::Committed;
 pub use confirm::{Pending, await_confirmation};
-pub use described::{Found, Known, LastRefusal, Ran, RefusedListener, Watcher, run};
+pub use described::{Found, Known, LastRefusal, LeftBehind, Ran, RefusedListener, Watcher, run};
 pub use error::{Error, Result};
 pub use explain::{Answer, Explainer, Explanation, Live, LiveProgram, Outcome, Unasked};
 pub use file::read_ruleset;

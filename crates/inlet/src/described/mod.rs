@@ -19,7 +19,7 @@ pub use find::Found;
 pub use find::Known;
 pub(crate) use refusals::last as last_refusal;
 pub use refusals::{LastRefusal, RefusedListener};
-pub use run::{Ran, run};
+pub use run::{LeftBehind, Ran, run};
 pub(crate) use wants::check_place;
 pub use watch::Watcher;
 
