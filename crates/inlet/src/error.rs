@@ -347,7 +347,7 @@ pub enum Error {
     #[error("no running unit {0}; see: systemctl status {0}, or give --later when it will be started")]
     NoUnit(String),
     /// There is no such user.
-    #[error("unknown user {0:?}; see: getent passwd")]
+    #[error("unknown user {0:?}; see: getent passwd, or give --later when it will be made")]
     UnknownUser(String),
     /// Two services want the same sockets by different names of one user or control group.
     #[error("two services want sockets at {listen} of the same user and control group; let them differ")]
