@@ -16,6 +16,7 @@ use libbpf_rs::query::LinkInfo;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Serialize;
 
+use crate::baseline::no_event;
 use crate::launch::Inlet;
 use crate::stats::{Spread, median};
 use crate::traffic::setup::{Lane, NET, Way, location};
@@ -33,14 +34,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// What was measured.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Report {
-    /// Connects a second without descriptions.
-    pub(crate) without: Spread,
-    /// The same with.
-    pub(crate) with: Spread,
-    /// The median with against the one without.
-    pub(crate) ratio: f64,
-    /// The median of the ratios round by round.
-    pub(crate) by_round: f64,
+    /// Connects a second.
+    pub(crate) connects: Vec<Row>,
     /// From bind() to the first datagram.
     pub(crate) found_ms: Times,
 }
@@ -52,6 +47,29 @@ pub(crate) struct Times {
     /// The 99th percentile.
     pub(crate) last: f64,
     pub(crate) max: f64,
+}
+
+/// Connects with a program of one kind attached, or none.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Row {
+    pub(crate) attached: &'static str,
+    pub(crate) rate: Spread,
+    /// The median against the one without.
+    pub(crate) ratio: f64,
+    /// The median of the ratios round by round.
+    pub(crate) by_round: f64,
+}
+
+/// What is attached, in this order.
+const ATTACHED: [&str; 3] = ["nothing", "a program that does nothing", "descriptions"];
+
+impl Report {
+    /// Descriptions against nothing, and against a program that does nothing. Of ratios round by round: those of the medians
+    /// differ more from run to run than what is to be seen.
+    pub(crate) fn ratios(&self) -> [f64; 2] {
+        let [empty, described] = [1, 2].map(|at| self.connects[at].by_round);
+        [described, described / empty]
+    }
 }
 
 impl Times {
@@ -67,27 +85,34 @@ pub(crate) fn run(quick: bool, inlet: Option<&Path>) -> Result<Report> {
     let (rounds, binds) = if quick { (100, 50) } else { (400, 300) };
     let world = World::try_new()?;
     let lane = Lane::set_up(Way::Inlet(1), &world)?;
-    let [without, with] = connects(&world, &lane, rounds)?;
-    let by_round = median(without.iter().zip(&with).map(|(without, with)| with / without));
-    let [without, with] = [without, with].map(|rates| Spread::of(&rates));
+    let rates = connects(&world, &lane, rounds)?;
+    let connects = ATTACHED.iter().zip(&rates).map(|(attached, with)| row(attached, with, &rates[0])).collect();
     let found_ms = Times::of(found(&world, &lane, &Inlet::find(inlet)?, binds)?);
-    let report = Report { without, with, ratio: with.median / without.median, by_round, found_ms };
+    let report = Report { connects, found_ms };
     print(&report)?;
     Ok(report)
 }
 
-/// Rates without and with the program that descriptions attach for connections, in turn. Others on the machine are noisier than what is to
-/// be seen, so the turns are short; and so the program is attached here, once Inlet has made it: a commit takes as long.
-fn connects(world: &World, lane: &Lane, rounds: usize) -> Result<[Vec<f64>; 2]> {
+fn row(attached: &'static str, with: &[f64], without: &[f64]) -> Row {
+    let (rate, bare) = (Spread::of(with), Spread::of(without));
+    let by_round = median(without.iter().zip(with).map(|(without, with)| with / without));
+    Row { attached, rate, ratio: rate.median / bare.median, by_round }
+}
+
+/// Rates without and with the program that descriptions attach for connections, in turn. Others on the machine are noisier
+/// than what is to be seen, so the turns are short; and so the program is attached here, once Inlet has made it: a commit
+/// takes as long.
+fn connects(world: &World, lane: &Lane, rounds: usize) -> Result<[Vec<f64>; 3]> {
     const SHORT: Duration = Duration::from_millis(25);
-    let program = program(world, lane)?;
+    let programs = [None, Some(no_event()?), Some(program(world, lane)?)];
     let cgroups = File::open(cgroup_root()?)?;
-    let mut rates = [Vec::new(), Vec::new()];
+    let mut rates = [Vec::new(), Vec::new(), Vec::new()];
     table::progress(format_args!("described: {rounds} rounds of connects"));
     for round in 0..=rounds {
-        for turn in 0..2 {
-            let with = (round + turn) % 2;
-            let link = (with == 1).then(|| raw::attach_sockops(program.as_fd(), cgroups.as_fd())).transpose()?;
+        for turn in 0..programs.len() {
+            let with = (round + turn) % programs.len();
+            let attach = |program: &OwnedFd| raw::attach_sockops(program.as_fd(), cgroups.as_fd());
+            let link = programs[with].as_ref().map(attach).transpose()?;
             let rate = lane.client.enter(|| small::connects(lane, SHORT))?;
             drop(link);
             // The first round warms up.
@@ -177,12 +202,15 @@ fn first_datagram(client: &UdpSocket) -> Result<f64> {
 }
 
 fn print(report: &Report) -> Result<()> {
-    let Report { without, with, ratio, by_round, found_ms } = report;
-    let spread = |it: &Spread| format!("{:.0} ({:.0}..{:.0})", it.median, it.min, it.max);
-    let row =
-        vec!["connects/s".to_owned(), spread(without), spread(with), format!("{ratio:.3}"), format!("{by_round:.3}")];
-    table::print("Connections that no description means", &["", "without", "with", "ratio", "round by round"], &[row])?;
-    let Times { median, last, max } = found_ms;
+    let row = |row: &Row| {
+        let Spread { median, min, max } = row.rate;
+        let rate = format!("{median:.0} ({min:.0}..{max:.0})");
+        vec![row.attached.to_owned(), rate, format!("{:.3}", row.ratio), format!("{:.3}", row.by_round)]
+    };
+    let rows: Vec<_> = report.connects.iter().map(row).collect();
+    let head = ["attached", "connects/s", "to nothing", "round by round"];
+    table::print("Connections that no description means", &head, &rows)?;
+    let Times { median, last, max } = &report.found_ms;
     let row = [median, last, max].map(|ms| format!("{ms:.2}"));
     let row = [vec!["bind() to the first datagram, ms".to_owned()], row.into()].concat();
     table::print("UDP sockets that inlet watch finds", &["", "median", "99th", "most"], &[row])?;
