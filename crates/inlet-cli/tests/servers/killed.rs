@@ -81,20 +81,24 @@ impl Drop for End<'_> {
     }
 }
 
-/// Two descriptions that both mean the servers' sockets.
+/// Describes the servers' sockets.
 const SET: [&str; 7] = ["service", "set", "web", "--listen", "tcp:127.0.0.1:8080", "--listen", "udp:127.0.0.1:8080"];
-const MORE: [&str; 2] = ["--listen", "tcp:127.0.0.1:8081"];
+
+/// One more address: a change in every round, whatever came of the one before.
+fn set<'a>(more: &'a [&'a str; 2]) -> Vec<&'a str> {
+    [&SET[..], more].concat()
+}
 
 fn kill_all_kinds(host: &Host) {
-    let more = [&SET[..], &MORE].concat();
-    let (set, adopt) = (time(host, &more).max(time(host, &SET)), time(host, &["adopt"]));
+    let change = time(host, &set(&["--listen", "tcp:127.0.0.1:8999"]));
+    let adopt = time(host, &["adopt"]);
     let mut random = Random::new();
     let mut killed = [0; 3];
     for round in 0..ROUNDS {
-        let description = if round % 2 == 0 { &more[..] } else { &SET };
-        for (kind, (args, longest)) in
-            [(&["watch"][..], adopt), (description, set), (&["adopt"], adopt)].iter().enumerate()
-        {
+        let listen = format!("tcp:127.0.0.1:{}", 9000 + round);
+        let more = ["--listen", listen.as_str()];
+        let commands = [(vec!["watch"], adopt), (set(&more), change), (vec!["adopt"], adopt)];
+        for (kind, (args, longest)) in commands.iter().enumerate() {
             killed[kind] += usize::from(kill_after(host, args, random.part_of(*longest)));
             assert_eq!(sockets(host), 2, "round {round}, after {args:?}: {}", host.ok(&["status"]));
         }
