@@ -39,8 +39,10 @@ impl Instance {
     /// As for [`Instance::apply`], and [`Error::Unconfirmed`].
     pub fn apply_with(&mut self, file: Source, options: ApplyOptions) -> Result<Committed> {
         let parsed = self.parse(file)?;
-        if !options.later {
-            check_new_descriptions(self.ruleset()?, &parsed.ruleset)?;
+        if !options.later
+            && let Some((_, error)) = not_there(self.ruleset()?, &parsed.ruleset).next()
+        {
+            return Err(error);
         }
         self.keep_routes(parsed.routes == Routes::Manage || self.routes_next == Some(true));
         self.replace_to_confirm(parsed.ruleset, options.confirm_within)
@@ -75,17 +77,17 @@ pub fn read_ruleset(file: Source, netns: &Netns, old: &Ruleset) -> Result<Parsed
     Ok(config::parse(file, old, &mut host)?)
 }
 
-/// Fails when a description names what is not there. Those that are in force were looked up before: a unit that is stopped must
-/// not keep its file from being applied once more.
-fn check_new_descriptions(old: &Ruleset, new: &Ruleset) -> Result<()> {
+/// What new descriptions name and what is not there, service by service. Those in force were looked up before: a unit that is
+/// stopped must not keep its file from being applied once more.
+pub(crate) fn not_there<'a>(old: &'a Ruleset, new: &'a Ruleset) -> impl Iterator<Item = (&'a ServiceName, Error)> {
     let in_force = |name: &ServiceName| {
         let services = old.services();
         services.get(services.id(name.as_str())?)?.description.as_ref()
     };
     let described =
         new.services().iter().filter_map(|(_, service)| Some((&service.name, service.description.as_ref()?)));
-    let changed = described.filter(|(name, description)| in_force(name) != Some(*description));
-    changed.map(|(_, description)| description).try_for_each(described::check_there)
+    let changed = described.filter(move |(name, description)| in_force(name) != Some(*description));
+    changed.filter_map(|(name, description)| Some((name, described::check_there(description).err()?)))
 }
 
 struct Surroundings<'a> {

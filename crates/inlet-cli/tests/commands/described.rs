@@ -177,6 +177,10 @@ fn apply_refuses_what_is_not_there_unless_it_comes_later() {
     ];
     for (confine, message) in cases {
         let file = described_by(confine);
+        let plan = host.feed(&["plan", "-", "--json"], &file);
+        let plan: Value = serde_json::from_str(&plan.stdout).unwrap();
+        assert_eq!(plan["warnings"][0]["kind"], "not_there", "{confine}");
+        assert!(plan["warnings"][0]["reason"].as_str().unwrap().starts_with(message), "{plan}");
         let refused = host.apply(&file);
         assert_eq!(refused.code, Some(1), "{confine}");
         assert!(refused.stderr.starts_with(&format!("inlet: {message}")), "{}", refused.stderr);
