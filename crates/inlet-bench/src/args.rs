@@ -41,6 +41,8 @@ pub(crate) enum Command {
     Commit,
     /// What traffic feels, against a direct bind and TPROXY
     Traffic,
+    /// What descriptions cost others, and how soon a UDP socket is found
+    Described,
     /// Fail when the lookup program or the image compiler got clearly worse; for CI
     ///
     /// Compares sizes of programs and images, and a ratio of searches, with src/gate/limits.rs. Writes nothing.

@@ -72,6 +72,11 @@ pub(crate) fn attach_empty(netns: BorrowedFd<'_>) -> Result<Link> {
     Ok(empty.attach_netns(netns.as_raw_fd())?)
 }
 
+/// The program that does nothing at the events of connections.
+pub(crate) fn no_event() -> Result<OwnedFd> {
+    program(&ObjectBuilder::default().open_memory(&OBJECT.0)?.load()?, "bench_no_event")
+}
+
 fn program(object: &Object, name: &str) -> Result<OwnedFd> {
     let found = object.progs().find(|program| program.name() == name);
     Ok(found.ok_or_else(|| format!("no program {name}"))?.as_fd().try_clone_to_owned()?)

@@ -124,6 +124,17 @@ pub(crate) fn traffic(rows: &[traffic::Row]) -> Vec<Goal> {
     goals
 }
 
+/// The goals for descriptions.
+pub(crate) fn described(report: &traffic::described::Report) -> Vec<Goal> {
+    let [nothing, empty] = report.ratios();
+    vec![
+        at_least("TCP connects, with descriptions attached against without", nothing, 0.99),
+        // What Inlet adds to what the kernel takes for calling any program.
+        at_least("the same against a program attached that does nothing", empty, 0.99),
+        at_most("UDP bind to the first steered datagram, 99th percentile, ms", report.found_ms.last, 5.0),
+    ]
+}
+
 /// Prints them.
 pub(crate) fn print(goals: &[Goal]) -> io::Result<()> {
     let row = |goal: &Goal| {

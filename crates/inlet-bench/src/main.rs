@@ -29,6 +29,7 @@ use clap::Parser;
 use crate::args::{Cli, Command, LookupArgs};
 use crate::goals::Goal;
 use crate::report::{Machine, Report};
+use crate::traffic::described;
 
 /// What can go wrong is told and ends the run.
 pub(crate) type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
@@ -41,11 +42,13 @@ fn main() -> Result<ExitCode> {
         }
         Command::All => {
             let quick: &[&str] = if cli.quick { &["lookup", "--alone-keys", "100"] } else { &["lookup"] };
-            measure(&cli, Some(&LookupArgs::parse_from(quick)), true, true)?;
+            let lookups = Some(LookupArgs::parse_from(quick));
+            measure(&cli, &Parts { lookups, commits: true, traffic: true, described: true })?;
         }
-        Command::Lookup(args) => measure(&cli, Some(&args), false, false)?,
-        Command::Commit => measure(&cli, None, true, false)?,
-        Command::Traffic => measure(&cli, None, false, true)?,
+        Command::Lookup(args) => measure(&cli, &Parts { lookups: Some(args), ..Parts::default() })?,
+        Command::Commit => measure(&cli, &Parts { commits: true, ..Parts::default() })?,
+        Command::Traffic => measure(&cli, &Parts { traffic: true, ..Parts::default() })?,
+        Command::Described => measure(&cli, &Parts { described: true, ..Parts::default() })?,
         Command::Gate => return gate(),
     }
     Ok(ExitCode::SUCCESS)
@@ -65,20 +68,31 @@ fn gate() -> Result<ExitCode> {
     Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// What to measure.
+#[derive(Default)]
+struct Parts {
+    lookups: Option<LookupArgs>,
+    commits: bool,
+    traffic: bool,
+    described: bool,
+}
+
 /// Measures the parts wanted, and writes and prints what came of them.
-fn measure(cli: &Cli, lookups: Option<&LookupArgs>, commits: bool, with_traffic: bool) -> Result<()> {
+fn measure(cli: &Cli, parts: &Parts) -> Result<()> {
     let machine = Machine::this()?;
-    let lookup = lookups.map(|args| lookup::run(cli, args)).transpose()?;
-    let commit = commits.then(|| commit::run(cli.quick, cli.huge, cli.inlet.as_deref())).transpose()?;
-    let traffic = with_traffic.then(|| traffic::run(cli.quick)).transpose()?;
+    let lookup = parts.lookups.as_ref().map(|args| lookup::run(cli, args)).transpose()?;
+    let commit = parts.commits.then(|| commit::run(cli.quick, cli.huge, cli.inlet.as_deref())).transpose()?;
+    let traffic = parts.traffic.then(|| traffic::run(cli.quick)).transpose()?;
+    let described = parts.described.then(|| described::run(cli.quick, cli.inlet.as_deref())).transpose()?;
     let goals = [
         lookup.as_ref().map(goals::lookups),
         commit.as_deref().map(goals::commits),
         traffic.as_deref().map(goals::traffic),
+        described.as_ref().map(goals::described),
     ];
     let goals: Vec<_> = goals.into_iter().flatten().flatten().filter(Goal::is_measured).collect();
     goals::print(&goals)?;
-    let report = Report { machine, lookup, commit, traffic, goals };
+    let report = Report { machine, lookup, commit, traffic, described, goals };
     summary::print(&report)?;
     report.write(&cli.out)
 }

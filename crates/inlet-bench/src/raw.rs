@@ -24,6 +24,16 @@ pub(crate) fn open_pin(path: &Path) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// Attaches a program for the events of sockets to a control group, for as long as the link is open.
+pub(crate) fn attach_sockops(program: BorrowedFd<'_>, cgroup: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let (program, cgroup) = (program.as_raw_fd(), cgroup.as_raw_fd());
+    let kind = libbpf_sys::BPF_CGROUP_SOCK_OPS;
+    // SAFETY: both descriptors are open, and no options are given.
+    let link = checked(unsafe { libbpf_sys::bpf_link_create(program, cgroup, kind, std::ptr::null()) })?;
+    // SAFETY: the call just made this descriptor for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(link) })
+}
+
 /// What the kernel says about a program.
 #[derive(Clone, Copy, Debug, serde::Serialize)]
 pub(crate) struct ProgramInfo {

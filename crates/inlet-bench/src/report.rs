@@ -19,6 +19,8 @@ pub(crate) struct Report {
     pub(crate) commit: Option<Vec<commit::Row>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) traffic: Option<Vec<traffic::Row>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) described: Option<traffic::described::Report>,
     pub(crate) goals: Vec<Goal>,
 }
 

@@ -262,7 +262,7 @@ pub(crate) struct SetService {
     #[arg(long, requires = "listen", value_name = "USER")]
     pub(crate) uid: Option<UserName>,
 
-    /// The unit or control group need not be there yet
+    /// The unit, control group and user need not be there yet
     #[arg(long, requires = "listen")]
     pub(crate) later: bool,
 
@@ -353,6 +353,10 @@ pub(crate) struct Apply {
 
     /// The file; - reads standard input
     pub(crate) file: PathBuf,
+
+    /// Units, control groups and users that describe services need not be there yet
+    #[arg(long)]
+    pub(crate) later: bool,
 
     /// Keep local routes for the prefixes of rules, as with routes = "manage" in the file
     #[arg(long)]

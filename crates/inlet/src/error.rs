@@ -347,7 +347,7 @@ pub enum Error {
     #[error("no running unit {0}; see: systemctl status {0}, or give --later when it will be started")]
     NoUnit(String),
     /// There is no such user.
-    #[error("unknown user {0:?}; see: getent passwd")]
+    #[error("unknown user {0:?}; see: getent passwd, or give --later when it will be made")]
     UnknownUser(String),
     /// Two services want the same sockets by different names of one user or control group.
     #[error("two services want sockets at {listen} of the same user and control group; let them differ")]
@@ -503,7 +503,7 @@ fn in_use(path: &Path, holders: &[u32]) -> String {
 }
 
 /// A name as a shell takes it.
-fn quoted(name: &str) -> String {
+pub(crate) fn quoted(name: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.:/[]".contains(c);
     if name.chars().all(plain) { name.to_owned() } else { format!("{name:?}") }
 }

@@ -4,32 +4,48 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use inlet_core::config::{self, Host, Parsed, Routes, Source};
-use inlet_core::{Interface, InterfaceName, Ruleset};
+use inlet_core::{Interface, InterfaceName, Ruleset, ServiceName};
 
 use crate::commit::Committed;
+use crate::described;
 use crate::error::{Error, Result};
 use crate::instance::Instance;
 use crate::netns::Netns;
 use crate::snapshot::Snapshot;
+
+/// How a ruleset file comes into force.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ApplyOptions {
+    /// Within which time it has to be confirmed, as for [`Instance::replace_to_confirm`].
+    pub confirm_within: Option<Duration>,
+    /// Whether units, control groups and users that descriptions name need not be there yet.
+    pub later: bool,
+}
 
 impl Instance {
     /// Makes the ruleset of a file the whole ruleset. Inlet keeps the local routes from then on when the file says so, or
     /// [`Instance::keep_routes`] did.
     ///
     /// # Errors
-    /// [`Error::Config`] with all that is wrong with the file, and those of [`Instance::replace`]. Nothing is changed then.
+    /// [`Error::Config`] with all that is wrong with the file, [`Error::NoUnit`], [`Error::NoCgroup`] and
+    /// [`Error::UnknownUser`] for what a new description names, and those of [`Instance::replace`]. Nothing is changed then.
     pub fn apply(&mut self, file: Source) -> Result<Committed> {
-        self.apply_to_confirm(file, None)
+        self.apply_with(file, ApplyOptions::default())
     }
 
-    /// [`Instance::apply`] for a time, as [`Instance::replace_to_confirm`] has it.
+    /// [`Instance::apply`] with options.
     ///
     /// # Errors
     /// As for [`Instance::apply`], and [`Error::Unconfirmed`].
-    pub fn apply_to_confirm(&mut self, file: Source, within: Option<Duration>) -> Result<Committed> {
+    pub fn apply_with(&mut self, file: Source, options: ApplyOptions) -> Result<Committed> {
         let parsed = self.parse(file)?;
+        if !options.later
+            && let Some((_, error)) = not_there(self.ruleset()?, &parsed.ruleset).next()
+        {
+            return Err(error);
+        }
         self.keep_routes(parsed.routes == Routes::Manage || self.routes_next == Some(true));
-        self.replace_to_confirm(parsed.ruleset, within)
+        self.replace_to_confirm(parsed.ruleset, options.confirm_within)
     }
 
     /// Reads a ruleset file, with the services and interfaces of what is in force.
@@ -59,6 +75,19 @@ impl Snapshot {
 pub fn read_ruleset(file: Source, netns: &Netns, old: &Ruleset) -> Result<Parsed> {
     let mut host = Surroundings { netns, known: old.interfaces() };
     Ok(config::parse(file, old, &mut host)?)
+}
+
+/// What new descriptions name and what is not there, service by service. Those in force were looked up before: a unit that is
+/// stopped must not keep its file from being applied once more.
+pub(crate) fn not_there<'a>(old: &'a Ruleset, new: &'a Ruleset) -> impl Iterator<Item = (&'a ServiceName, Error)> {
+    let in_force = |name: &ServiceName| {
+        let services = old.services();
+        services.get(services.id(name.as_str())?)?.description.as_ref()
+    };
+    let described =
+        new.services().iter().filter_map(|(_, service)| Some((&service.name, service.description.as_ref()?)));
+    let changed = described.filter(move |(name, description)| in_force(name) != Some(*description));
+    changed.filter_map(|(name, description)| Some((name, described::check_there(description).err()?)))
 }
 
 struct Surroundings<'a> {

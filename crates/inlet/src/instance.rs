@@ -45,7 +45,7 @@ pub struct ServiceRequest {
     pub on_missing: Option<OnMissing>,
     /// Which sockets it has; the inner `None` leaves them to be registered by hand.
     pub description: Option<Option<Description>>,
-    /// Whether the unit or control group of the description need not be there yet.
+    /// Whether the unit, control group and user of the description need not be there yet.
     pub later: bool,
 }
 
@@ -258,9 +258,8 @@ impl Instance {
     /// what is said of a description that cannot be looked up: [`Error::NoUnit`], [`Error::NoCgroup`],
     /// [`Error::UnknownUser`], [`Error::NoCgroups`].
     pub fn set_service(&mut self, name: &ServiceName, request: ServiceRequest) -> Result<Committed> {
-        let confine = request.description.as_ref().and_then(|description| description.as_ref()?.confine.as_ref());
-        if let Some(confine) = confine.filter(|_| !request.later) {
-            crate::described::check_place(confine)?;
+        if let Some(Some(description)) = request.description.as_ref().filter(|_| !request.later) {
+            crate::described::check_there(description)?;
         }
         self.edit(|builder| {
             let id = builder.service(name)?;

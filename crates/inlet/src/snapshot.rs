@@ -6,7 +6,7 @@ use std::path::Path;
 use inlet_core::{Description, OnMissing, Ruleset, ServiceId, ServiceName, image};
 use libbpf_rs::{MapCore, MapFlags};
 
-use crate::described::{self, LastRefusal};
+use crate::described::{self, LastRefusal, Unfound};
 use crate::error::{Error, Result};
 use crate::instance::not_up;
 use crate::layout::{Files, Location};
@@ -58,6 +58,8 @@ pub struct ServiceState {
     pub description: Option<Description>,
     /// The last listener that it wanted and did not get.
     pub refusal: Option<LastRefusal>,
+    /// Why its description finds nothing, whatever sockets there are.
+    pub unfound: Option<Unfound>,
 }
 
 /// A live socket of a service.
@@ -154,6 +156,7 @@ impl Snapshot {
         let services = || self.ruleset.services().iter();
         let refusals = self.files.described().refusals();
         let refusals = if refusals.exists() { Some(open_map(&refusals, Access::Read)?) } else { None };
+        let mut unfound = described::unfound(self.ruleset.services());
         let live = services().map(|(id, _)| lanes.live(id)).collect::<Result<Vec<_>>>()?;
         let state = |((id, service), sockets): ((ServiceId, &inlet_core::Service), Vec<SocketState>)| {
             Ok(ServiceState {
@@ -165,6 +168,7 @@ impl Snapshot {
                 counters: self.maps.counters(Some(id))?,
                 description: service.description.clone(),
                 refusal: refusals.as_ref().map(|map| described::last_refusal(map, id)).transpose()?.flatten(),
+                unfound: unfound.remove(&id),
             })
         };
         services().zip(sockets.describe(&live)).map(state).collect()

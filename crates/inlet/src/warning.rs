@@ -6,6 +6,7 @@ use std::ops::ControlFlow;
 use inlet_core::{Moved, OnMissing, Protocol, ServiceName, Verdict};
 
 use crate::error::Result;
+use crate::file::not_there;
 use crate::proposal::Proposal;
 use crate::receivers::Receivers;
 use crate::snapshot::{Snapshot, SocketState};
@@ -21,6 +22,13 @@ pub enum Warning {
         on_missing: OnMissing,
         /// Some of these packets.
         moved: Moved,
+    },
+    /// The description of a service names what is not there, which [`crate::Instance::apply`] refuses.
+    NotThere {
+        /// The service.
+        service: ServiceName,
+        /// What is not there, and the next step.
+        reason: String,
     },
     /// A listener receives packets now and would not any more.
     Loses {
@@ -38,7 +46,10 @@ impl Snapshot {
     /// Those of listing sockets and routes.
     pub fn warnings(&self, proposal: &Proposal) -> Result<Vec<Warning>> {
         let receivers = Receivers::of(self.location().netns(), &self.maps, &proposal.before)?;
-        let (mut warnings, mut services, mut told) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
+        let (mut services, mut told) = (BTreeSet::new(), BTreeSet::new());
+        let missing = not_there(&proposal.before, &proposal.after);
+        let missing = missing.map(|(service, error)| (service.clone(), error.to_string()));
+        let mut warnings: Vec<_> = missing.map(|(service, reason)| Warning::NotThere { service, reason }).collect();
         proposal.traffic(&mut |moved| {
             warnings.extend(no_socket(&receivers, proposal, &moved, &mut services));
             let ordinary = !matches!(moved.old.map(|rule| rule.verdict), Some(Verdict::Service(_) | Verdict::Refuse));

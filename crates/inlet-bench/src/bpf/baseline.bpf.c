@@ -133,4 +133,11 @@ int bench_give(struct bpf_sk_lookup *ctx)
 	return give_to(ctx, ctx->protocol == IPPROTO_UDP);
 }
 
+/* What every program pays that is called for the events of connections. */
+SEC("sockops")
+int bench_no_event(struct bpf_sock_ops *ctx)
+{
+	return 1;
+}
+
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

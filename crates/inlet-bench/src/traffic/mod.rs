@@ -4,6 +4,7 @@
 //! the direct bind of the same round.
 
 mod bulk;
+pub(crate) mod described;
 mod setup;
 mod small;
 

@@ -16,7 +16,7 @@ use crate::raw;
 use crate::rules::{self, Families};
 
 /// What is to receive, and what clients ask for.
-const NET: &str = "198.51.100.0/24";
+pub(super) const NET: &str = "198.51.100.0/24";
 const TARGET: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1)), 8080);
 /// Where a server listens that gets its packets by Inlet or TPROXY.
 const ELSEWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9000);
@@ -65,7 +65,7 @@ impl Way {
 pub(super) struct Lane {
     pub(super) way: Way,
     pub(super) client: Namespace,
-    _server: Namespace,
+    pub(super) server: Namespace,
     _hook: Option<Link>,
     pub(super) tcp: TcpListener,
     pub(super) udp: UdpSocket,
@@ -87,11 +87,17 @@ impl Lane {
         }
         let (tcp, udp) = server.enter(|| sockets(way))?;
         if let Way::Inlet(rules) = way {
-            steer(world, &server, rules, &tcp, &udp)?;
+            steer(location(world, &server)?, &server, rules, &tcp, &udp)?;
         }
         let hook = (way == Way::EmptyHook).then(|| attach_empty(server.fd())).transpose()?;
-        Ok(Self { way, client, _server: server, _hook: hook, tcp, udp, target: TARGET })
+        Ok(Self { way, client, server, _hook: hook, tcp, udp, target: TARGET })
     }
+}
+
+/// The instance of the server's namespace.
+pub(super) fn location(world: &World, server: &Namespace) -> Result<Location> {
+    let netns = server.enter(|| Netns::open(&server.path().to_string_lossy()))?;
+    Ok(Location::new(world.bpffs.path(), netns))
 }
 
 fn sockets(way: Way) -> Result<(TcpListener, UdpSocket)> {
@@ -109,9 +115,8 @@ fn sockets(way: Way) -> Result<(TcpListener, UdpSocket)> {
 }
 
 /// The rules of a realistic mix, of which the last is about the target.
-fn steer(world: &World, server: &Namespace, count: usize, tcp: &TcpListener, udp: &UdpSocket) -> Result<()> {
-    let netns = server.enter(|| Netns::open(&server.path().to_string_lossy()))?;
-    let mut instance = Instance::up(Location::new(world.bpffs.path(), netns), &UpOptions::default())?;
+fn steer(location: Location, server: &Namespace, count: usize, tcp: &TcpListener, udp: &UdpSocket) -> Result<()> {
+    let mut instance = Instance::up(location, &UpOptions::default())?;
     let mut builder = Builder::new();
     if count > 1 {
         rules::mix(count - 2, Families::Both).fill(&mut builder)?;

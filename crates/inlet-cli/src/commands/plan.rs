@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
-use inlet::{Committed, Error, Instance, Waiter};
+use inlet::{ApplyOptions, Committed, Error, Instance, Waiter};
 
 use super::{location, reader, source, writer_unless};
 use crate::Outcome;
@@ -27,10 +27,10 @@ pub(super) fn plan(cli: &Cli, args: &Plan, screen: &mut Screen<'_>) -> Result<Ou
 pub(super) fn apply(cli: &Cli, args: &Apply, screen: &mut Screen<'_>) -> Result<(), Failure> {
     let file = source(&args.file)?;
     let waiter = args.confirm.map(|_| start_waiter(cli)).transpose()?;
-    let within = args.confirm.map(Duration::from_secs);
+    let options = ApplyOptions { confirm_within: args.confirm.map(Duration::from_secs), later: args.later };
     let mut instance = writer_unless(cli, args.force)?;
     instance.keep_routes(args.routes);
-    let committed = instance.apply_to_confirm(file, within)?;
+    let committed = instance.apply_with(file, options)?;
     finish(cli, screen, instance, &committed, waiter.zip(args.confirm))
 }
 

@@ -11,7 +11,7 @@ use inlet::{Error, Known, Watcher};
 use super::{location, reader, writer};
 use crate::Outcome;
 use crate::args::{Cli, Register, Run, Unregister};
-use crate::failure::Failure;
+use crate::failure::{self, Failure};
 use crate::render::{self, Screen};
 
 /// No number of a process is longer, and what is shown of a wrong file stays short.
@@ -73,6 +73,9 @@ pub(super) fn run(cli: &Cli, args: &Run) -> Result<Outcome, Failure> {
     let mut words = args.command.iter();
     let mut command = Command::new(words.next().map_or_else(Default::default, Clone::clone));
     let ran = inlet::run(&location, &args.service, &args.listen, command.args(words))?;
+    if let Some(left) = &ran.left_behind {
+        failure::note(&left.to_string());
+    }
     Ok(Outcome::Ended(ran.code()))
 }
 

@@ -51,13 +51,15 @@ pub(crate) struct Described {
     user: Option<String>,
     /// Addresses for which there is no socket.
     waiting: Vec<String>,
+    /// Why nothing is found.
+    problem: Option<String>,
 }
 
 #[derive(Serialize)]
 pub(crate) struct Refused<'a> {
     count: u64,
     local: String,
-    pid: u32,
+    pid: Option<u32>,
     command: &'a str,
     reason: String,
 }
@@ -76,6 +78,7 @@ impl Described {
             cgroup,
             user: user.as_ref().map(UserName::as_str).map(str::to_owned),
             waiting: waiting(service),
+            problem: service.unfound.as_ref().map(ToString::to_string),
         })
     }
 }
@@ -101,6 +104,9 @@ fn waiting(service: &ServiceState) -> Vec<String> {
 pub(crate) fn lines(service: &ServiceState, is_watched: bool) -> Vec<String> {
     let Some(description) = &service.description else { return Vec::new() };
     let mut lines = vec![format!("described: {description}")];
+    if let Some(reason) = &service.unfound {
+        lines.push(format!("finds nothing: {}", printable(&reason.to_string())));
+    }
     let waiting = waiting(service);
     if !waiting.is_empty() {
         lines.push(format!("waiting for {}", waiting.join(", ")));
@@ -110,8 +116,8 @@ pub(crate) fn lines(service: &ServiceState, is_watched: bool) -> Vec<String> {
         lines.push("no watcher: UDP sockets bound from now on are not found; run: inlet watch".to_owned());
     }
     if let Some(LastRefusal { count, endpoint, pid, command, reason }) = &service.refusal {
-        let command = printable(command);
-        lines.push(format!("refused {count}, last {endpoint} of pid {pid} ({command}): {reason}"));
+        let owner = pid.map_or_else(String::new, |pid| format!(" of pid {pid} ({})", printable(command)));
+        lines.push(format!("refused {count}, last {endpoint}{owner}: {reason}"));
     }
     lines
 }

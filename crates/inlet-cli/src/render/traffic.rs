@@ -229,6 +229,7 @@ pub(crate) fn warn(
                     "service {service} has no live socket for {packets}: {then}; see: inlet register, inlet service set"
                 )
             }
+            Warning::NotThere { service, reason } => format!("service {service}: {reason}"),
             Warning::Loses { socket, moved } => {
                 let [local, _, owners] = socket::words(socket);
                 format!("{local}, {owners}, would not receive {} any more", packets(before, after, moved))
@@ -249,7 +250,8 @@ pub(crate) struct Told<T> {
     service: Option<String>,
     on_missing: Option<&'static str>,
     socket: Option<Socket>,
-    traffic: T,
+    traffic: Option<T>,
+    reason: Option<String>,
 }
 
 pub(crate) fn warnings<'a>(proposal: &'a Proposal, warnings: &'a [Warning]) -> Vec<Told<impl Serialize + 'a>> {
@@ -260,14 +262,24 @@ pub(crate) fn warnings<'a>(proposal: &'a Proposal, warnings: &'a [Warning]) -> V
             service: Some(service.to_string()),
             on_missing: Some(on_missing.as_str()),
             socket: None,
-            traffic: traffic(moved),
+            traffic: Some(traffic(moved)),
+            reason: None,
+        },
+        Warning::NotThere { service, reason } => Told {
+            kind: "not_there",
+            service: Some(service.to_string()),
+            on_missing: None,
+            socket: None,
+            traffic: None,
+            reason: Some(reason.clone()),
         },
         Warning::Loses { socket, moved } => Told {
             kind: "loses",
             service: None,
             on_missing: None,
             socket: Some(socket.into()),
-            traffic: traffic(moved),
+            traffic: Some(traffic(moved)),
+            reason: None,
         },
     };
     warnings.iter().map(told).collect()

@@ -10,12 +10,13 @@ use inlet_core::{Protocol, ServiceId};
 use libbpf_rs::{MapCore, MapFlags};
 use rustix::io::Errno;
 
+use super::refusals::{self, RefusedListener};
 use crate::error::{Error, Result};
 use crate::layout::DescribedFiles;
 use crate::netns::Netns;
 use crate::raw;
 use crate::skeleton::adopt::types;
-use crate::socket::{Endpoint, Lane, Lanes, Place, Places, Refusal, cookie_in};
+use crate::socket::{Endpoint, Lane, Lanes, Place, Places, Refusal, Sockets, cookie_in};
 use crate::state::{Access, Maps, open_map};
 
 /// A socket that a description means, and what became of it.
@@ -95,10 +96,8 @@ pub(crate) fn find(
     planned.retain(|_, new| !new.is_empty());
     if !planned.is_empty() {
         let failed = move_in(files, &programs, netns, &places, &planned)?;
-        for finding in &mut findings {
-            if let Some(errno) = failed.get(&finding.cookie) {
-                finding.outcome = Err(Refusal::NotTaken(*errno));
-            }
+        if !failed.is_empty() {
+            tell_failed(files, netns, &failed, &mut findings)?;
         }
         planned.values().flatten().try_for_each(|place| take_twice(maps, &lanes, place.lane))?;
     }
@@ -165,6 +164,29 @@ fn move_in(
         }
     }
     looked.map(|_| errors)
+}
+
+/// Says why the kernel did not take sockets, and keeps it for `status`: who described a service did not see it.
+fn tell_failed(
+    files: &DescribedFiles,
+    netns: &Netns,
+    failed: &BTreeMap<u64, Errno>,
+    findings: &mut [Found],
+) -> Result<()> {
+    let sockets = Sockets::of(netns)?;
+    let refusals = open_map(&files.refusals(), Access::Write)?;
+    for finding in findings {
+        let Some(errno) = failed.get(&finding.cookie) else { continue };
+        let listed = sockets.get(finding.cookie);
+        let is_mptcp = listed.is_some_and(|listed| listed.mptcp);
+        finding.outcome = Err(if is_mptcp { Refusal::Mptcp } else { Refusal::NotTaken(*errno) });
+        if finding.endpoint.protocol() == Protocol::Tcp {
+            let reason = if is_mptcp { RefusedListener::Mptcp } else { RefusedListener::NotTaken(*errno) };
+            let owner = listed.and_then(|listed| sockets.describe_listed(&listed).owners.into_iter().next());
+            refusals::keep(&refusals, finding.service, finding.endpoint, owner.as_ref(), reason)?;
+        }
+    }
+    Ok(())
 }
 
 /// Where the kernel put a listener into a lane at the same time as we did, one of the two is too many.

@@ -19,8 +19,9 @@ pub use find::Found;
 pub use find::Known;
 pub(crate) use refusals::last as last_refusal;
 pub use refusals::{LastRefusal, RefusedListener};
-pub use run::{Ran, run};
-pub(crate) use wants::check_place;
+pub use run::{LeftBehind, Ran, run};
+pub use wants::Unfound;
+pub(crate) use wants::{check_there, unfound};
 pub use watch::Watcher;
 
 use crate::error::{Error, Result};
@@ -53,15 +54,16 @@ impl Instance {
             ServiceChange::Removed(name) => was_described(name.as_str()),
             ServiceChange::Added(..) | ServiceChange::OnMissing { .. } => false,
         });
-        if changes { self.prepare_all(new.services()) } else { Ok(Prepared::Same) }
+        if !changes {
+            return Ok(Prepared::Same);
+        }
+        match wants_of(new.services())? {
+            Some(wants) => wants.check().and_then(|()| self.prepare(wants)),
+            None => Ok(Prepared::None),
+        }
     }
 
-    fn prepare_all(&self, services: &Services) -> Result<Prepared> {
-        if described(services).next().is_none() {
-            return Ok(Prepared::None);
-        }
-        let cgroups = Cgroups::find()?;
-        let wants = Wants::of(services, &cgroups)?;
+    fn prepare(&self, wants: Wants) -> Result<Prepared> {
         self.check_room(&wants)?;
         let programs = Programs::load(&wants, &self.maps, &self.files.described(), self.location.netns().cookie())?;
         Ok(Prepared::Some(Box::new(programs), wants))
@@ -93,17 +95,19 @@ impl Instance {
         }
     }
 
-    /// Makes everything anew that the descriptions in force need: after a commit that was interrupted.
+    /// Makes everything anew that the descriptions in force need: after a commit that was interrupted. One that cannot be
+    /// looked up any more, because its user is gone, is left out: it must not keep anybody from changing the rules.
     pub(crate) fn describe_again(&self) -> Result<()> {
-        let prepared = self.prepare_all(self.ruleset()?.services())?;
+        let wants = wants_of(self.ruleset()?.services())?;
+        let prepared = wants.map_or(Ok(Prepared::None), |wants| self.prepare(wants))?;
         self.describe(prepared)
     }
 
     /// Finds the sockets that descriptions mean, and gives them to their services. Users, units and control groups are looked up
-    /// anew.
+    /// anew; for a service whose user there is not nothing is found.
     ///
     /// # Errors
-    /// Those of the kernel, and of descriptions that cannot be looked up any more.
+    /// Those of the kernel, and of looking up users.
     pub fn adopt(&mut self) -> Result<Vec<Found>> {
         self.finish_commit()?;
         self.describe_again()?;
@@ -152,6 +156,14 @@ impl Instance {
             }
         }
         Ok(())
+    }
+}
+
+/// What the descriptions of services want, when there are any.
+fn wants_of(services: &Services) -> Result<Option<Wants>> {
+    match described(services).next() {
+        Some(_) => Wants::of(services, &Cgroups::find()?).map(Some),
+        None => Ok(None),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Listeners that a description means and that the kernel did not put into their service.
 
 use std::fmt;
-use std::mem::offset_of;
+use std::mem::{offset_of, size_of};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use inlet_core::{Protocol, ServiceId};
@@ -10,7 +10,19 @@ use rustix::io::Errno;
 
 use crate::error::{Error, Result};
 use crate::skeleton::adopt::types;
-use crate::socket::Endpoint;
+use crate::socket::{Endpoint, Owner};
+
+/// The bytes of a command's name (`TASK_COMM_LEN`).
+const COMMAND: usize = 16;
+const _: () = assert!(
+    size_of::<types::refusal>() == 64
+        && offset_of!(types::refusal, reason) == 16
+        && offset_of!(types::refusal, error) == 20
+        && offset_of!(types::refusal, port) == 24
+        && offset_of!(types::refusal, pid) == 28
+        && offset_of!(types::refusal, addr) == 32
+        && offset_of!(types::refusal, command) == 48
+);
 
 /// The last listener of a service that did not get in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,8 +31,8 @@ pub struct LastRefusal {
     pub count: u64,
     /// Where it listens.
     pub endpoint: Endpoint,
-    /// The process that called listen(2).
-    pub pid: u32,
+    /// The process that called listen(2), or has the listener; `None` when it is not known.
+    pub pid: Option<u32>,
     /// Its command.
     pub command: String,
     /// Why.
@@ -49,6 +61,48 @@ impl RefusedListener {
             _ => Self::NotTaken(Errno::from_raw_os_error(-error)),
         }
     }
+
+    /// The reason and the error, as the programs write them.
+    fn words(self) -> (u32, i32) {
+        match self {
+            Self::OtherNamespace => (1, 0),
+            Self::Mptcp => (2, 0),
+            Self::Full => (3, 0),
+            Self::NotTaken(errno) => (0, -errno.raw_os_error()),
+        }
+    }
+}
+
+/// Keeps the refusal of a listener that was there before its service was described. One that is kept already counts once.
+pub(crate) fn keep(
+    refusals: &MapHandle,
+    service: ServiceId,
+    endpoint: Endpoint,
+    owner: Option<&Owner>,
+    reason: RefusedListener,
+) -> Result<()> {
+    let before = last(refusals, service)?;
+    let pid = owner.map(|owner| owner.pid);
+    if before.as_ref().is_some_and(|it| (it.endpoint, it.pid, it.reason) == (endpoint, pid, reason)) {
+        return Ok(());
+    }
+    let count = before.map_or(0, |before| before.count) + 1;
+    let mut command = owner.map_or("", |owner| &owner.command).as_bytes().to_vec();
+    command.resize(COMMAND, 0);
+    let addr = match endpoint.addr().ip() {
+        IpAddr::V4(addr) => addr.to_ipv6_mapped(),
+        IpAddr::V6(addr) => addr,
+    };
+    let (reason, error) = reason.words();
+    let words = [reason, error as u32, endpoint.addr().port().into(), pid.unwrap_or(0)];
+    let mut value = count.to_ne_bytes().to_vec();
+    // When it began to listen is not known.
+    value.extend(0_u64.to_ne_bytes());
+    value.extend(words.into_iter().flat_map(u32::to_ne_bytes));
+    value.extend(addr.octets());
+    value.extend(command);
+    let key = u32::from(service.get()).to_ne_bytes();
+    refusals.update(&key, &value, MapFlags::ANY).map_err(Error::os("write", "the refusals of listeners"))
 }
 
 impl fmt::Display for RefusedListener {
@@ -84,7 +138,7 @@ fn decode(value: &[u8]) -> Option<LastRefusal> {
     Some(LastRefusal {
         count: u64::from_ne_bytes(bytes(offset_of!(types::refusal, count), 8)?.try_into().ok()?),
         endpoint: Endpoint::new(Protocol::Tcp, SocketAddr::new(addr, port)),
-        pid: word(offset_of!(types::refusal, pid))?,
+        pid: word(offset_of!(types::refusal, pid)).filter(|pid| *pid != 0),
         command: String::from_utf8_lossy(command).into_owned(),
         reason: RefusedListener::of(reason, error),
     })

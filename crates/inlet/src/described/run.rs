@@ -1,6 +1,7 @@
 //! Running a command whose sockets go to a service: in a control group of its own, which the service's description names
 //! for as long as the command runs.
 
+use std::fmt;
 use std::io::{self, Read, Seek};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -18,17 +19,28 @@ use signal_hook::low_level::siginfo::Cause;
 
 use super::cgroup::Cgroups;
 use super::watch::Watcher;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, quoted};
 use crate::instance::{Instance, ServiceRequest};
 use crate::layout::Location;
 
 /// What became of a command.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ran {
     /// How it ended.
     pub status: ExitStatus,
-    /// Whether it left processes behind. The service goes on being theirs.
-    pub left_behind: bool,
+    /// What it left behind.
+    pub left_behind: Option<LeftBehind>,
+}
+
+/// Processes that a command left behind. The service goes on having their sockets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeftBehind {
+    /// The service.
+    pub service: ServiceName,
+    /// Their control group, which stays.
+    pub group: CgroupPath,
+    /// Whether the service stays described by that group.
+    pub is_described: bool,
 }
 
 /// How long what a command started may go on after it before it counts as left behind.
@@ -46,11 +58,13 @@ const FORWARDED: [i32; 8] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2,
 pub fn run(location: &Location, service: &ServiceName, listen: &[Listen], command: &mut Command) -> Result<Ran> {
     let group = Group::make()?;
     let ran = describe(location, service, listen, &group).and_then(|()| run_in(&group, location, service, command));
-    let left_behind = !group.remove();
-    if !left_behind && described_by_us(location, service, &group)? {
+    let is_empty = group.remove();
+    let is_described = described_by_us(location, service, &group)?;
+    if is_empty && is_described {
         let request = ServiceRequest { description: Some(None), ..ServiceRequest::default() };
         Instance::open(location.clone())?.set_service(service, request)?;
     }
+    let left_behind = (!is_empty).then(|| LeftBehind { service: service.clone(), group: group.path, is_described });
     Ok(Ran { status: ran?, left_behind })
 }
 
@@ -216,6 +230,23 @@ fn own_path() -> Result<String> {
 fn move_to(dir: &Path) -> Result<()> {
     let procs = dir.join("cgroup.procs");
     std::fs::write(&procs, "0").map_err(Error::at("move into", dir))
+}
+
+/// What is left, why it matters, and how to end it.
+impl fmt::Display for LeftBehind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { service, group, is_described } = self;
+        let group = group.as_str();
+        write!(
+            f,
+            "the command left processes behind in control group {group}, and service {service} keeps their sockets"
+        )?;
+        write!(f, "; to see them: systemd-cgls {}", quoted(group))?;
+        match is_described {
+            true => write!(f, "; when they have ended: inlet service set {} --by-hand", quoted(service.as_str())),
+            false => Ok(()),
+        }
+    }
 }
 
 impl Ran {

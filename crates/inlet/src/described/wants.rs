@@ -1,10 +1,11 @@
 //! Descriptions as the programs read them: by port, and by address.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::mem::{offset_of, size_of};
 use std::net::IpAddr;
 
-use inlet_core::{Confine, Description, Listen, ListenAddr, MAX_NAME, Protocol, ServiceId, Services, UserName};
+use inlet_core::{Description, Listen, ListenAddr, MAX_NAME, Protocol, ServiceId, Services, UserName};
 
 use super::cgroup::Cgroups;
 use super::described;
@@ -34,6 +35,19 @@ pub(crate) struct Wants {
     pub(crate) any_port: bool,
     /// The lanes into which the kernel puts listeners.
     pub(crate) listening: BTreeSet<Lane>,
+    /// The services whose sockets are not found, with the reason.
+    left_out: Vec<(ServiceId, Unfound)>,
+}
+
+/// Why no socket is found for a service, whatever sockets there are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unfound {
+    /// There is no such user.
+    User(UserName),
+    /// Another service wants the same sockets by different names of one user or control group.
+    Same(Listen),
+    /// So many services want sockets of one address that this one does not fit.
+    Many(Listen),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,40 +59,65 @@ struct Want {
 }
 
 impl Wants {
-    /// Looks up what descriptions name.
+    /// Looks up what descriptions name. What is amiss with one of them keeps nobody from having the others.
     pub(crate) fn of(services: &Services, cgroups: &Cgroups) -> Result<Self> {
         let mut wants = Self::default();
         for (service, description) in described(services) {
-            wants.add(service, description, cgroups)?;
+            let uid = match &description.user {
+                None => None,
+                Some(user) => match uid_of(user)? {
+                    None => {
+                        wants.left_out.push((service, Unfound::User(user.clone())));
+                        continue;
+                    }
+                    known => known,
+                },
+            };
+            let confine = match &description.confine {
+                None => 0,
+                Some(confine) => wants.confine(cgroups.path_of(confine)?),
+            };
+            let want = Want { service, uid, confine };
+            match wants.contest(&want, description) {
+                Some(reason) => wants.left_out.push((service, reason)),
+                None => wants.add(want, description),
+            }
         }
         Ok(wants)
     }
 
-    fn add(&mut self, service: ServiceId, description: &Description, cgroups: &Cgroups) -> Result<()> {
-        let uid = description.user.as_ref().map(uid_of).transpose()?;
-        let confine = match &description.confine {
-            None => 0,
-            Some(confine) => self.confine(cgroups.path_of(confine)?),
-        };
-        let want = Want { service, uid, confine };
+    /// Fails when a service gets nothing for another reason than that its user is not there: these are for the descriptions
+    /// to mend.
+    pub(crate) fn check(&self) -> Result<()> {
+        self.left_out.iter().try_for_each(|(_, reason)| match reason {
+            Unfound::User(_) => Ok(()),
+            Unfound::Same(listen) => Err(Error::SameWant { listen: *listen }),
+            Unfound::Many(listen) => Err(Error::TooManyWants { listen: *listen, max: MAX_WANTS }),
+        })
+    }
+
+    /// Why a description cannot stand beside those before.
+    fn contest(&self, want: &Want, description: &Description) -> Option<Unfound> {
+        description.listen().iter().find_map(|listen| {
+            let others = self.by_key.get(&key(*listen))?;
+            if others.iter().any(|other| (other.uid, other.confine) == (want.uid, want.confine)) {
+                return Some(Unfound::Same(*listen));
+            }
+            (others.len() >= MAX_WANTS).then_some(Unfound::Many(*listen))
+        })
+    }
+
+    fn add(&mut self, want: Want, description: &Description) {
         for listen in description.listen() {
             match listen.port() {
                 Some(port) => _ = self.ports.insert(port_key(listen.protocol(), port)),
                 None => self.any_port = true,
             }
             if listen.protocol() == Protocol::Tcp {
-                self.listening.extend(lanes(service, *listen));
+                self.listening.extend(lanes(want.service, *listen));
             }
-            let wants = self.by_key.entry(key(*listen)).or_default();
-            if wants.iter().any(|other| (other.uid, other.confine) == (want.uid, want.confine)) {
-                return Err(Error::SameWant { listen: *listen });
-            }
-            wants.push(want);
-            if wants.len() > MAX_WANTS {
-                return Err(Error::TooManyWants { listen: *listen, max: MAX_WANTS });
-            }
+            self.by_key.entry(key(*listen)).or_default().push(want);
         }
-        Ok(())
     }
 
     fn confine(&mut self, path: Vec<String>) -> u32 {
@@ -167,18 +206,51 @@ fn lanes(service: ServiceId, listen: Listen) -> Vec<Lane> {
     }
 }
 
-/// The number of a user.
-fn uid_of(user: &UserName) -> Result<u32> {
+/// The number of a user, when there is such a one.
+fn uid_of(user: &UserName) -> Result<Option<u32>> {
     let name = user.as_str();
     if let Ok(uid) = name.parse() {
-        return Ok(uid);
+        return Ok(Some(uid));
     }
     let found = nix::unistd::User::from_name(name)
         .map_err(|errno| Error::os("look up user", name)(std::io::Error::from(errno)))?;
-    found.map(|user| user.uid.as_raw()).ok_or_else(|| Error::UnknownUser(name.to_owned()))
+    Ok(found.map(|user| user.uid.as_raw()))
 }
 
-/// Fails when a unit or control group that a description names is not there.
-pub(crate) fn check_place(confine: &Confine) -> Result<()> {
-    Cgroups::find()?.check(confine)
+/// Fails when a unit, control group or user that a description names is not there.
+pub(crate) fn check_there(description: &Description) -> Result<()> {
+    if let Some(confine) = &description.confine {
+        Cgroups::find()?.check(confine)?;
+    }
+    match &description.user {
+        Some(user) if uid_of(user)?.is_none() => Err(Error::UnknownUser(user.as_str().to_owned())),
+        _ => Ok(()),
+    }
+}
+
+/// The services for which no socket is found now. Who cannot look that up tells nothing.
+pub(crate) fn unfound(services: &Services) -> BTreeMap<ServiceId, Unfound> {
+    if described(services).next().is_none() {
+        return BTreeMap::new();
+    }
+    let wants = Cgroups::find().and_then(|cgroups| Wants::of(services, &cgroups));
+    wants.map(|wants| wants.left_out.into_iter().collect()).unwrap_or_default()
+}
+
+/// The reason and the remedy.
+impl fmt::Display for Unfound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::User(user) => {
+                write!(f, "there is no user {}; make it, then: inlet adopt; or describe another one", user.as_str())
+            }
+            Self::Same(listen) => write!(
+                f,
+                "another service has the sockets at {listen} of the same user and control group; let them differ"
+            ),
+            Self::Many(listen) => {
+                write!(f, "{MAX_WANTS} other services have the sockets at {listen}; let them differ in address or port")
+            }
+        }
+    }
 }

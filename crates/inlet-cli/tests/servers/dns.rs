@@ -1,0 +1,127 @@
+//! dnsmasq and unbound: servers of both protocols, whose UDP sockets `inlet watch` finds as they are bound.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::process::{Command, Stdio};
+
+use inlet_testkit::{Program, Proto, require_program};
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use crate::daemon::Daemon;
+use crate::{Host, LONG, at, host, wait_for_sockets, wait_until};
+
+const LISTEN: &str = "127.0.0.1:5300";
+const TARGET: &str = "192.0.2.7:53";
+const ID: [u8; 2] = [0x1e, 0x7a];
+/// The one name that the servers know, as a question has it, and the text that it has.
+const NAME: &[u8] = b"\x03who\x07example\x00";
+const TEXT: &str = "here";
+
+/// A question for the text of the name (RFC 1035, 4.1).
+fn question() -> Vec<u8> {
+    const RECURSION: [u8; 2] = [1, 0];
+    const ONE_QUESTION: [u8; 8] = [0, 1, 0, 0, 0, 0, 0, 0];
+    const TXT_IN: [u8; 4] = [0, 16, 0, 1];
+    [&ID[..], &RECURSION, &ONE_QUESTION, NAME, &TXT_IN].concat()
+}
+
+#[track_caller]
+fn assert_answers(answer: &[u8], about: &str) {
+    let text = [&[TEXT.len() as u8], TEXT.as_bytes()].concat();
+    let is_answer = answer.starts_with(&ID) && answer[2] & 0x80 != 0 && answer[3] & 0x0f == 0;
+    assert!(is_answer && answer.windows(text.len()).any(|part| part == text), "{about}: {answer:?}");
+}
+
+/// Asks over UDP and takes an answer from any address: a server that is bound to one answers from that.
+fn ask_udp(target: SocketAddr) -> Vec<u8> {
+    let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+    socket.set_read_timeout(Some(LONG)).unwrap();
+    socket.send_to(&question(), target).unwrap();
+    let mut answer = [0; 512];
+    let (length, from) = socket.recv_from(&mut answer).unwrap();
+    assert_eq!(from, at(LISTEN));
+    answer[..length].to_vec()
+}
+
+/// Asks over TCP, where a length goes before each message.
+fn ask_tcp(target: SocketAddr) -> Vec<u8> {
+    let mut client = TcpStream::connect_timeout(&target, LONG).unwrap();
+    client.set_read_timeout(Some(LONG)).unwrap();
+    let question = question();
+    client.write_all(&[&(question.len() as u16).to_be_bytes()[..], &question].concat()).unwrap();
+    let mut length = [0; 2];
+    client.read_exact(&mut length).unwrap();
+    let mut answer = vec![0; u16::from_be_bytes(length).into()];
+    client.read_exact(&mut answer).unwrap();
+    answer
+}
+
+fn watch(host: &Host) -> Program {
+    let watching = Program::start(host.command(&["watch"]).stdout(Stdio::null())).unwrap();
+    wait_until("the watcher", || host.json(&["status"])["watched"] == true);
+    watching
+}
+
+/// Asks a server over both protocols, before and after it was killed and started again. It has so many sockets.
+fn serves_both_protocols(program: &str, sockets: usize, start: impl Fn(&TempDir) -> Command) {
+    let Some(host) = host(&[&format!("tcp:{LISTEN}"), &format!("udp:{LISTEN}")]) else { return };
+    if !require_program(program) {
+        return;
+    }
+    host.ok(&["bind", "web", "udp", "192.0.2.0/24", "53"]);
+    let _watching = watch(&host);
+    let dir = TempDir::new().unwrap();
+    for round in ["first", "again"] {
+        let mut daemon = Daemon::start(dir.path(), &mut start(&dir));
+        daemon.wait_listening(Proto::Udp, LISTEN);
+        daemon.wait_listening(Proto::Tcp, LISTEN);
+        wait_for_sockets(&host, sockets);
+        for _ in 0..4 {
+            assert_answers(&ask_udp(at(TARGET)), round);
+            assert_answers(&ask_tcp(at(TARGET)), round);
+        }
+        daemon.end(Signal::KILL);
+        wait_for_sockets(&host, 0);
+    }
+}
+
+#[test]
+fn dnsmasq() {
+    serves_both_protocols("dnsmasq", 2, |_| {
+        let mut command = Command::new("dnsmasq");
+        command.args(["--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--user=root"]);
+        command.args(["--pid-file=", "--log-facility=-", "--bind-interfaces", "--listen-address=127.0.0.1"]);
+        command.args(["--port=5300", &format!("--txt-record=who.example,{TEXT}")]);
+        command
+    });
+}
+
+/// Each of its threads has sockets of its own (SO_REUSEPORT).
+#[test]
+fn unbound() {
+    serves_both_protocols("unbound", 4, |dir| {
+        let path = dir.path().display();
+        let conf = format!(
+            "server:
+                username: \"\"
+                chroot: \"\"
+                directory: \"{path}\"
+                pidfile: \"\"
+                use-syslog: no
+                num-threads: 2
+                so-reuseport: yes
+                interface: 127.0.0.1@5300
+                access-control: 0.0.0.0/0 allow
+                local-zone: \".\" refuse
+                local-data: \"who.example. 0 IN TXT {TEXT}\"
+            remote-control:
+                control-enable: no\n"
+        );
+        fs::write(dir.path().join("unbound.conf"), conf).unwrap();
+        let mut command = Command::new("unbound");
+        command.args(["-d", "-p", "-c"]).arg(dir.path().join("unbound.conf"));
+        command
+    });
+}

@@ -1,0 +1,139 @@
+//! nginx, with a master and workers: reloads under load refuse nobody, and restarts only while nobody listens.
+
+use std::fs;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use inlet_testkit::require_program;
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use crate::clients::{ANSWER, Attempt, Clients, Met, ask, failures};
+use crate::daemon::Daemon;
+use crate::{LISTEN, at, host, sockets, wait_until};
+
+const WORKERS: usize = 2;
+const CLIENTS: usize = 50;
+
+/// An nginx of which one or none runs.
+struct Nginx {
+    dir: TempDir,
+}
+
+impl Nginx {
+    fn new() -> Option<Self> {
+        if !require_program("nginx") {
+            return None;
+        }
+        let dir = TempDir::new().unwrap();
+        let path = dir.path().display();
+        let conf = format!(
+            "user root; daemon off; pid {path}/pid; error_log stderr warn; worker_processes {WORKERS};
+            events {{ worker_connections 512; }}
+            http {{
+                access_log off;
+                client_body_temp_path {path}/body; proxy_temp_path {path}/proxy; fastcgi_temp_path {path}/fastcgi;
+                uwsgi_temp_path {path}/uwsgi; scgi_temp_path {path}/scgi;
+                server {{ listen {LISTEN} backlog=512; location / {{ return 200 \"{ANSWER}\"; }} }}
+            }}"
+        );
+        fs::write(dir.path().join("nginx.conf"), conf).unwrap();
+        Some(Self { dir })
+    }
+
+    /// Starts it, and waits until it answers: that tells that its listen() has returned. The kernel's list of sockets, which has
+    /// thousands of closed connections, would take long to read.
+    fn start(&self) -> Daemon {
+        let mut command = Command::new("nginx");
+        command.args(["-e", "stderr", "-c"]).arg(self.dir.path().join("nginx.conf"));
+        let daemon = Daemon::start(self.dir.path(), &mut command);
+        wait_until("an answer of nginx", || ask(at(LISTEN)).met == Met::Answered);
+        daemon
+    }
+}
+
+#[test]
+fn two_hundred_reloads_refuse_nobody() {
+    let Some(host) = host(&[&format!("tcp:{LISTEN}")]) else { return };
+    let Some(nginx) = Nginx::new() else { return };
+    let daemon = nginx.start();
+    let clients = Clients::steered(CLIENTS);
+    clients.wait_for_answers(CLIENTS);
+    for _ in 0..200 {
+        daemon.reload(Signal::HUP, WORKERS);
+    }
+    clients.wait_for_answers(CLIENTS);
+    let attempts = clients.end();
+    let failures = failures(&attempts);
+    println!("nginx: 200 reloads, {} of {} not answered", failures.len(), attempts.len());
+    assert!(failures.is_empty(), "{failures:?}: {}", daemon.log());
+    assert_eq!(sockets(&host), 1);
+}
+
+/// A time in which there may be no listener: from the last moment at which one was there to the first at which one was there
+/// again, both seen by clients who reach it directly.
+struct Outage {
+    begun: Instant,
+    ended: Instant,
+    exited: Instant,
+}
+
+impl Outage {
+    /// Whether a question was, for a part of its time at least, in it.
+    fn touches(&self, attempt: &Attempt) -> bool {
+        attempt.ended >= self.begun && attempt.begun <= self.ended
+    }
+
+    /// How long the refusals in it went on.
+    fn refused(&self, attempts: &[Attempt]) -> Duration {
+        let refused = || attempts.iter().filter(|attempt| attempt.met == Met::Refused && self.touches(attempt));
+        let (first, last) = (refused().map(|it| it.begun).min(), refused().map(|it| it.ended).max());
+        first.zip(last).map_or(Duration::ZERO, |(first, last)| last - first)
+    }
+}
+
+/// Ends a server and starts another one; when it was, as far as this tells.
+fn restart(nginx: &Nginx, daemon: Daemon) -> (Daemon, Outage) {
+    let begun = Instant::now();
+    daemon.end(Signal::QUIT);
+    let exited = Instant::now();
+    let daemon = nginx.start();
+    (daemon, Outage { begun, ended: Instant::now(), exited })
+}
+
+#[test]
+fn restarts_refuse_only_while_nobody_listens() {
+    let Some(host) = host(&[&format!("tcp:{LISTEN}")]) else { return };
+    let Some(nginx) = Nginx::new() else { return };
+    let mut daemon = nginx.start();
+    let (steered, direct) = (Clients::steered(CLIENTS), Clients::direct(CLIENTS / 5, LISTEN));
+    let mut outages = Vec::new();
+    for _ in 0..20 {
+        steered.wait_for_answers(4 * CLIENTS);
+        let (started, outage) = restart(&nginx, daemon);
+        daemon = started;
+        outages.push(outage);
+    }
+    steered.wait_for_answers(CLIENTS);
+    let (steered, direct) = (steered.end(), direct.end());
+    for outage in &mut outages {
+        // Who was answered by the old server knows that it listened when the question began.
+        let answered = direct.iter().filter(|attempt| attempt.met == Met::Answered && attempt.begun < outage.exited);
+        outage.begun = answered.map(|attempt| attempt.begun).fold(outage.begun, Instant::max);
+    }
+    for (clients, attempts) in [("steered", &steered), ("direct", &direct)] {
+        let failures = failures(attempts);
+        let times: Vec<Duration> = outages.iter().map(|outage| outage.refused(attempts)).collect();
+        let (sum, longest) = (times.iter().sum::<Duration>(), times.iter().max());
+        println!(
+            "nginx: 20 restarts, {clients}: {} of {} not answered, refused for {sum:?} in all, {longest:?} at most",
+            failures.len(),
+            attempts.len()
+        );
+        assert!(failures.iter().any(|attempt| attempt.met == Met::Refused), "{clients}: nobody was refused");
+        let beyond: Vec<_> =
+            failures.iter().filter(|attempt| !outages.iter().any(|outage| outage.touches(attempt))).collect();
+        assert!(beyond.is_empty(), "{clients}, though somebody listened: {beyond:?}: {}", daemon.log());
+    }
+    assert_eq!(sockets(&host), 1);
+}

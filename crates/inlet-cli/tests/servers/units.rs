@@ -1,0 +1,84 @@
+//! The units of contrib/systemd: systemd understands them, and what they run works.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use inlet_testkit::{Program, output, require_program};
+use tempfile::TempDir;
+
+use crate::{Host, wait_until};
+
+fn shipped() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../contrib/systemd")
+}
+
+/// Templates have an instance, as only such can be verified, and the socket unit that it is for.
+#[test]
+fn systemd_understands_them() {
+    if !require_program("systemd-analyze") {
+        return;
+    }
+    let dir = TempDir::new().unwrap();
+    let mut units = Vec::new();
+    for entry in fs::read_dir(shipped()).unwrap() {
+        let entry = entry.unwrap();
+        let name = entry.file_name().into_string().unwrap().replace("@.", "@web.");
+        units.push(dir.path().join(&name));
+        fs::copy(entry.path(), dir.path().join(&name)).unwrap();
+    }
+    assert!(units.len() >= 3, "{units:?}");
+    let socket = "[Socket]\nListenStream=127.0.0.1:8080\nService=inlet-register@web.service\n";
+    fs::write(dir.path().join("web.socket"), socket).unwrap();
+    units.push(dir.path().join("web.socket"));
+    // The man pages are not installed here. A key that systemd does not know is no failure for it, but it says so.
+    let output = output(Command::new("systemd-analyze").args(["verify", "--man=no"]).args(&units)).unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.is_empty(), "{}: {said}", output.status);
+}
+
+/// The command lines of a unit that begin with this, without the shell around them.
+fn lines(unit: &str, key: &str) -> Vec<String> {
+    let text = fs::read_to_string(shipped().join(unit)).unwrap();
+    let lines = text.lines().filter_map(|line| line.strip_prefix(key)?.strip_prefix("=/bin/sh -c '"));
+    lines.map(|line| line.strip_suffix('\'').unwrap().to_owned()).collect()
+}
+
+/// A shell that finds the command under test and no other, as a unit's does.
+fn shell(host: &Host, line: &str, ruleset: &Path) -> Command {
+    let bin = Path::new(env!("CARGO_BIN_EXE_inlet")).parent().unwrap();
+    let mut command = Command::new("/bin/sh");
+    command.arg("-c").arg(line.replace("/etc/inlet.toml", ruleset.to_str().unwrap()));
+    command.env("PATH", format!("{}:/usr/bin:/bin", bin.display())).env("INLET_BPFFS", host.world.bpffs.path());
+    command
+}
+
+#[track_caller]
+fn succeed(host: &Host, lines: &[String], ruleset: &Path) {
+    assert!(!lines.is_empty());
+    for line in lines {
+        let output = output(&mut shell(host, line, ruleset)).unwrap();
+        assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+#[test]
+fn what_they_run_works() {
+    let Some(host) = Host::new() else { return };
+    let dir = TempDir::new().unwrap();
+    let ruleset = dir.path().join("inlet.toml");
+    // At boot no unit runs yet.
+    fs::write(&ruleset, "rules = []\n[services.dns]\nlisten = \"udp:127.0.0.1:5353\"\nunit = \"no-such.service\"\n")
+        .unwrap();
+    let unit = "inlet.service";
+    succeed(&host, &lines(unit, "ExecStart"), &ruleset);
+    assert_eq!(host.json(&["services"])[0]["described"]["unit"], "no-such.service");
+    // Started once more, and reloaded.
+    succeed(&host, &[lines(unit, "ExecStart"), lines(unit, "ExecReload")].concat(), &ruleset);
+    let watch = lines("inlet-watch.service", "ExecStart");
+    let watching = Program::start(&mut shell(&host, &watch[0], &ruleset)).unwrap();
+    wait_until("the watcher", || host.json(&["status"])["watched"] == true);
+    drop(watching);
+    succeed(&host, &lines(unit, "ExecStop"), &ruleset);
+    host.fails(&["status"], "inlet up");
+}
