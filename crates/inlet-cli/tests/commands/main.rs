@@ -10,6 +10,7 @@ mod import;
 mod plan;
 mod show;
 mod sockets;
+mod ssh;
 
 use std::io::{Read, Write};
 use std::net::SocketAddr;
