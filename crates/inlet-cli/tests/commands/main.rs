@@ -8,6 +8,7 @@ mod check;
 mod described;
 mod import;
 mod plan;
+mod policy;
 mod routes;
 mod show;
 mod sockets;
