@@ -7,7 +7,7 @@ mod cause;
 mod texts;
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use inlet_core::config::Diagnostics;
 use inlet_core::image::{ImageError, SourceError};
@@ -450,17 +450,4 @@ pub enum Error {
         /// What libbpf and the verifier said last, in many lines.
         log: String,
     },
-}
-
-impl Error {
-    /// For `map_err`: an error of the kernel with what was tried on which object.
-    pub(crate) fn os<E: Cause>(operation: &'static str, object: impl ToString) -> impl FnOnce(E) -> Self {
-        let object = object.to_string();
-        move |cause| Self::Os { operation, object, cause: cause.into_io() }
-    }
-
-    /// The same for an object in a file system.
-    pub(crate) fn at<E: Cause>(operation: &'static str, path: &Path) -> impl FnOnce(E) -> Self {
-        Self::os(operation, path.display())
-    }
 }

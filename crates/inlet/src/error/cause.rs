@@ -1,6 +1,22 @@
 //! The numbers of the kernel, out of what the libraries make of them.
 
 use std::io;
+use std::path::Path;
+
+use super::Error;
+
+impl Error {
+    /// For `map_err`: an error of the kernel with what was tried on which object.
+    pub(crate) fn os<E: Cause>(operation: &'static str, object: impl ToString) -> impl FnOnce(E) -> Self {
+        let object = object.to_string();
+        move |cause| Self::Os { operation, object, cause: cause.into_io() }
+    }
+
+    /// The same for an object in a file system.
+    pub(crate) fn at<E: Cause>(operation: &'static str, path: &Path) -> impl FnOnce(E) -> Self {
+        Self::os(operation, path.display())
+    }
+}
 
 /// What a failed call to the kernel gives, in the words of the libraries that make it.
 pub(crate) trait Cause {
