@@ -8,6 +8,7 @@ mod entries;
 mod flatten;
 mod ipset;
 mod iptables;
+mod members;
 mod nft;
 mod order;
 mod selection;

@@ -3,14 +3,20 @@
 //! A message tells the object and the cause in one line, in lower case, then the next step when there is one. The cause
 //! that the kernel gave is in the chain of sources.
 
+mod cause;
+mod texts;
+
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use inlet_core::config::Diagnostics;
 use inlet_core::image::{ImageError, SourceError};
 use inlet_core::{BuildError, DescriptionError, InterfaceNameError, Listen, NameError, Prefix, ServiceError};
 
-use crate::socket::{Endpoint, Refusal, Refused};
+pub(crate) use self::cause::Cause;
+pub(crate) use self::texts::quoted;
+use self::texts::{choices, in_use, last_words, listed, several, trusted};
+use crate::socket::{Endpoint, Refused};
 
 /// The result of what can fail in this crate.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -445,131 +451,4 @@ pub enum Error {
         /// What libbpf and the verifier said last, in many lines.
         log: String,
     },
-}
-
-/// How many sockets a message names.
-const LISTED: usize = 20;
-
-/// The first of the sockets seen: those that could be had; connections, of which a busy server has thousands, last.
-fn listed(found: &[Endpoint], refused: &[Refused]) -> String {
-    let count = found.len() + refused.len();
-    if count == 0 {
-        return "; it has no sockets at all".to_owned();
-    }
-    let mut seen: Vec<&Refused> = refused.iter().collect();
-    seen.sort_by_key(|it| (it.reason == Refusal::Connected, it.reason != Refusal::NotAsked));
-    let found = found.iter().map(ToString::to_string);
-    let mut parts: Vec<String> = found.chain(seen.iter().map(ToString::to_string)).take(LISTED).collect();
-    if count > LISTED {
-        parts.push(format!("and {} more", count - LISTED));
-    }
-    format!("; seen: {}", parts.join("; "))
-}
-
-/// Endpoints within a sentence.
-fn several(endpoints: &[Endpoint]) -> String {
-    let texts: Vec<String> = endpoints.iter().map(ToString::to_string).collect();
-    if texts.is_empty() { String::new() } else { format!("{} ", texts.join(", ")) }
-}
-
-/// Arguments that name endpoints, as a shell takes them. Brackets are a pattern to it.
-fn choices(endpoints: &[Endpoint]) -> String {
-    let quote = |endpoint: &Endpoint| if endpoint.addr().is_ipv6() { "'" } else { "" };
-    let argument = |endpoint| format!(" --listen {0}{endpoint}{0}", quote(endpoint));
-    let mut arguments: String = endpoints.iter().take(LISTED).map(argument).collect();
-    if endpoints.len() > LISTED {
-        arguments.push_str(&format!(" (and {} more)", endpoints.len() - LISTED));
-    }
-    arguments
-}
-
-/// How to get a directory for all instances that is only ours to change.
-fn trusted(path: &Path, owner: u32) -> String {
-    let path = path.display();
-    match owner == 0 || owner == rustix::process::geteuid().as_raw() {
-        true => format!("take their right away with: chmod go-w {path}"),
-        false => format!("unless you know why it is there, remove it with: rm -r {path}"),
-    }
-}
-
-/// Who has a directory locked, and what to do about it.
-fn in_use(path: &Path, holders: &[u32]) -> String {
-    let holders: Vec<String> = holders.iter().map(u32::to_string).collect();
-    match holders.as_slice() {
-        [] => format!("; see who has it open with: fuser -v {}", path.display()),
-        [one] => format!(" by process {one}; try again when it is done"),
-        several => format!(" by processes {}; try again when they are done", several.join(", ")),
-    }
-}
-
-/// A name as a shell takes it.
-pub(crate) fn quoted(name: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.:/[]".contains(c);
-    if name.chars().all(plain) { name.to_owned() } else { format!("{name:?}") }
-}
-
-/// The last line of a log that says something, for a message of one line.
-fn last_words(log: &str) -> String {
-    let statistics =
-        |line: &&str| line.starts_with("processed ") || line.starts_with("-- ") || line.contains("failed to load");
-    match log.lines().rev().map(str::trim).filter(|line| !line.is_empty()).find(|line| !statistics(line)) {
-        Some(line) => format!("; the verifier said: {line}"),
-        None => String::new(),
-    }
-}
-
-impl Error {
-    /// For `map_err`: an error of the kernel with what was tried on which object.
-    pub(crate) fn os<E: Cause>(operation: &'static str, object: impl ToString) -> impl FnOnce(E) -> Self {
-        let object = object.to_string();
-        move |cause| Self::Os { operation, object, cause: cause.into_io() }
-    }
-
-    /// The same for an object in a file system.
-    pub(crate) fn at<E: Cause>(operation: &'static str, path: &Path) -> impl FnOnce(E) -> Self {
-        Self::os(operation, path.display())
-    }
-}
-
-/// What a failed call to the kernel gives, in the words of the libraries that make it.
-pub(crate) trait Cause {
-    fn into_io(self) -> io::Error;
-}
-
-impl Cause for io::Error {
-    fn into_io(self) -> io::Error {
-        self
-    }
-}
-
-impl Cause for rustix::io::Errno {
-    fn into_io(self) -> io::Error {
-        self.into()
-    }
-}
-
-impl Cause for libbpf_rs::Error {
-    /// The error number of the kernel, where there is one; it can be matched and it reads well. libbpf-rs has it in a
-    /// private field and shows it only in the text, as the standard library writes it.
-    fn into_io(self) -> io::Error {
-        let text = format!("{self:#}");
-        let number = text.strip_suffix(')').and_then(|text| text.rsplit_once("(os error ")?.1.parse().ok());
-        number.map_or_else(|| io::Error::other(self), io::Error::from_raw_os_error)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use libbpf_rs::ErrorExt as _;
-
-    use super::*;
-
-    #[test]
-    fn the_number_of_the_kernel_is_found() {
-        let busy = || libbpf_rs::Error::from_raw_os_error(libc::EBUSY);
-        assert_eq!(busy().into_io().raw_os_error(), Some(libc::EBUSY));
-        assert_eq!(busy().context("while this").into_io().raw_os_error(), Some(libc::EBUSY));
-        let other = libbpf_rs::Error::from(io::Error::other("no number"));
-        assert_eq!(other.into_io().raw_os_error(), None);
-    }
 }

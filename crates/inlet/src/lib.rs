@@ -47,6 +47,7 @@ mod route;
 mod skeleton;
 mod snapshot;
 mod socket;
+mod ssh;
 mod state;
 mod waiter;
 mod warning;

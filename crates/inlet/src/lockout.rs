@@ -4,16 +4,15 @@
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
-use std::path::Path;
 
 use inlet_core::{Moved, Packet, Plan, PortRange, Prefix, Protocol, Rule, Ruleset, lookup, traffic_at, traffic_within};
 use rustix::net::{getpeername, getsockname};
 
 use crate::error::{Error, Result};
 use crate::instance::Instance;
-use crate::raw;
 use crate::receivers::Receivers;
 use crate::socket::{Listed, each_socket};
+use crate::{raw, ssh};
 
 /// The command of the SSH server, as /proc/PID/comm has it.
 const SSH_SERVER: &str = "sshd";
@@ -117,9 +116,10 @@ fn guarded(instance: &Instance, old: &Ruleset, receivers: &Receivers) -> Vec<Gua
         let rule = lookup(old, &packet);
         receivers.of_packet(old, rule, &packet).into_iter().for_each(|it| add(it, "serves this session"));
     }
-    let (ssh_port, ssh_sockets) = (ssh_port(), sockets_of(SSH_SERVER));
+    let (ssh_port, ssh_sockets, of_init) = (ssh_port(), ssh::sockets_of(SSH_SERVER), ssh::Activation::look());
     for listed in receivers.at(Protocol::Tcp, 1, u16::MAX) {
-        if Some(listed.bound.addr.port()) == ssh_port || ssh_sockets.contains(&listed.inode()) {
+        let (port, inode) = (listed.bound.addr.port(), listed.inode());
+        if Some(port) == ssh_port || ssh_sockets.contains(&inode) || of_init.holds(port, inode) {
             add(*listed, "serves SSH");
         }
     }
@@ -157,19 +157,4 @@ fn connection(fd: &OwnedFd, netns: u64) -> Option<Packet> {
 fn parent(pid: &str) -> Option<u32> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
-}
-
-/// The inodes of the sockets that processes of this command have open.
-fn sockets_of(command: &str) -> Vec<u32> {
-    let is_it = |dir: &Path| std::fs::read_to_string(dir.join("comm")).is_ok_and(|comm| comm.trim_end() == command);
-    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten().map(|entry| entry.path());
-    let numbered = |dir: &Path| dir.file_name().is_some_and(|name| name.as_encoded_bytes()[0].is_ascii_digit());
-    let inode = |link: &Path| link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse::<u32>().ok();
-    let mut inodes = Vec::new();
-    for dir in processes.filter(|dir| numbered(dir) && is_it(dir)) {
-        let fds = std::fs::read_dir(dir.join("fd")).into_iter().flatten().flatten();
-        let links = fds.filter_map(|fd| std::fs::read_link(fd.path()).ok());
-        inodes.extend(links.filter_map(|link| inode(&link)));
-    }
-    inodes
 }

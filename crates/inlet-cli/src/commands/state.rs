@@ -29,6 +29,7 @@ pub(super) fn status(cli: &Cli, screen: &mut Screen<'_>) -> Result<(), Failure> 
         generation: snapshot.generation(),
         pending: snapshot.pending()?,
         rules: snapshot.ruleset().len(),
+        keeps_routes: snapshot.keeps_routes(),
         max_sockets: snapshot.max_sockets(),
         passed,
         refused,

@@ -27,6 +27,8 @@ pub(crate) struct Overview {
     pub(crate) generation: u64,
     pub(crate) pending: Option<Pending>,
     pub(crate) rules: usize,
+    /// Whether Inlet keeps the local routes of the rules.
+    pub(crate) keeps_routes: bool,
     pub(crate) max_sockets: u32,
     pub(crate) passed: u64,
     pub(crate) refused: u64,
@@ -73,6 +75,7 @@ struct Status<'a> {
     generation: u64,
     confirm: Option<Confirm>,
     rules: usize,
+    keeps_routes: bool,
     sockets: usize,
     max_sockets: u32,
     counters: Plain,
@@ -129,7 +132,8 @@ impl<'a> From<&'a ServiceState> for Service<'a> {
 }
 
 pub(crate) fn status(screen: &mut Screen<'_>, overview: &Overview) -> Result<(), Failure> {
-    let Overview { place, generation, pending, rules, max_sockets, passed, refused, is_watched, services } = overview;
+    let Overview { place, generation, pending, rules, keeps_routes, max_sockets, .. } = overview;
+    let Overview { passed, refused, is_watched, services, .. } = overview;
     let sockets = services.iter().map(|service| service.sockets.len()).sum();
     if screen.json {
         return screen.document(&Status {
@@ -137,6 +141,7 @@ pub(crate) fn status(screen: &mut Screen<'_>, overview: &Overview) -> Result<(),
             generation: *generation,
             confirm: pending.map(|it| Confirm { seconds_left: it.left.map_or(0, seconds), waiting: it.waiting }),
             rules: *rules,
+            keeps_routes: *keeps_routes,
             sockets,
             max_sockets: *max_sockets,
             counters: Plain { passed: *passed, refused: *refused },
@@ -153,6 +158,7 @@ pub(crate) fn status(screen: &mut Screen<'_>, overview: &Overview) -> Result<(),
         row("confirm", confirm(pending));
     }
     row("rules", rules.to_string());
+    row("routes", if *keeps_routes { "local routes kept by inlet" } else { "not kept by inlet" }.to_owned());
     row("services", services.len().to_string());
     row("sockets", format!("{sockets} of at most {max_sockets}"));
     row("by rule", format!("{passed} passed, {refused} refused"));

@@ -275,3 +275,30 @@ fn the_unit_of_an_owner_is_told() {
     drop(server);
     std::fs::remove_dir(&unit).unwrap();
 }
+
+#[test]
+fn sockets_that_wait_to_be_adopted_are_found() {
+    let Some(host) = Host::up() else { return };
+    host.world.local("192.0.2.0/24").unwrap();
+    host.ok(&["service", "set", "dns", "--listen", "udp:127.0.0.1:18053"]);
+    host.ok(&["bind", "dns", "udp", "192.0.2.0/24", "18053"]);
+    let (_, found) = findings(&host, &[]);
+    let waits = one(&found, "service-without-sockets")["mend"].as_str().unwrap();
+    assert!(waits.starts_with("start a server that fits its description (listen udp:127.0.0.1:18053)"), "{waits}");
+    // Nobody watches: what is bound from now on is not found by itself.
+    let _other = UdpServer::spawn("other", at("127.0.0.1:18054")).unwrap();
+    let _dns = UdpServer::spawn("dns", at("127.0.0.1:18053")).unwrap();
+    let (_, found) = findings(&host, &[]);
+    let adopt = "inlet adopt (or let this run, which finds those to come too: inlet watch)";
+    assert_eq!(one(&found, "service-without-sockets")["mend"], adopt);
+    let waits = found.iter().filter(|it| it["code"] == "socket-not-adopted").collect::<Vec<_>>();
+    assert_eq!((waits.len(), &waits[0]["mend"]), (1, &json!(adopt)));
+    assert_eq!(waits[0]["what"], "udp:127.0.0.1:18053 is described by service dns, which does not have it");
+    mend(&host, waits[0]);
+    let (code, found) = findings(&host, &[]);
+    let codes = codes(&found);
+    assert!(code == Some(0) && !codes.contains(&"socket-not-adopted"), "{found:?}");
+    assert!(!codes.contains(&"service-without-sockets"), "{found:?}");
+    let answer = inlet_testkit::dial_udp(at("192.0.2.9:18053"), &Dial::new().timeout(LONG));
+    assert_eq!(answer.name(), Some("dns"));
+}

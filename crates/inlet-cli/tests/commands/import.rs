@@ -158,13 +158,22 @@ fn nftables_setups_move_over() {
         add set ip inlet nets { type ipv4_addr; flags interval; elements = { 198.51.100.0/24, 203.0.113.9 }; }
         add chain ip inlet in { type filter hook prerouting priority mangle; policy accept; }
         add chain ip inlet vip
+        add chain ip inlet early { type filter hook prerouting priority -200; policy accept; }
+        add rule ip inlet early ip daddr 192.0.2.77 accept
+        add rule ip inlet early ip daddr 198.51.100.0/24 tcp dport 8080 tproxy to 127.0.0.1:9000 meta mark set 1
+        add chain ip inlet late { type filter hook prerouting priority -100; policy accept; }
+        add rule ip inlet late ip daddr 203.0.113.9 tcp dport 8080 tproxy to 127.0.0.1:9000 meta mark set 1
+        add chain ip inlet twin { type filter hook prerouting priority -100; policy accept; }
+        add rule ip inlet twin ip daddr 203.0.113.9 tcp dport 8080 tproxy to 127.0.0.1:9001 meta mark set 1
         add rule ip inlet in meta l4proto tcp socket transparent 1 meta mark set 1 accept
-        add rule ip inlet in ip daddr @nets meta l4proto { tcp, udp } th dport 8080 tproxy to 127.0.0.1:9000 meta mark set 1 accept
+        add rule ip inlet in ip daddr @nets udp dport 8080 tproxy to 127.0.0.1:9000 meta mark set 1 accept
+        add rule ip inlet in ip daddr @nets tcp dport 8080 tproxy to 127.0.0.1:9001 meta mark set 1 accept
         add rule ip inlet in ip daddr 192.0.2.0/24 ip saddr != 10.9.0.66 jump vip
         add rule ip inlet vip ip daddr 192.0.2.77 tcp dport { 443, 8000-8999 } tproxy to 127.0.0.1:9000 meta mark set 1 accept
         add rule ip inlet vip tcp dport != 22 tproxy to 127.0.0.1:9001 meta mark set 1 accept";
     setup.own.run(Command::new("nft").arg(rules)).unwrap();
     let saved = setup.run("nft -j list ruleset");
+    // Chain `in` lets go what `early` has a socket for, by its first rule; then `twin` is asked, and `late` has the last word.
     setup.takes_over(&saved, &["nft flush ruleset", "ip rule del fwmark 1 lookup 100"]);
 }
 

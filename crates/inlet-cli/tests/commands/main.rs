@@ -10,7 +10,10 @@ mod described;
 mod host;
 mod import;
 mod plan;
+mod policy;
+mod routes;
 mod show;
 mod sockets;
+mod ssh;
 
 pub(crate) use host::{Host, LONG, Ran, at, words};

@@ -23,7 +23,7 @@ const PROXY: &str = r#"{"services": {"web": {"on_missing": "pass"}, "proxy": {}}
     {"to": "web", "protocol": "tcp", "local": "192.0.2.0/25", "ports": "any"},
     {"verdict": "pass", "protocol": "tcp", "local": "192.0.2.0/24", "ports": 22, "iface": "lo"}]}"#;
 
-fn ok(ran: Ran) -> String {
+pub(crate) fn ok(ran: Ran) -> String {
     assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
     ran.stdout
 }
@@ -42,7 +42,7 @@ fn host() -> Option<(Host, [TcpServer; 2])> {
     Some((host, servers))
 }
 
-fn asked(target: &str) -> String {
+pub(crate) fn asked(target: &str) -> String {
     let answer = dial_tcp(at(target), &Dial::new().timeout(LONG));
     answer.name().map_or_else(|| format!("{answer:?}"), str::to_owned)
 }
@@ -173,7 +173,7 @@ fn rollback_goes_back_and_forth() {
 }
 
 /// The processes that wait for an instance in this bpffs.
-fn waiting(host: &Host) -> Vec<i32> {
+pub(crate) fn waiting(host: &Host) -> Vec<i32> {
     let bpffs = host.world.bpffs.path().display().to_string();
     let is_it = |dir: &PathBuf| {
         let line = std::fs::read(dir.join("cmdline")).unwrap_or_default();
@@ -184,7 +184,7 @@ fn waiting(host: &Host) -> Vec<i32> {
     all.filter(is_it).filter_map(|dir| dir.file_name()?.to_str()?.parse().ok()).collect()
 }
 
-fn until(what: &str, is_so: impl Fn() -> bool) {
+pub(crate) fn until(what: &str, is_so: impl Fn() -> bool) {
     let end = Instant::now() + LONG;
     while !is_so() {
         assert!(Instant::now() < end, "{what}");

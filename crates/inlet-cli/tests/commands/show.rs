@@ -103,7 +103,10 @@ fn explain_tells_the_story() {
     host.ok(&["bind", "--refuse", "tcp", "192.0.2.0/24", "8080", "--from", "203.0.113.0/24"]);
     host.ok(&["bind", "--refuse", "tcp", "192.0.2.9", "8080", "--iface", "lo"]);
     let said = host.json(&["explain", "tcp", "192.0.2.9:8080"]);
-    assert_eq!(said["address"], json!({"local": true, "route": "local 192.0.2.0/24 dev lo"}));
+    assert_eq!(
+        said["address"],
+        json!({"local": true, "route": "local 192.0.2.0/24 dev lo", "policy_rules": [], "exact": true})
+    );
     let standing = |n: usize| (said["rules"][n]["standing"].clone(), said["rules"][n]["by"].clone());
     assert_eq!(standing(0), ("other_interface".into(), json!(null)));
     assert_eq!(standing(1), ("other_source".into(), json!(null)));
@@ -140,7 +143,7 @@ fn explain_by_a_file_asks_nobody_and_changes_nothing() {
     let question = ["explain", "tcp", "192.0.2.9:80", "--file", file.to_str().unwrap()];
     let before_up = host.json(&question);
     assert_eq!((&before_up["service"], &before_up["outcome"]), (&"web".into(), &"refuse".into()));
-    assert_eq!(before_up["address"], json!({"local": false, "route": null}));
+    assert_eq!(before_up["address"], json!({"local": false, "route": null, "policy_rules": [], "exact": true}));
     host.ok(&["up"]);
     // In force the service has another number than in the file.
     host.ok(&["service", "set", "web"]);

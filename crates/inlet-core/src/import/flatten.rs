@@ -1,22 +1,30 @@
 //! Chains that jump to chains, as one list in the order in which packets meet the rules.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 
 use super::Left;
 use super::selection::Selection;
 use super::services::Targets;
-use crate::Prefix;
+use crate::{Prefix, Protocol};
 
 /// What was read of a firewall.
 #[derive(Debug, Default)]
 pub(super) struct Chains {
     /// The rules of each chain, by a name that tells chains of several tables apart.
     pub(super) rules: BTreeMap<String, Vec<Line>>,
-    /// The chains where packets come in.
-    pub(super) bases: Vec<String>,
+    /// The chains where packets come in, in the order in which they meet them.
+    pub(super) bases: Vec<Base>,
     /// The named sets of addresses that rules use.
     pub(super) sets: BTreeMap<String, Vec<Prefix>>,
+}
+
+/// A chain where packets come in.
+#[derive(Debug)]
+pub(super) struct Base {
+    pub(super) chain: String,
+    /// The protocols whose packets it lets go when an earlier chain has given them a socket.
+    pub(super) keeps: BTreeSet<Protocol>,
 }
 
 /// A rule as it was read.
@@ -63,7 +71,6 @@ pub(super) struct Item {
 pub(super) enum Action {
     /// To the service of this number.
     To(usize),
-    Pass,
     /// On with the item of this number.
     Skip(usize),
 }
@@ -75,22 +82,52 @@ pub(super) struct Flat {
     pub(super) left: Vec<Left>,
     pub(super) targets: Targets,
     pub(super) sets: BTreeMap<String, Vec<Prefix>>,
-    /// Items that rules after them could overrule.
-    pub(super) goes_on: Vec<usize>,
+    /// Items that rules after them could overrule, up to the end of their chain where packets come in.
+    pub(super) goes_on: Vec<(usize, usize)>,
 }
+
+/// Marks an item after which packets go on behind its chain, until it is known where that ends.
+const CHAIN_END: usize = usize::MAX;
+/// The same for the chain where they came in: `accept` ends that one, and no other one.
+const BASE_END: usize = usize::MAX - 1;
 
 /// Chains jump no deeper; the kernel's limit is 16.
 const DEPTH: usize = 32;
 
 pub(super) fn flatten(chains: Chains) -> Flat {
     let mut flat = Flat { sets: chains.sets.clone(), ..Flat::default() };
-    let all = Selection::all(true, true);
-    for base in &chains.bases {
-        if reaches_tproxy(&chains, base, 0) {
-            walk(&chains, base, &all, 0, &mut flat);
+    for (chain, protocols) in order(&chains) {
+        let first = flat.items.len();
+        let within = Selection { protocols, ..Selection::all(true, true) };
+        walk(&chains, chain, &within, 0, &mut flat);
+        let end = flat.items.len();
+        settle(&mut flat.items[first..], BASE_END, end);
+        flat.goes_on.iter_mut().filter(|(item, _)| *item >= first).for_each(|(_, until)| *until = end);
+    }
+    // A chain that is gone through twice has its words once.
+    let mut told = BTreeSet::new();
+    flat.left.retain(|left| told.insert((left.place.clone(), left.why.clone())));
+    flat
+}
+
+/// The chains where packets come in as one list, of which the first that has a socket for a packet decides. Packets come
+/// through all of them and keep the socket that they got last: so a later chain comes before the earlier ones, but for
+/// what it lets go once it has a socket.
+fn order(chains: &Chains) -> VecDeque<(&str, BTreeSet<Protocol>)> {
+    let mut list = VecDeque::new();
+    for Base { chain, keeps } in chains.bases.iter().filter(|base| reaches_tproxy(chains, &base.chain, 0)) {
+        let (front, back) = match list.is_empty() {
+            true => (Protocol::ALL.into(), BTreeSet::new()),
+            false => (&BTreeSet::from(Protocol::ALL) - keeps, keeps.clone()),
+        };
+        if !front.is_empty() {
+            list.push_front((chain.as_str(), front));
+        }
+        if !back.is_empty() {
+            list.push_back((chain.as_str(), back));
         }
     }
-    flat
+    list
 }
 
 fn reaches_tproxy(chains: &Chains, chain: &str, depth: usize) -> bool {
@@ -125,28 +162,30 @@ fn walk(chains: &Chains, chain: &str, within: &Selection, depth: usize, flat: &m
                     walk(chains, to, &selection, depth + 1, flat);
                     match line.target {
                         // After the chain packets do not come back to this one.
-                        Target::Goto(_) if depth > 0 => Action::Skip(usize::MAX),
-                        Target::Goto(_) => Action::Pass,
+                        Target::Goto(_) if depth > 0 => Action::Skip(CHAIN_END),
+                        Target::Goto(_) => Action::Skip(BASE_END),
                         _ => continue,
                     }
                 }
                 Target::Tproxy { addr, port, goes_on } => {
                     if *goes_on {
-                        flat.goes_on.push(flat.items.len());
+                        flat.goes_on.push((flat.items.len(), BASE_END));
                     }
                     Action::To(flat.targets.number(*addr, *port, selection.protocols.iter().copied()))
                 }
-                Target::Return if depth > 0 => Action::Skip(usize::MAX),
-                _ => Action::Pass,
+                Target::Return if depth > 0 => Action::Skip(CHAIN_END),
+                _ => Action::Skip(BASE_END),
             };
             flat.items.push(Item { origin: origin(""), comment: line.comment.clone(), selection, action });
         }
     }
     let end = flat.items.len();
-    // Where packets that leave this chain early go on: after its end.
-    for item in &mut flat.items[first..] {
-        if item.action == Action::Skip(usize::MAX) {
-            item.action = Action::Skip(end);
-        }
+    settle(&mut flat.items[first..], CHAIN_END, end);
+}
+
+/// Says of items with this mark where packets go on.
+fn settle(items: &mut [Item], mark: usize, end: usize) {
+    for item in items.iter_mut().filter(|item| item.action == Action::Skip(mark)) {
+        item.action = Action::Skip(end);
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::ImportError;
-use super::flatten::{Chains, Line, Target};
+use super::flatten::{Base, Chains, Line, Target};
 use super::ipset::{self, Set};
 use super::selection::{Addresses, Except, Selection};
 use crate::{PortRange, Prefix, Protocol};
@@ -33,7 +33,9 @@ pub(super) fn read(text: &str, sets: &str) -> Result<Chains, ImportError> {
             chains.rules.entry(name(chain)).or_default().push(line);
         }
     }
-    chains.bases = vec!["v4 PREROUTING".to_owned(), "v6 PREROUTING".to_owned()];
+    // No packet meets both.
+    let base = |chain: &str| Base { chain: chain.to_owned(), keeps: Protocol::ALL.into() };
+    chains.bases = ["v4 PREROUTING", "v6 PREROUTING"].map(base).into();
     let addresses = known.into_iter().filter_map(|(name, set)| match set {
         Set::Addresses(prefixes) => Some((name, prefixes)),
         _ => None,

@@ -1,14 +1,13 @@
 //! What `nft -j list ruleset` writes: the chains that packets meet when they come in.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use ipnet::IpSubnets;
 use serde_json::Value;
 
 use super::ImportError;
-use super::flatten::{Chains, Line, Target};
-use super::ipset;
+use super::flatten::{Base, Chains, Line, Target};
+use super::members::{addresses_of, port, values};
 use super::selection::{Addresses, Except, Selection};
 use crate::{PortRange, Prefix, Protocol};
 
@@ -19,20 +18,39 @@ pub(super) fn read(text: &str) -> Result<Chains, ImportError> {
     let of = |kind: &'static str| objects.iter().filter_map(move |object| object.get(kind));
     let sets: BTreeMap<String, Set> = of("set").map(|set| (key(set, "name"), Set::read(set))).collect();
     let mut chains = Chains::default();
-    let mut bases: Vec<(i64, String)> = of("chain")
-        .filter(|chain| chain["hook"] == "prerouting" && chain["type"] == "filter")
-        .map(|chain| (chain["prio"].as_i64().unwrap_or(0), key(chain, "name")))
-        .collect();
-    bases.sort();
-    chains.bases = bases.into_iter().map(|(_, chain)| chain).collect();
+    let mut keeps: BTreeMap<String, BTreeSet<Protocol>> = BTreeMap::new();
     for rule in of("rule") {
         let chain = key(rule, "chain");
-        let line = Reader::new(rule, &sets).line();
-        chains.rules.entry(chain).or_default().push(line);
+        let reader = Reader::new(rule, &sets);
+        let (line, kept) = reader.line();
+        let lines = chains.rules.entry(chain.clone()).or_default();
+        // Behind the rules that give packets a socket it would let these go too.
+        if !lines
+            .iter()
+            .any(|line: &Line| matches!(line.target, Target::Tproxy { .. } | Target::Jump(_) | Target::Goto(_)))
+        {
+            keeps.entry(chain).or_default().extend(kept);
+        }
+        lines.push(line);
     }
+    chains.bases = bases(of("chain"), keeps);
     let named = |(name, set): (String, Set)| Some((short(&name), set.addresses()?));
     chains.sets = sets.into_iter().filter_map(named).collect();
     Ok(chains)
+}
+
+/// The chains where packets come in, by priority: lower numbers first. Of equal ones the chain that was made later is asked
+/// first, as the kernel puts it in front of the others (`nf_hook_entries_grow`).
+fn bases<'a>(chains: impl Iterator<Item = &'a Value>, mut keeps: BTreeMap<String, BTreeSet<Protocol>>) -> Vec<Base> {
+    let comes_in = |chain: &&Value| chain["hook"] == "prerouting" && chain["type"] == "filter";
+    let mut bases: Vec<&Value> = chains.filter(comes_in).collect();
+    bases.reverse();
+    bases.sort_by_key(|chain| chain["prio"].as_i64().unwrap_or(0));
+    let base = |chain: &Value| {
+        let chain = key(chain, "name");
+        Base { keeps: keeps.remove(&chain).unwrap_or_default(), chain }
+    };
+    bases.into_iter().map(base).collect()
 }
 
 /// What names an object in the whole ruleset: family, table and its own name.
@@ -70,20 +88,23 @@ struct Reader<'a> {
     selection: Selection,
     unknown: Option<String>,
     irrelevant: bool,
+    /// Whether it is about packets that have a transparent socket.
+    of_socket: bool,
 }
 
 impl<'a> Reader<'a> {
     fn new(rule: &'a Value, sets: &'a BTreeMap<String, Set>) -> Self {
         let family = rule["family"].as_str().unwrap_or_default();
         let selection = Selection::all(family != "ip6", family != "ip");
-        Self { rule, sets, selection, unknown: None, irrelevant: false }
+        Self { rule, sets, selection, unknown: None, irrelevant: false, of_socket: false }
     }
 
     fn cannot(&mut self, why: impl Into<String>) {
         self.unknown.get_or_insert(why.into());
     }
 
-    fn line(mut self) -> Line {
+    /// The rule, and the protocols whose packets it lets go when they have a socket.
+    fn line(mut self) -> (Line, BTreeSet<Protocol>) {
         let mut target = Target::None;
         let expressions = self.rule["expr"].as_array().cloned().unwrap_or_default();
         for expression in &expressions {
@@ -119,11 +140,25 @@ impl<'a> Reader<'a> {
                 }
             }
         }
+        let kept = match target {
+            Target::Accept | Target::Jump(_) | Target::Goto(_) if self.of_socket => self.all_protocols(),
+            _ => BTreeSet::new(),
+        };
         let target = if self.irrelevant { Target::None } else { target };
         let comment = self.rule["comment"].as_str().map(str::to_owned);
         let place = format!("{} handle {}", key(self.rule, "chain"), self.rule["handle"]);
         let text = self.rule["expr"].to_string();
-        Line { place, text, comment, selections: vec![self.selection], target, unknown: self.unknown }
+        (Line { place, text, comment, selections: vec![self.selection], target, unknown: self.unknown }, kept)
+    }
+
+    /// The protocols of which the rule is about all packets of its table.
+    fn all_protocols(&self) -> BTreeSet<Protocol> {
+        let Selection { protocols, v4, v6, local, ports, source, iface, except, nothing } = &self.selection;
+        let family = self.rule["family"].as_str().unwrap_or_default();
+        let all =
+            *v4 == (family != "ip6") && *v6 == (family != "ip") && except.is_empty() && !nothing && iface.is_none();
+        let everywhere = *local == Addresses::Any && *source == Addresses::Any && ports[..] == [PortRange::ANY];
+        if all && everywhere && self.unknown.is_none() { protocols.clone() } else { BTreeSet::new() }
     }
 
     fn chain(&self, value: &Value) -> String {
@@ -162,6 +197,7 @@ impl<'a> Reader<'a> {
             (_, _, "nfproto") => self.family(right, not),
             _ if left.get("socket").is_some() => {
                 self.irrelevant = true;
+                self.of_socket = left["socket"]["key"] == "transparent" && (*right == 1) != not;
                 Some(())
             }
             _ if left["ct"]["key"] == "state" => {
@@ -245,48 +281,5 @@ impl<'a> Reader<'a> {
             _ => return None,
         }
         Some(())
-    }
-}
-
-/// The members of a set that stands in a rule, or the one value.
-fn values(value: &Value) -> Vec<&Value> {
-    match value.get("set").unwrap_or(value) {
-        Value::Array(all) => all.iter().collect(),
-        one => vec![one],
-    }
-}
-
-fn addresses_of(members: &[Value]) -> Option<Vec<Prefix>> {
-    let mut all = Vec::new();
-    for member in members {
-        let member = member.get("elem").map_or(member, |element| element.get("val").unwrap_or(element));
-        if let Some(text) = member.as_str() {
-            all.push(ipset::prefix(text)?);
-        } else if let Some(prefix) = member.get("prefix") {
-            all.push(ipset::prefix(&format!("{}/{}", prefix["addr"].as_str()?, prefix["len"]))?);
-        } else {
-            all.extend(range(member.get("range")?)?);
-        }
-    }
-    Some(all)
-}
-
-/// The prefixes that a range of addresses is made of.
-fn range(ends: &Value) -> Option<Vec<Prefix>> {
-    let end = |at: usize| ends.get(at)?.as_str()?.parse::<IpAddr>().ok();
-    let subnets = match (end(0)?, end(1)?) {
-        (IpAddr::V4(first), IpAddr::V4(last)) => IpSubnets::from(ipnet::Ipv4Subnets::new(first, last, 0)),
-        (IpAddr::V6(first), IpAddr::V6(last)) => IpSubnets::from(ipnet::Ipv6Subnets::new(first, last, 0)),
-        _ => return None,
-    };
-    subnets.map(|net| Prefix::new(net).ok()).collect()
-}
-
-fn port(value: &Value) -> Option<PortRange> {
-    let number = |value: &Value| value.as_u64().and_then(|number| u16::try_from(number).ok());
-    let value = value.get("elem").map_or(value, |element| element.get("val").unwrap_or(element));
-    match value.get("range") {
-        Some(ends) => PortRange::new(number(ends.get(0)?)?.max(1), number(ends.get(1)?)?).ok(),
-        None => number(value).and_then(|port| PortRange::new(port, port).ok()),
     }
 }

@@ -18,7 +18,12 @@ pub(super) struct Step {
 }
 
 /// Items with exceptions become two: what is excepted passes, where no later rule could have taken it.
-pub(super) fn steps(items: &[Item], goes_on: &[usize], ifaces: &mut Interfaces, left: &mut Vec<Left>) -> Vec<Step> {
+pub(super) fn steps(
+    items: &[Item],
+    goes_on: &[(usize, usize)],
+    ifaces: &mut Interfaces,
+    left: &mut Vec<Left>,
+) -> Vec<Step> {
     let mut all = Index::default();
     for (number, item) in items.iter().enumerate().filter(|(_, item)| matches!(item.action, Action::To(_))) {
         entries(&item.selection, ifaces).into_iter().for_each(|entry| all.add(number, entry));
@@ -39,17 +44,21 @@ pub(super) fn steps(items: &[Item], goes_on: &[usize], ifaces: &mut Interfaces, 
         };
         let to = match item.action {
             Action::To(service) => Some(service),
-            Action::Pass => None,
             Action::Skip(end) => {
                 if let Some(later) = meets_later(&item.selection, &|later| later >= end) {
+                    // Where nothing is left out, to leave early changes nothing.
+                    if meets_later(&item.selection, &|later| (number..end).contains(&later)).is_none() {
+                        continue;
+                    }
                     refuse(later, "packets that leave the chain here");
                     continue;
                 }
                 None
             }
         };
-        let otherwise = |later: usize| later > number && items[later].action != item.action;
-        if goes_on.contains(&number)
+        let until = goes_on.binary_search_by_key(&number, |(other, _)| *other).map_or(number, |at| goes_on[at].1);
+        let otherwise = |later: usize| (number + 1..until).contains(&later) && items[later].action != item.action;
+        if until > number
             && let Some(later) = meets_later(&item.selection, &otherwise)
         {
             refuse(later, "without accept after tproxy its packets");

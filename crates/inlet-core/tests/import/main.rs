@@ -1,6 +1,7 @@
 //! What is imported does with every packet what the rules did that it comes from.
 #![allow(clippy::unwrap_used)]
 
+mod chains;
 mod order;
 mod texts;
 

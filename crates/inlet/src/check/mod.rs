@@ -10,6 +10,7 @@ mod text;
 use inlet_core::Ruleset;
 use inlet_core::config::{Parsed, Routes};
 
+use crate::described::Wanted;
 use crate::error::{Error, Result};
 use crate::layout::Location;
 use crate::listeners::Members;
@@ -71,6 +72,8 @@ pub(crate) struct Subject<'a> {
     listed: &'a Sockets,
     members: &'a Members,
     routes: &'a RouteTable,
+    /// Sockets that descriptions in force mean and that no service has.
+    waiting: &'a [Wanted],
 }
 
 /// How many findings of one kind are told one by one.
@@ -121,6 +124,10 @@ impl Checker {
             Some(snapshot) => Members::of(snapshot, ruleset, &listed)?,
             None => Members::default(),
         };
+        let waiting = match (&self.snapshot, proposed) {
+            (Some(snapshot), None) => waiting(snapshot, &listed, &members, &mut found)?,
+            _ => Vec::new(),
+        };
         let subject = Subject {
             location: &self.location,
             ruleset,
@@ -132,6 +139,7 @@ impl Checker {
             listed: &listed,
             members: &members,
             routes: &RouteTable::of(self.location.netns())?,
+            waiting: &waiting,
         };
         rules::check(&subject, &mut found)?;
         services::check(&subject, &mut found);
@@ -139,6 +147,21 @@ impl Checker {
         found.findings.sort_by_key(|finding| finding.severity);
         Ok(found)
     }
+}
+
+/// Sockets that descriptions mean, that a service can have, and that none has. Asking takes the right to run the programs that
+/// find them.
+fn waiting(snapshot: &Snapshot, listed: &Sockets, members: &Members, found: &mut Checkup) -> Result<Vec<Wanted>> {
+    let mut waiting = match snapshot.wanted() {
+        Err(Error::Os { cause, .. }) if cause.kind() == std::io::ErrorKind::PermissionDenied => {
+            found.unchecked.push("whether sockets wait to be adopted: that takes root".to_owned());
+            Vec::new()
+        }
+        wanted => wanted?,
+    };
+    let can_be_had = |wanted: &Wanted| listed.get(wanted.cookie).is_some_and(|it| it.receiving && !it.mptcp);
+    waiting.retain(|wanted| can_be_had(wanted) && members.owner(wanted.cookie).is_none());
+    Ok(waiting)
 }
 
 impl Checkup {

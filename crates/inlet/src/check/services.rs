@@ -5,12 +5,14 @@ use std::collections::BTreeSet;
 use inlet_core::{OnMissing, Protocol, Service, ServiceId, Verdict};
 
 use super::text::quoted;
-use super::{Checkup, Severity, Subject};
+use super::{Checkup, Finding, Severity, Subject};
+use crate::described::Wanted;
 
 /// What packets of a service are: by protocol and whether they are IPv6.
 type Kind = (Protocol, bool);
 
 pub(super) fn check(subject: &Subject<'_>, found: &mut Checkup) {
+    not_adopted(subject, found);
     let mut wanted: BTreeSet<(ServiceId, Kind)> = BTreeSet::new();
     for rule in subject.ruleset.rules() {
         if let Verdict::Service(id) = rule.verdict {
@@ -62,9 +64,35 @@ fn without_sockets(subject: &Subject<'_>, id: ServiceId, service: &Service, miss
         OnMissing::Refuse => (Severity::Warning, "once the file is applied its packets are refused"),
         OnMissing::Pass => (Severity::Warning, "its packets are left to the kernel's ordinary lookup"),
     };
+    let waits =
+        |finding: &&Wanted| finding.service == id && missing.iter().any(|(it, _)| *it == finding.endpoint.protocol());
     let mend = match &service.description {
+        Some(_) if subject.waiting.iter().any(|it| waits(&it)) => adopt(missing.iter().map(|(protocol, _)| *protocol)),
         Some(description) => format!("start a server that fits its description ({description})"),
         None => format!("start its server, then: inlet register {} --pid PID", quoted(service.name.as_str())),
     };
     found.add(severity, "service-without-sockets", what, why, mend);
+}
+
+/// Sockets that a description means and that their service does not have: of UDP those that nobody looked for since they were
+/// bound, of TCP those that listened before their control group was known.
+fn not_adopted(subject: &Subject<'_>, found: &mut Checkup) {
+    found.add_each(subject.waiting, |wanted| {
+        let name = subject.ruleset.services().get(wanted.service).map_or("?", |service| service.name.as_str());
+        Finding {
+            severity: Severity::Warning,
+            code: "socket-not-adopted",
+            what: format!("{} is described by service {name}, which does not have it", wanted.endpoint),
+            why: "the service gives it no packets".to_owned(),
+            mend: adopt(std::iter::once(wanted.endpoint.protocol())),
+        }
+    });
+}
+
+/// The command that brings sockets in that are there already, and the one for those to come.
+fn adopt(mut protocols: impl Iterator<Item = Protocol>) -> String {
+    match protocols.any(|protocol| protocol == Protocol::Udp) {
+        true => "inlet adopt (or let this run, which finds those to come too: inlet watch)".to_owned(),
+        false => "inlet adopt".to_owned(),
+    }
 }

@@ -16,6 +16,7 @@ use crate::layout::DescribedFiles;
 use crate::netns::Netns;
 use crate::raw;
 use crate::skeleton::adopt::types;
+use crate::snapshot::Snapshot;
 use crate::socket::{Endpoint, Lane, Lanes, Place, Places, Refusal, Sockets, cookie_in};
 use crate::state::{Access, Maps, open_map};
 
@@ -43,10 +44,10 @@ pub enum Known {
 
 /// A wanted socket as the programs tell it.
 #[derive(Clone, Copy, Debug)]
-struct Wanted {
-    cookie: u64,
-    service: ServiceId,
-    endpoint: Endpoint,
+pub(crate) struct Wanted {
+    pub(crate) cookie: u64,
+    pub(crate) service: ServiceId,
+    pub(crate) endpoint: Endpoint,
     v4: bool,
     v6: bool,
 }
@@ -72,10 +73,7 @@ pub(crate) fn find(
     protocols: &[Protocol],
     is_there: &dyn Fn(ServiceId) -> Result<bool>,
 ) -> Result<Vec<Found>> {
-    let programs = protocols
-        .iter()
-        .map(|protocol| raw::open_pin(&files.find(*protocol)).map_err(Error::at("open", &files.find(*protocol))))
-        .collect::<Result<Vec<_>>>()?;
+    let programs = programs(files, protocols)?;
     let wanted = look_through(&programs, netns)?;
     let lanes = Lanes::map(&maps.lanes)?;
     let mut places = Places::survey(maps, &lanes)?;
@@ -102,6 +100,25 @@ pub(crate) fn find(
         planned.values().flatten().try_for_each(|place| take_twice(maps, &lanes, place.lane))?;
     }
     Ok(findings)
+}
+
+/// The programs that look through the sockets of these protocols.
+fn programs(files: &DescribedFiles, protocols: &[Protocol]) -> Result<Vec<OwnedFd>> {
+    let open =
+        |protocol: &Protocol| raw::open_pin(&files.find(*protocol)).map_err(Error::at("open", &files.find(*protocol)));
+    protocols.iter().map(open).collect()
+}
+
+impl Snapshot {
+    /// The sockets that descriptions in force mean, whether their services have them or not. Nothing is changed: without a
+    /// place of its own a socket is only told.
+    pub(crate) fn wanted(&self) -> Result<Vec<Wanted>> {
+        let files = self.files.described();
+        match files.0.exists() {
+            true => look_through(&programs(&files, &Protocol::ALL)?, self.location().netns()),
+            false => Ok(Vec::new()),
+        }
+    }
 }
 
 /// The places of a socket, or why it has none.

@@ -17,6 +17,7 @@ use inlet_core::{Description, Plan, Protocol, Ruleset, ServiceChange, ServiceId,
 
 pub use find::Found;
 pub use find::Known;
+pub(crate) use find::Wanted;
 pub(crate) use refusals::last as last_refusal;
 pub use refusals::{LastRefusal, RefusedListener};
 pub use run::{LeftBehind, Ran, run};

@@ -19,6 +19,11 @@ pub struct Explanation {
     pub packet: Packet,
     /// What the routes say of its destination: only packets to local addresses get to the rules.
     pub reach: Reach,
+    /// The policy routing rules of the namespace beside the usual ones, as ip-rule(8) writes them: with them what the routes
+    /// say depends on more than the destination.
+    pub policies: Vec<String>,
+    /// Whether `reach` is for the packet's source and interface, rather than for its destination alone.
+    pub reach_is_exact: bool,
     /// All rules for its address and port, in match order, with how each stands.
     pub contenders: Vec<Contender>,
     /// The rule that decides; `None` when none matches and the kernel's ordinary lookup goes on.
@@ -122,9 +127,19 @@ impl<'a> Explainer<'a> {
             Live::NotAsked(_) if sockets.len() == 1 => sockets.first().filter(|socket| socket.receiving),
             Live::NotAsked(_) => None,
         };
+        let policies = self.routes.policies(packet.local.is_ipv6())?;
+        // The kernel answers for a source and an interface only when it has both.
+        let reach_is_exact = !policies.is_empty() && packet.ifindex != 0 && !packet.remote.ip().is_unspecified();
+        let (local, remote) = (packet.local.ip(), packet.remote.ip());
+        let reach = match reach_is_exact {
+            true => self.routes.reach_from(local, remote, packet.ifindex)?,
+            false => self.routes.reach(local)?,
+        };
         Ok(Explanation {
             packet: *packet,
-            reach: self.routes.reach(packet.local.ip())?,
+            reach,
+            policies,
+            reach_is_exact,
             rule,
             socket: socket.cloned(),
             outcome: self.outcome(rule, &sockets),

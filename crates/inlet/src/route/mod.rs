@@ -1,6 +1,7 @@
 //! The routes of a network namespace: whether an address is local, and the local routes that Inlet keeps.
 
 mod keep;
+mod policy;
 mod table;
 
 /// The number that marks the routes that Inlet makes (`rtm_protocol`); no routing daemon that is listed in

@@ -94,18 +94,22 @@ impl fmt::Display for Route {
         if let Some(interface) = &self.interface {
             write!(f, " dev {interface}")?;
         }
-        match TABLES.iter().find(|(number, _)| *number == self.table) {
-            Some((_, "main")) => {}
-            Some((_, name)) => write!(f, " table {name}")?,
+        match table_name(self.table) {
+            Some("main") => {}
+            Some(name) => write!(f, " table {name}")?,
             None => write!(f, " table {}", self.table)?,
         }
         if self.is_ours() { f.write_str(" made by inlet") } else { Ok(()) }
     }
 }
 
+pub(super) fn table_name(table: u32) -> Option<&'static str> {
+    TABLES.iter().find(|(number, _)| *number == table).map(|(_, name)| *name)
+}
+
 /// The routes of a namespace, to be asked many times.
 pub(crate) struct RouteTable {
-    netlink: Netlink,
+    pub(super) netlink: Netlink,
     /// To ask for names of interfaces.
     socket: OwnedFd,
 }
@@ -120,13 +124,28 @@ impl RouteTable {
         netns.run(open)?.map_err(Error::os("open", "the routes"))
     }
 
-    /// What the kernel does with a packet to this address.
+    /// What the kernel does with a packet to this address, whoever it comes from.
     pub(crate) fn reach(&self, addr: IpAddr) -> Result<Reach> {
+        self.ask(addr, question(addr))
+    }
+
+    /// What it does with one that comes from this address on this interface.
+    pub(crate) fn reach_from(&self, addr: IpAddr, source: IpAddr, ifindex: u32) -> Result<Reach> {
+        let mut question = question(addr);
+        question.header.source_prefix_length = question.header.destination_prefix_length;
+        // Which table it is in is what policy routing is about.
+        question.header.flags |= RouteFlags::LookupTable;
+        question.attributes.push(RouteAttribute::Source(source.into()));
+        question.attributes.push(RouteAttribute::Iif(ifindex));
+        self.ask(addr, question)
+    }
+
+    fn ask(&self, addr: IpAddr, question: RouteMessage) -> Result<Reach> {
         if addr.is_multicast() {
             return Ok(Reach::Several);
         }
         let mut found = None;
-        let asked = self.netlink.request(RouteNetlinkMessage::GetRoute(question(addr)), 0, |answer| {
+        let asked = self.netlink.request(RouteNetlinkMessage::GetRoute(question), 0, |answer| {
             if let RouteNetlinkMessage::NewRoute(message) = answer {
                 found = self.read(&message);
             }
@@ -136,7 +155,8 @@ impl RouteTable {
             (Ok(()), Some((RouteType::Broadcast | RouteType::Multicast, _))) => Ok(Reach::Several),
             (Ok(()), Some((RouteType::Unicast, route))) => Ok(Reach::Elsewhere(route)),
             // RouteTable that refuse (unreachable, blackhole, prohibit) are told as errors, of various numbers.
-            (Ok(()), _) | (Err(Some(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::EINVAL | libc::EACCES)), _) => {
+            (Ok(()), _)
+            | (Err(Some(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::EINVAL | libc::EACCES | libc::EXDEV)), _) => {
                 Ok(Reach::Nowhere)
             }
             (Err(number), _) => {

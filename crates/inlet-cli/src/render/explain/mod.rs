@@ -15,6 +15,8 @@ use crate::failure::Failure;
 
 /// How many of the rules that did not win are shown as text.
 const SHOWN: usize = 20;
+/// How many policy routing rules a note names.
+const POLICIES: usize = 4;
 
 /// What of the packet was given and what was filled in.
 pub(crate) struct Question<'a> {
@@ -174,6 +176,19 @@ fn depends_on_source(question: &Question<'_>, explanation: &Explanation) -> bool
     !question.from && candidates(explanation).nth(1).is_some()
 }
 
+/// What policy routing has to do with it.
+fn policies(explanation: &Explanation) -> String {
+    let Explanation { policies, reach_is_exact, .. } = explanation;
+    let shown = policies.iter().take(POLICIES).map(String::as_str).collect::<Vec<_>>().join(", ");
+    let rules = format!("{} ({shown}", counted(policies.len(), "policy routing rule"));
+    let dots = if policies.len() > POLICIES { ", ..." } else { "" };
+    let address = match reach_is_exact {
+        true => "the address is judged for this source and interface, and for a packet without a mark",
+        false => "the address is judged by the destination alone; to have them count: --from SRC:PORT --iface NAME",
+    };
+    format!("there is policy routing, by {rules}{dots}): {address}")
+}
+
 /// What the answer would depend on, had it been given, and what else is to be known.
 fn notes(question: &Question<'_>, explanation: &Explanation) -> Vec<String> {
     let count = |names: fn(&Rule) -> bool| explanation.contenders.iter().filter(|it| names(&it.rule)).count();
@@ -183,6 +198,9 @@ fn notes(question: &Question<'_>, explanation: &Explanation) -> Vec<String> {
     let mut notes = Vec::new();
     if let Some(file) = question.file {
         notes.push(format!("this is by the rules of {}, which are not in force", file.display()));
+    }
+    if !explanation.policies.is_empty() {
+        notes.push(policies(explanation));
     }
     if matches!(explanation.reach, Reach::Elsewhere(_) | Reach::Nowhere) {
         let addr = Prefix::from(explanation.packet.local.ip());

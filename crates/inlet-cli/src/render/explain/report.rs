@@ -11,7 +11,7 @@ use super::{Question, candidates, notes, receiver};
 #[derive(Serialize)]
 struct Report<'a, R> {
     packet: Asked<'a>,
-    address: Address,
+    address: Address<'a>,
     rule: Option<R>,
     rules: Vec<Standings<R>>,
     verdict: Option<&'static str>,
@@ -33,9 +33,11 @@ struct Asked<'a> {
 }
 
 #[derive(Serialize)]
-struct Address {
+struct Address<'a> {
     local: bool,
     route: Option<String>,
+    policy_rules: &'a [String],
+    exact: bool,
 }
 
 /// A rule with how it stands.
@@ -81,7 +83,12 @@ pub(super) fn report<'a>(
             from: packet.remote.to_string(),
             iface: question.iface.map(InterfaceName::as_str),
         },
-        address: Address { local: reach.is_local(), route: reach.route().map(ToString::to_string) },
+        address: Address {
+            local: reach.is_local(),
+            route: reach.route().map(ToString::to_string),
+            policy_rules: &explanation.policies,
+            exact: explanation.policies.is_empty() || explanation.reach_is_exact,
+        },
         rule: rule.as_ref().map(|rule| rule_json(ruleset, rule)),
         rules: explanation.contenders.iter().map(standings).collect(),
         verdict: rule.map(|rule| rule.verdict.as_str()),

@@ -1,0 +1,51 @@
+//! The arguments of commands that ask.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use inlet::core::{InterfaceName, PortRange, Protocol};
+
+use crate::values::{AddrPort, PrefixFilter, ProtocolFilter};
+
+#[derive(Args, Debug)]
+pub(crate) struct Rules {
+    /// Rules for this protocol: tcp, udp or any
+    #[arg(default_value = "any", hide_default_value = true)]
+    pub(crate) protocol: ProtocolFilter,
+
+    /// Rules whose local prefix covers this one or is inside it; any for all
+    #[arg(default_value = "any", hide_default_value = true)]
+    pub(crate) prefix: PrefixFilter,
+
+    /// Rules for this port, or for a port of this range
+    #[arg(default_value = "any", hide_default_value = true)]
+    pub(crate) port: PortRange,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Check {
+    /// Check the rules of this file in place of those in force; - reads standard input
+    pub(crate) file: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Explain {
+    /// The protocol: tcp or udp
+    pub(crate) protocol: Protocol,
+
+    /// Where the packet goes to: 192.0.2.7:80 or `[2001:db8::7]:80`
+    #[arg(value_name = "DST:PORT")]
+    pub(crate) to: AddrPort,
+
+    /// Where the packet comes from [default: the unspecified address (0.0.0.0 or ::) and port 0]
+    #[arg(long, value_name = "SRC:PORT")]
+    pub(crate) from: Option<AddrPort>,
+
+    /// The interface on which the packet comes in [default: none in particular]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) iface: Option<InterfaceName>,
+
+    /// Explain by the rules of this file, as if it had been applied; - reads standard input
+    #[arg(long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+}

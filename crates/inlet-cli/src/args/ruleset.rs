@@ -1,0 +1,83 @@
+//! The arguments of commands that are about a whole ruleset.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+/// The longest time to wait for confirmation: a week, in seconds.
+const MAX_CONFIRM: u64 = 7 * 24 * 60 * 60;
+
+#[derive(Args, Debug)]
+pub(crate) struct Plan {
+    /// The file; - reads standard input
+    pub(crate) file: PathBuf,
+
+    /// Tell all changes and all traffic, however much it is
+    #[arg(long)]
+    pub(crate) all: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Rollback {
+    /// Also when that takes traffic from SSH, or from a listener that serves this session
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Apply {
+    /// Go back to the former ruleset after so many seconds, unless `inlet confirm` is run before
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=MAX_CONFIRM))]
+    pub(crate) confirm: Option<u64>,
+
+    /// Also when that takes traffic from SSH, or from a listener that serves this session
+    #[arg(long)]
+    pub(crate) force: bool,
+
+    /// The file; - reads standard input
+    pub(crate) file: PathBuf,
+
+    /// Units, control groups and users that describe services need not be there yet
+    #[arg(long)]
+    pub(crate) later: bool,
+
+    /// Keep local routes for the prefixes of rules, as with routes = "manage" in the file
+    #[arg(long)]
+    pub(crate) routes: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Import {
+    /// Translate the bindings of tubular
+    ///
+    /// The file is the one that `tubectl load-bindings` takes. Labels become services; give them their sockets with
+    /// `inlet register`, or say in the file which they are. Status 3: not all could be translated.
+    Tubular {
+        /// The file; - reads standard input
+        file: PathBuf,
+    },
+    /// Translate TPROXY rules of iptables or nftables
+    ///
+    /// Reads what `iptables-save` and `ip6tables-save`, or `nft -j list ruleset`, write. Each address and port that TPROXY
+    /// sends packets to becomes a service described by it. What cannot be said in a ruleset is listed on standard error and
+    /// in comments, with the reason; the status is 3 then.
+    #[command(after_help = "Examples:
+  (iptables-save; ip6tables-save; ipset save) | inlet import tproxy >inlet.toml
+  nft -j list ruleset | inlet import tproxy >inlet.toml")]
+    Tproxy {
+        /// The file; - reads standard input
+        #[arg(default_value = "-", hide_default_value = true)]
+        file: PathBuf,
+
+        /// What `ipset save` wrote, when it is not part of the first file
+        #[arg(long, value_name = "FILE")]
+        ipset: Option<PathBuf>,
+    },
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Export {
+    /// Write TOML
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) toml: bool,
+}

@@ -1,0 +1,172 @@
+//! The process is killed at every step of every operation that changes state. Afterwards traffic flows by the state of
+//! before or of after, readers can read, the next command does its work, and nothing is left over.
+#![allow(clippy::unwrap_used, reason = "what fails here is the failure of a test")]
+#![cfg(feature = "faults")]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod commit;
+mod confirm;
+mod instance;
+mod sockets;
+
+use std::os::fd::OwnedFd;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use common::{Receiver, asked, at, bind, here, open, source, state, tree, tree_of_one, up};
+use inlet::core::Protocol::{Tcp, Udp};
+use inlet::{Instance, UpOptions};
+use inlet_testkit::{Program, World};
+
+const UP: &[&str] = &[
+    "up:root",
+    "up:directory",
+    "up:map",
+    "up:maps",
+    "commit:filled",
+    "commit:directory",
+    "commit:pin",
+    "up:generation",
+    "up:attached",
+    "up:made",
+    "up:published",
+];
+
+/// Each with whether the new ruleset is in force then.
+const COMMIT: &[(&str, bool)] = &[
+    ("commit:filled", false),
+    ("commit:loaded", false),
+    ("commit:directory", false),
+    ("commit:pin", false),
+    ("commit:beside", false),
+    ("commit:pinned", false),
+    ("commit:swapped", true),
+    ("retire:hidden", true),
+    ("slots:emptied", true),
+    ("commit:retired", true),
+];
+
+const REGISTER: &[&str] = &["register:stored", "register:lane", "register:shown"];
+
+/// Each with who answers over IPv4 and IPv6 then: a dual-stack socket has a place in a lane of each family.
+const UNREGISTER: &[(&str, [&str; 2])] =
+    &[("unregister:one", ["Refused", "web"]), ("unregister:all", ["Refused", "Refused"])];
+
+const CONFIRM: &[&str] = &["confirm:confirmed"];
+
+/// Each step of a commit that describes a service, after its commit point.
+const DESCRIBE: &[&str] = &["describe:directory", "describe:pin", "describe:link", "adopt:planned", "adopt:stored"];
+
+const DOWN: &[&str] = &["down:withdrawn", "down:detached"];
+
+const OPERATION: &str = "INLET_CHILD_OPERATION";
+const BPFFS: &str = "INLET_CHILD_BPFFS";
+
+/// What the killed process runs: this same program with nothing but this test in it. In a normal run it is nothing.
+#[test]
+fn child() {
+    let Ok(operation) = std::env::var(OPERATION) else { return };
+    let bpffs = std::env::var(BPFFS).unwrap();
+    let here = || at(bpffs.as_ref());
+    let open = || Instance::open(here()).unwrap();
+    match operation.as_str() {
+        "up" => drop(Instance::up(here(), &UpOptions::default()).unwrap()),
+        "commit" => drop(open().apply(source(NEW)).unwrap()),
+        "roll back" => drop(open().roll_back().unwrap()),
+        "commit to confirm" => {
+            let mut instance = open();
+            for_a_time(&mut instance, Duration::from_secs(3600));
+        }
+        "open" => drop(open()),
+        "confirm" => open().confirm().unwrap(),
+        // The socket is passed as a service manager would, so that the parent goes on serving it.
+        "register" => drop(open().register("web", std::io::stdin()).unwrap()),
+        "unregister" => drop(open().unregister("web", None).unwrap()),
+        "describe" => drop(described(&mut open())),
+        "down" => Instance::down(&here()).unwrap(),
+        other => panic!("{other}"),
+    }
+}
+
+fn described(instance: &mut Instance) -> inlet::Committed {
+    let listen = ["tcp:*:8080", "udp:*:8080"].map(|text| text.parse().unwrap());
+    let description = Some(Some(inlet::core::Description::new(listen).unwrap()));
+    let request = inlet::ServiceRequest { description, ..inlet::ServiceRequest::default() };
+    instance.set_service(&"web".parse().unwrap(), request).unwrap()
+}
+
+/// Runs an operation in a process that is killed at the step, and sees to it that it was.
+fn killed(world: &World, operation: &str, step: &str, stdin: Option<OwnedFd>) {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "child", "--nocapture", "--test-threads=1"]);
+    command.env(OPERATION, operation).env(BPFFS, world.bpffs.path()).env("INLET_FAULT", step);
+    command.stdin(stdin.map_or_else(Stdio::null, Stdio::from)).stdout(Stdio::null());
+    let mut child = Program::start(&mut command).unwrap();
+    let status = child.wait_exit(Duration::from_secs(60)).unwrap().expect("the child ends");
+    assert_eq!(status.signal(), Some(9), "{operation} was not killed at {step}: {status}");
+}
+
+/// The instance can still do all that it is for, and its end leaves nothing.
+fn works_and_ends(world: &World, about: &str) {
+    let mut instance = open(world);
+    bind(&mut instance, "probe", Tcp, "192.0.2.0/24", "4000");
+    bind(&mut instance, "probe", Udp, "192.0.2.0/24", "4000");
+    let receiver = Receiver::of(&mut instance, "probe");
+    assert_eq!(asked(Tcp, "192.0.2.9:4000"), "probe", "{about}");
+    assert_eq!(asked(Udp, "192.0.2.9:4000"), "probe", "{about}");
+    assert_eq!(tree(world.bpffs.path()), tree_of_one(world, instance.generation()), "{about}");
+    drop((instance, receiver));
+    assert_eq!(state(world, "probe").counters.missing, 0, "{about}");
+    Instance::down(&here(world)).unwrap();
+    assert_eq!(tree(world.bpffs.path()), ["inlet"], "{about}");
+    assert_eq!(asked(Tcp, "192.0.2.9:4000"), "Refused", "{about}");
+}
+
+const OLDEST: &str = r#"{"services": {"oldest": {}, "web": {}},
+    "rules": [{"to": "oldest", "protocol": ["tcp", "udp"], "local": "192.0.2.0/24", "ports": 80}]}"#;
+
+const OLD: &str = r#"{"services": {"old": {}, "gone": {}, "web": {}, "new": {}},
+    "rules": [{"to": "old", "protocol": ["tcp", "udp"], "local": "192.0.2.0/24", "ports": 80},
+              {"to": "gone", "protocol": "tcp", "local": "192.0.2.0/24", "ports": 81}]}"#;
+
+const NEW: &str = r#"{"services": {"new": {}, "old": {}, "web": {}},
+    "rules": [{"to": "web", "protocol": ["tcp", "udp"], "local": "192.0.2.0/24", "ports": 80},
+              {"verdict": "pass", "protocol": "tcp", "local": "192.0.2.0/24", "ports": 81}]}"#;
+
+fn for_a_time(instance: &mut Instance, within: Duration) {
+    let new = instance.parse(source(NEW)).unwrap().ruleset;
+    instance.replace_to_confirm(new, Some(within)).unwrap();
+}
+
+fn both_families(world: &World) -> [&'static str; 2] {
+    world.local("192.0.2.0/24").unwrap();
+    world.local("2001:db8::/64").unwrap();
+    let mut instance = up(world);
+    bind(&mut instance, "web", Tcp, "192.0.2.0/24", "80");
+    bind(&mut instance, "web", Tcp, "2001:db8::/64", "80");
+    ["192.0.2.9:80", "[2001:db8::9]:80"]
+}
+
+/// Whoever adds a step finds it missing here.
+#[test]
+fn every_step_of_the_source_is_tried() {
+    let source = concat!(
+        include_str!("../../src/commit.rs"),
+        include_str!("../../src/confirm.rs"),
+        include_str!("../../src/generation.rs"),
+        include_str!("../../src/instance.rs"),
+        include_str!("../../src/described/find.rs"),
+        include_str!("../../src/described/programs.rs"),
+        include_str!("../../src/socket/adopt.rs"),
+        include_str!("../../src/state.rs"),
+    );
+    let commit = COMMIT.iter().map(|(step, _)| *step);
+    let pairs = UNREGISTER.iter().map(|(step, _)| *step);
+    let tried: Vec<&str> = commit.chain([UP, REGISTER, CONFIRM, DESCRIBE, DOWN].concat()).chain(pairs).collect();
+    for point in source.split("fault::point(\"").skip(1).map(|rest| rest.split('"').next().unwrap()) {
+        assert!(tried.contains(&point), "{point}");
+    }
+}

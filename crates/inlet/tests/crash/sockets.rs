@@ -1,0 +1,84 @@
+//! Sockets that come and go: by a description and by hand.
+
+use std::os::fd::AsFd;
+
+use inlet::ServiceRequest;
+use inlet::core::Protocol::Tcp;
+use inlet_testkit::{TcpServer, World};
+
+use crate::common::{self, Receiver, asked, open, snapshot, state};
+use crate::{DESCRIBE, REGISTER, UNREGISTER, both_families, killed, works_and_ends};
+
+/// The description is in force from the commit point on; what was left to do, the next command does.
+#[test]
+fn describe_at_every_step() {
+    for step in DESCRIBE {
+        let Some(world) = World::new() else { return };
+        let targets = both_families(&world);
+        let server = TcpServer::spawn("early", "[::]:8080".parse().unwrap()).unwrap();
+        killed(&world, "describe", step, None);
+        assert_eq!(snapshot(&world).ruleset().services().iter().filter(|(_, it)| it.description.is_some()).count(), 1);
+        let found = open(&world).adopt().unwrap();
+        assert!(found.iter().all(|found| found.outcome.is_ok()) && found.len() == 1, "{step}: {found:?}");
+        assert_eq!(targets.map(|target| asked(Tcp, target)), ["early", "early"], "{step}");
+        assert_eq!(state(&world, "web").sockets.len(), 1, "{step}");
+        drop(server);
+        let server = TcpServer::spawn("late", "[::]:8080".parse().unwrap()).unwrap();
+        assert_eq!(targets.map(|target| asked(Tcp, target)), ["late", "late"], "{step}");
+        drop(server);
+        let by_hand = inlet::ServiceRequest { description: Some(None), ..inlet::ServiceRequest::default() };
+        open(&world).set_service(&"web".parse().unwrap(), by_hand).unwrap();
+        works_and_ends(&world, step);
+    }
+}
+
+#[test]
+fn register_at_every_step() {
+    for step in REGISTER {
+        let Some(world) = World::new() else { return };
+        let targets = both_families(&world);
+        let server = TcpServer::spawn("web", common::anywhere()).unwrap();
+        killed(&world, "register", step, Some(server.as_fd().try_clone_to_owned().unwrap()));
+        for target in targets {
+            let told = asked(Tcp, target);
+            assert!(["web", "Refused"].contains(&told.as_str()), "{step}: {target} {told}");
+        }
+        assert!(state(&world, "web").sockets.len() <= 1, "{step}");
+        // Another service may come first, and takes nothing away.
+        let mut instance = open(&world);
+        instance.set_service(&"other".parse().unwrap(), ServiceRequest::default()).unwrap();
+        let other = Receiver::of(&mut instance, "other");
+        instance.register("web", &server).unwrap();
+        drop(instance);
+        assert_eq!(targets.map(|target| asked(Tcp, target)), ["web", "web"], "{step}");
+        let sockets = state(&world, "web").sockets;
+        assert_eq!(sockets.len(), 1, "{step}");
+        assert!(sockets[0].v4 && sockets[0].v6, "{step}: {sockets:?}");
+        assert_eq!(state(&world, "other").sockets.len(), 2, "{step}");
+        assert_eq!(open(&world).unregister("web", None).unwrap(), 1, "{step}");
+        assert_eq!(targets.map(|target| asked(Tcp, target)), ["Refused", "Refused"], "{step}");
+        drop((server, other));
+        works_and_ends(&world, step);
+    }
+}
+
+#[test]
+fn unregister_at_every_step() {
+    for (step, answers) in UNREGISTER {
+        let Some(world) = World::new() else { return };
+        let targets = both_families(&world);
+        let server = TcpServer::spawn("web", common::anywhere()).unwrap();
+        open(&world).register("web", &server).unwrap();
+        killed(&world, "unregister", step, None);
+        assert_eq!(targets.map(|target| asked(Tcp, target)), *answers, "{step}");
+        let left = usize::from(answers.contains(&"web"));
+        assert_eq!(state(&world, "web").sockets.len(), left, "{step}");
+        assert_eq!(open(&world).unregister("web", None).unwrap(), left, "{step}");
+        assert_eq!(targets.map(|target| asked(Tcp, target)), ["Refused", "Refused"], "{step}");
+        open(&world).register("web", &server).unwrap();
+        assert_eq!(targets.map(|target| asked(Tcp, target)), ["web", "web"], "{step}");
+        assert_eq!(state(&world, "web").sockets.len(), 1, "{step}");
+        drop(server);
+        works_and_ends(&world, step);
+    }
+}
