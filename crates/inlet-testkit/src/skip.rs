@@ -19,13 +19,9 @@ pub fn require(present: bool, missing: &str) -> bool {
     present
 }
 
-/// [`require`]s root. With `INLET_ROOT_TESTS=vm` root tests are left to other kernels (see `.ci/run`), which each one says.
+/// [`require`]s root.
 #[must_use]
 pub fn require_root() -> bool {
-    if env::var_os("INLET_ROOT_TESTS").is_some_and(|where_| where_ == "vm") {
-        let _ = writeln!(std::io::stderr(), "SKIP {}: left to the virtual machines", test_name());
-        return false;
-    }
     require(rustix::process::geteuid().is_root(), "root")
 }
 
