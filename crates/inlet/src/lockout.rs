@@ -67,7 +67,9 @@ fn loss(guarded: &[Guarded], receivers: &Receivers, old: &Ruleset, new: &Ruleset
     let _ = if guarded.iter().any(|it| receivers.is_of_a_service(&it.listed, old)) {
         traffic_within(old, new, plan, &|protocol, _| protocol == Protocol::Tcp, &mut each)
     } else {
-        let changes = |port: u16| plan.rules.iter().any(|change| change.matching().ports.contains(port));
+        // Rules that name an interface match other packets once it has another index.
+        let renumbered = old.interfaces() != new.interfaces();
+        let changes = |port: u16| renumbered || plan.rules.iter().any(|it| it.matching().ports.contains(port));
         let ports: BTreeSet<u16> = guarded.iter().map(|it| it.listed.bound.addr.port()).collect();
         ports
             .into_iter()

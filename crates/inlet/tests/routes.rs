@@ -189,24 +189,13 @@ fn without_loopback_nothing_is_changed() {
 /// The process is killed at a step; the next command leaves what one that ran through would have left.
 #[cfg(feature = "faults")]
 mod killed {
-    use std::os::unix::process::ExitStatusExt;
-    use std::path::Path;
-    use std::process::{Command, Stdio};
-    use std::time::Duration;
-
-    use inlet_testkit::Program;
-
     use super::*;
     use crate::common::open;
 
-    const OPERATION: &str = "INLET_CHILD_OPERATION";
-    const BPFFS: &str = "INLET_CHILD_BPFFS";
-
     #[test]
     fn child() {
-        let Ok(operation) = std::env::var(OPERATION) else { return };
-        let bpffs = std::env::var(BPFFS).unwrap();
-        let here = || common::at(Path::new(&bpffs));
+        let Some((operation, bpffs)) = common::killed::operation() else { return };
+        let here = || common::at(&bpffs);
         let open = || Instance::open(here()).unwrap();
         match operation.as_str() {
             "apply" => drop(apply(&mut open(), RULES).unwrap()),
@@ -222,12 +211,7 @@ mod killed {
     }
 
     fn kill(world: &World, operation: &str, step: &str) {
-        let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["--exact", "killed::child", "--nocapture", "--test-threads=1"]);
-        command.env(OPERATION, operation).env(BPFFS, world.bpffs.path()).env("INLET_FAULT", step);
-        command.stdin(Stdio::null()).stdout(Stdio::null());
-        let status = Program::start(&mut command).unwrap().wait_exit(Duration::from_secs(60)).unwrap().unwrap();
-        assert_eq!(status.signal(), Some(9), "{operation} was not killed at {step}: {status}");
+        common::killed::killed(world, "killed::child", operation, step, None);
     }
 
     /// An instance whose routes are kept, with one of another beside them.

@@ -103,6 +103,7 @@ fn kill_all_kinds(host: &Host) {
             assert_eq!(sockets(host), 2, "round {round}, after {args:?}: {}", host.ok(&["status"]));
         }
     }
+    assert!(killed.iter().all(|count| *count > 0), "killed at work: {killed:?}");
     println!("killed at work: watch {}, service set {}, adopt {} of {ROUNDS}", killed[0], killed[1], killed[2]);
 }
 

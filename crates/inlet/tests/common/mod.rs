@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 pub(crate) mod bpf;
+pub(crate) mod killed;
 
 use std::net::{Ipv6Addr, SocketAddr};
 use std::path::Path;

@@ -12,14 +12,12 @@ mod instance;
 mod sockets;
 
 use std::os::fd::OwnedFd;
-use std::os::unix::process::ExitStatusExt;
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use common::{Receiver, asked, at, bind, here, open, source, state, tree, tree_of_one, up};
 use inlet::core::Protocol::{Tcp, Udp};
 use inlet::{Instance, UpOptions};
-use inlet_testkit::{Program, World};
+use inlet_testkit::World;
 
 const UP: &[&str] = &[
     "up:root",
@@ -62,15 +60,11 @@ const DESCRIBE: &[&str] = &["describe:directory", "describe:pin", "describe:link
 
 const DOWN: &[&str] = &["down:withdrawn", "down:detached"];
 
-const OPERATION: &str = "INLET_CHILD_OPERATION";
-const BPFFS: &str = "INLET_CHILD_BPFFS";
-
 /// What the killed process runs: this same program with nothing but this test in it. In a normal run it is nothing.
 #[test]
 fn child() {
-    let Ok(operation) = std::env::var(OPERATION) else { return };
-    let bpffs = std::env::var(BPFFS).unwrap();
-    let here = || at(bpffs.as_ref());
+    let Some((operation, bpffs)) = common::killed::operation() else { return };
+    let here = || at(&bpffs);
     let open = || Instance::open(here()).unwrap();
     match operation.as_str() {
         "up" => drop(Instance::up(here(), &UpOptions::default()).unwrap()),
@@ -98,15 +92,9 @@ fn described(instance: &mut Instance) -> inlet::Committed {
     instance.set_service(&"web".parse().unwrap(), request).unwrap()
 }
 
-/// Runs an operation in a process that is killed at the step, and sees to it that it was.
+/// Runs an operation in a process that is killed at the step.
 fn killed(world: &World, operation: &str, step: &str, stdin: Option<OwnedFd>) {
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", "child", "--nocapture", "--test-threads=1"]);
-    command.env(OPERATION, operation).env(BPFFS, world.bpffs.path()).env("INLET_FAULT", step);
-    command.stdin(stdin.map_or_else(Stdio::null, Stdio::from)).stdout(Stdio::null());
-    let mut child = Program::start(&mut command).unwrap();
-    let status = child.wait_exit(Duration::from_secs(60)).unwrap().expect("the child ends");
-    assert_eq!(status.signal(), Some(9), "{operation} was not killed at {step}: {status}");
+    common::killed::killed(world, "child", operation, step, stdin);
 }
 
 /// The instance can still do all that it is for, and its end leaves nothing.
