@@ -9,7 +9,7 @@ use crate::service::{OnMissing, Service, ServiceError, ServiceId, Services};
 use crate::{Description, Listen, Match, Named, Rule, Ruleset, ServiceName, Verdict};
 
 /// A ruleset in the making: rules in any order, checked and put in canonical form by [`Builder::finish`].
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Builder {
     services: Services,
     /// The services whose numbers are not for new services, because a program in force knows them.
@@ -231,15 +231,40 @@ impl Builder {
             return Err(BuildError::Overlap { first: first.clone(), second: second.clone(), listen });
         }
         self.sort_interfaces();
-        self.sort_shapes();
-        self.v4.sort();
-        self.v6.sort();
+        self.put_in_order();
         let Self { services, interfaces, shapes, v4, v6, .. } = self;
         let ruleset = Ruleset { services, interfaces, shapes, v4, v6 };
         match conflicts(&ruleset) {
             none if none.is_empty() => Ok(ruleset),
             found => Err(BuildError::Conflict(found)),
         }
+    }
+
+    /// Sorts the rules that were added in no order.
+    pub(crate) fn put_in_order(&mut self) {
+        self.sort_shapes();
+        self.sorted = self.shapes.len();
+        self.numbers.clear();
+        self.v4.sort();
+        self.v6.sort();
+    }
+
+    /// Adds the rules of another builder, which has no service that this one has not, under the same numbers. Both had
+    /// better be in order: sorting two sorted halves is quick.
+    ///
+    /// # Errors
+    /// [`BuildError::TooManyShapes`], [`BuildError::TooManyInterfaces`].
+    pub(crate) fn absorb(&mut self, other: Self) -> Result<(), BuildError> {
+        let interfaces = other.interfaces.iter().map(|interface| self.interface_named(&interface.name));
+        let interfaces = interfaces.collect::<Result<Vec<IfaceId>, _>>()?;
+        let shapes = other.shapes.into_iter().map(|shape| {
+            let iface = shape.iface.map(|id| interfaces[id.index()]);
+            self.shape(Shape { iface, ..shape })
+        });
+        let shapes = shapes.collect::<Result<Vec<ShapeId>, _>>()?;
+        self.v4.extend(other.v4.iter().map(|entry| entry.with_shape(shapes[entry.shape() as usize])));
+        self.v6.extend(other.v6.iter().map(|entry| entry.with_shape(shapes[entry.shape() as usize])));
+        Ok(())
     }
 
     /// Sorts the interfaces that rules name by name and drops the others.

@@ -93,7 +93,7 @@ fn is_json(file: &Source) -> bool {
     }
 }
 
-/// The two ways of reading JSON, for tests that compare them.
+/// The ways of reading JSON, for tests that compare them.
 #[cfg(feature = "arbitrary")]
 pub mod ways {
     use super::{Diagnostics, Host, Loader, Parsed, Source, fast, reader};
@@ -102,6 +102,11 @@ pub mod ways {
     /// The way that is only for texts without mistakes.
     pub fn fast(file: Source, old: &Ruleset, host: &mut dyn Host) -> Option<Parsed> {
         fast::parse(&mut Loader::new(file, host), old)
+    }
+
+    /// The former way with two threads, which is for long texts whose last key is `rules`.
+    pub fn halves(file: Source, old: &Ruleset, host: &mut dyn Host) -> Option<Parsed> {
+        fast::parse_halves(&mut Loader::new(file, host), old)
     }
 
     /// The way that knows all places and has the last word.

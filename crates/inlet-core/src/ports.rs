@@ -143,6 +143,10 @@ impl FromStr for Ports {
     type Err = PortError;
 
     fn from_str(text: &str) -> Result<Self, PortError> {
+        // Nearly all are a number, and files may have a million of them.
+        if let Ok(port) = text.parse::<u16>() {
+            return PortRange::new(port, port).map(Self::from);
+        }
         Ok(Self(match text.contains(',') {
             false => Ranges::One(text.parse()?),
             true => Ranges::Several(text.split(',').map(str::parse).collect::<Result<_, _>>()?),

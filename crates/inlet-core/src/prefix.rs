@@ -111,6 +111,11 @@ impl Prefix {
     }
 }
 
+/// Reads a prefix length: digits alone.
+fn length(text: &str) -> Option<u8> {
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
+}
+
 fn unmapped(net: &IpNet) -> Option<IpNet> {
     let IpNet::V6(v6) = net else { return None };
     let v4 = v6.addr().to_ipv4_mapped()?;
@@ -123,11 +128,11 @@ impl FromStr for Prefix {
 
     /// Reads `ADDR/LEN`, or `ADDR` for a single host.
     fn from_str(text: &str) -> Result<Self, PrefixError> {
-        let net = match text.parse::<IpNet>() {
-            Ok(net) => net,
-            Err(_) => IpNet::from(text.parse::<IpAddr>().map_err(|_| PrefixError::Syntax(text.to_owned()))?),
+        let net = match text.split_once('/') {
+            Some((addr, len)) => addr.parse().ok().zip(length(len)).and_then(|(addr, len)| IpNet::new(addr, len).ok()),
+            None => text.parse::<IpAddr>().ok().map(IpNet::from),
         };
-        Self::new(net)
+        Self::new(net.ok_or_else(|| PrefixError::Syntax(text.to_owned()))?)
     }
 }
 

@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::instance::Instance;
 use crate::netns::Netns;
 use crate::snapshot::Snapshot;
+use crate::text::read_text;
 
 /// How a ruleset file comes into force.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -101,7 +102,7 @@ impl Host for Surroundings<'_> {
     }
 
     fn read(&mut self, path: &Path) -> std::result::Result<String, String> {
-        std::fs::read_to_string(path).map_err(|cause| unreadable(path, &cause))
+        read_text(path).map_err(|cause| unreadable(path, &cause))
     }
 
     fn interface(&mut self, name: &InterfaceName) -> std::result::Result<u32, String> {

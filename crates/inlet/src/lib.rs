@@ -49,6 +49,7 @@ mod snapshot;
 mod socket;
 mod ssh;
 mod state;
+mod text;
 mod waiter;
 mod warning;
 
@@ -68,5 +69,6 @@ pub use proposal::Proposal;
 pub use route::{Reach, Route, RouteChanges};
 pub use snapshot::{Counters, ServiceState, Snapshot, SocketState};
 pub use socket::{Adopted, Adoption, Endpoint, EndpointError, Owner, Refusal, Refused};
+pub use text::read_text;
 pub use waiter::{Waiter, wait_in_background};
 pub use warning::Warning;

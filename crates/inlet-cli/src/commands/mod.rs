@@ -107,6 +107,6 @@ fn source(file: &Path) -> inlet::Result<Source> {
         std::io::stdin().lock().read_to_string(&mut text).map_err(failed("standard input".to_owned()))?;
         return Ok(Source::new("standard input", text));
     }
-    let text = std::fs::read_to_string(file).map_err(failed(file.display().to_string()))?;
+    let text = inlet::read_text(file).map_err(failed(file.display().to_string()))?;
     Ok(Source::file(file, text))
 }

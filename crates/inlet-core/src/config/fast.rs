@@ -3,37 +3,78 @@
 //! Whatever is unusual or wrong ends it without a word; [`super::reader`] then reads the text again, and has the last
 //! word on what is an error. It accepts all that this accepts, and makes the same of it.
 
+mod halves;
+mod rule;
+
 use std::borrow::Cow;
 use std::fmt;
 
 use serde::Deserialize;
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
-use super::fields::{Described, Plain, resolve_interfaces};
+use self::halves::Halves;
+use self::rule::RuleText;
+use super::fields::{Described, resolve_interfaces};
 use super::loader::Loader;
-use super::rule::{Parts, any_source, check_except, check_families, with_verdicts};
-use super::sets::{PrefixOrSet, Sets, lines};
+use super::sets::{Sets, lines};
 use super::texts::{List, Text};
 use super::{Parsed, Routes};
-use crate::{
-    Builder, CgroupPath, InterfaceName, Listen, OnMissing, PortRange, Ports, Prefix, Protocol, Ruleset, ServiceName,
-    Services, UnitName, UserName, Verdict,
-};
+use crate::{Builder, CgroupPath, Listen, OnMissing, Prefix, Ruleset, ServiceName, Services, UnitName, UserName};
 
 /// Reads file 0 of the loader; `None` when it has to be read the slow way.
 pub(super) fn parse(loader: &mut Loader<'_>, old: &Ruleset) -> Option<Parsed> {
     let text = loader.text(0);
-    let mut builder = Builder::successor_of(old);
-    let (mut declared, mut routes) = (Services::default(), Routes::default());
-    let mut json = serde_json::Deserializer::from_str(&text);
-    let root = Root { builder: &mut builder, declared: &mut declared, routes: &mut routes, loader };
-    root.deserialize(&mut json).ok()?;
-    json.end().ok()?;
-    let all_declared = builder.services().iter().all(|(_, service)| declared.id(service.name.as_str()).is_some());
-    if !all_declared || !resolve_interfaces(&mut builder, loader.host).is_empty() {
+    let halved = Halves::worthwhile(&text).and_then(|halves| read_halves(&halves, loader, old));
+    halved.or_else(|| Read::root(&text, loader, old)?.finish(loader))
+}
+
+/// Reads file 0 in halves, however short it is; `None` also when it cannot be cut.
+#[cfg(feature = "arbitrary")]
+pub(super) fn parse_halves(loader: &mut Loader<'_>, old: &Ruleset) -> Option<Parsed> {
+    read_halves(&Halves::of(&loader.text(0))?, loader, old)
+}
+
+/// Reads the rules of both halves at once.
+fn read_halves(halves: &Halves<'_>, loader: &mut Loader<'_>, old: &Ruleset) -> Option<Parsed> {
+    let mut read = Read::root(&halves.head, loader, old)?;
+    let (first, second) = halves.rules(&read.builder, &read.sets)?;
+    if !read.all_declared(&first) || !read.all_declared(&second) {
         return None;
     }
-    Some(Parsed { ruleset: builder.finish().ok()?, routes })
+    read.builder = first;
+    read.builder.absorb(second).ok()?;
+    read.finish(loader)
+}
+
+/// What was read.
+struct Read {
+    builder: Builder,
+    declared: Services,
+    routes: Routes,
+    sets: Sets,
+}
+
+impl Read {
+    /// Reads a whole text.
+    fn root(text: &str, loader: &mut Loader<'_>, old: &Ruleset) -> Option<Self> {
+        let (declared, routes, sets) = Default::default();
+        let mut read = Self { builder: Builder::successor_of(old), declared, routes, sets };
+        let mut json = serde_json::Deserializer::from_str(text);
+        Root { read: &mut read, loader }.deserialize(&mut json).ok()?;
+        json.end().ok()?;
+        Some(read)
+    }
+
+    fn all_declared(&self, builder: &Builder) -> bool {
+        builder.services().iter().all(|(_, service)| self.declared.id(service.name.as_str()).is_some())
+    }
+
+    fn finish(mut self, loader: &mut Loader<'_>) -> Option<Parsed> {
+        if !self.all_declared(&self.builder) || !resolve_interfaces(&mut self.builder, loader.host).is_empty() {
+            return None;
+        }
+        Some(Parsed { ruleset: self.builder.finish().ok()?, routes: self.routes })
+    }
 }
 
 /// What ends it. Nobody reads this.
@@ -42,9 +83,7 @@ pub(super) fn slow<E: de::Error>() -> E {
 }
 
 struct Root<'b, 'h> {
-    builder: &'b mut Builder,
-    declared: &'b mut Services,
-    routes: &'b mut Routes,
+    read: &'b mut Read,
     loader: &'b mut Loader<'h>,
 }
 
@@ -64,17 +103,17 @@ impl<'de> Visitor<'de> for Root<'_, '_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let mut sets = Sets::default();
+        let Read { builder, declared, routes, sets } = self.read;
         let mut seen = Vec::new();
         while let Some(key) = map.next_key::<Cow<'de, str>>()? {
             match key.as_ref() {
                 key if seen.iter().any(|seen| seen == key) => return Err(slow()),
                 "services" => {
-                    map.next_value_seed(ServicesSeed { builder: self.builder, declared: self.declared })?;
+                    map.next_value_seed(ServicesSeed { builder, declared })?;
                 }
-                "sets" => map.next_value_seed(SetsSeed { sets: &mut sets, loader: self.loader })?,
-                "rules" => map.next_value_seed(RulesSeed { builder: self.builder, sets: &sets })?,
-                "routes" => *self.routes = map.next_value::<Text<Routes>>()?.0,
+                "sets" => map.next_value_seed(SetsSeed { sets, loader: self.loader })?,
+                "rules" => map.next_value_seed(RulesSeed { builder, sets })?,
+                "routes" => *routes = map.next_value::<Text<Routes>>()?.0,
                 _ => return Err(slow()),
             }
             seen.push(key.into_owned());
@@ -218,70 +257,5 @@ impl<'de> Visitor<'de> for RulesSeed<'_> {
             rule.push_to(self.builder, self.sets).ok_or_else(slow)?;
         }
         Ok(())
-    }
-}
-
-/// A rule as it is written.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RuleText<'a> {
-    #[serde(borrow)]
-    to: Option<Cow<'a, str>>,
-    verdict: Option<Text<Plain>>,
-    protocol: List<Protocol>,
-    local: List<PrefixOrSet>,
-    ports: List<Ports>,
-    except: Option<List<Ports>>,
-    from: Option<List<PrefixOrSet>>,
-    iface: Option<Text<InterfaceName>>,
-}
-
-impl RuleText<'_> {
-    fn push_to(&self, builder: &mut Builder, sets: &Sets) -> Option<()> {
-        let verdict = self.verdict(builder)?;
-        let iface = self.iface.as_ref().map(|name| builder.interface_named(&name.0)).transpose().ok()?;
-        let ports = self.ports.values().iter().flat_map(Ports::ranges);
-        let except = self.except(ports.clone())?;
-        let sources = self.sources(sets)?;
-        let local: Option<Vec<&[Prefix]>>;
-        let locals: &[&[Prefix]] = match self.local.values() {
-            [one] => &[sets.prefixes(one)?],
-            several => {
-                local = several.iter().map(|prefix| sets.prefixes(prefix)).collect();
-                local.as_deref()?
-            }
-        };
-        let locals = locals.iter().flat_map(|prefixes| prefixes.iter());
-        if self.from.is_some() {
-            check_families(locals.clone(), &sources).ok()?;
-        }
-        let parts = Parts { protocols: self.protocol.values(), sources: &sources, iface };
-        parts.expand(locals, with_verdicts(ports, &except, verdict), |rule| builder.push(rule)).ok()
-    }
-
-    fn verdict(&self, builder: &mut Builder) -> Option<Verdict> {
-        match (&self.to, &self.verdict) {
-            (None, None) | (Some(_), Some(_)) => None,
-            (None, Some(Text(plain))) => Some(plain.verdict()),
-            (Some(name), None) => match builder.services().id(name) {
-                Some(id) => Some(Verdict::Service(id)),
-                None => Some(Verdict::Service(builder.service(&name.parse().ok()?).ok()?)),
-            },
-        }
-    }
-
-    fn except<'p>(&self, ports: impl Iterator<Item = &'p PortRange> + Clone) -> Option<Vec<PortRange>> {
-        let Some(except) = &self.except else { return Some(Vec::new()) };
-        let except: Vec<PortRange> = except.values().iter().flat_map(Ports::ranges).copied().collect();
-        except.iter().all(|range| check_except(ports.clone(), *range).is_ok()).then_some(except)
-    }
-
-    fn sources(&self, sets: &Sets) -> Option<Vec<Option<Prefix>>> {
-        let Some(from) = &self.from else { return Some(any_source()) };
-        let mut sources = Vec::new();
-        for source in from.values() {
-            sources.extend(sets.prefixes(source)?.iter().copied().map(Some));
-        }
-        Some(sources)
     }
 }

@@ -1,7 +1,5 @@
 //! What a rule with lists stands for, and the ports that it excepts.
 
-use std::iter;
-
 use crate::{BuildError, IfaceId, Match, PortRange, Prefix, Protocol, Rule, Verdict};
 
 /// All of a rule but its local prefixes and ports.
@@ -107,10 +105,8 @@ pub(super) fn check_except<'a>(
     Ok(())
 }
 
-/// Once no source, for rules without `from`.
-pub(super) fn any_source() -> Vec<Option<Prefix>> {
-    iter::once(None).collect()
-}
+/// The sources of a rule without `from`: once none.
+pub(super) const ANY_SOURCE: &[Option<Prefix>] = &[None];
 
 #[cfg(test)]
 mod tests {

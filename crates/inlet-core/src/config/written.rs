@@ -5,7 +5,7 @@ use super::fields::{Plain, RULE};
 use super::nearest::suggestion;
 use super::node::{Node, Value};
 use super::reader::{Reader, advice};
-use super::rule::{Parts, any_source, check_except, check_families};
+use super::rule::{ANY_SOURCE, Parts, check_except, check_families};
 use super::sets::PrefixOrSet;
 use crate::{BuildError, IfaceId, InterfaceName, PortRange, Ports, Prefix, Protocol, Verdict};
 
@@ -167,7 +167,7 @@ impl<'a> Reader<'_, '_> {
     }
 
     fn sources(&mut self, node: Option<Node<'a>>, local: &[At<PrefixOrSet>]) -> Vec<Option<Prefix>> {
-        let Some(node) = node else { return any_source() };
+        let Some(node) = node else { return ANY_SOURCE.to_vec() };
         let from = self.values(&node, Self::prefixes);
         let prefixes = |all: &[At<PrefixOrSet>]| -> Vec<Prefix> {
             all.iter().filter_map(|(text, _)| self.sets.prefixes(text)).flatten().copied().collect()

@@ -1,4 +1,7 @@
-//! The fast way and the slow way of reading JSON accept the same texts and make the same of them.
+//! The fast way and the slow way of reading JSON accept the same texts and make the same of them. Reading in halves
+//! makes the same of what it accepts.
+
+use std::cell::Cell;
 
 use inlet_core::Ruleset;
 use inlet_core::config::{Routes, Source, ways, write};
@@ -123,12 +126,23 @@ fn text() -> impl Strategy<Value = String> {
     })
 }
 
-fn check(text: &str) -> Result<bool, TestCaseError> {
+/// Which ways accept a text.
+struct Accepted {
+    at_once: bool,
+    in_halves: bool,
+}
+
+fn check(text: &str) -> Result<Accepted, TestCaseError> {
     let file = || Source::file("inlet.json", text.to_owned());
     let fast = ways::fast(file(), &Ruleset::empty(), &mut files());
     let slow = ways::slow(file(), &Ruleset::empty(), &mut files());
-    let accepted = fast.is_some();
-    prop_assert_eq!(accepted, slow.is_ok(), "{}\n{:?}", text, slow);
+    let halves = ways::halves(file(), &Ruleset::empty(), &mut files());
+    let accepted = Accepted { at_once: fast.is_some(), in_halves: halves.is_some() };
+    prop_assert_eq!(accepted.at_once, slow.is_ok(), "{}\n{:?}", text, slow);
+    if let Some(halves) = halves {
+        let fast = fast.as_ref().ok_or_else(|| TestCaseError::fail(format!("halves accept {text}")))?;
+        prop_assert_eq!((&halves.ruleset, halves.routes), (&fast.ruleset, fast.routes), "{}", text);
+    }
     match (fast, slow) {
         (Some(fast), Ok(slow)) => prop_assert_eq!((fast.ruleset, fast.routes), (slow.ruleset, slow.routes), "{}", text),
         (_, Err(found)) => {
@@ -146,15 +160,18 @@ fn check(text: &str) -> Result<bool, TestCaseError> {
 fn both_ways_agree() {
     let mut runner =
         proptest::test_runner::TestRunner::new(ProptestConfig { cases: 4000, ..ProptestConfig::default() });
-    let accepted = std::cell::Cell::new(0);
+    let (at_once, in_halves) = (Cell::new(0), Cell::new(0));
     runner
         .run(&text(), |text| {
-            accepted.set(accepted.get() + u32::from(check(&text)?));
+            let accepted = check(&text)?;
+            at_once.set(at_once.get() + u32::from(accepted.at_once));
+            in_halves.set(in_halves.get() + u32::from(accepted.in_halves));
             Ok(())
         })
         .unwrap();
     // Were nearly all of one kind, the test would say nothing about the other.
-    assert!((800..3200).contains(&accepted.get()), "{} of 4000 accepted", accepted.get());
+    assert!((800..3200).contains(&at_once.get()), "{} of 4000 accepted", at_once.get());
+    assert!((100..3200).contains(&in_halves.get()), "{} of 4000 accepted in halves", in_halves.get());
 }
 
 proptest! {
@@ -172,5 +189,38 @@ proptest! {
         let at = at.index(text.len());
         text.replace_range(at..=at, put);
         check(&text)?;
+    }
+}
+
+/// Texts with a place that looks like one to cut at, and whether it is.
+#[test]
+fn halves_are_cut_between_rules_only() {
+    let rule = |port: u16| {
+        format!("{{\"to\": \"web\", \"protocol\": \"tcp\", \"local\": \"192.0.2.0/24\", \"ports\": {port}}}")
+    };
+    let file = |rules: &str, after: &str| format!("{{\"services\": {{\"web\": {{}}}}, \"rules\": [{rules}]{after}");
+    // The cut is looked for from the middle on, so the first rule is the longer one.
+    let (one, two) = (rule(1).replace(": ", ":    "), rule(2));
+    let comma_in_string = format!("{{\"to\": \"web\", \"iface\": \"{:60}\"}},{:60}", "},", "");
+    let texts = [
+        (true, file(&format!("{one},{two}"), "}")),
+        (true, file(&format!("\n {one},\r\n\t{two}\n"), " } \n")),
+        (false, file(&one, "}")),
+        (false, file(&format!("{one},"), "}")),
+        (false, file(&format!("{one},,{two}"), "}")),
+        (false, file(&format!("{one} 5 {two},{two}"), "}")),
+        (false, file(&format!("{one}{two},{two}"), "}")),
+        (false, file(&format!("{one},{two} 5"), "}")),
+        (false, file(&format!("{one}],[{two}"), "}")),
+        (false, file(&format!("{one},{two}"), "} 5")),
+        (false, file(&format!("{one},{two}"), "]")),
+        (false, file(&format!("{one},{two}"), "")),
+        (false, file(&comma_in_string, "}")),
+        (false, file(&format!("{one},{two}"), ", \"routes\": \"leave\"}")),
+        (false, format!("{{\"sets\": {{\"rules\": [\"10.0.0.0/8\"]}}, \"rules\": [{one},{two}]}}")),
+        (false, format!("[{}]", file(&format!("{one},{two}"), "}"))),
+    ];
+    for (in_halves, text) in texts {
+        assert_eq!(check(&text).unwrap().in_halves, in_halves, "{text}");
     }
 }

@@ -1,0 +1,75 @@
+//! The rules of a large JSON file, read by two threads.
+
+use std::thread;
+
+use super::rule::RuleText;
+use crate::Builder;
+use crate::config::sets::Sets;
+
+/// Texts shorter than this are read before a thread is up.
+const WORTHWHILE: usize = 1 << 20;
+
+/// The white space of JSON (RFC 8259, section 2).
+const BLANK: [char; 4] = [' ', '\t', '\n', '\r'];
+
+/// A text whose last key is `rules`, cut in three.
+///
+/// Nothing is known of the text when it is cut. That the cuts were right follows when the parts can be read: the head with an
+/// empty list is a whole file, the first half is a list of rules up to its very end, and the second half is one and ends
+/// list and file.
+pub(super) struct Halves<'a> {
+    /// All before the rules, with an empty list of them.
+    pub(super) head: String,
+    first: &'a str,
+    second: &'a str,
+}
+
+impl<'a> Halves<'a> {
+    /// Cuts a text that is long enough for that.
+    pub(super) fn worthwhile(text: &'a str) -> Option<Self> {
+        if text.len() < WORTHWHILE { None } else { Self::of(text) }
+    }
+
+    /// Cuts a text; `None` when no place for the cuts is found.
+    pub(super) fn of(text: &'a str) -> Option<Self> {
+        let key = "\"rules\"";
+        let value = text[text.find(key)? + key.len()..].trim_start_matches(BLANK).strip_prefix(':')?;
+        let rules = value.trim_start_matches(BLANK).strip_prefix('[')?;
+        let (head, _) = text.split_at(text.len() - rules.len());
+        let middle = rules.len() / 2;
+        let end = rules.as_bytes()[middle..].windows(2).position(|bytes| bytes == b"},")?;
+        let (first, rest) = rules.split_at(middle + end + 1);
+        Some(Self { head: format!("{head}]}}"), first, second: &rest[1..] })
+    }
+
+    /// The rules of each half, added to a builder that is like this one.
+    pub(super) fn rules(&self, builder: &Builder, sets: &Sets) -> Option<(Builder, Builder)> {
+        thread::scope(|scope| {
+            let second = scope.spawn(|| read(self.second, builder.clone(), sets).filter(|(_, rest)| is_end(rest)));
+            let (first, rest) = read(self.first, builder.clone(), sets)?;
+            let (second, _) = second.join().ok()??;
+            rest.is_empty().then_some((first, second))
+        })
+    }
+}
+
+/// Reads rules with commas between them, and gives what comes after.
+fn read<'a>(mut rest: &'a str, mut builder: Builder, sets: &Sets) -> Option<(Builder, &'a str)> {
+    loop {
+        let mut rules = serde_json::Deserializer::from_str(rest).into_iter::<RuleText<'a>>();
+        rules.next()?.ok()?.push_to(&mut builder, sets)?;
+        rest = rest[rules.byte_offset()..].trim_start_matches(BLANK);
+        match rest.strip_prefix(',') {
+            Some(more) => rest = more,
+            None => break,
+        }
+    }
+    builder.put_in_order();
+    Some((builder, rest))
+}
+
+/// Whether this ends the list of rules and the file.
+fn is_end(rest: &str) -> bool {
+    let after_list = rest.strip_prefix(']').map(|rest| rest.trim_start_matches(BLANK));
+    after_list.and_then(|rest| rest.strip_prefix('}')).is_some_and(|rest| rest.trim_start_matches(BLANK).is_empty())
+}

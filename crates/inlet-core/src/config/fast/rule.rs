@@ -1,0 +1,77 @@
+//! One rule of a JSON file.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+
+use crate::config::fields::Plain;
+use crate::config::rule::{ANY_SOURCE, Parts, check_except, check_families, with_verdicts};
+use crate::config::sets::{PrefixOrSet, Sets};
+use crate::config::texts::{List, Text};
+use crate::{Builder, InterfaceName, PortRange, Ports, Prefix, Protocol, Verdict};
+
+/// A rule as it is written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RuleText<'a> {
+    #[serde(borrow)]
+    to: Option<Cow<'a, str>>,
+    verdict: Option<Text<Plain>>,
+    protocol: List<Protocol>,
+    local: List<PrefixOrSet>,
+    ports: List<Ports>,
+    except: Option<List<Ports>>,
+    from: Option<List<PrefixOrSet>>,
+    iface: Option<Text<InterfaceName>>,
+}
+
+impl RuleText<'_> {
+    /// Adds the rules that it stands for.
+    pub(super) fn push_to(&self, builder: &mut Builder, sets: &Sets) -> Option<()> {
+        let verdict = self.verdict(builder)?;
+        let iface = self.iface.as_ref().map(|name| builder.interface_named(&name.0)).transpose().ok()?;
+        let ports = self.ports.values().iter().flat_map(Ports::ranges);
+        let except = self.except(ports.clone())?;
+        let sources = self.sources(sets)?;
+        let local: Option<Vec<&[Prefix]>>;
+        let locals: &[&[Prefix]] = match self.local.values() {
+            [one] => &[sets.prefixes(one)?],
+            several => {
+                local = several.iter().map(|prefix| sets.prefixes(prefix)).collect();
+                local.as_deref()?
+            }
+        };
+        let locals = locals.iter().flat_map(|prefixes| prefixes.iter());
+        if self.from.is_some() {
+            check_families(locals.clone(), &sources).ok()?;
+        }
+        let parts = Parts { protocols: self.protocol.values(), sources: &sources, iface };
+        parts.expand(locals, with_verdicts(ports, &except, verdict), |rule| builder.push(rule)).ok()
+    }
+
+    fn verdict(&self, builder: &mut Builder) -> Option<Verdict> {
+        match (&self.to, &self.verdict) {
+            (None, None) | (Some(_), Some(_)) => None,
+            (None, Some(Text(plain))) => Some(plain.verdict()),
+            (Some(name), None) => match builder.services().id(name) {
+                Some(id) => Some(Verdict::Service(id)),
+                None => Some(Verdict::Service(builder.service(&name.parse().ok()?).ok()?)),
+            },
+        }
+    }
+
+    fn except<'p>(&self, ports: impl Iterator<Item = &'p PortRange> + Clone) -> Option<Vec<PortRange>> {
+        let Some(except) = &self.except else { return Some(Vec::new()) };
+        let except: Vec<PortRange> = except.values().iter().flat_map(Ports::ranges).copied().collect();
+        except.iter().all(|range| check_except(ports.clone(), *range).is_ok()).then_some(except)
+    }
+
+    fn sources(&self, sets: &Sets) -> Option<Cow<'static, [Option<Prefix>]>> {
+        let Some(from) = &self.from else { return Some(ANY_SOURCE.into()) };
+        let mut sources = Vec::new();
+        for source in from.values() {
+            sources.extend(sets.prefixes(source)?.iter().copied().map(Some));
+        }
+        Some(sources.into())
+    }
+}
