@@ -77,14 +77,51 @@ pub fn traffic_within(
         return ControlFlow::Continue(());
     }
     let Some(changed) = narrow::changed(old, new, plan) else {
-        Walk::<u32>::new(&sides, each).run(&old.v4, &new.v4)?;
-        return Walk::<u128>::new(&sides, each).run(&old.v6, &new.v6);
+        return walk_all(old, new, &sides, each);
     };
-    let (v4, v6) = changed.split_at(changed.partition_point(|prefix| !prefix.is_v6()));
+    walk_near(old, new, &changed, &sides, each)
+}
+
+fn walk_all(
+    old: &Ruleset,
+    new: &Ruleset,
+    sides: &Sides<'_>,
+    each: &mut dyn FnMut(Moved) -> ControlFlow<()>,
+) -> ControlFlow<()> {
+    Walk::<u32>::new(sides, each).run(&old.v4, &new.v4)?;
+    Walk::<u128>::new(sides, each).run(&old.v6, &new.v6)
+}
+
+/// Walks over the rules of these prefixes, inside them and around them.
+fn walk_near(
+    old: &Ruleset,
+    new: &Ruleset,
+    prefixes: &[Prefix],
+    sides: &Sides<'_>,
+    each: &mut dyn FnMut(Moved) -> ControlFlow<()>,
+) -> ControlFlow<()> {
+    let (v4, v6) = prefixes.split_at(prefixes.partition_point(|prefix| !prefix.is_v6()));
     let near4 = |ruleset: &Ruleset| narrow::near(&ruleset.v4, v4);
     let near6 = |ruleset: &Ruleset| narrow::near(&ruleset.v6, v6);
-    Walk::<u32>::new(&sides, each).run(&near4(old), &near4(new))?;
-    Walk::<u128>::new(&sides, each).run(&near6(old), &near6(new))
+    Walk::<u32>::new(sides, each).run(&near4(old), &near4(new))?;
+    Walk::<u128>::new(sides, each).run(&near6(old), &near6(new))
+}
+
+/// [`traffic`], but only of packets to these prefixes. It is quick when they are few and long, however many rules there are
+/// and however many of them change.
+pub fn traffic_to(old: &Ruleset, new: &Ruleset, prefixes: Vec<Prefix>, each: &mut dyn FnMut(Moved) -> ControlFlow<()>) {
+    let prefixes = narrow::outermost(prefixes);
+    // Outside of them not all rules are looked at.
+    let mut inside = |moved: Moved| {
+        let after = prefixes.partition_point(|prefix| AddrRange::from(*prefix).last < moved.local.first);
+        let meeting = prefixes[after..].iter().map_while(|prefix| moved.local.intersection(&(*prefix).into()));
+        meeting.map(|local| Moved { local, ..moved.clone() }).try_for_each(&mut *each)
+    };
+    let sides = Sides::new(old, new, &|_, _| true);
+    let _ = match narrow::is_worthwhile(prefixes.len(), old, new) {
+        true => walk_near(old, new, &prefixes, &sides, &mut inside),
+        false => walk_all(old, new, &sides, &mut inside),
+    };
 }
 
 /// [`traffic`], but only of packets of this protocol to this port. It is quick when few rules are about that port, however
@@ -114,6 +151,13 @@ impl Moved {
             && self.ports.contains(packet.local.port())
             && self.source.is_none_or(|source| source.contains(packet.remote.ip()))
             && self.arrival.contains(packet.ifindex)
+    }
+
+    /// Whether both say the same of packets to their addresses.
+    fn differs_in_local_only(&self, other: &Self) -> bool {
+        let Self { protocol, local: _, ports, source, arrival, old, new } = self;
+        (protocol, ports, old, new, source, arrival)
+            == (&other.protocol, &other.ports, &other.old, &other.new, &other.source, &other.arrival)
     }
 }
 

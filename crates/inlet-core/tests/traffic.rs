@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 use inlet_core::arbitrary::{INTERFACES, pair, pair_with_packets};
 use inlet_core::{
     AddrRange, Builder, Moved, OnMissing, Packet, Plan, Prefix, Protocol, Rule, Ruleset, Verdict, lookup, traffic,
-    traffic_at, traffic_within,
+    traffic_at, traffic_to, traffic_within,
 };
 use proptest::prelude::*;
 
@@ -102,6 +102,25 @@ proptest! {
         });
         packets.iter().map(at_80).for_each(|packet| check(&old, &new, &at_port, &packet));
         prop_assert!(at_port.iter().all(|moved| moved.protocol == Protocol::Tcp && moved.ports.to_string() == "80"));
+    }
+
+    /// What is asked for some prefixes is what the whole says of them, and nothing about others.
+    #[test]
+    fn prefixes_are_looked_at_alone((old, new, packets) in pair_with_packets(40, 400), every in 1_usize..5) {
+        let plan = Plan::between(&old, &new);
+        let prefixes: Vec<Prefix> = plan.rules.iter().step_by(every).map(|change| change.matching().local).collect();
+        let mut found = Vec::new();
+        traffic_to(&old, &new, prefixes.clone(), &mut |moved| {
+            found.push(moved);
+            ControlFlow::Continue(())
+        });
+        let is_asked = |addr: IpAddr| prefixes.iter().any(|prefix| prefix.contains(addr));
+        packets.iter().filter(|packet| is_asked(packet.local.ip())).for_each(|packet| check(&old, &new, &found, packet));
+        for moved in &found {
+            let within = |prefix: &Prefix| moved.local.intersection(&(*prefix).into()) == Some(moved.local);
+            prop_assert!(prefixes.iter().any(within), "{moved:?}");
+            corners(moved).iter().for_each(|packet| check(&old, &new, &found, packet));
+        }
     }
 }
 

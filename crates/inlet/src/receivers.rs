@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use inlet_core::{AddrRange, Arrival, Moved, OnMissing, Packet, Protocol, Rule, Ruleset, Service, Verdict};
+use inlet_core::{AddrRange, Arrival, Moved, OnMissing, Packet, Prefix, Protocol, Rule, Ruleset, Service, Verdict};
 
 use crate::error::Result;
 use crate::netns::Netns;
@@ -38,6 +38,11 @@ impl Receivers {
         let routes = RouteTable::of(netns)?.list()?;
         let locals = routes.iter().filter(|route| route.makes_local()).map(|route| route.prefix.into()).collect();
         Ok(Self { sockets, by_port, live, locals })
+    }
+
+    /// The prefixes that are local.
+    pub(crate) fn local_prefixes(&self) -> Vec<Prefix> {
+        self.locals.iter().filter_map(AddrRange::prefix).collect()
     }
 
     /// Those that receive on some of these ports by their own address.

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::ops::ControlFlow;
 
 use inlet::core::config::rule_json;
-use inlet::core::{AddrRange, Arrival, Change, Moved, OnMissing, Plan, Rule, Ruleset, traffic};
+use inlet::core::{AddrRange, Arrival, Change, Moved, OnMissing, Plan, Rule, Ruleset, traffic, traffic_to};
 use inlet::{Proposal, Warning};
 use serde::ser::{Error as _, SerializeSeq};
 use serde::{Serialize, Serializer};
@@ -68,7 +68,7 @@ impl Movements {
         let mut movements = Self { limit, by_change: Vec::new(), others: Lines::default() };
         movements.by_change.resize_with(order.len(), Lines::default);
         let all_shown = order.len() == plan.rules.len();
-        traffic(before, after, plan, &mut |moved| {
+        let mut each = |moved: Moved| {
             let find = |is_new: bool, rule: Option<Rule>| of_rule.get(&(is_new, rule?)).copied();
             let (gained, lost) = (find(true, moved.new), find(false, moved.old));
             let line = || line(before, after, &moved);
@@ -81,7 +81,14 @@ impl Movements {
                 movements.by_change[lost].elsewhere = true;
             }
             ControlFlow::Continue(())
-        });
+        };
+        match all_shown {
+            true => traffic(before, after, plan, &mut each),
+            false => {
+                let prefixes = order.iter().map(|change| change.matching().local).collect();
+                traffic_to(before, after, prefixes, &mut each);
+            }
+        }
         movements
     }
 

@@ -51,7 +51,13 @@ struct Candidate<'a> {
     is_change: bool,
 }
 
-/// Rules in the order in which they win, those of both rulesets together.
+impl Candidate<'_> {
+    fn is_unconditional(&self) -> bool {
+        self.shape.source.is_none() && self.shape.iface.is_none()
+    }
+}
+
+/// Rules of one protocol in the order in which they win, those of both rulesets together.
 struct Contest<'a> {
     sides: &'a Sides<'a>,
     candidates: Vec<Candidate<'a>>,
@@ -60,8 +66,10 @@ struct Contest<'a> {
 /// What moves at an address with these rules around it, the longest prefix first.
 pub(super) fn cells<K: Addr>(sides: &Sides<'_>, levels: &[Level]) -> Vec<Cell<K>> {
     let mut cells = Vec::new();
+    let mut all = candidates(sides, levels);
     for protocol in Protocol::ALL {
-        let contest = Contest::new(sides, levels, protocol);
+        let candidates = all.extract_if(.., |candidate| candidate.shape.protocol == protocol).collect();
+        let contest = Contest { sides, candidates };
         for (first, last, parts) in contest.by_port::<K>() {
             let ports = PortRange::new(first, last).unwrap_or(PortRange::ANY);
             cells.extend(parts.into_iter().map(|part| Cell { protocol, ports, part }));
@@ -78,30 +86,31 @@ fn append<K: Step, T: PartialEq>(rows: &mut Vec<(K, K, Vec<T>)>, first: K, last:
     }
 }
 
-impl<'a> Contest<'a> {
-    fn new(sides: &'a Sides<'a>, levels: &[Level], protocol: Protocol) -> Self {
-        let mut candidates = Vec::new();
-        for (number, level) in levels.iter().enumerate() {
-            let [old_changes, new_changes] = sides.changes(&level.old, &level.new);
-            for (side, ids, changes, is_new) in
-                [(&sides.old, &level.old, old_changes, false), (&sides.new, &level.new, new_changes, true)]
-            {
-                for (id, is_change) in ids.iter().zip(changes) {
-                    let shape = side.shape(*id);
-                    let ifindex = shape.iface.map(|id| side.ruleset.interface(id).index);
-                    candidates.push(Candidate { shape, place: (number, *id), ifindex, is_new, is_change });
-                }
+/// The rules of both rulesets in the order in which they win.
+fn candidates<'a>(sides: &'a Sides<'a>, levels: &[Level]) -> Vec<Candidate<'a>> {
+    let mut candidates = Vec::new();
+    for (number, level) in levels.iter().enumerate() {
+        let [old_changes, new_changes] = sides.changes(&level.old, &level.new);
+        for (side, ids, changes, is_new) in
+            [(&sides.old, &level.old, old_changes, false), (&sides.new, &level.new, new_changes, true)]
+        {
+            for (id, is_change) in ids.iter().zip(changes) {
+                let shape = side.shape(*id);
+                let ifindex = shape.iface.map(|id| side.ruleset.interface(id).index);
+                candidates.push(Candidate { shape, place: (number, *id), ifindex, is_new, is_change });
             }
         }
-        // An interface that is not there lets nothing in.
-        candidates.retain(|candidate| candidate.shape.protocol == protocol && candidate.ifindex != Some(0));
-        candidates.sort_by_key(|Candidate { shape, place, .. }| {
-            let source = shape.source.map_or(0, |source| source.len());
-            (place.0, shape.ports.width(), Reverse(source), Reverse(shape.iface.is_some()))
-        });
-        Self { sides, candidates }
     }
+    // An interface that is not there lets nothing in.
+    candidates.retain(|candidate| candidate.ifindex != Some(0));
+    candidates.sort_by_key(|Candidate { shape, place, .. }| {
+        let source = shape.source.map_or(0, |source| source.len());
+        (place.0, shape.ports.width(), Reverse(source), Reverse(shape.iface.is_some()))
+    });
+    candidates
+}
 
+impl Contest<'_> {
     fn by_port<K: Addr>(&self) -> Vec<(u16, u16, Vec<Part<K>>)> {
         let mut rows = Vec::new();
         if !self.candidates.iter().any(|candidate| candidate.is_change) {
@@ -120,8 +129,13 @@ impl<'a> Contest<'a> {
         rows
     }
 
-    fn by_source<K: Addr>(&self, open: &BTreeSet<usize>) -> Vec<Part<K>> {
+    fn by_source<K: Addr>(&self, open: &[usize]) -> Vec<Part<K>> {
         let rivals = self.rivals(open);
+        if rivals.iter().all(|number| self.candidates[*number].is_unconditional()) {
+            let winners = self.winners(&rivals, None);
+            let part = Part { source: None, arrival: Arrival::Any, winners };
+            return if self.moves(winners) { vec![part] } else { Vec::new() };
+        }
         let whole = |number: usize| (K::WHOLE.0, K::WHOLE.1, number);
         let sources = |number: usize| match self.candidates[number].shape.source {
             Some(source) => (K::bounds(source).0, K::bounds(source).1, number),
@@ -139,21 +153,21 @@ impl<'a> Contest<'a> {
     }
 
     /// Of each ruleset the rules that can win: none after the first one without conditions.
-    fn rivals(&self, open: &BTreeSet<usize>) -> Vec<usize> {
+    fn rivals(&self, open: &[usize]) -> Vec<usize> {
         let mut decided = [false; 2];
         let mut rivals = Vec::new();
         for number in open {
-            let Candidate { shape, is_new, .. } = self.candidates[*number];
-            let decided = &mut decided[usize::from(is_new)];
+            let candidate = &self.candidates[*number];
+            let decided = &mut decided[usize::from(candidate.is_new)];
             if !*decided {
                 rivals.push(*number);
-                *decided = shape.source.is_none() && shape.iface.is_none();
+                *decided = candidate.is_unconditional();
             }
         }
         rivals
     }
 
-    fn by_arrival(&self, open: &BTreeSet<usize>) -> Vec<(Arrival, Winners)> {
+    fn by_arrival(&self, open: &[usize]) -> Vec<(Arrival, Winners)> {
         let indexes: BTreeSet<u32> = open.iter().filter_map(|number| self.candidates[*number].ifindex).collect();
         let elsewhere = self.winners(open, None);
         let mut told: Vec<(u32, Winners)> = indexes.into_iter().map(|at| (at, self.winners(open, Some(at)))).collect();
@@ -167,7 +181,7 @@ impl<'a> Contest<'a> {
     }
 
     /// Who wins among these when the packet comes in on an interface, or on one that no rule names.
-    fn winners(&self, open: &BTreeSet<usize>, ifindex: Option<u32>) -> Winners {
+    fn winners(&self, open: &[usize], ifindex: Option<u32>) -> Winners {
         let wins = |is_new: bool| {
             let mut of_side = open.iter().map(|number| &self.candidates[*number]).filter(|it| it.is_new == is_new);
             of_side.find(|it| it.ifindex.is_none() || it.ifindex == ifindex).map(|it| it.place)

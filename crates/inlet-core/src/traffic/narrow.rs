@@ -5,21 +5,30 @@ use crate::ruleset::group;
 use crate::{Plan, Prefix, Protocol, Ruleset};
 
 /// For each prefix so many rules are worth a look at all of them.
-const RULES_A_PREFIX: usize = 256;
+const RULES_A_PREFIX: usize = 16;
 
 /// The prefixes of rules that differ, none inside another, in order; `None` when a look at all rules is as well: there are
 /// many, or an interface has another index, which may concern any rule.
 pub(super) fn changed(old: &Ruleset, new: &Ruleset, plan: &Plan) -> Option<Vec<Prefix>> {
     let index = |name| old.interfaces().iter().find(|interface| interface.name == name).map(|it| it.index);
     let moved = new.interfaces().iter().any(|it| index(it.name.clone()).is_some_and(|index| index != it.index));
-    if moved || plan.rules.len() * RULES_A_PREFIX > old.len() + new.len() {
+    if moved || !is_worthwhile(plan.rules.len(), old, new) {
         return None;
     }
-    let mut prefixes: Vec<Prefix> = plan.rules.iter().map(|change| change.matching().local).collect();
+    Some(outermost(plan.rules.iter().map(|change| change.matching().local).collect()))
+}
+
+/// Whether so many prefixes are few enough for a look at them alone.
+pub(super) fn is_worthwhile(prefixes: usize, old: &Ruleset, new: &Ruleset) -> bool {
+    prefixes * RULES_A_PREFIX <= old.len() + new.len()
+}
+
+/// Those prefixes that are inside no other one, in order.
+pub(super) fn outermost(mut prefixes: Vec<Prefix>) -> Vec<Prefix> {
     prefixes.sort_unstable();
     // A prefix comes right before those inside it.
     prefixes.dedup_by(|inner, outer| outer.covers(inner));
-    Some(prefixes)
+    prefixes
 }
 
 /// The entries of those prefixes, of all inside them and of all around them.

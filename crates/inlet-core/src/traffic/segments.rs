@@ -1,27 +1,28 @@
 //! Ranges that overlap, cut at every border.
 
-use std::collections::BTreeSet;
-
 use super::Step;
 
 /// A range, both ends included, with the number of what has it.
 pub(super) type Numbered<K> = (K, K, usize);
 
 /// Calls `each`, in order, with every stretch between two borders that is in a range at all, and with the numbers of the
-/// ranges that it is in.
-pub(super) fn segments<K: Step>(ranges: &[Numbered<K>], mut each: impl FnMut(K, K, &BTreeSet<usize>)) {
+/// ranges that it is in, the lowest first.
+pub(super) fn segments<K: Step>(ranges: &[Numbered<K>], mut each: impl FnMut(K, K, &[usize])) {
+    if let [(first, last, number)] = *ranges {
+        return each(first, last, &[number]);
+    }
     let (mut starts, mut ends) = (ranges.to_vec(), ranges.to_vec());
     starts.sort_unstable_by_key(|(first, ..)| *first);
     ends.sort_unstable_by_key(|(_, last, _)| *last);
     let (mut starts, mut ends) = (starts.into_iter().peekable(), ends.into_iter().peekable());
-    let mut open = BTreeSet::new();
+    let mut open: Vec<usize> = Vec::new();
     let Some((mut at, ..)) = starts.peek().copied() else { return };
     while let Some((_, end, _)) = ends.peek().copied() {
         if let Some((first, ..)) = starts.peek().filter(|_| open.is_empty()) {
             at = *first;
         }
         while let Some((.., number)) = starts.next_if(|(first, ..)| *first == at) {
-            open.insert(number);
+            open.insert(open.partition_point(|other| *other < number), number);
         }
         let stop = match starts.peek() {
             Some((next, ..)) if *next <= end => next.before(),
@@ -29,7 +30,7 @@ pub(super) fn segments<K: Step>(ranges: &[Numbered<K>], mut each: impl FnMut(K, 
         };
         each(at, stop, &open);
         while let Some((.., number)) = ends.next_if(|(_, last, _)| *last == stop) {
-            open.remove(&number);
+            open.remove(open.partition_point(|other| *other < number));
         }
         let Some(next) = stop.next() else { return };
         at = next;
@@ -42,7 +43,7 @@ mod tests {
 
     fn of(ranges: &[Numbered<u16>]) -> Vec<(u16, u16, Vec<usize>)> {
         let mut found = Vec::new();
-        segments(ranges, |first, last, open| found.push((first, last, open.iter().copied().collect())));
+        segments(ranges, |first, last, open| found.push((first, last, open.to_vec())));
         found
     }
 

@@ -18,6 +18,9 @@ type GroupId = u32;
 /// The groups of all prefixes around an address, the shortest prefix first.
 type Around = Box<[(GroupId, GroupId)]>;
 
+/// How many combinations of rules are remembered. Where there are more, most are met once.
+const REMEMBERED: usize = 1 << 14;
+
 /// A prefix that the walk is inside of.
 struct Open<K> {
     local: Prefix,
@@ -111,7 +114,7 @@ impl<'a, K: Addr + std::hash::Hash> Walk<'a, K> {
         let mut ended = Vec::new();
         for (at, former) in std::mem::take(&mut self.pending).into_iter().enumerate() {
             let adjoins = first > K::WHOLE.0 && former.local.last() == first.before().ip();
-            let same = |it: &Moved| Moved { local: former.local, ..it.clone() } == former;
+            let same = |it: &Moved| it.differs_in_local_only(&former);
             // Mostly it is the same list again.
             let goes_on = match moved.get(at) {
                 _ if !adjoins => None,
@@ -142,6 +145,9 @@ impl<'a, K: Addr + std::hash::Hash> Walk<'a, K> {
         };
         let levels: Vec<Level> = key.iter().rev().map(level).collect();
         let cells: Rc<[Cell<K>]> = cells(self.sides, &levels).into();
+        if self.known.len() == REMEMBERED {
+            self.known.clear();
+        }
         self.known.insert(key, cells.clone());
         cells
     }
