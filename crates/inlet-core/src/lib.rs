@@ -68,4 +68,4 @@ pub use ruleset::{Named, Ruleset};
 pub use selector::{Selector, Target};
 pub use service::{MAX_SERVICES, OnMissing, Service, ServiceError, ServiceId, Services};
 pub use shadow::{never_matching, takers};
-pub use traffic::{AddrRange, Arrival, Moved, traffic, traffic_at, traffic_to, traffic_within};
+pub use traffic::{AddrRange, Arrival, Moved, traffic, traffic_at, traffic_to};

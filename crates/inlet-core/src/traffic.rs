@@ -60,26 +60,15 @@ pub enum Arrival {
 /// Calls `each` with all packets whose answer under `new` is another than under `old`, in address order; no packet is
 /// in two of the boxes. `plan` is what differs between the two. It ends early when `each` breaks.
 pub fn traffic(old: &Ruleset, new: &Ruleset, plan: &Plan, each: &mut dyn FnMut(Moved) -> ControlFlow<()>) {
-    let _ = traffic_within(old, new, plan, &|_, _| true, each);
+    let _ = walk(old, new, plan, each);
 }
 
-/// [`traffic`], but for changes to rules only of which protocol and ports are `wanted`: packets that are not may be
-/// left out.
-pub fn traffic_within(
-    old: &Ruleset,
-    new: &Ruleset,
-    plan: &Plan,
-    wanted: &dyn Fn(Protocol, PortRange) -> bool,
-    each: &mut dyn FnMut(Moved) -> ControlFlow<()>,
-) -> ControlFlow<()> {
-    let sides = Sides::new(old, new, wanted);
-    if sides.nothing_asked() {
-        return ControlFlow::Continue(());
+fn walk(old: &Ruleset, new: &Ruleset, plan: &Plan, each: &mut dyn FnMut(Moved) -> ControlFlow<()>) -> ControlFlow<()> {
+    let sides = Sides::new(old, new);
+    match narrow::changed(old, new, plan) {
+        Some(changed) => walk_near(old, new, &changed, &sides, each),
+        None => walk_all(old, new, &sides, each),
     }
-    let Some(changed) = narrow::changed(old, new, plan) else {
-        return walk_all(old, new, &sides, each);
-    };
-    walk_near(old, new, &changed, &sides, each)
 }
 
 fn walk_all(
@@ -117,7 +106,7 @@ pub fn traffic_to(old: &Ruleset, new: &Ruleset, prefixes: Vec<Prefix>, each: &mu
         let meeting = prefixes[after..].iter().map_while(|prefix| moved.local.intersection(&(*prefix).into()));
         meeting.map(|local| Moved { local, ..moved.clone() }).try_for_each(&mut *each)
     };
-    let sides = Sides::new(old, new, &|_, _| true);
+    let sides = Sides::new(old, new);
     let _ = match narrow::is_worthwhile(prefixes.len(), old, new) {
         true => walk_near(old, new, &prefixes, &sides, &mut inside),
         false => walk_all(old, new, &sides, &mut inside),
@@ -140,7 +129,7 @@ pub fn traffic_at(
         true => each(Moved { ports, ..moved }),
         false => ControlFlow::Continue(()),
     };
-    traffic_within(&old, &new, &Plan::between(&old, &new), &|_, _| true, &mut here)
+    walk(&old, &new, &Plan::between(&old, &new), &mut here)
 }
 
 impl Moved {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
 
-use inlet_core::{Moved, Packet, Plan, PortRange, Prefix, Protocol, Rule, Ruleset, lookup, traffic_at, traffic_within};
+use inlet_core::{Moved, Packet, Plan, PortRange, Prefix, Protocol, Rule, Ruleset, lookup, traffic_at, traffic_to};
 use rustix::net::{getpeername, getsockname};
 
 use crate::error::{Error, Result};
@@ -64,18 +64,22 @@ fn loss(guarded: &[Guarded], receivers: &Receivers, old: &Ruleset, new: &Ruleset
         }
     };
     // By rules a listener receives on any port, else on its own alone, about which most rules are not.
-    let _ = if guarded.iter().any(|it| receivers.is_of_a_service(&it.listed, old)) {
-        traffic_within(old, new, plan, &|protocol, _| protocol == Protocol::Tcp, &mut each)
+    if guarded.iter().any(|it| receivers.is_of_a_service(&it.listed, old)) {
+        // It can only lose packets to local addresses.
+        traffic_to(old, new, receivers.local_prefixes(), &mut |moved| match moved.protocol {
+            Protocol::Tcp => each(moved),
+            Protocol::Udp => ControlFlow::Continue(()),
+        });
     } else {
         // Rules that name an interface match other packets once it has another index.
         let renumbered = old.interfaces() != new.interfaces();
         let changes = |port: u16| renumbered || plan.rules.iter().any(|it| it.matching().ports.contains(port));
         let ports: BTreeSet<u16> = guarded.iter().map(|it| it.listed.bound.addr.port()).collect();
-        ports
+        let _ = ports
             .into_iter()
             .filter(|port| changes(*port))
-            .try_for_each(|port| traffic_at(old, new, Protocol::Tcp, port, &mut each))
-    };
+            .try_for_each(|port| traffic_at(old, new, Protocol::Tcp, port, &mut each));
+    }
     found
 }
 

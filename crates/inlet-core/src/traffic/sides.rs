@@ -4,7 +4,7 @@ use rustc_hash::FxHashMap;
 
 use crate::entry::{Entry, Shape, ShapeId};
 use crate::plan::in_names;
-use crate::{PortRange, Protocol, Ruleset, ServiceId, Verdict};
+use crate::{Ruleset, ServiceId, Verdict};
 
 /// What a shape says: shapes of one class match the same packets with the same verdict, whichever ruleset they are of.
 type Class = u32;
@@ -20,22 +20,18 @@ pub(super) struct Side<'a> {
 pub(super) struct Sides<'a> {
     pub(super) old: Side<'a>,
     pub(super) new: Side<'a>,
-    /// Per class whether packets of it are asked for.
-    wanted: Vec<bool>,
     /// The number in the old ruleset of a service of the new one.
     former: FxHashMap<ServiceId, ServiceId>,
 }
 
 impl<'a> Sides<'a> {
-    pub(super) fn new(old: &'a Ruleset, new: &'a Ruleset, asked: &dyn Fn(Protocol, PortRange) -> bool) -> Self {
-        let (mut numbers, mut wanted) = (FxHashMap::default(), Vec::new());
+    pub(super) fn new(old: &'a Ruleset, new: &'a Ruleset) -> Self {
+        let mut numbers = FxHashMap::default();
         let mut classes = |ruleset: &'a Ruleset| -> Vec<Class> {
             let class = |shape: &Shape| {
                 let index = shape.iface.map(|id| ruleset.interface(id).index);
-                *numbers.entry((in_names(ruleset, shape), index)).or_insert_with(|| {
-                    wanted.push(asked(shape.protocol, shape.ports));
-                    wanted.len() as Class - 1
-                })
+                let next = numbers.len() as Class;
+                *numbers.entry((in_names(ruleset, shape), index)).or_insert(next)
             };
             ruleset.shapes.iter().map(class).collect()
         };
@@ -43,12 +39,7 @@ impl<'a> Sides<'a> {
         let by_name = |(id, service): (ServiceId, &crate::Service)| Some((id, old.services.id(service.name.as_str())?));
         let former = new.services.iter().filter_map(by_name).collect();
         let (old, new) = (Side { ruleset: old, classes: before }, Side { ruleset: new, classes: after });
-        Self { old, new, wanted, former }
-    }
-
-    /// Whether no packet is asked for that any rule matches.
-    pub(super) fn nothing_asked(&self) -> bool {
-        !self.wanted.contains(&true)
+        Self { old, new, former }
     }
 
     /// Whether two verdicts are the same answer.
@@ -59,18 +50,16 @@ impl<'a> Sides<'a> {
         }
     }
 
-    /// Whether the rules of one prefix differ in what is asked for.
+    /// Whether the rules of one prefix differ.
     pub(super) fn differ<E: Entry>(&self, old: &[E], new: &[E]) -> bool {
         if let ([old], [new]) = (old, new) {
-            let (old, new) = (self.old.class(old.shape()), self.new.class(new.shape()));
-            return old != new && (self.wanted[old as usize] || self.wanted[new as usize]);
+            return self.old.class(old.shape()) != self.new.class(new.shape());
         }
         let shapes = |entries: &[E]| entries.iter().map(|entry| entry.shape()).collect::<Vec<_>>();
         self.changes(&shapes(old), &shapes(new)).iter().any(|side| side.contains(&true))
     }
 
-    /// Which of the shapes of one prefix, in the one ruleset and in the other, the other one does not have and are
-    /// asked for.
+    /// Which of the shapes of one prefix, in the one ruleset and in the other, the other one does not have.
     pub(super) fn changes(&self, old: &[ShapeId], new: &[ShapeId]) -> [Vec<bool>; 2] {
         let (old, new) = (self.old.classes_of(old), self.new.classes_of(new));
         let sorted = |classes: &[Class]| {
@@ -80,8 +69,7 @@ impl<'a> Sides<'a> {
         };
         let only = |some: &[Class], others: &[Class]| -> Vec<bool> {
             let others = sorted(others);
-            let is_change = |class: &Class| self.wanted[*class as usize] && others.binary_search(class).is_err();
-            some.iter().map(is_change).collect()
+            some.iter().map(|class| others.binary_search(class).is_err()).collect()
         };
         [only(&old, &new), only(&new, &old)]
     }
