@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use inlet_core::{AddrRange, Arrival, Moved, OnMissing, Packet, Prefix, Protocol, Rule, Ruleset, Service, Verdict};
+use inlet_core::{
+    AddrRange, Arrival, Listen, Moved, OnMissing, Packet, Prefix, Protocol, Rule, Ruleset, Service, Verdict,
+};
 
 use crate::error::Result;
 use crate::netns::Netns;
@@ -69,12 +71,11 @@ impl Receivers {
         let listed = live.iter().filter(of_family).filter_map(|socket| self.sockets.get(socket.cookie));
         let mut found: Vec<Listed> = listed.filter(|it| it.bound.protocol == protocol && it.receiving).collect();
         if let Some(description) = &service.description {
-            let families = |it: &Listed| it.bound.locals().iter().any(|local| local.is_v6() == v6);
             let described =
                 description.listen().iter().filter(|listen| listen.protocol() == protocol).flat_map(|listen| {
                     let (first, last) = listen.port().map_or((1, u16::MAX), |port| (port, port));
                     let at = self.at(protocol, first, last);
-                    at.filter(|it| listen.matches(protocol, it.bound.addr) && families(it))
+                    at.filter(|it| fits(it, listen, v6))
                 });
             found.extend(described);
         }
@@ -117,6 +118,12 @@ impl Receivers {
         let packets = ranges.flat_map(addresses).filter_map(|addr| packet(socket, moved, addr, port));
         packets.into_iter().find(is_lost)
     }
+}
+
+/// Whether a service that is described so will have the listener for packets of a family, as far as its address tells.
+pub(crate) fn fits(listed: &Listed, listen: &Listen, v6: bool) -> bool {
+    let of_family = listed.bound.locals().iter().any(|local| local.is_v6() == v6);
+    of_family && !listed.mptcp && listen.matches(listed.bound.protocol, listed.bound.addr)
 }
 
 /// The first addresses of a range.

@@ -175,6 +175,10 @@ fn a_file_is_checked_before_it_is_in_force() {
     let (code, found) = findings(&host, &[path]);
     assert_eq!((code, codes(&found)), (Some(0), vec!["service-without-sockets"]));
     assert!(found[0]["mend"].as_str().unwrap().contains("description (listen tcp:127.0.0.1:8080)"), "{found:?}");
+    // A listener that is there already will be had.
+    let listener = std::net::TcpListener::bind("127.0.0.1:8080").unwrap();
+    assert_eq!(codes(&findings(&host, &[path]).1), [""; 0]);
+    drop(listener);
     // A file that asks for routes makes its prefixes local, unless that cuts the host off.
     std::fs::write(&file, format!(r#"{{"routes": "manage", "rules": {rules}}}"#)).unwrap();
     assert_eq!(codes(&findings(&host, &[path]).1), [""; 0]);

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use inlet_core::{OnMissing, Protocol, Service, ServiceId, Verdict};
+use inlet_core::{Listen, OnMissing, Protocol, Service, ServiceId, Verdict};
 
 use super::text::quoted;
 use super::{Checkup, Finding, Severity, Subject};
 use crate::described::Wanted;
+use crate::receivers::fits;
 
 /// What packets of a service are: by protocol and whether they are IPv6.
 type Kind = (Protocol, bool);
@@ -24,8 +25,10 @@ pub(super) fn check(subject: &Subject<'_>, found: &mut Checkup) {
         if kinds.is_empty() {
             without_rules(subject, service, found);
         }
-        let missing: Vec<Kind> =
-            kinds.into_iter().filter(|(protocol, v6)| !subject.members.serves(id, *protocol, *v6)).collect();
+        let serves = |kind: &Kind| {
+            subject.members.serves(id, kind.0, kind.1) || subject.in_file && will_have(subject, service, *kind)
+        };
+        let missing: Vec<Kind> = kinds.into_iter().filter(|kind| !serves(kind)).collect();
         if !missing.is_empty() {
             without_sockets(subject, id, service, &missing, found);
         }
@@ -42,6 +45,13 @@ pub(super) fn check(subject: &Subject<'_>, found: &mut Checkup) {
             );
         }
     }
+}
+
+/// Whether a socket is there that the service gets by its description once the file is applied.
+fn will_have(subject: &Subject<'_>, service: &Service, (protocol, v6): Kind) -> bool {
+    let listen = service.description.iter().flat_map(|description| description.listen());
+    let fitting = |listen: &Listen| subject.listed.receiving().iter().any(|listed| fits(listed, listen, v6));
+    listen.filter(|listen| listen.protocol() == protocol).any(fitting)
 }
 
 fn without_rules(subject: &Subject<'_>, service: &Service, found: &mut Checkup) {
