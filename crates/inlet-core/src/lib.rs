@@ -64,7 +64,7 @@ pub use ports::{PortError, PortRange, Ports};
 pub use precedence::{Criterion, Precedence};
 pub use prefix::{Prefix, PrefixError};
 pub use rule::{Match, Protocol, ProtocolError, Rule, Verdict};
-pub use ruleset::{Named, Ruleset};
+pub use ruleset::{Kind, Named, Ruleset};
 pub use selector::{Selector, Target};
 pub use service::{MAX_SERVICES, OnMissing, Service, ServiceError, ServiceId, Services};
 pub use shadow::{never_matching, takers};

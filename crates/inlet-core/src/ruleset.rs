@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::entry::{Entry, Entry4, Entry6, Shape};
-use crate::{IfaceId, Interface, Match, PortRange, Precedence, Prefix, Protocol, Rule, Services, Verdict};
+use crate::{IfaceId, Interface, Match, PortRange, Precedence, Prefix, Protocol, Rule, ServiceId, Services, Verdict};
 
 /// Rules and the services that they name, in canonical form: equal rulesets are equal in every part.
 ///
@@ -20,6 +20,9 @@ pub struct Ruleset {
     /// Sorted likewise.
     pub(crate) v6: Vec<Entry6>,
 }
+
+/// Packets that the sockets of a service are for, or are not: by protocol and family, true for IPv6.
+pub type Kind = (ServiceId, Protocol, bool);
 
 impl Ruleset {
     /// The ruleset without rules and services.
@@ -97,7 +100,7 @@ impl Ruleset {
     }
 
     /// How many rules name each service, by number of the service.
-    pub fn rules_per_service(&self) -> std::collections::BTreeMap<crate::ServiceId, u64> {
+    pub fn rules_per_service(&self) -> std::collections::BTreeMap<ServiceId, u64> {
         let mut per_shape = vec![0_u64; self.shapes.len()];
         self.v4.iter().for_each(|entry| per_shape[entry.shape() as usize] += 1);
         self.v6.iter().for_each(|entry| per_shape[entry.shape() as usize] += 1);
@@ -108,6 +111,22 @@ impl Ruleset {
             }
         }
         counts
+    }
+
+    /// What rules give to services.
+    pub fn kinds(&self) -> std::collections::BTreeSet<Kind> {
+        let mut named = vec![[false; 2]; self.shapes.len()];
+        self.v4.iter().for_each(|entry| named[entry.shape() as usize][0] = true);
+        self.v6.iter().for_each(|entry| named[entry.shape() as usize][1] = true);
+        let mut kinds = std::collections::BTreeSet::new();
+        for (shape, named) in self.shapes.iter().zip(named) {
+            if let Verdict::Service(id) = shape.verdict {
+                kinds.extend(
+                    [false, true].into_iter().filter(|v6| named[usize::from(*v6)]).map(|v6| (id, shape.protocol, v6)),
+                );
+            }
+        }
+        kinds
     }
 
     /// The verdict of the rule with exactly this match.

@@ -96,19 +96,28 @@ fn walk_near(
     Walk::<u128>::new(sides, each).run(&near6(old), &near6(new))
 }
 
-/// [`traffic`], but only of packets to these prefixes. It is quick when they are few and long, however many rules there are
-/// and however many of them change.
-pub fn traffic_to(old: &Ruleset, new: &Ruleset, prefixes: Vec<Prefix>, each: &mut dyn FnMut(Moved) -> ControlFlow<()>) {
-    let prefixes = narrow::outermost(prefixes);
-    // Outside of them not all rules are looked at.
+/// [`traffic`], but only of packets to these prefixes. It is quick when few rules are inside them or few rules change,
+/// however many there are.
+pub fn traffic_to(
+    old: &Ruleset,
+    new: &Ruleset,
+    plan: &Plan,
+    prefixes: Vec<Prefix>,
+    each: &mut dyn FnMut(Moved) -> ControlFlow<()>,
+) {
+    let mut area = narrow::outermost(prefixes);
+    if let Some(changed) = narrow::changed(old, new, plan) {
+        area = narrow::shared(&area, &changed);
+    }
+    // Outside of it not all rules are looked at.
     let mut inside = |moved: Moved| {
-        let after = prefixes.partition_point(|prefix| AddrRange::from(*prefix).last < moved.local.first);
-        let meeting = prefixes[after..].iter().map_while(|prefix| moved.local.intersection(&(*prefix).into()));
+        let after = area.partition_point(|prefix| AddrRange::from(*prefix).last < moved.local.first);
+        let meeting = area[after..].iter().map_while(|prefix| moved.local.intersection(&(*prefix).into()));
         meeting.map(|local| Moved { local, ..moved.clone() }).try_for_each(&mut *each)
     };
     let sides = Sides::new(old, new);
-    let _ = match narrow::is_worthwhile(prefixes.len(), old, new) {
-        true => walk_near(old, new, &prefixes, &sides, &mut inside),
+    let _ = match narrow::is_worthwhile(area.len(), old, new) {
+        true => walk_near(old, new, &area, &sides, &mut inside),
         false => walk_all(old, new, &sides, &mut inside),
     };
 }

@@ -66,7 +66,7 @@ fn loss(guarded: &[Guarded], receivers: &Receivers, old: &Ruleset, new: &Ruleset
     // By rules a listener receives on any port, else on its own alone, about which most rules are not.
     if guarded.iter().any(|it| receivers.is_of_a_service(&it.listed, old)) {
         // It can only lose packets to local addresses.
-        traffic_to(old, new, receivers.local_prefixes(), &mut |moved| match moved.protocol {
+        traffic_to(old, new, plan, receivers.local_prefixes(), &mut |moved| match moved.protocol {
             Protocol::Tcp => each(moved),
             Protocol::Udp => ControlFlow::Continue(()),
         });

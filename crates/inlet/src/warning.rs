@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::ControlFlow;
 
 use inlet_core::{
-    Change, Moved, OnMissing, Plan, Prefix, Protocol, Rule, Ruleset, ServiceId, ServiceName, Verdict, traffic_to,
+    Change, Kind, Moved, OnMissing, Plan, Prefix, Protocol, Rule, Ruleset, ServiceId, ServiceName, Verdict, traffic_to,
 };
 
 use crate::error::Result;
@@ -45,9 +45,6 @@ pub enum Warning {
 /// So many changes are looked at first for packets that one kind would get.
 const SAMPLES: usize = 4;
 
-/// What sockets serve: packets to a service of a protocol and a family, true for IPv6.
-type Kind = (ServiceId, Protocol, bool);
-
 impl Snapshot {
     /// What the proposal would do that its author may not have meant. Each service and each listener is told of once.
     ///
@@ -67,8 +64,8 @@ impl Snapshot {
 /// The listeners that would lose packets, which can only be packets to local addresses.
 fn losses(receivers: &Receivers, proposal: &Proposal) -> Vec<Warning> {
     let (mut warnings, mut told) = (Vec::new(), BTreeSet::new());
-    let Proposal { before, after, .. } = proposal;
-    traffic_to(before, after, receivers.local_prefixes(), &mut |moved| {
+    let Proposal { before, after, plan, .. } = proposal;
+    traffic_to(before, after, plan, receivers.local_prefixes(), &mut |moved| {
         let ordinary = !matches!(moved.old.map(|rule| rule.verdict), Some(Verdict::Service(_) | Verdict::Refuse));
         let at = receivers.at(moved.protocol, moved.ports.first(), moved.ports.last());
         for listed in at.filter(|_| ordinary) {
@@ -101,7 +98,7 @@ fn no_sockets(receivers: &Receivers, proposal: &Proposal) -> Vec<Warning> {
 
 /// What rules name and no socket serves.
 fn unserved(receivers: &Receivers, after: &Ruleset) -> BTreeSet<Kind> {
-    let mut kinds: BTreeSet<Kind> = after.rules().filter_map(|rule| kind_of(&rule)).collect();
+    let mut kinds = after.kinds();
     kinds.retain(|(id, protocol, v6)| {
         after.services().get(*id).is_some_and(|service| !receivers.serves(service, *protocol, *v6))
     });
@@ -161,7 +158,8 @@ fn gained(change: &Change) -> Option<&Rule> {
 /// For each kind that is left some packets to these prefixes that move to it. What is found is not left any more.
 fn first_of_each(proposal: &Proposal, prefixes: Vec<Prefix>, left: &mut BTreeSet<Kind>) -> Vec<(Kind, Moved)> {
     let mut found = Vec::new();
-    traffic_to(&proposal.before, &proposal.after, prefixes, &mut |moved| {
+    let Proposal { before, after, plan, .. } = proposal;
+    traffic_to(before, after, plan, prefixes, &mut |moved| {
         if let Some(kind) = moved.new.as_ref().and_then(kind_of).filter(|kind| left.remove(kind)) {
             found.push((kind, moved));
         }

@@ -86,7 +86,7 @@ impl Movements {
             true => traffic(before, after, plan, &mut each),
             false => {
                 let prefixes = order.iter().map(|change| change.matching().local).collect();
-                traffic_to(before, after, prefixes, &mut each);
+                traffic_to(before, after, plan, prefixes, &mut each);
             }
         }
         movements

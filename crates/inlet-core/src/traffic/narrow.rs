@@ -31,6 +31,18 @@ pub(super) fn outermost(mut prefixes: Vec<Prefix>) -> Vec<Prefix> {
     prefixes
 }
 
+/// The prefixes of what is in both, each of which is in order and has none inside another.
+pub(super) fn shared(some: &[Prefix], others: &[Prefix]) -> Vec<Prefix> {
+    // What covers a prefix comes right before it, or is it.
+    let is_within = |prefix: &Prefix, all: &[Prefix]| {
+        let before = all.partition_point(|other| other <= prefix).checked_sub(1);
+        before.is_some_and(|at| all[at].covers(prefix))
+    };
+    let of_some = some.iter().filter(|prefix| is_within(prefix, others));
+    let of_others = others.iter().filter(|prefix| is_within(prefix, some));
+    outermost(of_some.chain(of_others).copied().collect())
+}
+
 /// The entries of those prefixes, of all inside them and of all around them.
 pub(super) fn near<E: Entry>(entries: &[E], prefixes: &[Prefix]) -> Vec<E> {
     let mut near = Vec::new();

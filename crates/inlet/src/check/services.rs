@@ -1,34 +1,25 @@
 //! The services: those without sockets, without rules, and with sockets that receive nothing.
 
-use std::collections::BTreeSet;
-
-use inlet_core::{Listen, OnMissing, Protocol, Service, ServiceId, Verdict};
+use inlet_core::{Kind, Listen, OnMissing, Protocol, Service, ServiceId};
 
 use super::text::quoted;
 use super::{Checkup, Finding, Severity, Subject};
 use crate::described::Wanted;
 use crate::receivers::fits;
 
-/// What packets of a service are: by protocol and whether they are IPv6.
-type Kind = (Protocol, bool);
-
 pub(super) fn check(subject: &Subject<'_>, found: &mut Checkup) {
     not_adopted(subject, found);
-    let mut wanted: BTreeSet<(ServiceId, Kind)> = BTreeSet::new();
-    for rule in subject.ruleset.rules() {
-        if let Verdict::Service(id) = rule.verdict {
-            wanted.insert((id, (rule.matching.protocol, rule.matching.local.is_v6())));
-        }
-    }
+    let wanted = subject.ruleset.kinds();
     for (id, service) in subject.ruleset.services().iter() {
-        let kinds: Vec<Kind> = wanted.iter().filter(|(of, _)| *of == id).map(|(_, kind)| *kind).collect();
+        let kinds: Vec<Kind> = wanted.iter().filter(|kind| kind.0 == id).copied().collect();
         if kinds.is_empty() {
             without_rules(subject, service, found);
         }
-        let serves = |kind: &Kind| {
-            subject.members.serves(id, kind.0, kind.1) || subject.in_file && will_have(subject, service, *kind)
+        let serves = |(id, protocol, v6): Kind| {
+            let will_have = || subject.in_file && will_have(subject, service, protocol, v6);
+            subject.members.serves(id, protocol, v6) || will_have()
         };
-        let missing: Vec<Kind> = kinds.into_iter().filter(|kind| !serves(kind)).collect();
+        let missing: Vec<Kind> = kinds.into_iter().filter(|kind| !serves(*kind)).collect();
         if !missing.is_empty() {
             without_sockets(subject, id, service, &missing, found);
         }
@@ -48,7 +39,7 @@ pub(super) fn check(subject: &Subject<'_>, found: &mut Checkup) {
 }
 
 /// Whether a socket is there that the service gets by its description once the file is applied.
-fn will_have(subject: &Subject<'_>, service: &Service, (protocol, v6): Kind) -> bool {
+fn will_have(subject: &Subject<'_>, service: &Service, protocol: Protocol, v6: bool) -> bool {
     let listen = service.description.iter().flat_map(|description| description.listen());
     let fitting = |listen: &Listen| subject.listed.receiving().iter().any(|listed| fits(listed, listen, v6));
     listen.filter(|listen| listen.protocol() == protocol).any(fitting)
@@ -64,8 +55,10 @@ fn without_rules(subject: &Subject<'_>, service: &Service, found: &mut Checkup) 
 }
 
 fn without_sockets(subject: &Subject<'_>, id: ServiceId, service: &Service, missing: &[Kind], found: &mut Checkup) {
-    let kinds: Vec<String> =
-        missing.iter().map(|(protocol, v6)| format!("{protocol} over {}", if *v6 { "IPv6" } else { "IPv4" })).collect();
+    let kinds: Vec<String> = missing
+        .iter()
+        .map(|(_, protocol, v6)| format!("{protocol} over {}", if *v6 { "IPv6" } else { "IPv4" }))
+        .collect();
     let none = if subject.members.sockets(id).is_empty() { "no live socket" } else { "no live socket of that kind" };
     let what = format!("service {} has rules for {}, and {none}", service.name, kinds.join(", "));
     let (severity, why) = match service.on_missing {
@@ -75,9 +68,11 @@ fn without_sockets(subject: &Subject<'_>, id: ServiceId, service: &Service, miss
         OnMissing::Pass => (Severity::Warning, "its packets are left to the kernel's ordinary lookup"),
     };
     let waits =
-        |finding: &&Wanted| finding.service == id && missing.iter().any(|(it, _)| *it == finding.endpoint.protocol());
+        |wanted: &&Wanted| wanted.service == id && missing.iter().any(|(_, it, _)| *it == wanted.endpoint.protocol());
     let mend = match &service.description {
-        Some(_) if subject.waiting.iter().any(|it| waits(&it)) => adopt(missing.iter().map(|(protocol, _)| *protocol)),
+        Some(_) if subject.waiting.iter().any(|it| waits(&it)) => {
+            adopt(missing.iter().map(|(_, protocol, _)| *protocol))
+        }
         Some(description) => format!("start a server that fits its description ({description})"),
         None => format!("start its server, then: inlet register {} --pid PID", quoted(service.name.as_str())),
     };
