@@ -1,6 +1,8 @@
 //! The units of contrib/systemd: systemd understands them, and what they run works.
 
 use std::fs;
+use std::net::TcpListener;
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -27,14 +29,22 @@ fn systemd_understands_them() {
         units.push(dir.path().join(&name));
         fs::copy(entry.path(), dir.path().join(&name)).unwrap();
     }
-    assert!(units.len() >= 3, "{units:?}");
+    assert!(units.len() >= 5, "{units:?}");
     let socket = "[Socket]\nListenStream=127.0.0.1:8080\nService=inlet-register@web.service\n";
     fs::write(dir.path().join("web.socket"), socket).unwrap();
     units.push(dir.path().join("web.socket"));
     // The man pages are not installed here. A key that systemd does not know is no failure for it, but it says so.
     let output = output(Command::new("systemd-analyze").args(["verify", "--man=no"]).args(&units)).unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && said.is_empty(), "{}: {said}", output.status);
+    let (too_new, wrong): (Vec<_>, Vec<_>) = said.lines().partition(|line| line.contains("PassFileDescriptorsToExec"));
+    assert!(output.status.success() && wrong.is_empty(), "{}: {said}", output.status);
+    assert_eq!(too_new.len(), usize::from(systemd_version() < 256), "{said}");
+}
+
+fn systemd_version() -> u32 {
+    let output = output(Command::new("systemd-analyze").arg("--version")).unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    said.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
 /// The command lines of a unit that begin with this, without the shell around them.
@@ -46,11 +56,15 @@ fn lines(unit: &str, key: &str) -> Vec<String> {
 
 /// A shell that finds the command under test and no other, as a unit's does.
 fn shell(host: &Host, line: &str, ruleset: &Path) -> Command {
-    let bin = Path::new(env!("CARGO_BIN_EXE_inlet")).parent().unwrap();
     let mut command = Command::new("/bin/sh");
     command.arg("-c").arg(line.replace("/etc/inlet.toml", ruleset.to_str().unwrap()));
-    command.env("PATH", format!("{}:/usr/bin:/bin", bin.display())).env("INLET_BPFFS", host.world.bpffs.path());
+    as_in_a_unit(host, &mut command);
     command
+}
+
+fn as_in_a_unit(host: &Host, command: &mut Command) {
+    let bin = Path::new(env!("CARGO_BIN_EXE_inlet")).parent().unwrap();
+    command.env("PATH", format!("{}:/usr/bin:/bin", bin.display())).env("INLET_BPFFS", host.world.bpffs.path());
 }
 
 #[track_caller]
@@ -81,4 +95,30 @@ fn what_they_run_works() {
     drop(watching);
     succeed(&host, &lines(unit, "ExecStop"), &ruleset);
     host.fails(&["status"], "inlet up");
+}
+
+/// As systemd runs the command lines of units that get sockets: these are descriptors from 3 on, for the process that it starts.
+#[test]
+fn units_that_get_sockets_register_them() {
+    let Some(host) = Host::up() else { return };
+    if !require_program("bash") {
+        return;
+    }
+    for (unit, key, service) in
+        [("inlet-example.socket", "ExecStartPost", "example"), ("inlet-register@.service", "ExecStart", "web")]
+    {
+        host.ok(&["bind", service, "tcp", "192.0.2.0/24", if service == "web" { "80" } else { "81" }]);
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        // A copy that bash inherits, and moves to where systemd puts it: other shells know no numbers above 9.
+        let passed = rustix::io::dup(&listener).unwrap();
+        let line = lines(unit, key).remove(0).replace("%i", service);
+        let script = r#"eval "exec 3<&$1"; export LISTEN_PID=$$ LISTEN_FDS=1; exec /bin/sh -c "$2""#;
+        let mut command = Command::new("bash");
+        command.args(["-c", script, "bash", &passed.as_raw_fd().to_string(), &line]);
+        as_in_a_unit(&host, &mut command);
+        let output = output(&mut command).unwrap();
+        let (said, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let wanted = format!("adopted  tcp:{}", listener.local_addr().unwrap());
+        assert!(output.status.success() && said.starts_with(&wanted), "{unit}: {said}{error}");
+    }
 }
