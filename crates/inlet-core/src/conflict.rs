@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::both::{MANY, both};
 use crate::entry::{Entry, ShapeId};
 use crate::{Rule, Ruleset};
 
@@ -25,13 +26,13 @@ impl fmt::Display for Conflict {
 
 /// Every pair of neighbouring rules that tie. The ruleset is sorted already but not yet known to be free of them.
 pub(crate) fn conflicts(ruleset: &Ruleset) -> Vec<Conflict> {
-    let mut found = Vec::new();
-    in_family(ruleset, &ruleset.v4, &mut found);
-    in_family(ruleset, &ruleset.v6, &mut found);
-    found
+    let many = ruleset.v4.len().min(ruleset.v6.len()) >= MANY;
+    let (v4, v6) = both(many, || in_family(ruleset, &ruleset.v4), || in_family(ruleset, &ruleset.v6));
+    [v4, v6].concat()
 }
 
-fn in_family<E: Entry>(ruleset: &Ruleset, entries: &[E], found: &mut Vec<Conflict>) {
+fn in_family<E: Entry>(ruleset: &Ruleset, entries: &[E]) -> Vec<Conflict> {
+    let mut found = Vec::new();
     for group in entries.chunk_by(|a, b| a.same_local(*b)).filter(|group| group.len() > 1) {
         for (a, b) in ties(ruleset, group) {
             let text = |rule: Rule| ruleset.named(&rule).to_string();
@@ -39,6 +40,7 @@ fn in_family<E: Entry>(ruleset: &Ruleset, entries: &[E], found: &mut Vec<Conflic
             found.push(Conflict { first: text(rule(a)), second: text(rule(b)) });
         }
     }
+    found
 }
 
 /// The pairs that tie among the rules of one prefix. Ordered so that those which can tie stand together, with

@@ -21,6 +21,7 @@
 #[cfg(feature = "arbitrary")]
 pub mod arbitrary;
 mod area;
+mod both;
 mod bound;
 mod build;
 pub mod config;

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use inlet_core::arbitrary::pair;
-use inlet_core::image::Former;
+use inlet_core::image::{self, Former};
 use inlet_core::{Builder, Plan, Rule, Ruleset, Verdict};
 use proptest::prelude::*;
 
@@ -38,6 +38,16 @@ proptest! {
         words[at] ^= bits;
         if let Ok(former) = Former::decode(&words) {
             let _ = former.builder(&new).map(Builder::finish);
+        }
+    }
+
+    #[test]
+    fn damage_of_an_image_is_found_or_read((ruleset, _) in pair(20), at in any::<prop::sample::Index>(), bits in 1_u32..) {
+        let mut words = image::compile(&ruleset).unwrap().to_words();
+        let at = at.index(words.len());
+        words[at] ^= bits;
+        if let Ok(ruleset) = image::decode(&words) {
+            ruleset.rules().for_each(|rule| drop(rule.matching.local.to_string()));
         }
     }
 }

@@ -10,7 +10,7 @@ use rustc_hash::FxHashMap;
 
 use super::address::{Address, Local, PREFIXES};
 use super::layout::Root;
-use super::search::Searches;
+use super::search::{Interval, Searches};
 use super::span::Span;
 use super::sweep::Sweep;
 
@@ -20,16 +20,21 @@ pub(super) const SEARCH: u32 = 1 << 31;
 const ROOT_DENSITY: usize = 24;
 
 /// The windows and buckets of a family, in the making.
-pub(super) struct Buckets<'a, K> {
-    searches: &'a mut Searches,
-    cells: &'a mut Vec<u32>,
+pub(super) struct Buckets<K> {
     windows: Vec<u32>,
     buckets: Vec<u32>,
     /// The buckets without prefixes, by their only value.
     empty: FxHashMap<[u32; 2], u32>,
     more: bool,
-    levels: u32,
-    key: std::marker::PhantomData<K>,
+    crowded: Vec<Crowded<K>>,
+    span: Span,
+    used: bool,
+}
+
+/// A bucket that leads on to a search.
+struct Crowded<K> {
+    bucket: u32,
+    intervals: Vec<Interval<K>>,
 }
 
 /// Those that were made.
@@ -43,21 +48,32 @@ pub(super) struct Made {
     pub(super) levels: u32,
 }
 
-impl<'a, K: Address> Buckets<'a, K> {
+impl<K: Address> Buckets<K> {
     /// Makes those for the prefixes of a family, which are in address order, a prefix before those inside it.
-    pub(super) fn make(locals: &[Local<K>], searches: &'a mut Searches, cells: &'a mut Vec<u32>) -> Made {
+    pub(super) fn make(locals: &[Local<K>]) -> Self {
         let mut buckets = Self {
-            searches,
-            cells,
             windows: Vec::new(),
             buckets: Vec::new(),
             empty: FxHashMap::default(),
             more: false,
-            levels: 0,
-            key: std::marker::PhantomData,
+            crowded: Vec::new(),
+            span: Span::default(),
+            used: !locals.is_empty(),
         };
-        let span = buckets.root(locals);
-        let Self { windows, buckets, more, levels, .. } = buckets;
+        buckets.span = buckets.root(locals);
+        buckets
+    }
+
+    /// Adds the searches that crowded buckets lead on to.
+    pub(super) fn finish(self, searches: &mut Searches, cells: &mut Vec<u32>) -> Made {
+        let Self { windows, mut buckets, more, crowded, span, used, .. } = self;
+        let mut levels = 0;
+        for Crowded { bucket, intervals } in crowded {
+            let added = searches.add(&intervals);
+            levels = levels.max(added.levels);
+            buckets[bucket as usize * K::BUCKET + K::MORE] = SEARCH | cells.len() as u32;
+            cells.push(added.entry);
+        }
         let root = Root {
             pieces: span.pieces,
             shift: span.shift,
@@ -65,7 +81,7 @@ impl<'a, K: Address> Buckets<'a, K> {
             first: span.first,
             high: span.high.unwrap_or(0),
             more: more.into(),
-            used: (!locals.is_empty()).into(),
+            used: used.into(),
             ..Root::default()
         };
         Made { root, windows, buckets, levels }
@@ -143,7 +159,7 @@ impl<'a, K: Address> Buckets<'a, K> {
             let mut longest_first = locals.to_vec();
             longest_first.sort_by_key(|local| Reverse(local.len));
             let (held, left) = longest_first.split_at_mut(PREFIXES);
-            let more = self.more(left, cover);
+            let more = self.more(bucket, left, cover);
             return self.write(bucket, held, cover, more);
         }
         let mut held = [Local { first: K::MIN, last: K::MIN, len: 0, value: cover }; PREFIXES];
@@ -168,16 +184,16 @@ impl<'a, K: Address> Buckets<'a, K> {
         words[K::MORE] = more;
     }
 
-    /// What leads on to the prefixes that a bucket has no room for; 0 when there are none.
-    fn more(&mut self, left: &mut [Local<K>], cover: [u32; 2]) -> u32 {
+    /// What leads on to the prefixes that a bucket has no room for; 0 when there are none, and when it is a search.
+    fn more(&mut self, bucket: u32, left: &mut [Local<K>], cover: [u32; 2]) -> u32 {
         if left.is_empty() {
             return 0;
         }
         self.more = true;
         if left.len() <= PREFIXES {
-            let bucket = self.room(1);
-            self.fill(bucket, left, cover);
-            return bucket;
+            let second = self.room(1);
+            self.fill(second, left, cover);
+            return second;
         }
         left.sort_by_key(|local| (local.first, local.len));
         let mut sweep = Sweep::<K>::new(cover, 2 * left.len() + 1);
@@ -185,10 +201,8 @@ impl<'a, K: Address> Buckets<'a, K> {
             sweep.advance(local.first);
             sweep.enter(local.first, local.last, local.value);
         }
-        let added = self.searches.add(&sweep.finish());
-        self.levels = self.levels.max(added.levels);
-        self.cells.push(added.entry);
-        SEARCH | (self.cells.len() - 1) as u32
+        self.crowded.push(Crowded { bucket, intervals: sweep.finish() });
+        0
     }
 }
 

@@ -1,12 +1,17 @@
 //! The image compiler.
 
+use std::cell::OnceCell;
+
 use super::address::{Address, Local};
 use super::buckets::{Buckets, Made};
 use super::conditions::Conditions;
 use super::layout::{HEADER_WORDS, Header};
+use super::ranges::of_rules;
+use super::search::Interval;
 use super::search::{BLOCK_WORDS, Searches};
 use super::source;
 use super::tables::{MAX_STEPS, SMALL_WORDS, Tables, TooManySteps};
+use crate::both::{MANY, both};
 use crate::entry::{Entry, Entry4, Entry6};
 use crate::{Prefix, Ruleset};
 
@@ -49,9 +54,13 @@ pub struct Image<'a> {
 /// [`ImageError`] when the program could not search the image.
 pub fn compile(ruleset: &Ruleset) -> Result<Image<'_>, ImageError> {
     let mut compiler = Compiler { tables: Tables::new(ruleset), chain: vec![0; 2], hops: 0 };
-    let v4 = compiler.family::<u32, Entry4>(&ruleset.v4)?;
-    let v6 = compiler.family::<u128, Entry6>(&ruleset.v6)?;
-    let Compiler { tables, chain, hops } = compiler;
+    let locals = compiler.family::<u32, Entry4>(&ruleset.v4)?;
+    let rest = || Ok(Buckets::make(&compiler.family::<u128, Entry6>(&ruleset.v6)?));
+    let (v4, v6) = both(locals.len() >= MANY, || Buckets::make(&locals), rest);
+    drop(locals);
+    let Compiler { mut tables, chain, hops } = compiler;
+    let v4 = v4.finish(&mut tables.searches, &mut tables.cells);
+    let v6 = v6?.finish(&mut tables.searches, &mut tables.cells);
     let Tables { searches, cells, ranges, conditions: Conditions { levels, .. }, .. } = tables;
     let header = Header {
         hops: hops as u32,
@@ -72,9 +81,17 @@ pub fn compile(ruleset: &Ruleset) -> Result<Image<'_>, ImageError> {
 struct Open<'a, K, E> {
     last: K,
     rules: &'a [E],
+    /// Its ranges of ports, once they were asked for; none when rules have conditions.
+    ranges: OnceCell<Option<Vec<Interval<u32>>>>,
     value: [u32; 2],
     /// The place of its value in the chain; 0 when it has none yet.
     link: u32,
+}
+
+impl<K, E: Entry> Open<'_, K, E> {
+    fn ranges(&self, ruleset: &Ruleset) -> Option<&[Interval<u32>]> {
+        self.ranges.get_or_init(|| of_rules(ruleset, self.rules)).as_deref()
+    }
 }
 
 struct Compiler<'a> {
@@ -85,7 +102,8 @@ struct Compiler<'a> {
 }
 
 impl Compiler<'_> {
-    fn family<K: Address, E: Entry>(&mut self, entries: &[E]) -> Result<Made, ImageError> {
+    /// The local prefixes of a family with their values.
+    fn family<K: Address, E: Entry>(&mut self, entries: &[E]) -> Result<Vec<Local<K>>, ImageError> {
         let mut locals: Vec<Local<K>> = Vec::with_capacity(entries.len());
         let mut open: Vec<Open<'_, K, E>> = Vec::with_capacity(MAX_HOPS);
         for group in entries.chunk_by(|a, b| a.same_local(*b)) {
@@ -97,11 +115,11 @@ impl Compiler<'_> {
             while open.pop_if(|outer| outer.last < first).is_some() {}
             let next = self.link(&mut open);
             let value = [ports, next];
-            open.push(Open { last, rules: group, value, link: 0 });
+            open.push(Open { last, rules: group, ranges: OnceCell::new(), value, link: 0 });
             self.hops = self.hops.max(open.len());
             locals.push(Local { first, last, len, value });
         }
-        Ok(Buckets::make(&locals, &mut self.tables.searches, &mut self.tables.cells))
+        Ok(locals)
     }
 
     /// The place in the chain of the innermost of the open prefixes; 0 when none is open.
@@ -123,8 +141,8 @@ impl Compiler<'_> {
         if open.len() < DEEP {
             return None;
         }
-        let outwards = open.iter().rev().map(|prefix| prefix.rules);
-        let (ports, together) = self.tables.of_nested(outwards)?;
+        let ruleset = self.tables.ruleset;
+        let (ports, together) = self.tables.of_nested(open.iter().rev().map(|prefix| prefix.ranges(ruleset)))?;
         Some([ports, open[open.len() - together].value[1]])
     }
 }

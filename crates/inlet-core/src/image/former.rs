@@ -9,8 +9,8 @@
 //! the distance from the address before, the length, the shape. A number takes 7 bits of each byte, the lowest first, and
 //! the bit above says that more follow. The shapes of dropped rules are those of the ruleset in force.
 
-use super::source::{self, SourceError, Words};
-use crate::entry::{Entry, Entry4, Entry6, Shape};
+use super::source::{self, SourceError, Words, has_shapes_of_all};
+use crate::entry::{Entry, Entry4, Entry6, MAX_SHAPES, Shape, ShapeId};
 use crate::{BuildError, Builder, Change, Match, Plan, Prefix, Rule, Ruleset, ServiceId, Services, Verdict};
 
 const FORMAT: u32 = 1;
@@ -115,14 +115,7 @@ impl Former {
         let mut bytes = Bytes(bytes.iter());
         restored.v4 = bytes.entries4(v4)?;
         restored.v6 = bytes.entries6(v6)?;
-        let shapes = restored.shapes.len() as u32;
-        let unknown = restored
-            .v4
-            .iter()
-            .map(|it| it.shape())
-            .chain(restored.v6.iter().map(|it| it.shape()))
-            .any(|shape| shape >= shapes);
-        if unknown {
+        if !has_shapes_of_all(&restored) {
             return Err(SourceError::Damaged("former rules"));
         }
         let dropped = (bytes.entries4(dropped4)?, bytes.entries6(dropped6)?);
@@ -232,12 +225,20 @@ impl Bytes<'_> {
         Err(SourceError::Damaged("former rules"))
     }
 
+    fn length(&mut self, most: u8) -> Result<u8, SourceError> {
+        Some(self.byte()?).filter(|len| *len <= most).ok_or(SourceError::Damaged("former rules"))
+    }
+
+    fn shape(&mut self) -> Result<ShapeId, SourceError> {
+        let number = self.number()?;
+        if number < MAX_SHAPES as u128 { Ok(number as ShapeId) } else { Err(SourceError::Damaged("former rules")) }
+    }
+
     fn entries4(&mut self, count: usize) -> Result<Vec<Entry4>, SourceError> {
         let (mut entries, mut addr) = (Vec::new(), 0_u32);
         for _ in 0..count {
             addr = addr.wrapping_add(self.number()? as u32);
-            let (len, shape) = (self.byte()?.min(32), self.number()? as u32);
-            entries.push(Entry4::new(Prefix::v4(addr, len), shape));
+            entries.push(Entry4::new(Prefix::v4(addr, self.length(32)?), self.shape()?));
         }
         Ok(entries)
     }
@@ -246,9 +247,27 @@ impl Bytes<'_> {
         let (mut entries, mut addr) = (Vec::new(), 0_u128);
         for _ in 0..count {
             addr = addr.wrapping_add(self.number()?);
-            let (len, shape) = (self.byte()?.min(128), self.number()? as u32);
-            entries.push(Entry6::new(Prefix::v6(addr, len), shape));
+            entries.push(Entry6::new(Prefix::v6(addr, self.length(128)?), self.shape()?));
         }
         Ok(entries)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One that does not fit beside the length would change it.
+    #[test]
+    fn numbers_of_shapes_have_a_limit() {
+        let entries = |shape: u128| {
+            let mut bytes = vec![1, 24];
+            push_number(&mut bytes, shape);
+            (Bytes(bytes.iter()).entries4(1), Bytes(bytes.iter()).entries6(1))
+        };
+        assert!(matches!(entries(MAX_SHAPES as u128 - 1), (Ok(_), Ok(_))));
+        for shape in [MAX_SHAPES as u128, 1 << 26, 1 << 31, 1 << 32] {
+            assert!(matches!(entries(shape), (Err(_), Err(_))), "{shape}");
+        }
     }
 }

@@ -2,8 +2,8 @@
 
 use super::decision::Leaf;
 use super::search::Interval;
-use crate::entry::{Shape, ShapeId};
-use crate::{Protocol, Ruleset};
+use crate::entry::{Entry, Shape};
+use crate::{Protocol, Ruleset, Services};
 
 /// How many rules count as few.
 const FEW: usize = 8;
@@ -21,10 +21,11 @@ pub(super) fn is_unconditional(shape: &Shape) -> bool {
     shape.source.is_none() && shape.iface.is_none()
 }
 
-/// Disjoint ranges that cover all ports of both protocols, each with its leaf, for a few rules without conditions.
-pub(super) fn without_conditions(ruleset: &Ruleset, ids: &[ShapeId]) -> Option<Vec<Interval<u32>>> {
-    let shapes = ids.iter().map(|id| &ruleset.shapes[*id as usize]);
-    if ids.len() > FEW || !shapes.clone().all(is_unconditional) {
+/// Disjoint ranges that cover all ports of both protocols, each with its leaf, for the rules of one prefix when they are few
+/// and without conditions.
+pub(super) fn of_rules<E: Entry>(ruleset: &Ruleset, rules: &[E]) -> Option<Vec<Interval<u32>>> {
+    let shapes = rules.iter().map(|rule| &ruleset.shapes[rule.shape() as usize]);
+    if rules.len() > FEW || !shapes.clone().all(is_unconditional) {
         return None;
     }
     let keys = |shape: &Shape| [shape.ports.first(), shape.ports.last()].map(|port| port_key(shape.protocol, port));
@@ -98,6 +99,13 @@ pub(super) fn few(ranges: &[Interval<u32>]) -> Vec<Range> {
 }
 
 impl Range {
+    /// The ports of a rule without conditions.
+    pub(super) fn of(shape: &Shape, services: &Services) -> Self {
+        let (first, last) = (shape.ports.first().into(), shape.ports.last().into());
+        let udp = u32::from(shape.protocol == Protocol::Udp);
+        Self { first, last, udp, leaf: Leaf::of(shape.verdict, services) }
+    }
+
     fn goes_on_in(self, next: Self) -> bool {
         self.udp == next.udp && self.last + 1 == next.first
     }

@@ -5,7 +5,8 @@
 //! padded with 0. A shape takes 8 words, an IPv4 rule 2 (its sortable number), an IPv6 rule 5 (the address, then its tail).
 
 use super::layout::{Header, HeaderError, join, split};
-use crate::entry::{Entry4, Entry6, Shape};
+use crate::both::{MANY, both};
+use crate::entry::{Entry, Entry4, Entry6, Shape};
 use crate::{
     Confine, Description, IfaceId, Interface, OnMissing, PortRange, Prefix, Protocol, Ruleset, Service, ServiceId,
     Services, UserName, Verdict,
@@ -137,9 +138,18 @@ pub fn decode(image: &[u32]) -> Result<Ruleset, SourceError> {
     let (mut ruleset, v4, v6) = read_head(&mut words)?;
     words.align(image, &header);
     let v4 = words.take(v4.saturating_mul(2), "IPv4 rules")?;
-    ruleset.v4 = v4.chunks_exact(2).map(|w| Entry4(join(w[0], w[1]))).collect();
-    ruleset.v6 = words.take(v6.saturating_mul(5), "IPv6 rules")?.chunks_exact(5).map(read_entry6).collect();
-    Ok(ruleset)
+    let v6 = words.take(v6.saturating_mul(5), "IPv6 rules")?;
+    let read4 = || v4.chunks_exact(2).map(|w| Entry4(join(w[0], w[1]))).collect();
+    let read6 = || v6.chunks_exact(5).map(read_entry6).collect();
+    (ruleset.v4, ruleset.v6) = both(v4.len().min(v6.len()) >= MANY, read4, read6);
+    let lengths = ruleset.v4.iter().all(|it| it.len() <= 32) && ruleset.v6.iter().all(|it| it.len() <= 128);
+    if lengths && has_shapes_of_all(&ruleset) { Ok(ruleset) } else { Err(SourceError::Damaged("rules")) }
+}
+
+/// Whether the shapes of all rules are there.
+pub(super) fn has_shapes_of_all(ruleset: &Ruleset) -> bool {
+    let count = ruleset.shapes.len() as u32;
+    ruleset.v4.iter().all(|it| it.shape() < count) && ruleset.v6.iter().all(|it| it.shape() < count)
 }
 
 /// All of a ruleset but its rules, in words.

@@ -1,12 +1,13 @@
 //! Port tables: for the rules of one prefix, the leaf of every port of both protocols.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use rustc_hash::FxHashMap;
 
 use super::conditions::{Condition, Conditions, Store};
 use super::decision::Leaf;
-use super::ranges::{Range, few, is_unconditional, overlay, port_key, without_conditions};
+use super::ranges::{Range, few, is_unconditional, of_rules, overlay, port_key};
 use super::search::{Interval, Searches};
 use crate::Ruleset;
 use crate::entry::{Entry, Shape, ShapeId};
@@ -38,7 +39,7 @@ pub(super) struct TooManySteps;
 
 /// The port tables of an image, each distinct one made once.
 pub(super) struct Tables<'a> {
-    ruleset: &'a Ruleset,
+    pub(super) ruleset: &'a Ruleset,
     pub(super) searches: Searches,
     pub(super) cells: Vec<u32>,
     /// Ranges of ports of one protocol: the first and the last port, and the leaf with the bit of the protocol.
@@ -96,8 +97,14 @@ impl<'a> Tables<'a> {
         if known != 0 {
             return Ok(known);
         }
-        let ranges = self.disjoint(&[id])?;
-        let place = self.table(&ranges);
+        let shape = self.ruleset.shapes[id as usize];
+        let place = match is_unconditional(&shape) {
+            true => self.one(Range::of(&shape, &self.ruleset.services)),
+            false => {
+                let ranges = self.disjoint(&[id])?;
+                self.table(&ranges)
+            }
+        };
         self.of_shape[id as usize] = place;
         Ok(place)
     }
@@ -130,7 +137,7 @@ impl<'a> Tables<'a> {
         if let Some(place) = self.of_shapes.get(ids.as_slice()) {
             return Ok(*place);
         }
-        let ranges = match without_conditions(self.ruleset, &ids) {
+        let ranges = match of_rules(self.ruleset, rules) {
             Some(ranges) => ranges,
             None => self.disjoint(&ids)?,
         };
@@ -139,17 +146,16 @@ impl<'a> Tables<'a> {
         Ok(place)
     }
 
-    /// One table for the rules of the first of some nested prefixes, from the inside outwards, and how many these are:
-    /// at least two that fit into a cache line and have no conditions.
-    pub(super) fn of_nested<'e, E: Entry + 'e>(
+    /// One table for the rules of the first of some nested prefixes, given by their ranges from the inside outwards, and how
+    /// many these are: at least two that fit into a cache line and have no conditions.
+    pub(super) fn of_nested<'r>(
         &mut self,
-        outwards: impl Iterator<Item = &'e [E]>,
+        outwards: impl Iterator<Item = Option<&'r [Interval<u32>]>>,
     ) -> Option<(u32, usize)> {
-        let (mut together, mut ranges) = (0, Vec::new());
-        for rules in outwards {
-            let ids: Vec<ShapeId> = rules.iter().map(|rule| rule.shape()).collect();
-            let Some(outer) = without_conditions(self.ruleset, &ids) else { break };
-            let more = if together == 0 { outer } else { overlay(&ranges, &outer) };
+        let (mut together, mut ranges) = (0, Cow::Borrowed(&[][..]));
+        for outer in outwards {
+            let Some(outer) = outer else { break };
+            let more = if together == 0 { Cow::Borrowed(outer) } else { Cow::Owned(overlay(&ranges, outer)) };
             if more.len() > SMALL_RANGES {
                 break;
             }
@@ -215,7 +221,7 @@ impl<'a> Tables<'a> {
 
     fn table(&mut self, ranges: &[Interval<u32>]) -> u32 {
         let (kind, place) = match few(ranges).as_slice() {
-            [one] => (HAS_ONE, ONE | self.range(*one)),
+            [one] => return self.one(*one),
             [first, second] if self.room_for_two() => {
                 (HAS_TWO, TWO | self.range(*first) | self.range(*second) << RANGE_BITS)
             }
@@ -224,6 +230,11 @@ impl<'a> Tables<'a> {
         };
         self.kinds |= kind;
         place
+    }
+
+    fn one(&mut self, range: Range) -> u32 {
+        self.kinds |= HAS_ONE;
+        ONE | self.range(range)
     }
 
     /// Whether two more ranges have numbers of so few bits.

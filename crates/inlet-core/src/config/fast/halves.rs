@@ -1,9 +1,8 @@
 //! The rules of a large JSON file, read by two threads.
 
-use std::thread;
-
 use super::rule::RuleText;
 use crate::Builder;
+use crate::both::both;
 use crate::config::sets::Sets;
 
 /// Texts shorter than this are read before a thread is up.
@@ -44,12 +43,10 @@ impl<'a> Halves<'a> {
 
     /// The rules of each half, added to a builder that is like this one.
     pub(super) fn rules(&self, builder: &Builder, sets: &Sets) -> Option<(Builder, Builder)> {
-        thread::scope(|scope| {
-            let second = scope.spawn(|| read(self.second, builder.clone(), sets).filter(|(_, rest)| is_end(rest)));
-            let (first, rest) = read(self.first, builder.clone(), sets)?;
-            let (second, _) = second.join().ok()??;
-            rest.is_empty().then_some((first, second))
-        })
+        let second = || read(self.second, builder.clone(), sets).filter(|(_, rest)| is_end(rest));
+        let (second, first) = both(true, second, || read(self.first, builder.clone(), sets));
+        let ((first, rest), (second, _)) = (first?, second?);
+        rest.is_empty().then_some((first, second))
     }
 }
 
