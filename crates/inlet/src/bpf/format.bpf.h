@@ -79,6 +79,7 @@ struct value {
 	__u32 ports;
 	__u32 next;
 };
+#define VALUE_WORDS (sizeof(struct value) / sizeof(__u32))
 
 #define BLOCK_WORDS 32
 struct block32 {

@@ -94,13 +94,18 @@ static __always_inline __u32 cell(__u64 place)
 	return *(const __u32 *)at(constant(cells) + place);
 }
 
+static __always_inline const struct value *value_at(__u64 place)
+{
+	return at(place);
+}
+
 /* Goes on where a bucket has no room for all prefixes. Functions of their own, verified once. */
 __noinline __u64 more4(__u32 more, __u32 addr)
 {
 	const struct bucket4 *b;
 
 	if (more & MORE_SEARCH)
-		return packed(*search32(cell(more & ~MORE_SEARCH), addr, constant(levels)));
+		return packed(*value_at(search32(cell(more & ~MORE_SEARCH), addr)));
 	b = bucket4(more);
 	return packed(*value4(b, addr));
 }
@@ -110,7 +115,7 @@ __noinline __u64 more6(__u32 more, __u64 high, __u64 low)
 	const struct bucket6 *b;
 
 	if (more & MORE_SEARCH)
-		return packed(*search128(cell(more & ~MORE_SEARCH), high, low, constant(levels)));
+		return packed(*value_at(search128(cell(more & ~MORE_SEARCH), high, low)));
 	b = bucket6(more);
 	return packed(*value6(b, high, low));
 }
@@ -161,12 +166,6 @@ static __always_inline struct value local6(__u64 high, __u64 low)
 		low = (__u64)bpf_ntohl(ip6[2]) << 32 | bpf_ntohl(ip6[3]);                                              \
 	} while (0)
 
-/* Searches by port in a table of more than 8 ranges. A function of its own, verified once. */
-__noinline __u32 large_ports(__u32 place, __u32 key)
-{
-	return search32(cell(place), key, constant(levels))->ports;
-}
-
 /* Searches by source or interface, whichever the leaf says. */
 static __always_inline __u32 condition(struct bpf_sk_lookup *ctx, __u32 leaf)
 {
@@ -175,10 +174,10 @@ static __always_inline __u32 condition(struct bpf_sk_lookup *ctx, __u32 leaf)
 
 	if (leaf_kind(leaf) == LEAF_BY_SOURCE && ctx->family == AF_INET6) {
 		HALVES(ctx->remote_ip6, high, low);
-		return search128(entry, high, low, constant(levels))->ports;
+		return value_at(search128(entry, high, low))->ports;
 	}
 	low = leaf_kind(leaf) == LEAF_BY_IFACE ? ctx->ingress_ifindex : bpf_ntohl(ctx->remote_ip4);
-	return search32(entry, low, constant(levels))->ports;
+	return value_at(search32(entry, low))->ports;
 }
 
 /* From a leaf that needs further searches to one that does not. A function of its own, verified once. */
@@ -227,7 +226,7 @@ static __always_inline __u32 by_port(struct bpf_sk_lookup *ctx, __u32 table, __u
 	__u32 leaf;
 
 	if (kinds & HAS_LARGE && table & PORTS_LARGE)
-		leaf = large_ports(table & ~PORTS_LARGE, key);
+		leaf = value_at(search32(cell(table & ~PORTS_LARGE), key))->ports;
 	else if (kinds & HAS_ONE && table & PORTS_ONE)
 		leaf = in_range(table & ~PORTS_ONE, key);
 	else if (kinds & HAS_TWO && table & PORTS_TWO)

@@ -62,14 +62,24 @@ static __always_inline __u64 window_half(__u64 high, __u64 low, __u32 low_half, 
 	return high < node_high ? 0 : ~0ULL;
 }
 
+static __always_inline __u64 block32_place(__u64 block)
+{
+	return constant(blocks32) + block * BLOCK_WORDS;
+}
+
+static __always_inline __u64 block128_place(__u64 block)
+{
+	return constant(blocks128) + block * BLOCK_WORDS;
+}
+
 static __always_inline const struct block32 *block32(__u64 block)
 {
-	return at(constant(blocks32) + block * BLOCK_WORDS);
+	return at(block32_place(block));
 }
 
 static __always_inline const struct block128 *block128(__u64 block)
 {
-	return at(constant(blocks128) + block * BLOCK_WORDS);
+	return at(block128_place(block));
 }
 
 /* Where the entry of a node's index is for a window's value. */
@@ -113,22 +123,24 @@ __noinline __u32 bisect128(__u32 place, __u64 high, __u64 low)
 	return block;
 }
 
-static __always_inline const struct value *search32(__u32 entry, __u64 key, __u32 levels)
+/* The place of the value that a search has for a key. Functions of their own, verified once. */
+__noinline __u64 search32(__u32 entry, __u32 key)
 {
-	const struct block32 *b;
 	__u64 block, rank;
+	const struct block32 *b;
 
 	for (int level = 0; level < MAX_LEVELS; level++) {
 		__u64 place = constant(index) + ENTRY_PLACE(entry);
 		const struct node *node;
 
-		if (level >= levels || ENTRY_KIND(entry) != ENTRY_NODE)
+		if (level >= constant(levels) || ENTRY_KIND(entry) != ENTRY_NODE)
 			break;
 		node = at(place);
-		if (constant(bisect) && node->flags & NODE_BISECT)
+		if (constant(bisect) && node->flags & NODE_BISECT) {
 			entry = bisect32(place, key);
-		else
-			entry = *(const __u32 *)at(entry_place(node, place, key));
+			break;
+		}
+		entry = *(const __u32 *)at(entry_place(node, place, key));
 	}
 	block = ENTRY_PLACE(entry);
 	if (ENTRY_KIND(entry)) {
@@ -142,27 +154,28 @@ static __always_inline const struct value *search32(__u32 entry, __u64 key, __u3
 	rank = le32(b->key[5], key) * 5;
 	rank += le32(b->key[rank + 1], key) + le32(b->key[rank + 2], key) + le32(b->key[rank + 3], key) +
 		le32(b->key[rank + 4], key);
-	return &b->value[rank];
+	return block32_place(block) + offsetof(struct block32, value) / sizeof(__u32) + VALUE_WORDS * rank;
 }
 
-static __always_inline const struct value *search128(__u32 entry, __u64 high, __u64 low, __u32 levels)
+__noinline __u64 search128(__u32 entry, __u64 high, __u64 low)
 {
-	const struct block128 *b;
 	__u64 block, rank = 0;
+	const struct block128 *b;
 
 	for (int level = 0; level < MAX_LEVELS; level++) {
 		__u64 place = constant(index) + ENTRY_PLACE(entry);
 		const struct node *node;
 		__u64 half;
 
-		if (level >= levels || ENTRY_KIND(entry) != ENTRY_NODE)
+		if (level >= constant(levels) || ENTRY_KIND(entry) != ENTRY_NODE)
 			break;
 		node = at(place);
 		half = window_half(high, low, node->flags & LOW_HALF, node->high);
-		if (constant(bisect) && node->flags & NODE_BISECT)
+		if (constant(bisect) && node->flags & NODE_BISECT) {
 			entry = bisect128(place, high, low);
-		else
-			entry = *(const __u32 *)at(entry_place(node, place, half));
+			break;
+		}
+		entry = *(const __u32 *)at(entry_place(node, place, half));
 	}
 	block = ENTRY_PLACE(entry);
 	if (ENTRY_KIND(entry)) {
@@ -180,5 +193,5 @@ static __always_inline const struct value *search128(__u32 entry, __u64 high, __
 #pragma unroll
 	for (int i = 1; i < 5; i++)
 		rank += le128(b->key[i].high, b->key[i].low, high, low);
-	return &b->value[rank];
+	return block128_place(block) + offsetof(struct block128, value) / sizeof(__u32) + VALUE_WORDS * rank;
 }
