@@ -1,4 +1,4 @@
-//! Two things at once.
+//! Two things at once: the only threads of this crate, which end with the call that they are for.
 
 use std::panic::resume_unwind;
 use std::thread;
@@ -6,7 +6,7 @@ use std::thread;
 /// From how much work on two threads are quicker than one: so many rules.
 pub(crate) const MANY: usize = 1 << 14;
 
-/// Does both, on two threads when that is worthwhile and there is a second one to be had.
+/// Does both, on two threads when that is worthwhile and there is a second one to be had; otherwise `one` is done here as well.
 pub(crate) fn both<A: Send, B>(worthwhile: bool, one: impl Fn() -> A + Sync, other: impl FnOnce() -> B) -> (A, B) {
     thread::scope(|scope| {
         let begun = worthwhile.then(|| thread::Builder::new().spawn_scoped(scope, &one).ok()).flatten();

@@ -27,8 +27,9 @@ impl fmt::Display for Conflict {
 /// Every pair of neighbouring rules that tie. The ruleset is sorted already but not yet known to be free of them.
 pub(crate) fn conflicts(ruleset: &Ruleset) -> Vec<Conflict> {
     let many = ruleset.v4.len().min(ruleset.v6.len()) >= MANY;
-    let (v4, v6) = both(many, || in_family(ruleset, &ruleset.v4), || in_family(ruleset, &ruleset.v6));
-    [v4, v6].concat()
+    let (mut found, v6) = both(many, || in_family(ruleset, &ruleset.v4), || in_family(ruleset, &ruleset.v6));
+    found.extend(v6);
+    found
 }
 
 fn in_family<E: Entry>(ruleset: &Ruleset, entries: &[E]) -> Vec<Conflict> {

@@ -37,19 +37,37 @@ proptest! {
         prop_assert!(Former::decode(&words[..at]).is_err());
         words[at] ^= bits;
         if let Ok(former) = Former::decode(&words) {
-            let _ = former.builder(&new).map(Builder::finish);
+            let former = former.builder(&new).map(Builder::finish);
+            former.into_iter().flatten().for_each(|former| is_like_any(&former, &new));
         }
     }
 
+    /// What is read of a damaged image is a ruleset like any other.
     #[test]
-    fn damage_of_an_image_is_found_or_read((ruleset, _) in pair(20), at in any::<prop::sample::Index>(), bits in 1_u32..) {
-        let mut words = image::compile(&ruleset).unwrap().to_words();
-        let at = at.index(words.len());
+    fn damage_of_an_image_is_found((ruleset, other) in pair(20), at in any::<prop::sample::Index>(), bits in 1_u32..) {
+        let image = image::compile(&ruleset).unwrap();
+        let (mut words, source) = (image.to_words(), image.header().source as usize);
+        let read = HEADER_WORDS + words.len() - source;
+        let at = at.index(read);
+        let at = if at < HEADER_WORDS { at } else { source + at - HEADER_WORDS };
+        prop_assert!(image::decode(&words[..at]).is_err());
         words[at] ^= bits;
-        if let Ok(ruleset) = image::decode(&words) {
-            ruleset.rules().for_each(|rule| drop(rule.matching.local.to_string()));
+        if let Ok(damaged) = image::decode(&words) {
+            is_like_any(&damaged, &other);
         }
     }
+}
+
+/// The words of a header that say something.
+const HEADER_WORDS: usize = 48;
+
+/// Everything can be done with the ruleset, and it comes back from its image.
+fn is_like_any(ruleset: &Ruleset, other: &Ruleset) {
+    ruleset.rules().for_each(|rule| drop(ruleset.named(&rule).to_string()));
+    Former::between(other, ruleset, &Plan::between(other, ruleset)).unwrap().to_words();
+    let Ok(ruleset) = Builder::from_ruleset(ruleset.clone()).finish() else { return };
+    let Ok(image) = image::compile(&ruleset) else { return };
+    assert_eq!(image::decode(&image.to_words()).unwrap(), ruleset);
 }
 
 fn hosts(count: u32, ports: &str) -> Ruleset {

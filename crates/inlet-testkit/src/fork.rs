@@ -26,7 +26,12 @@ pub(crate) fn spawn(command: &mut Command) -> io::Result<Child> {
 /// Runs `command` to its end and collects its output. Tests that assert that a socket is gone must not have
 /// neighbours in the same process that use [`Command::output`]: use this instead.
 pub fn output(command: &mut Command) -> io::Result<Output> {
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    output_with(command, Stdio::null())
+}
+
+/// The same with a standard input.
+pub fn output_with(command: &mut Command, stdin: impl Into<Stdio>) -> io::Result<Output> {
+    command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
     spawn(command)?.wait_with_output()
 }
 

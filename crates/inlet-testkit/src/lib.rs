@@ -35,7 +35,7 @@ pub use caps::{Caps, as_user, limit_caps, with_caps, without_caps};
 pub use cgroup::Cgroup;
 pub use dial::Dial;
 pub use error::{Error, Result};
-pub use fork::output;
+pub use fork::{output, output_with};
 pub use listening::{Proto, is_listening, wait_listening};
 pub use netns::{Namespace, Netns};
 pub use program::Program;

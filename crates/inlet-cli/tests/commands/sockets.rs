@@ -3,7 +3,7 @@
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
 
-use inlet_testkit::{Answer, Dial, TcpServer, dial_tcp, output};
+use inlet_testkit::{Answer, Dial, TcpServer, dial_tcp, output, output_with};
 
 use crate::{Host, at};
 
@@ -71,15 +71,12 @@ fn systemd_passes_sockets() {
     host.world.local("192.0.2.0/24").unwrap();
     host.ok(&["bind", "web", "tcp", "192.0.2.0/24", "80"]);
     let server = TcpServer::spawn("web", at("127.0.0.1:8080")).unwrap();
-    // A copy that bash inherits (other shells know no numbers above 9), and moves to where systemd would have put it.
-    let passed = rustix::io::dup(&server).unwrap();
-    let inherited = std::os::fd::AsRawFd::as_raw_fd(&passed);
-    let bpffs = host.world.bpffs.path().display().to_string();
-    let inlet = env!("CARGO_BIN_EXE_inlet");
-    let script = format!(
-        "exec 3<&{inherited}; LISTEN_PID=$$ LISTEN_FDS=1; export LISTEN_PID LISTEN_FDS; exec {inlet} register web --systemd --bpffs {bpffs}"
-    );
-    let ran = output(Command::new("bash").args(["-c", &script])).unwrap();
+    // From standard input to where systemd puts it.
+    let script = r#"exec 3<&0 0</dev/null; export LISTEN_PID=$$ LISTEN_FDS=1; exec "$@""#;
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", script, "sh", env!("CARGO_BIN_EXE_inlet"), "register", "web", "--systemd", "--bpffs"]);
+    command.arg(host.world.bpffs.path());
+    let ran = output_with(&mut command, rustix::io::fcntl_dupfd_cloexec(&server, 0).unwrap()).unwrap();
     let said = String::from_utf8(ran.stdout).unwrap();
     let error = String::from_utf8(ran.stderr).unwrap();
     assert!(said.starts_with("adopted  tcp:127.0.0.1:8080"), "{said}{error}");

@@ -3,9 +3,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
-use inlet_testkit::{Answer, Dial, Proto, dial_tcp, require, require_feature, require_program};
+use inlet_testkit::{Answer, Dial, Proto, dial_tcp, output, require, require_feature, require_program};
 use rustix::net::{AddressFamily, SocketType, ipproto, socket};
 use rustix::process::Signal;
 use tempfile::TempDir;
@@ -133,11 +133,11 @@ fn node() {
 fn go() {
     let Some(host) = host(&[&format!("tcp:{GO_LISTENS}")]) else { return };
     let dir = TempDir::new().unwrap();
-    let Some(server) = build_go(dir.path()) else { return };
     if !require_feature(has_multipath_tcp(), "CONFIG_MPTCP", (5, 6)) {
         return;
     }
-    let mut daemon = Daemon::start(dir.path(), &mut Command::new(&server));
+    let Some(server) = build_go(dir.path()) else { return };
+    let mut daemon = Daemon::start(dir.path(), Command::new(&server).env_remove("GODEBUG"));
     daemon.wait_listening(Proto::Tcp, GO_LISTENS);
     refused_once(&host, ("server", GO_LISTENS), &daemon);
     daemon.end(Signal::KILL);
@@ -150,19 +150,20 @@ fn go() {
 
 /// The Go server, when there is a Go to build it with.
 fn build_go(dir: &Path) -> Option<PathBuf> {
-    let found = Command::new(SCRIPT_GO).stderr(Stdio::inherit()).output().unwrap();
-    if !require(found.status.success(), "Go 1.24 or later, nor one from scripts/go") {
+    let found = output(&mut Command::new(SCRIPT_GO)).unwrap();
+    if !require(found.status.success(), "Go 1.24 or later (scripts/go fetch)") {
         return None;
     }
     let go = PathBuf::from(String::from_utf8(found.stdout).unwrap().trim_end());
     fs::write(dir.join("server.go"), GO).unwrap();
     fs::write(dir.join("go.mod"), GO_MODULE).unwrap();
-    // What it compiled stays for the next time.
-    let cache = format!("{}/go-cache", env!("CARGO_TARGET_TMPDIR"));
     let mut build = Command::new(go);
-    build.args(["build", "-o", "server", "."]).current_dir(dir);
-    let environment = [("GOCACHE", cache.as_str()), ("GOTOOLCHAIN", "local"), ("GOFLAGS", ""), ("CGO_ENABLED", "0")];
-    assert!(build.envs(environment).env_remove("GODEBUG").status().unwrap().success());
+    build.args(["build", "-o", "server", "."]).current_dir(dir).env_clear();
+    // What it compiled stays for the next time.
+    build.env("GOCACHE", concat!(env!("CARGO_TARGET_TMPDIR"), "/go-cache"));
+    build.envs([("GOENV", "off"), ("GOTOOLCHAIN", "local"), ("CGO_ENABLED", "0")]).env("HOME", dir);
+    let built = output(&mut build).unwrap();
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
     Some(dir.join("server"))
 }
 

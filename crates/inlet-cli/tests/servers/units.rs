@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::net::TcpListener;
-use std::os::fd::AsRawFd;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use inlet_testkit::{Program, output, require_program};
+use inlet_testkit::{Program, output, output_with, require_program};
 use tempfile::TempDir;
 
 use crate::{Host, wait_until};
@@ -15,26 +16,32 @@ fn shipped() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../contrib/systemd")
 }
 
-/// Templates have an instance, as only such can be verified, and the socket unit that it is for.
+/// Templates have an instance, as only such can be verified, and the socket unit that it is for. Sockets are enabled, so that
+/// a boot that would have to wait for itself is found.
 #[test]
 fn systemd_understands_them() {
     if !require_program("systemd-analyze") {
         return;
     }
     let dir = TempDir::new().unwrap();
-    let mut units = Vec::new();
+    let enabled = dir.path().join("sockets.target.wants");
+    fs::create_dir(&enabled).unwrap();
+    fs::write(dir.path().join("web.socket"), "[Socket]\nListenStream=127.0.0.1:8080\n").unwrap();
+    let mut units = vec!["basic.target".to_owned()];
     for entry in fs::read_dir(shipped()).unwrap() {
         let entry = entry.unwrap();
         let name = entry.file_name().into_string().unwrap().replace("@.", "@web.");
-        units.push(dir.path().join(&name));
         fs::copy(entry.path(), dir.path().join(&name)).unwrap();
+        if name.ends_with(".socket") {
+            symlink(Path::new("..").join(&name), enabled.join(&name)).unwrap();
+        }
+        units.push(name);
     }
-    assert!(units.len() >= 5, "{units:?}");
-    let socket = "[Socket]\nListenStream=127.0.0.1:8080\nService=inlet-register@web.service\n";
-    fs::write(dir.path().join("web.socket"), socket).unwrap();
-    units.push(dir.path().join("web.socket"));
+    assert!(units.len() >= 6, "{units:?}");
     // The man pages are not installed here. A key that systemd does not know is no failure for it, but it says so.
-    let output = output(Command::new("systemd-analyze").args(["verify", "--man=no"]).args(&units)).unwrap();
+    let mut verify = Command::new("systemd-analyze");
+    verify.args(["verify", "--man=no"]).args(&units).env("SYSTEMD_UNIT_PATH", format!("{}:", dir.path().display()));
+    let output = output(&mut verify).unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     let (too_new, wrong): (Vec<_>, Vec<_>) = said.lines().partition(|line| line.contains("PassFileDescriptorsToExec"));
     assert!(output.status.success() && wrong.is_empty(), "{}: {said}", output.status);
@@ -101,22 +108,17 @@ fn what_they_run_works() {
 #[test]
 fn units_that_get_sockets_register_them() {
     let Some(host) = Host::up() else { return };
-    if !require_program("bash") {
-        return;
-    }
     for (unit, key, service) in
         [("inlet-example.socket", "ExecStartPost", "example"), ("inlet-register@.service", "ExecStart", "web")]
     {
         host.ok(&["bind", service, "tcp", "192.0.2.0/24", if service == "web" { "80" } else { "81" }]);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        // A copy that bash inherits, and moves to where systemd puts it: other shells know no numbers above 9.
-        let passed = rustix::io::dup(&listener).unwrap();
         let line = lines(unit, key).remove(0).replace("%i", service);
-        let script = r#"eval "exec 3<&$1"; export LISTEN_PID=$$ LISTEN_FDS=1; exec /bin/sh -c "$2""#;
-        let mut command = Command::new("bash");
-        command.args(["-c", script, "bash", &passed.as_raw_fd().to_string(), &line]);
+        let script = r#"exec 3<&0 0</dev/null; export LISTEN_PID=$$ LISTEN_FDS=1; exec /bin/sh -c "$1""#;
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", script, "sh", &line]);
         as_in_a_unit(&host, &mut command);
-        let output = output(&mut command).unwrap();
+        let output = output_with(&mut command, OwnedFd::from(listener.try_clone().unwrap())).unwrap();
         let (said, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         let wanted = format!("adopted  tcp:{}", listener.local_addr().unwrap());
         assert!(output.status.success() && said.starts_with(&wanted), "{unit}: {said}{error}");

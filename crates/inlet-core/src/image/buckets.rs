@@ -184,11 +184,8 @@ impl<K: Address> Buckets<K> {
         words[K::MORE] = more;
     }
 
-    /// What leads on to the prefixes that a bucket has no room for; 0 when there are none, and when it is a search.
+    /// What leads on to the prefixes that a bucket has no room for; 0 when that is a search, which [`Buckets::finish`] adds.
     fn more(&mut self, bucket: u32, left: &mut [Local<K>], cover: [u32; 2]) -> u32 {
-        if left.is_empty() {
-            return 0;
-        }
         self.more = true;
         if left.len() <= PREFIXES {
             let second = self.room(1);
@@ -201,7 +198,9 @@ impl<K: Address> Buckets<K> {
             sweep.advance(local.first);
             sweep.enter(local.first, local.last, local.value);
         }
-        self.crowded.push(Crowded { bucket, intervals: sweep.finish() });
+        let mut intervals = sweep.finish();
+        intervals.shrink_to_fit();
+        self.crowded.push(Crowded { bucket, intervals });
         0
     }
 }

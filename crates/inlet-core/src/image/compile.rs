@@ -55,8 +55,8 @@ pub struct Image<'a> {
 pub fn compile(ruleset: &Ruleset) -> Result<Image<'_>, ImageError> {
     let mut compiler = Compiler { tables: Tables::new(ruleset), chain: vec![0; 2], hops: 0 };
     let locals = compiler.family::<u32, Entry4>(&ruleset.v4)?;
-    let rest = || Ok(Buckets::make(&compiler.family::<u128, Entry6>(&ruleset.v6)?));
-    let (v4, v6) = both(locals.len() >= MANY, || Buckets::make(&locals), rest);
+    let v6 = || Ok(Buckets::make(&compiler.family::<u128, Entry6>(&ruleset.v6)?));
+    let (v4, v6) = both(locals.len() >= MANY, || Buckets::make(&locals), v6);
     drop(locals);
     let Compiler { mut tables, chain, hops } = compiler;
     let v4 = v4.finish(&mut tables.searches, &mut tables.cells);
@@ -81,7 +81,7 @@ pub fn compile(ruleset: &Ruleset) -> Result<Image<'_>, ImageError> {
 struct Open<'a, K, E> {
     last: K,
     rules: &'a [E],
-    /// Its ranges of ports, once they were asked for; none when rules have conditions.
+    /// Its ranges of ports, once they were asked for; none when its rules are many or have conditions.
     ranges: OnceCell<Option<Vec<Interval<u32>>>>,
     value: [u32; 2],
     /// The place of its value in the chain; 0 when it has none yet.

@@ -9,12 +9,14 @@
 //! the distance from the address before, the length, the shape. A number takes 7 bits of each byte, the lowest first, and
 //! the bit above says that more follow. The shapes of dropped rules are those of the ruleset in force.
 
-use super::source::{self, SourceError, Words, has_shapes_of_all};
+use super::sound::is_sound;
+use super::source::{self, SourceError, Words};
 use crate::entry::{Entry, Entry4, Entry6, MAX_SHAPES, Shape, ShapeId};
 use crate::{BuildError, Builder, Change, Match, Plan, Prefix, Rule, Ruleset, ServiceId, Services, Verdict};
 
 const FORMAT: u32 = 1;
 const COUNTS: usize = 7;
+const DAMAGED: SourceError = SourceError::Damaged("former rules");
 
 /// A former ruleset, as what must be done to get it back.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -115,8 +117,8 @@ impl Former {
         let mut bytes = Bytes(bytes.iter());
         restored.v4 = bytes.entries4(v4)?;
         restored.v6 = bytes.entries6(v6)?;
-        if !has_shapes_of_all(&restored) {
-            return Err(SourceError::Damaged("former rules"));
+        if !is_sound(&restored) {
+            return Err(DAMAGED);
         }
         let dropped = (bytes.entries4(dropped4)?, bytes.entries6(dropped6)?);
         Ok(Self { restored, dropped: (!whole).then_some(dropped) })
@@ -210,7 +212,7 @@ struct Bytes<'a>(std::slice::Iter<'a, u8>);
 
 impl Bytes<'_> {
     fn byte(&mut self) -> Result<u8, SourceError> {
-        self.0.next().copied().ok_or(SourceError::Damaged("former rules"))
+        self.0.next().copied().ok_or(DAMAGED)
     }
 
     fn number(&mut self) -> Result<u128, SourceError> {
@@ -222,22 +224,23 @@ impl Bytes<'_> {
                 return Ok(number);
             }
         }
-        Err(SourceError::Damaged("former rules"))
+        Err(DAMAGED)
     }
 
     fn length(&mut self, most: u8) -> Result<u8, SourceError> {
-        Some(self.byte()?).filter(|len| *len <= most).ok_or(SourceError::Damaged("former rules"))
+        Some(self.byte()?).filter(|len| *len <= most).ok_or(DAMAGED)
     }
 
     fn shape(&mut self) -> Result<ShapeId, SourceError> {
         let number = self.number()?;
-        if number < MAX_SHAPES as u128 { Ok(number as ShapeId) } else { Err(SourceError::Damaged("former rules")) }
+        if number < MAX_SHAPES as u128 { Ok(number as ShapeId) } else { Err(DAMAGED) }
     }
 
     fn entries4(&mut self, count: usize) -> Result<Vec<Entry4>, SourceError> {
         let (mut entries, mut addr) = (Vec::new(), 0_u32);
         for _ in 0..count {
-            addr = addr.wrapping_add(self.number()? as u32);
+            let distance = u32::try_from(self.number()?).map_err(|_| DAMAGED)?;
+            addr = addr.checked_add(distance).ok_or(DAMAGED)?;
             entries.push(Entry4::new(Prefix::v4(addr, self.length(32)?), self.shape()?));
         }
         Ok(entries)
@@ -246,7 +249,7 @@ impl Bytes<'_> {
     fn entries6(&mut self, count: usize) -> Result<Vec<Entry6>, SourceError> {
         let (mut entries, mut addr) = (Vec::new(), 0_u128);
         for _ in 0..count {
-            addr = addr.wrapping_add(self.number()?);
+            addr = addr.checked_add(self.number()?).ok_or(DAMAGED)?;
             entries.push(Entry6::new(Prefix::v6(addr, self.length(128)?), self.shape()?));
         }
         Ok(entries)

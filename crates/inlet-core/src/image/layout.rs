@@ -57,7 +57,7 @@ pub struct Header {
     pub hops: u32,
     /// How many conditions are searched for one port at most.
     pub steps: u32,
-    /// How many levels of nodes port tables and conditions have at most.
+    /// How many levels of nodes searches have at most: for ports, conditions and crowded addresses.
     pub levels: u32,
     /// Which kinds of port tables there are: 1 those of one range, 2 of two, 4 those of a cache line, 8 larger ones.
     pub port_tables: u32,

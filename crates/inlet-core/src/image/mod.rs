@@ -43,6 +43,7 @@ mod key;
 mod layout;
 mod ranges;
 mod search;
+mod sound;
 mod source;
 mod span;
 mod sweep;

@@ -125,11 +125,7 @@ impl Searches {
 fn append<K: Key>(blocks: &mut Vec<u32>, intervals: &[Interval<K>]) -> usize {
     let first = blocks.len() / BLOCK_WORDS;
     let words = intervals.len().div_ceil(K::PER_BLOCK) * BLOCK_WORDS;
-    match blocks.is_empty() {
-        // The first search is the large one: memory that the system gives is zeroed already.
-        true => *blocks = vec![0; words],
-        false => blocks.resize(blocks.len() + words, 0),
-    }
+    blocks.resize(blocks.len() + words, 0);
     let values = K::PER_BLOCK * K::WORDS;
     for (block, chunk) in
         blocks[first * BLOCK_WORDS..].chunks_exact_mut(BLOCK_WORDS).zip(intervals.chunks(K::PER_BLOCK))

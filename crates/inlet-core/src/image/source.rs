@@ -5,11 +5,12 @@
 //! padded with 0. A shape takes 8 words, an IPv4 rule 2 (its sortable number), an IPv6 rule 5 (the address, then its tail).
 
 use super::layout::{Header, HeaderError, join, split};
+use super::sound::is_sound;
 use crate::both::{MANY, both};
-use crate::entry::{Entry, Entry4, Entry6, Shape};
+use crate::entry::{Entry4, Entry6, Shape};
 use crate::{
     Confine, Description, IfaceId, Interface, OnMissing, PortRange, Prefix, Protocol, Ruleset, Service, ServiceId,
-    Services, UserName, Verdict,
+    ServiceName, Services, UserName, Verdict,
 };
 
 const COUNTS: usize = 6;
@@ -135,21 +136,14 @@ impl Encoded<'_> {
 pub fn decode(image: &[u32]) -> Result<Ruleset, SourceError> {
     let header = Header::decode(image)?;
     let mut words = Words(&image[header.source as usize..header.words as usize]);
-    let (mut ruleset, v4, v6) = read_head(&mut words)?;
+    let (mut ruleset, rules4, rules6) = read_head(&mut words)?;
     words.align(image, &header);
-    let v4 = words.take(v4.saturating_mul(2), "IPv4 rules")?;
-    let v6 = words.take(v6.saturating_mul(5), "IPv6 rules")?;
+    let v4 = words.take(rules4.saturating_mul(2), "IPv4 rules")?;
+    let v6 = words.take(rules6.saturating_mul(5), "IPv6 rules")?;
     let read4 = || v4.chunks_exact(2).map(|w| Entry4(join(w[0], w[1]))).collect();
     let read6 = || v6.chunks_exact(5).map(read_entry6).collect();
-    (ruleset.v4, ruleset.v6) = both(v4.len().min(v6.len()) >= MANY, read4, read6);
-    let lengths = ruleset.v4.iter().all(|it| it.len() <= 32) && ruleset.v6.iter().all(|it| it.len() <= 128);
-    if lengths && has_shapes_of_all(&ruleset) { Ok(ruleset) } else { Err(SourceError::Damaged("rules")) }
-}
-
-/// Whether the shapes of all rules are there.
-pub(super) fn has_shapes_of_all(ruleset: &Ruleset) -> bool {
-    let count = ruleset.shapes.len() as u32;
-    ruleset.v4.iter().all(|it| it.shape() < count) && ruleset.v6.iter().all(|it| it.shape() < count)
+    (ruleset.v4, ruleset.v6) = both(rules4.min(rules6) >= MANY, read4, read6);
+    if is_sound(&ruleset) { Ok(ruleset) } else { Err(SourceError::Damaged("rules")) }
 }
 
 /// All of a ruleset but its rules, in words.
@@ -165,9 +159,6 @@ pub(super) fn read_head(words: &mut Words<'_>) -> Result<(Ruleset, usize, usize)
     let interfaces: Vec<Interface> = (0..interfaces).map(|_| read_interface(words)).collect::<Result<_, _>>()?;
     let shapes = words.take(shapes.saturating_mul(SHAPE_WORDS), "shapes")?;
     let shapes: Vec<Shape> = shapes.chunks_exact(SHAPE_WORDS).map(read_shape).collect::<Result<_, _>>()?;
-    if shapes.iter().filter_map(|shape| shape.iface).any(|id| id.index() >= interfaces.len()) {
-        return Err(SourceError::Damaged("shapes"));
-    }
     Ok((Ruleset { services, interfaces, shapes, v4: Vec::new(), v6: Vec::new() }, v4, v6))
 }
 
@@ -202,8 +193,11 @@ fn read_services(words: &mut Words<'_>, count: usize) -> Result<Services, Source
     let mut services = Services::default();
     for _ in 0..count {
         let number = words.take(1, "services")?[0];
-        let name = words.text("services")?.parse().map_err(|_| damaged())?;
+        let name: ServiceName = words.text("services")?.parse().map_err(|_| damaged())?;
         let id = ServiceId::new(number as u16).ok_or_else(damaged)?;
+        if services.get(id).is_some() || services.id(name.as_str()).is_some() {
+            return Err(damaged());
+        }
         let on_missing = if number & PASS_WHEN_MISSING != 0 { OnMissing::Pass } else { OnMissing::Refuse };
         let described = number & DESCRIBED != 0;
         let description = described.then(|| read_description(words)).transpose()?;
@@ -254,7 +248,7 @@ fn read_shape(words: &[u32]) -> Result<Shape, SourceError> {
         1 => Verdict::Refuse,
         _ => Verdict::Service(ServiceId::new(words[2] as u16).ok_or_else(damaged)?),
     };
-    let iface = words[3].checked_sub(1).map(|id| IfaceId(id as u16));
+    let iface = words[3].checked_sub(1).map(u16::try_from).transpose().map_err(|_| damaged())?.map(IfaceId);
     let protocol = if protocol == 0 { Protocol::Tcp } else { Protocol::Udp };
     Ok(Shape { protocol, ports, source, iface, verdict })
 }

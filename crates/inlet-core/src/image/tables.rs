@@ -97,9 +97,11 @@ impl<'a> Tables<'a> {
         if known != 0 {
             return Ok(known);
         }
-        let shape = self.ruleset.shapes[id as usize];
-        let place = match is_unconditional(&shape) {
-            true => self.one(Range::of(&shape, &self.ruleset.services)),
+        let place = match is_unconditional(&self.ruleset.shapes[id as usize]) {
+            true => {
+                self.kinds |= HAS_ONE;
+                ONE | self.range_of(id)
+            }
             false => {
                 let ranges = self.disjoint(&[id])?;
                 self.table(&ranges)
@@ -119,17 +121,25 @@ impl<'a> Tables<'a> {
         if !apart && !contains(first, second) && !contains(second, first) {
             return None;
         }
-        let narrower_first = if first.ports.width() <= second.ports.width() { [one, other] } else { [other, one] };
         if !is_unconditional(first) || !is_unconditional(second) {
             return None;
         }
-        let [inner, outer] = narrower_first.map(|id| self.of_one(id).ok().filter(|place| place & ONE != 0));
-        let (inner, outer) = (inner? & !ONE, outer? & !ONE);
+        let narrower_first = if first.ports.width() <= second.ports.width() { [one, other] } else { [other, one] };
+        let [inner, outer] = narrower_first.map(|id| self.range_of(id));
         if (inner | outer) >> RANGE_BITS != 0 {
             return None;
         }
         self.kinds |= HAS_TWO;
         Some(TWO | inner | outer << RANGE_BITS)
+    }
+
+    /// The number of the range of a rule without conditions.
+    fn range_of(&mut self, id: ShapeId) -> u32 {
+        let known = self.of_shape[id as usize];
+        match known & ONE {
+            0 => self.range(Range::of(&self.ruleset.shapes[id as usize], &self.ruleset.services)),
+            _ => known & !ONE,
+        }
     }
 
     fn of_several<E: Entry>(&mut self, rules: &[E]) -> Result<u32, TooManySteps> {
@@ -147,7 +157,7 @@ impl<'a> Tables<'a> {
     }
 
     /// One table for the rules of the first of some nested prefixes, given by their ranges from the inside outwards, and how
-    /// many these are: at least two that fit into a cache line and have no conditions.
+    /// many these are: at least two that fit into a cache line and have ranges.
     pub(super) fn of_nested<'r>(
         &mut self,
         outwards: impl Iterator<Item = Option<&'r [Interval<u32>]>>,
@@ -221,7 +231,7 @@ impl<'a> Tables<'a> {
 
     fn table(&mut self, ranges: &[Interval<u32>]) -> u32 {
         let (kind, place) = match few(ranges).as_slice() {
-            [one] => return self.one(*one),
+            [one] => (HAS_ONE, ONE | self.range(*one)),
             [first, second] if self.room_for_two() => {
                 (HAS_TWO, TWO | self.range(*first) | self.range(*second) << RANGE_BITS)
             }
@@ -230,11 +240,6 @@ impl<'a> Tables<'a> {
         };
         self.kinds |= kind;
         place
-    }
-
-    fn one(&mut self, range: Range) -> u32 {
-        self.kinds |= HAS_ONE;
-        ONE | self.range(range)
     }
 
     /// Whether two more ranges have numbers of so few bits.

@@ -123,7 +123,8 @@ __noinline __u32 bisect128(__u32 place, __u64 high, __u64 low)
 	return block;
 }
 
-/* The place of the value that a search has for a key. Functions of their own, verified once. */
+/* The place of the value that a search has for a key. Functions of their own, verified once, which cannot return a
+ * pointer. */
 __noinline __u64 search32(__u32 entry, __u32 key)
 {
 	__u64 block, rank;

@@ -91,17 +91,17 @@ __noinline int same_name(__u64 kernel_name, __u32 confine, __u32 level)
 	return 1;
 }
 
-/* Whether the socket was made in a control group or below it. */
-static __always_inline bool is_in(const struct sock *sk, __u32 confine)
+/* Whether a control group is the one wanted or below it. A function of its own, verified once. */
+__noinline int is_in(__u64 kernel_cgroup, __u32 confine)
 {
 	const struct confine *wanted = bpf_map_lookup_elem(&inlet_confines, &confine);
-	const struct cgroup *cgroup = sk->sk_cgrp_data.cgroup;
+	const struct cgroup *cgroup = (const void *)kernel_cgroup;
 	__u32 depth;
 
 	if (!wanted || !cgroup)
 		return false;
 	depth = wanted->depth;
-	if (cgroup->level < depth)
+	if (BPF_CORE_READ(cgroup, level) < depth)
 		return false;
 #pragma unroll
 	for (int level = 0; level < MAX_DEPTH; level++) {
@@ -122,9 +122,12 @@ static __always_inline __u32 wanted_by(const struct sock *sk, const struct want_
 {
 	const struct wants *wants = bpf_map_lookup_elem(&inlet_wants, key);
 	__u32 uid = sk->sk_uid.val;
+	__u64 cgroup;
 
 	if (!wants)
 		return 0;
+	/* Not a plain load: for each of a pointer the verifier looks through the names of all types of the kernel. */
+	cgroup = (__u64)BPF_CORE_READ(sk, sk_cgrp_data.cgroup);
 	for (int i = 0; i < MAX_WANTS; i++) {
 		const struct want *want = &wants->want[i];
 
@@ -132,7 +135,7 @@ static __always_inline __u32 wanted_by(const struct sock *sk, const struct want_
 			break;
 		if (want->has_uid && want->uid != uid)
 			continue;
-		if (want->confine && !is_in(sk, want->confine - 1))
+		if (want->confine && !is_in(cgroup, want->confine - 1))
 			continue;
 		return want->service;
 	}
