@@ -1,6 +1,7 @@
 //! Port tables: for the rules of one prefix, the leaf of every port of both protocols.
 
 use std::borrow::Cow;
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use rustc_hash::FxHashMap;
@@ -33,6 +34,9 @@ const HAS_LARGE: u32 = 8;
 /// How many conditions may have to be searched for one port.
 pub(super) const MAX_STEPS: u32 = 32;
 
+/// How many ranges are numbered by how many prefixes have them.
+const MOST_USED: usize = 1 << 12;
+
 /// More conditions than the program searches for one port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TooManySteps;
@@ -64,7 +68,7 @@ struct Group<'s> {
 
 impl<'a> Tables<'a> {
     pub(super) fn new(ruleset: &'a Ruleset) -> Self {
-        Self {
+        let mut tables = Self {
             ruleset,
             searches: Searches::default(),
             // Place 0 stands for no table.
@@ -77,7 +81,11 @@ impl<'a> Tables<'a> {
             steps: 0,
             levels: 0,
             kinds: 0,
+        };
+        for id in most_used(ruleset) {
+            tables.range_of(id);
         }
+        tables
     }
 
     /// The place of the table for the rules of one prefix, given in canonical order.
@@ -274,6 +282,18 @@ impl<'a> Tables<'a> {
         self.cells.push(added.entry);
         LARGE | (self.cells.len() - 1) as u32
     }
+}
+
+/// The rules without conditions that the most prefixes have: their ranges come first, in few cache lines.
+fn most_used(ruleset: &Ruleset) -> Vec<ShapeId> {
+    let mut uses = vec![0_u32; ruleset.shapes.len()];
+    ruleset.v4.iter().for_each(|entry| uses[entry.shape() as usize] += 1);
+    ruleset.v6.iter().for_each(|entry| uses[entry.shape() as usize] += 1);
+    let shapes = (0..).zip(&ruleset.shapes).filter(|(_, shape)| is_unconditional(shape));
+    let mut ids: Vec<ShapeId> = shapes.map(|(id, _)| id).collect();
+    ids.sort_by_key(|id| Reverse(uses[*id as usize]));
+    ids.truncate(MOST_USED);
+    ids
 }
 
 impl<'s> Group<'s> {
