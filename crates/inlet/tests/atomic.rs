@@ -15,7 +15,7 @@ use inlet_testkit::World;
 
 /// Fewer in a virtual machine, where the processor is emulated.
 fn swaps() -> u64 {
-    if std::env::var_os("INLET_VM").is_some() { 200 } else { 1000 }
+    if std::env::var_os("INLET_VM").is_some() { 100 } else { 1000 }
 }
 
 const A: &str = r#"

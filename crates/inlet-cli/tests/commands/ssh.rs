@@ -55,6 +55,8 @@ impl Sshd {
             "LogLevel=ERROR",
             "ConnectTimeout=10",
             "ServerAliveInterval=5",
+            // The quickest: emulated machines run this too.
+            "KexAlgorithms=curve25519-sha256",
         ] {
             command.args(["-o", option]);
         }
