@@ -30,7 +30,7 @@
 //!
 //! **A lookup** begins with the local address: its value names the port table of the longest prefix there, and the link
 //! to the next shorter one for when no port matches. A port table with a leaf for one or two ranges is their numbers, since
-//! many prefixes share few such ranges; another one is searched with the protocol's bit above the port. What is found is a
+//! many prefixes share few such ranges, of which those shared most come first, in few cache lines; another one is searched with the protocol's bit above the port. What is found is a
 //! leaf ([`Leaf`]): a verdict, or a further search by source or interface, which ends in a leaf again.
 
 mod address;
