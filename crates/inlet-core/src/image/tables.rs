@@ -143,11 +143,7 @@ impl<'a> Tables<'a> {
 
     /// The number of the range of a rule without conditions.
     fn range_of(&mut self, id: ShapeId) -> u32 {
-        let known = self.of_shape[id as usize];
-        match known & ONE {
-            0 => self.range(Range::of(&self.ruleset.shapes[id as usize], &self.ruleset.services)),
-            _ => known & !ONE,
-        }
+        self.range(Range::of(&self.ruleset.shapes[id as usize], &self.ruleset.services))
     }
 
     fn of_several<E: Entry>(&mut self, rules: &[E]) -> Result<u32, TooManySteps> {
@@ -284,16 +280,23 @@ impl<'a> Tables<'a> {
     }
 }
 
-/// The rules without conditions that the most prefixes have: their ranges come first, in few cache lines.
+/// The rules without conditions that the most prefixes have, alone or with one other: their ranges come first, in few cache
+/// lines.
 fn most_used(ruleset: &Ruleset) -> Vec<ShapeId> {
     let mut uses = vec![0_u32; ruleset.shapes.len()];
-    ruleset.v4.iter().for_each(|entry| uses[entry.shape() as usize] += 1);
-    ruleset.v6.iter().for_each(|entry| uses[entry.shape() as usize] += 1);
-    let shapes = (0..).zip(&ruleset.shapes).filter(|(_, shape)| is_unconditional(shape));
-    let mut ids: Vec<ShapeId> = shapes.map(|(id, _)| id).collect();
+    count_few(&ruleset.v4, &mut uses);
+    count_few(&ruleset.v6, &mut uses);
+    let mut ids: Vec<ShapeId> = (0..).zip(&uses).filter(|(_, uses)| **uses > 0).map(|(id, _)| id).collect();
+    ids.retain(|id| is_unconditional(&ruleset.shapes[*id as usize]));
     ids.sort_by_key(|id| Reverse(uses[*id as usize]));
     ids.truncate(MOST_USED);
     ids
+}
+
+/// Counts the rules of prefixes that have one or two.
+fn count_few<E: Entry>(entries: &[E], uses: &mut [u32]) {
+    let groups = entries.chunk_by(|a, b| a.same_local(*b)).filter(|group| group.len() <= 2);
+    groups.flatten().for_each(|entry| uses[entry.shape() as usize] += 1);
 }
 
 impl<'s> Group<'s> {
