@@ -1,6 +1,7 @@
 //! Random rulesets and packets for property tests: few addresses and ports, so that rules nest, overlap and meet, and
 //! packets at the borders of what rules match, where mistakes live.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use proptest::collection::vec;
@@ -8,10 +9,14 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
+mod crowded;
+
+pub use crowded::{at_borders, crowded};
+
 use crate::entry::Shape;
 use crate::{
-    Builder, Confine, Description, InterfaceName, Match, OnMissing, Packet, PortRange, Prefix, Protocol, Rule, Ruleset,
-    ServiceName, Verdict,
+    Builder, Change, Confine, Description, InterfaceName, Match, OnMissing, Packet, Plan, PortRange, Prefix, Protocol,
+    Rule, Ruleset, ServiceName, Verdict,
 };
 
 /// How many services a random ruleset has.
@@ -52,6 +57,52 @@ pub fn pair_with_packets(rules: usize, packets: usize) -> impl Strategy<Value = 
         let rules: Vec<Rule> = old.rules().chain(new.rules()).collect();
         let packets = aims.iter().map(|aim| aim.packet(&rules)).collect();
         (old, new, packets)
+    })
+}
+
+/// A ruleset and its successors, each by a few changes, with packets of which most match a rule of one of them. The rules are
+/// spread over many addresses.
+pub fn history(rules: usize, changes: usize, packets: usize) -> impl Strategy<Value = (Vec<Ruleset>, Vec<Packet>)> {
+    let draft = || prop_oneof![30 => spread(), 1 => rule()];
+    let change = (vec(any::<Index>(), 0..3), vec(draft(), 0..3));
+    (vec(spread(), rules / 2..=rules), vec(change, changes), vec(any::<bool>(), SERVICES), vec(aim(), packets))
+        .prop_map(|(mut drafts, changes, pass, aims)| {
+            let mut rulesets = vec![build(&drafts, &pass, &Surroundings::default())];
+            for (gone, more) in changes {
+                for at in gone {
+                    drafts.swap_remove(at.index(drafts.len()));
+                }
+                drafts.extend(more);
+                rulesets.push(build(&drafts, &pass, &Surroundings::default()));
+            }
+            // Every second packet is aimed at a rule that changed.
+            let changed: Vec<Rule> = rulesets.windows(2).flat_map(|pair| changed(&pair[0], &pair[1])).collect();
+            let rules: Vec<Rule> = rulesets[0].rules().collect();
+            let rules = [&rules[..], &changed[..]].into_iter().cycle();
+            let packets = aims.iter().zip(rules).map(|(aim, rules)| aim.packet(rules)).collect();
+            (rulesets, packets)
+        })
+}
+
+fn changed(old: &Ruleset, new: &Ruleset) -> Vec<Rule> {
+    let rule = |change: &Change| Rule { matching: *change.matching(), verdict: Verdict::Pass };
+    Plan::between(old, new).rules.iter().map(rule).collect()
+}
+
+/// A rule for one of 256 places or, seldom, for many of them; each like that of [`rule`].
+fn spread() -> impl Strategy<Value = Draft> {
+    (rule(), any::<u8>(), prop_oneof![9 => Just(8), 1 => Just(2)]).prop_map(|(draft, place, more)| {
+        let local = match draft.local.net() {
+            ipnet::IpNet::V4(net) => {
+                let addr = (net.addr().to_bits() % (1 << 24)) ^ (u32::from(place) << 16);
+                Prefix::v4(0xc000_0000 | addr, net.prefix_len().max(8 + more))
+            }
+            ipnet::IpNet::V6(net) => {
+                let addr = (net.addr().to_bits() % (1 << 88)) ^ (u128::from(place) << 80);
+                Prefix::v6(0x2001_0db8 << 96 | addr, net.prefix_len().max(40 + more))
+            }
+        };
+        Draft { local, ..draft }
     })
 }
 
@@ -136,7 +187,7 @@ fn build(drafts: &[Draft], pass: &[bool], surroundings: &Surroundings) -> Rulese
         services.push((number, id));
     }
     services.sort_unstable();
-    let mut kept: Vec<Rule> = Vec::new();
+    let mut kept: HashMap<Prefix, Vec<Rule>> = HashMap::new();
     for draft in drafts {
         let iface = draft.iface.map(|index| {
             let name: InterfaceName = format!("if{index}").parse().unwrap_or_else(|error| panic!("{error}"));
@@ -149,8 +200,8 @@ fn build(drafts: &[Draft], pass: &[bool], surroundings: &Surroundings) -> Rulese
             number => Verdict::Service(services[number - 2].1),
         };
         let rule = Rule { matching: Match { protocol, local, ports, source, iface }, verdict };
-        let ties = |other: &Rule| other.matching.local == local && Shape::of(other).ties_with(&Shape::of(&rule));
-        if !kept.iter().any(ties) {
+        let kept = kept.entry(local).or_default();
+        if !kept.iter().any(|other| Shape::of(other).ties_with(&Shape::of(&rule))) {
             builder.push(&rule).unwrap_or_else(|error| panic!("{error}"));
             kept.push(rule);
         }

@@ -1,14 +1,16 @@
 //! The image, read in pure Rust, says of every packet what the specification says; and it carries its ruleset.
 #![allow(clippy::unwrap_used)]
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::cell::Cell;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use inlet_core::arbitrary::{ruleset, with_packets};
+use inlet_core::arbitrary::{at_borders, crowded, history, ruleset, with_packets};
 use inlet_core::config::{self, Routes, Source};
-use inlet_core::image::{Outcome, Walk, compile, decode};
-use inlet_core::{Builder, InterfaceName, Packet, PortRange, Protocol, Rule, Ruleset, Verdict, lookup};
+use inlet_core::image::{Compiled, Header, Outcome, Walk, compile, decode, recompile};
+use inlet_core::{Builder, InterfaceName, Packet, Plan, PortRange, Protocol, Rule, Ruleset, Verdict, lookup};
 use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
 
 fn expected(ruleset: &Ruleset, packet: &Packet) -> Outcome {
     match lookup(ruleset, packet).map(|rule| rule.verdict) {
@@ -90,6 +92,33 @@ proptest! {
     }
 }
 
+/// Images that are made one from the other, most of which keep what the one before had.
+#[test]
+fn recompiled_images_and_specification_agree() {
+    let (recompiled, kept) = (Cell::new(0), Cell::new(0));
+    let mut runner = TestRunner::new(ProptestConfig { cases: 30, ..ProptestConfig::default() });
+    let agree = |(rulesets, packets): (Vec<Ruleset>, Vec<Packet>)| {
+        let mut image = compile(&rulesets[0]).unwrap().to_words();
+        for pair in rulesets.windows(2) {
+            let (old, new) = (&pair[0], &pair[1]);
+            let words =
+                recompile(Compiled { ruleset: old, image: &image }, new, &Plan::between(old, new)).unwrap().to_words();
+            let walk = Walk::new(&words).unwrap();
+            for packet in &packets {
+                prop_assert_eq!(walk.lookup(packet), expected(new, packet), "{:?}", packet);
+            }
+            prop_assert_eq!(&decode(&words).unwrap(), new);
+            let renewed = |image: &[u32]| Header::decode(image).unwrap().renewed;
+            recompiled.set(recompiled.get() + 1);
+            kept.set(kept.get() + u32::from(renewed(&words) > renewed(&image)));
+            image = words;
+        }
+        Ok(())
+    };
+    runner.run(&history(1600, 10, 300), agree).unwrap();
+    assert!(kept.get() > recompiled.get() / 3, "{} of {}", kept.get(), recompiled.get());
+}
+
 /// Whether the packet matches the rule when it is the only one.
 fn alone(ruleset: &Ruleset, rule: &Rule, packet: &Packet) -> bool {
     let mut builder = Builder::from_ruleset(ruleset.clone());
@@ -99,51 +128,29 @@ fn alone(ruleset: &Ruleset, rule: &Rule, packet: &Packet) -> bool {
     lookup(&builder.finish().unwrap(), packet).is_some()
 }
 
-/// Crowded places: indexes of several levels, port tables beyond one cache line, bisected stretches.
+/// Crowded places, also with one more rule, with which they stay as they were.
 #[test]
 fn crowded_searches_agree() {
-    let mut builder = Builder::new();
-    let web = builder.service(&"web".parse().unwrap()).unwrap();
-    let mut push = |local: String, first: u16, last: u16| {
-        let ports = PortRange::new(first, last).unwrap();
-        builder.push(&Rule::new(Protocol::Tcp, local.parse().unwrap(), ports, Verdict::Service(web))).unwrap();
-    };
-    for host in 0..4000_u32 {
-        push(format!("10.{}.{}.{}", host % 3, host / 256, host % 256), 80, 80);
-        push(format!("2001:db8::{:x}:{:x}", host % 7, host), 80, 443);
-        push(format!("2001:db8:{:x}::/64", host * 5), 1, 65535);
-    }
-    for len in 0..=32 {
-        push(
-            format!("{}/{len}", Ipv4Addr::from_bits(u32::MAX.checked_shl(32 - len).unwrap_or(0))),
-            1000 + len as u16,
-            2000,
-        );
-    }
-    (0..5000).for_each(|n| push("192.0.2.0/24".into(), 10 * n + 1, 10 * n + 1 + n % 9));
-    let ruleset = builder.finish().unwrap();
-    let words = compile(&ruleset).unwrap().to_words();
-    let walk = Walk::new(&words).unwrap();
-    let check = |local: IpAddr, port: u16| {
-        let remote = if local.is_ipv4() { "203.0.113.1:4000" } else { "[2001:db8:ffff::1]:4000" };
-        let packet = Packet::new(Protocol::Tcp, (local, port).into(), remote.parse().unwrap());
-        assert_eq!(walk.lookup(&packet), expected(&ruleset, &packet), "{packet:?}");
-    };
-    let rules: Vec<Rule> = ruleset.rules().collect();
-    for rule in rules.iter().step_by(37) {
-        let (first, last) = (rule.matching.local.addr(), rule.matching.local.net().broadcast());
-        check(first, rule.matching.ports.first());
-        check(last, rule.matching.ports.last().saturating_add(1));
-        check(beside(first, -1), rule.matching.ports.first());
-        check(beside(last, 1), rule.matching.ports.first());
-    }
+    let ruleset = crowded();
+    let image = compile(&ruleset).unwrap().to_words();
+    let header = Header::decode(&image).unwrap();
+    assert!(header.bisect == 1 && header.levels > 5 && header.hops == 33, "{header:?}");
+    agree(&ruleset, &image);
+    let mut builder = Builder::from_ruleset(ruleset.clone());
+    let local = "2001:db8:64::/64".parse().unwrap();
+    builder.push(&Rule::new(Protocol::Udp, local, PortRange::ANY, Verdict::Pass)).unwrap();
+    let more = builder.finish().unwrap();
+    let old = Compiled { ruleset: &ruleset, image: &image };
+    let words = recompile(old, &more, &Plan::between(&ruleset, &more)).unwrap().to_words();
+    let renewed = Header::decode(&words).unwrap().renewed;
+    assert!((1..100).contains(&renewed), "{renewed}");
+    agree(&more, &words);
 }
 
-/// The address so far away.
-fn beside(addr: IpAddr, distance: i8) -> IpAddr {
-    match addr {
-        IpAddr::V4(addr) => Ipv4Addr::from_bits(addr.to_bits().wrapping_add_signed(distance.into())).into(),
-        IpAddr::V6(addr) => Ipv6Addr::from_bits(addr.to_bits().wrapping_add_signed(distance.into())).into(),
+fn agree(ruleset: &Ruleset, words: &[u32]) {
+    let walk = Walk::new(words).unwrap();
+    for packet in at_borders(ruleset, 37) {
+        assert_eq!(walk.lookup(&packet), expected(ruleset, &packet), "{packet:?}");
     }
 }
 

@@ -128,7 +128,7 @@ impl Instance {
             self.retire(&again)?;
         }
         let beside = Beside { keeps_routes, previous, kept_routes, deadline };
-        let (before, routes) = self.swap(new, &beside, &gone, prepared, wanted)?;
+        let (before, routes) = self.swap(new, &plan, &beside, &gone, prepared, wanted)?;
         self.find_after(&plan).map_err(|cause| Error::NotAdopted { cause: Box::new(cause) })?;
         Ok(Committed { generation: self.generation, plan, before, keeps_routes, routes })
     }
@@ -154,6 +154,7 @@ impl Instance {
     fn swap(
         &mut self,
         new: Ruleset,
+        plan: &Plan,
         beside: &Beside,
         gone: &[ServiceId],
         prepared: Prepared,
@@ -161,7 +162,8 @@ impl Instance {
     ) -> Result<(Ruleset, RouteChanges)> {
         let next = self.generation + 1;
         capability::require("changing the rules", &[Capability::Perfmon])?;
-        let generation = Generation::load(&new, &self.maps)?;
+        let image = self.files.generation(self.generation).image();
+        let generation = Generation::load_after(self.ruleset()?, &image, &new, plan, &self.maps)?;
         fault::point("commit:loaded");
         let files = self.files.generation(next);
         if let Err(error) = generation.pin(beside, &files, Readers::of(&self.files.0)?) {

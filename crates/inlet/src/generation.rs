@@ -2,17 +2,19 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::sync::Mutex;
 use std::thread;
 
-use inlet_core::Ruleset;
-use inlet_core::image::{self, Part};
+use inlet_core::image::{self, Compiled, Image, Part};
+use inlet_core::{Plan, Ruleset};
 use libbpf_rs::{MapHandle, MapType};
 
 use crate::error::{Error, Result};
 use crate::fault;
 use crate::group::Readers;
 use crate::layout::GenerationFiles;
+use crate::snapshot::map_words;
 use crate::state::{Maps, create};
 use crate::{program, raw};
 
@@ -39,7 +41,16 @@ pub(crate) struct Generation {
 impl Generation {
     /// Compiles the ruleset, fills and freezes the image, and loads the program for it.
     pub(crate) fn load(ruleset: &Ruleset, maps: &Maps) -> Result<Self> {
-        let compiled = image::compile(ruleset)?;
+        Self::of(image::compile(ruleset)?, maps)
+    }
+
+    /// The same for a ruleset that takes the place of another one, with whatever can stay of the image of that one.
+    pub(crate) fn load_after(old: &Ruleset, image: &Path, new: &Ruleset, plan: &Plan, maps: &Maps) -> Result<Self> {
+        let image = map_words(image)?;
+        Self::of(image::recompile(Compiled { ruleset: old, image: image.words() }, new, plan)?, maps)
+    }
+
+    fn of(compiled: Image<'_>, maps: &Maps) -> Result<Self> {
         let bytes = u32::try_from(compiled.words() * size_of::<u32>()).map_err(|_| io::ErrorKind::FileTooLarge.into());
         let bytes = bytes.map_err(Error::os::<io::Error>("create map", "inlet_image"))?;
         let image = create("inlet_image", MapType::Array, bytes, 1, libbpf_sys::BPF_F_MMAPABLE)?;

@@ -213,18 +213,21 @@ pub(crate) fn read_ruleset(path: &Path) -> Result<Ruleset> {
     read_words(path, image::decode)
 }
 
+/// The words of a frozen map, in memory. Only those who may write the pin can have this.
+pub(crate) fn map_words(path: &Path) -> Result<raw::Frozen> {
+    let map = open_map(path, Access::Write)?;
+    let words = map.value_size() as usize / size_of::<u32>();
+    raw::Frozen::map(map.as_fd(), words).map_err(Error::at("map", path))
+}
+
 /// Reads the words of a frozen map.
 pub(crate) fn read_words<T>(
     path: &Path,
     read: impl FnOnce(&[u32]) -> std::result::Result<T, image::SourceError>,
 ) -> Result<T> {
     let broken = |source| Error::Source { path: path.to_owned(), source };
-    match open_map(path, Access::Write) {
-        Ok(map) => {
-            let words = map.value_size() as usize / size_of::<u32>();
-            let frozen = raw::Frozen::map(map.as_fd(), words).map_err(Error::at("map", path))?;
-            read(frozen.words()).map_err(broken)
-        }
+    match map_words(path) {
+        Ok(frozen) => read(frozen.words()).map_err(broken),
         Err(_) => {
             let map = open_map(path, Access::Read)?;
             let bytes = map.lookup(&0_u32.to_ne_bytes(), MapFlags::ANY).map_err(Error::at("read", path))?;

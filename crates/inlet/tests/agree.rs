@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::time::Instant;
 
-use inlet::core::arbitrary::{SERVICES, with_packets};
+use inlet::core::arbitrary::{SERVICES, at_borders, crowded, history, with_packets};
 use inlet::core::{Builder, OnMissing, Packet, Protocol, Ruleset, ServiceId, Verdict, lookup};
 use inlet::{Answer, Instance, Live, Location, Netns, Outcome, ServiceRequest, Snapshot, UpOptions};
 use inlet_testkit::{Listen, TcpServer, UdpServer, World};
@@ -24,7 +24,8 @@ fn here(world: &World) -> Location {
     Location::new(world.bpffs.path(), Netns::own().unwrap())
 }
 
-/// All services but the last have a socket for each protocol.
+/// All services but the last have a socket for each protocol, or none has.
+#[derive(Default)]
 struct Receivers {
     _tcp: Vec<TcpServer>,
     _udp: Vec<UdpServer>,
@@ -34,7 +35,7 @@ struct Receivers {
 impl Receivers {
     fn register(instance: &mut Instance) -> Self {
         let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
-        let mut receivers = Self { _tcp: Vec::new(), _udp: Vec::new(), cookies: HashMap::new() };
+        let mut receivers = Self::default();
         for number in 0..SERVICES - 1 {
             let name = format!("service{number}");
             let id = instance.ruleset().unwrap().services().id(&name).unwrap();
@@ -94,11 +95,7 @@ fn over_random_rulesets(rulesets: u32, packets: usize, each: impl Fn(&Snapshot, 
         let mut instance = Instance::open(here(&world)).unwrap();
         // The numbers of a random ruleset are those of the instance, as both name the services in the same order. Its
         // interfaces do not exist here.
-        let services: Vec<ServiceId> = ruleset.services().iter().map(|(id, _)| id).collect();
-        let mut builder = Builder::from_ruleset(ruleset);
-        // Which sockets there are is said by hand here.
-        services.into_iter().for_each(|id| builder.set_description(id, None));
-        instance.commit_as_is(builder).unwrap();
+        instance.commit_as_is(undescribed(ruleset)).unwrap();
         drop(instance);
         each(&Snapshot::open(here(&world)).unwrap(), &receivers, &packets);
         asked.set(asked.get() + packets.len());
@@ -107,6 +104,14 @@ fn over_random_rulesets(rulesets: u32, packets: usize, each: impl Fn(&Snapshot, 
     outcome.unwrap_or_else(|failure| panic!("{failure}"));
     println!("{} packets over {rulesets} rulesets agree, {:?}", asked.get(), started.elapsed());
     assert!(asked.get() >= rulesets as usize * packets);
+}
+
+/// A builder of the ruleset with services whose sockets are said by hand.
+fn undescribed(ruleset: Ruleset) -> Builder {
+    let services: Vec<ServiceId> = ruleset.services().iter().map(|(id, _)| id).collect();
+    let mut builder = Builder::from_ruleset(ruleset);
+    services.into_iter().for_each(|id| builder.set_description(id, None));
+    builder
 }
 
 /// In the first 300 rulesets the story that `inlet explain` tells is checked too: its rule is the specification's, its end
@@ -121,6 +126,39 @@ fn program_specification_and_explain_agree() {
             explained.set(explained.get() + 334);
         }
     });
+}
+
+/// Rulesets that come one from the other by few changes, so that most of each image is that of the one before.
+#[test]
+fn successors_agree() {
+    let Some(world) = World::new() else { return };
+    let mut runner =
+        TestRunner::new(Config { cases: 3, failure_persistence: None, max_shrink_iters: 20, ..Config::default() });
+    let outcome = runner.run(&history(1600, 10, 600), |(rulesets, mut packets)| {
+        packets.iter_mut().for_each(|packet| packet.ifindex = 0);
+        let mut instance = Instance::up(here(&world), &UpOptions::default()).unwrap();
+        for ruleset in rulesets {
+            instance.commit_as_is(undescribed(ruleset)).unwrap();
+            drop(instance);
+            agree(&Snapshot::open(here(&world)).unwrap(), &Receivers::default(), &packets);
+            instance = Instance::open(here(&world)).unwrap();
+        }
+        drop(instance);
+        Instance::down(&here(&world)).unwrap();
+        Ok(())
+    });
+    outcome.unwrap_or_else(|failure| panic!("{failure}"));
+}
+
+/// What is rare in random rulesets: searches on all levels, and what is bisected.
+#[test]
+fn crowded_places_agree() {
+    let Some(world) = World::new() else { return };
+    let mut instance = Instance::up(here(&world), &UpOptions::default()).unwrap();
+    instance.commit_as_is(Builder::from_ruleset(crowded())).unwrap();
+    drop(instance);
+    let snapshot = Snapshot::open(here(&world)).unwrap();
+    agree(&snapshot, &Receivers::default(), &at_borders(snapshot.ruleset(), 23));
 }
 
 fn agree(snapshot: &Snapshot, receivers: &Receivers, packets: &[Packet]) {

@@ -20,8 +20,12 @@ pub(super) struct Local<K> {
 pub(super) trait Address: Key {
     /// The address of these bits.
     fn of_bits(bits: u128) -> Self;
+    /// The first address of the prefix of so many bits that holds this one.
+    fn first_of(self, len: u8) -> Self;
     /// The last address of the prefix that begins with this one.
     fn last_of(self, len: u8) -> Self;
+    /// Whether this is IPv6.
+    const IS_V6: bool;
     /// How many words a bucket takes.
     const BUCKET: usize;
     /// How many words a window takes.
@@ -53,6 +57,7 @@ fn set_byte(word: &mut u32, slot: usize, byte: u32) {
 
 /// Bucket: values (10 words), more, shifts (a byte each), keys (4 words). Window: bucket, pieces, shift, first.
 impl Address for u32 {
+    const IS_V6: bool = false;
     const BUCKET: usize = 16;
     const WINDOW: usize = 4;
     const VALUES: usize = 0;
@@ -60,6 +65,10 @@ impl Address for u32 {
 
     fn of_bits(bits: u128) -> Self {
         bits as Self
+    }
+
+    fn first_of(self, len: u8) -> Self {
+        self & !Self::MAX.checked_shr(len.into()).unwrap_or(0)
     }
 
     fn last_of(self, len: u8) -> Self {
@@ -92,6 +101,7 @@ pub(super) const LOW_HALF: u32 = 1 << 8;
 /// Bucket: values (10 words), more, nothing, shifts of the high halves and of the low halves (a byte each), 2 words
 /// nothing, keys (16 words). Window: bucket, pieces, shift, nothing, first, high.
 impl Address for u128 {
+    const IS_V6: bool = true;
     const BUCKET: usize = 32;
     const WINDOW: usize = 8;
     const VALUES: usize = 0;
@@ -99,6 +109,10 @@ impl Address for u128 {
 
     fn of_bits(bits: u128) -> Self {
         bits
+    }
+
+    fn first_of(self, len: u8) -> Self {
+        self & !Self::MAX.checked_shr(len.into()).unwrap_or(0)
     }
 
     fn last_of(self, len: u8) -> Self {

@@ -20,8 +20,10 @@ pub(super) const SEARCH: u32 = 1 << 31;
 const ROOT_DENSITY: usize = 24;
 
 /// The windows and buckets of a family, in the making.
-pub(super) struct Buckets<K> {
+pub(super) struct Buckets<'a, K> {
     windows: Vec<u32>,
+    /// Buckets that stay as they are, before those that are made.
+    kept: &'a [u32],
     buckets: Vec<u32>,
     /// The buckets without prefixes, by their only value.
     empty: FxHashMap<[u32; 2], u32>,
@@ -39,39 +41,61 @@ struct Crowded<K> {
 
 /// Those that were made.
 #[derive(Debug, Default)]
-pub(super) struct Made {
+pub(super) struct Made<'a> {
     /// Without the places of windows and buckets.
     pub(super) root: Root,
     pub(super) windows: Vec<u32>,
+    /// Buckets of an image before, and those that follow them.
+    pub(super) kept: &'a [u32],
     pub(super) buckets: Vec<u32>,
     /// How many levels of nodes a search has that a bucket leads on to.
     pub(super) levels: u32,
 }
 
-impl<K: Address> Buckets<K> {
+impl Made<'_> {
+    /// How many words all buckets take.
+    pub(super) fn bucket_words(&self) -> usize {
+        self.kept.len() + self.buckets.len()
+    }
+}
+
+impl<'a, K: Address> Buckets<'a, K> {
     /// Makes those for the prefixes of a family, which are in address order, a prefix before those inside it.
     pub(super) fn make(locals: &[Local<K>]) -> Self {
-        let mut buckets = Self {
-            windows: Vec::new(),
-            buckets: Vec::new(),
-            empty: FxHashMap::default(),
-            more: false,
-            crowded: Vec::new(),
-            span: Span::default(),
-            used: !locals.is_empty(),
-        };
+        let mut buckets = Self::kept(&Root::default(), Vec::new(), &[]);
+        buckets.used = !locals.is_empty();
         buckets.span = buckets.root(locals);
         buckets
     }
 
+    /// Those of an image that was made before.
+    pub(super) fn kept(root: &Root, windows: Vec<u32>, buckets: &'a [u32]) -> Self {
+        Self {
+            windows,
+            kept: buckets,
+            buckets: Vec::new(),
+            empty: FxHashMap::default(),
+            more: root.more != 0,
+            crowded: Vec::new(),
+            span: root.span(),
+            used: root.used != 0,
+        }
+    }
+
+    /// Makes the window of a piece of the root anew, with new buckets.
+    pub(super) fn renew(&mut self, piece: u32, locals: &[Local<K>], cover: [u32; 2]) {
+        let (bucket, span) = self.stretch(locals, cover);
+        self.window(piece + 1, bucket, &span);
+    }
+
     /// Adds the searches that crowded buckets lead on to.
-    pub(super) fn finish(self, searches: &mut Searches, cells: &mut Vec<u32>) -> Made {
-        let Self { windows, mut buckets, more, crowded, span, used, .. } = self;
+    pub(super) fn finish(self, searches: &mut Searches, cells: &mut Vec<u32>) -> Made<'a> {
+        let Self { windows, kept, mut buckets, more, crowded, span, used, .. } = self;
         let mut levels = 0;
         for Crowded { bucket, intervals } in crowded {
             let added = searches.add(&intervals);
             levels = levels.max(added.levels);
-            buckets[bucket as usize * K::BUCKET + K::MORE] = SEARCH | cells.len() as u32;
+            buckets[bucket as usize * K::BUCKET - kept.len() + K::MORE] = SEARCH | cells.len() as u32;
             cells.push(added.entry);
         }
         let root = Root {
@@ -84,7 +108,7 @@ impl<K: Address> Buckets<K> {
             used: used.into(),
             ..Root::default()
         };
-        Made { root, windows, buckets, levels }
+        Made { root, windows, kept, buckets, levels }
     }
 
     /// The span of the root; one without pieces when there is one bucket and no window.
@@ -102,43 +126,42 @@ impl<K: Address> Buckets<K> {
         let span = Span::over(low.first, high.first, locals.len() / ROOT_DENSITY);
         // More than is used: memory that nobody writes to costs nothing.
         self.buckets.reserve(locals.len() * K::BUCKET);
-        self.windows.reserve((span.pieces as usize + 1) * K::WINDOW);
-        self.window(bucket, &Span::default());
-        let beyond = each_piece(&span, locals, cover, |_, inside, cover| self.stretch(inside, cover));
+        self.windows = vec![0; (span.pieces as usize + 1) * K::WINDOW];
+        self.window(0, bucket, &Span::default());
+        let beyond = each_piece(&span, locals, cover, |piece, inside, cover| self.renew(piece, inside, cover));
         self.fill(bucket, &beyond, cover);
         span
     }
 
-    /// A window of the root: the buckets for its prefixes.
-    fn stretch(&mut self, locals: &[Local<K>], cover: [u32; 2]) {
+    /// The buckets for the prefixes of a window: the first one, and the span of those after it.
+    fn stretch(&mut self, locals: &[Local<K>], cover: [u32; 2]) -> (u32, Span) {
         if locals.is_empty() {
-            let bucket = self.empty(cover);
-            return self.window(bucket, &Span::default());
+            return (self.empty(cover), Span::default());
         }
         if locals.len() <= PREFIXES {
             let bucket = self.room(1);
-            self.window(bucket, &Span::default());
-            return self.fill(bucket, locals, cover);
+            self.fill(bucket, locals, cover);
+            return (bucket, Span::default());
         }
         let span = best(locals);
         let first = self.room(1 + span.pieces);
-        self.window(first, &span);
         let beyond =
             each_piece(&span, locals, cover, |piece, inside, cover| self.fill(first + 1 + piece, inside, cover));
         self.fill(first, &beyond, cover);
+        (first, span)
     }
 
-    fn window(&mut self, bucket: u32, span: &Span) {
-        let at = self.windows.len();
-        self.windows.resize(at + K::WINDOW, 0);
-        self.windows[at] = bucket;
-        K::write_span(&mut self.windows[at..], span);
+    /// Writes a window: that of what is outside of the root's span is the first.
+    fn window(&mut self, number: u32, bucket: u32, span: &Span) {
+        let window = &mut self.windows[number as usize * K::WINDOW..][..K::WINDOW];
+        window[0] = bucket;
+        K::write_span(window, span);
     }
 
     /// Room for so many buckets: the number of the first.
     fn room(&mut self, count: u32) -> u32 {
-        let first = self.buckets.len() / K::BUCKET;
-        self.buckets.resize((first + count as usize) * K::BUCKET, 0);
+        let first = (self.kept.len() + self.buckets.len()) / K::BUCKET;
+        self.buckets.resize(self.buckets.len() + count as usize * K::BUCKET, 0);
         first as u32
     }
 
@@ -171,7 +194,7 @@ impl<K: Address> Buckets<K> {
 
     /// Writes a bucket of up to [`PREFIXES`], the longest first.
     fn write(&mut self, bucket: u32, held: &[Local<K>], cover: [u32; 2], more: u32) {
-        let at = bucket as usize * K::BUCKET;
+        let at = bucket as usize * K::BUCKET - self.kept.len();
         let words = &mut self.buckets[at..at + K::BUCKET];
         let all = Local { first: K::MIN, last: K::MIN, len: 0, value: cover };
         for slot in 0..PREFIXES {

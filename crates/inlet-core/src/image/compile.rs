@@ -5,7 +5,7 @@ use std::cell::OnceCell;
 use super::address::{Address, Local};
 use super::buckets::{Buckets, Made};
 use super::conditions::Conditions;
-use super::layout::{HEADER_WORDS, Header};
+use super::layout::{COMPILER, HEADER_WORDS, Header};
 use super::ranges::of_rules;
 use super::search::{BLOCK_WORDS, Interval, Searches};
 use super::source;
@@ -39,8 +39,8 @@ pub enum ImageError {
 pub struct Image<'a> {
     pub(super) header: Header,
     pub(super) searches: Searches,
-    pub(super) v4: Made,
-    pub(super) v6: Made,
+    pub(super) v4: Made<'a>,
+    pub(super) v6: Made<'a>,
     pub(super) cells: Vec<u32>,
     pub(super) ranges: Vec<u32>,
     pub(super) chain: Vec<u32>,
@@ -57,32 +57,16 @@ pub fn compile(ruleset: &Ruleset) -> Result<Image<'_>, ImageError> {
     let v6 = || Ok(Buckets::make(&compiler.family::<u128, Entry6>(&ruleset.v6)?));
     let (v4, v6) = both(locals.len() >= MANY, || Buckets::make(&locals), v6);
     drop(locals);
-    let Compiler { mut tables, chain, hops } = compiler;
-    let v4 = v4.finish(&mut tables.searches, &mut tables.cells);
-    let v6 = v6?.finish(&mut tables.searches, &mut tables.cells);
-    let Tables { searches, cells, ranges, conditions: Conditions { levels, .. }, .. } = tables;
-    let header = Header {
-        hops: hops as u32,
-        steps: tables.steps,
-        levels: [tables.levels, levels, v4.levels, v6.levels].into_iter().max().unwrap_or(0),
-        port_tables: tables.kinds,
-        bisect: searches.bisect.into(),
-        v4: v4.root,
-        v6: v6.root,
-        ..Header::default()
-    };
-    let mut image = Image { header, searches, v4, v6, cells, ranges, chain, source: source::encode(ruleset) };
-    image.place()?;
-    Ok(image)
+    compiler.finish(v4, v6?, 0)
 }
 
 /// A prefix that others may be inside of.
-struct Open<'a, K, E> {
+pub(super) struct Open<'a, K, E> {
     last: K,
-    rules: &'a [E],
+    pub(super) rules: &'a [E],
     /// Its ranges of ports, once they were asked for; none when its rules are many or have conditions.
     ranges: OnceCell<Option<Vec<Interval<u32>>>>,
-    value: [u32; 2],
+    pub(super) value: [u32; 2],
     /// The place of its value in the chain; 0 when it has none yet.
     link: u32,
 }
@@ -93,32 +77,71 @@ impl<K, E: Entry> Open<'_, K, E> {
     }
 }
 
-struct Compiler<'a> {
-    tables: Tables<'a>,
+/// A compilation under way.
+pub(super) struct Compiler<'a> {
+    pub(super) tables: Tables<'a>,
     /// Ports and next of prefixes that have others inside them. The first stands for none.
-    chain: Vec<u32>,
-    hops: usize,
+    pub(super) chain: Vec<u32>,
+    pub(super) hops: usize,
 }
 
-impl Compiler<'_> {
+impl<'a> Compiler<'a> {
+    /// Puts the image together. `renewed` is how much of it was made anew since all of it was made.
+    pub(super) fn finish(
+        self,
+        v4: Buckets<'a, u32>,
+        v6: Buckets<'a, u128>,
+        renewed: usize,
+    ) -> Result<Image<'a>, ImageError> {
+        let Self { mut tables, chain, hops } = self;
+        let v4 = v4.finish(&mut tables.searches, &mut tables.cells);
+        let v6 = v6.finish(&mut tables.searches, &mut tables.cells);
+        let Tables { ruleset, searches, cells, ranges, conditions: Conditions { levels, .. }, .. } = tables;
+        let header = Header {
+            hops: hops as u32,
+            steps: tables.steps,
+            levels: [tables.levels, levels, v4.levels, v6.levels].into_iter().max().unwrap_or(0),
+            port_tables: tables.kinds,
+            bisect: searches.bisect.into(),
+            compiler: COMPILER,
+            renewed: renewed as u32,
+            v4: v4.root,
+            v6: v6.root,
+            ..Header::default()
+        };
+        let mut image = Image { header, searches, v4, v6, cells, ranges, chain, source: source::encode(ruleset) };
+        image.place()?;
+        Ok(image)
+    }
+
     /// The local prefixes of a family with their values.
     fn family<K: Address, E: Entry>(&mut self, entries: &[E]) -> Result<Vec<Local<K>>, ImageError> {
         let mut locals: Vec<Local<K>> = Vec::with_capacity(entries.len());
         let mut open: Vec<Open<'_, K, E>> = Vec::with_capacity(MAX_HOPS);
         for group in entries.chunk_by(|a, b| a.same_local(*b)) {
-            let too_many = |_: TooManySteps| ImageError::TooManySteps(group[0].local());
-            let ports = self.tables.of(group).map_err(too_many)?;
-            let (bits, len) = group[0].local_bits();
-            let first = K::of_bits(bits);
-            let last = first.last_of(len);
-            while open.pop_if(|outer| outer.last < first).is_some() {}
-            let next = self.link(&mut open);
-            let value = [ports, next];
-            open.push(Open { last, rules: group, ranges: OnceCell::new(), value, link: 0 });
-            self.hops = self.hops.max(open.len());
-            locals.push(Local { first, last, len, value });
+            locals.push(self.local(group, &mut open)?);
         }
         Ok(locals)
+    }
+
+    /// The local prefix of some rules with its value. The open prefixes are those around the one before it; it comes after
+    /// that one in address order, and is open afterwards.
+    pub(super) fn local<'e, K: Address, E: Entry>(
+        &mut self,
+        rules: &'e [E],
+        open: &mut Vec<Open<'e, K, E>>,
+    ) -> Result<Local<K>, ImageError> {
+        let too_many = |_: TooManySteps| ImageError::TooManySteps(rules[0].local());
+        let ports = self.tables.of(rules).map_err(too_many)?;
+        let (bits, len) = rules[0].local_bits();
+        let first = K::of_bits(bits);
+        let last = first.last_of(len);
+        close_before(first, open);
+        let next = self.link(open);
+        let value = [ports, next];
+        open.push(Open { last, rules, ranges: OnceCell::new(), value, link: 0 });
+        self.hops = self.hops.max(open.len());
+        Ok(Local { first, last, len, value })
     }
 
     /// The place in the chain of the innermost of the open prefixes; 0 when none is open.
@@ -146,6 +169,11 @@ impl Compiler<'_> {
     }
 }
 
+/// Closes the prefixes that end before this address.
+pub(super) fn close_before<K: Ord, E>(addr: K, open: &mut Vec<Open<'_, K, E>>) {
+    while open.pop_if(|outer| outer.last < addr).is_some() {}
+}
+
 impl Image<'_> {
     /// The header: what the program is specialised for.
     pub fn header(&self) -> &Header {
@@ -166,8 +194,8 @@ impl Image<'_> {
         let windows4 = blocks128 + searches.blocks128.len();
         let windows6 = (windows4 + v4.windows.len()).next_multiple_of(<u128 as Address>::WINDOW);
         let buckets4 = (windows6 + v6.windows.len()).next_multiple_of(<u32 as Address>::BUCKET);
-        let buckets6 = (buckets4 + v4.buckets.len()).next_multiple_of(<u128 as Address>::BUCKET);
-        let cells_at = buckets6 + v6.buckets.len();
+        let buckets6 = (buckets4 + v4.bucket_words()).next_multiple_of(<u128 as Address>::BUCKET);
+        let cells_at = buckets6 + v6.bucket_words();
         let ranges_at = (cells_at + cells.len()).next_multiple_of(SMALL_WORDS);
         let chain_at = (ranges_at + ranges.len()).next_multiple_of(SMALL_WORDS);
         let search_words = chain_at + chain.len();

@@ -1,10 +1,29 @@
 //! The header of an image, and how 64-bit values lie in words.
 
+use super::span::Span;
+
 /// How many words the header takes.
 pub const HEADER_WORDS: usize = 64;
 
 /// The number of the format. An image of another number cannot be read.
 pub const FORMAT: u32 = 2;
+
+/// Which compiler made an image: the version of this package. Parts of an image are kept only by the compiler that made it.
+pub(super) const COMPILER: u32 = {
+    let [major, minor, patch] = [
+        number(env!("CARGO_PKG_VERSION_MAJOR")),
+        number(env!("CARGO_PKG_VERSION_MINOR")),
+        number(env!("CARGO_PKG_VERSION_PATCH")),
+    ];
+    major << 20 | minor << 10 | patch
+};
+
+const fn number(text: &str) -> u32 {
+    match u32::from_str_radix(text, 10) {
+        Ok(number) if number < 1 << 10 => number,
+        _ => panic!("a part of the version is no number below 1024"),
+    }
+}
 
 const MAGIC: [u32; 2] = [u32::from_le_bytes(*b"inle"), u32::from_le_bytes(*b"tImg")];
 
@@ -63,6 +82,10 @@ pub struct Header {
     pub port_tables: u32,
     /// Whether a node is to be bisected.
     pub bisect: u32,
+    /// Which compiler made it. The kernel program does not ask.
+    pub compiler: u32,
+    /// How many rules were compiled again since all were, which left what they had before behind.
+    pub renewed: u32,
     /// The local IPv4 addresses.
     pub v4: Root,
     /// The local IPv6 addresses.
@@ -92,7 +115,7 @@ impl Header {
         words[..2].copy_from_slice(&MAGIC);
         words[2] = FORMAT;
         let Self { words: total, search_words, index, blocks32, blocks128, cells, ranges, chain, source, .. } = *self;
-        let Self { hops, steps, levels, port_tables, bisect, .. } = *self;
+        let Self { hops, steps, levels, port_tables, bisect, compiler, renewed, .. } = *self;
         let fields = [
             total,
             search_words,
@@ -108,6 +131,8 @@ impl Header {
             levels,
             port_tables,
             bisect,
+            compiler,
+            renewed,
         ];
         words[3..3 + fields.len()].copy_from_slice(&fields);
         self.v4.encode(&mut words[24..36]);
@@ -129,7 +154,7 @@ impl Header {
         }
         let [total, search_words, index, blocks32, blocks128, cells, ranges, chain, source] =
             std::array::from_fn(|i| words[3 + i]);
-        let [hops, steps, levels, port_tables, bisect] = std::array::from_fn(|i| words[12 + i]);
+        let [hops, steps, levels, port_tables, bisect, compiler, renewed] = std::array::from_fn(|i| words[12 + i]);
         let (v4, v6) = (Root::decode(&words[24..36]), Root::decode(&words[36..48]));
         let areas = [
             HEADER_WORDS as u32,
@@ -165,6 +190,8 @@ impl Header {
             levels,
             port_tables,
             bisect,
+            compiler,
+            renewed,
             v4,
             v6,
         })
@@ -172,6 +199,12 @@ impl Header {
 }
 
 impl Root {
+    /// The span of all prefixes; one without pieces when there is no window.
+    pub(super) fn span(&self) -> Span {
+        let high = (self.low_half != 0).then_some(self.high);
+        Span { first: self.first, shift: self.shift, pieces: self.pieces, high }
+    }
+
     fn encode(&self, words: &mut [u32]) {
         let Self { pieces, shift, low_half, first, high, windows, buckets, more, used } = *self;
         words[..4].copy_from_slice(&[pieces, shift, low_half, used]);

@@ -1,6 +1,7 @@
 //! The image: a ruleset compiled into one block of 32-bit words that the kernel program searches.
 //!
-//! [`compile()`] makes it, [`Walk`] searches it exactly as `lookup.bpf.h` does, [`decode`] reads the ruleset back.
+//! [`compile()`] makes it, [`recompile()`] makes it from another one, [`Walk`] searches it exactly as `lookup.bpf.h` does,
+//! [`decode`] reads the ruleset back.
 //! Words are in the byte order of the machine, as the kernel program reads them; a 64-bit value takes two words at an
 //! even place. The areas, in order:
 //!
@@ -42,6 +43,7 @@ mod former;
 mod key;
 mod layout;
 mod ranges;
+mod recompile;
 mod search;
 mod sound;
 mod source;
@@ -55,6 +57,7 @@ pub use compile::{Image, ImageError, compile};
 pub use decision::{Leaf, Outcome};
 pub use former::Former;
 pub use layout::{FORMAT, HEADER_WORDS, Header, HeaderError, Root};
+pub use recompile::{Compiled, recompile};
 pub use source::{SourceError, decode};
 pub use walk::Walk;
 pub use write::Part;

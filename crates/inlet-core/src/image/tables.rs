@@ -8,6 +8,7 @@ use rustc_hash::FxHashMap;
 
 use super::conditions::{Condition, Conditions, Store};
 use super::decision::Leaf;
+use super::layout::Header;
 use super::ranges::{Range, few, is_unconditional, of_rules, overlay, port_key};
 use super::search::{Interval, Searches};
 use crate::Ruleset;
@@ -27,10 +28,10 @@ pub(super) const TWO: u32 = 1 << 29;
 /// How many bits the numbers of two ranges have.
 pub(super) const RANGE_BITS: u32 = 14;
 /// The kinds of tables, in [`super::Header::port_tables`].
-const HAS_ONE: u32 = 1;
-const HAS_TWO: u32 = 2;
-const HAS_SMALL: u32 = 4;
-const HAS_LARGE: u32 = 8;
+pub(super) const HAS_ONE: u32 = 1;
+pub(super) const HAS_TWO: u32 = 2;
+pub(super) const HAS_SMALL: u32 = 4;
+pub(super) const HAS_LARGE: u32 = 8;
 /// How many conditions may have to be searched for one port.
 pub(super) const MAX_STEPS: u32 = 32;
 
@@ -68,24 +69,38 @@ struct Group<'s> {
 
 impl<'a> Tables<'a> {
     pub(super) fn new(ruleset: &'a Ruleset) -> Self {
-        let mut tables = Self {
-            ruleset,
-            searches: Searches::default(),
-            // Place 0 stands for no table.
-            cells: vec![0; SMALL_WORDS],
-            ranges: Vec::new(),
-            range_numbers: FxHashMap::default(),
-            conditions: Conditions::default(),
-            of_shape: vec![0; ruleset.shapes.len()],
-            of_shapes: FxHashMap::default(),
-            steps: 0,
-            levels: 0,
-            kinds: 0,
-        };
+        // Place 0 stands for no table.
+        let mut tables = Self::kept(ruleset, &Header::default(), Searches::default(), vec![0; SMALL_WORDS], &[]);
         for id in most_used(ruleset) {
             tables.range_of(id);
         }
         tables
+    }
+
+    /// The tables of an image that was made before, to which those of another ruleset are added.
+    pub(super) fn kept(
+        ruleset: &'a Ruleset,
+        header: &Header,
+        searches: Searches,
+        cells: Vec<u32>,
+        ranges: &[u32],
+    ) -> Self {
+        // Behind the last range is room without leaves.
+        let ranges: Vec<[u32; 2]> =
+            ranges.chunks_exact(2).map(|range| [range[0], range[1]]).take_while(|range| range[1] != 0).collect();
+        Self {
+            ruleset,
+            searches,
+            cells,
+            range_numbers: ranges.iter().copied().zip(0..).collect(),
+            ranges: ranges.into_flattened(),
+            conditions: Conditions::default(),
+            of_shape: vec![0; ruleset.shapes.len()],
+            of_shapes: FxHashMap::default(),
+            steps: header.steps,
+            levels: header.levels,
+            kinds: header.port_tables,
+        }
     }
 
     /// The place of the table for the rules of one prefix, given in canonical order.

@@ -12,8 +12,7 @@ use super::key::Key;
 use super::layout::{Header, HeaderError, Root, join};
 use super::ranges::port_key;
 use super::search::{BISECT, BLOCK_WORDS, Entry, LOW_HALF, NODE_WORDS, Window};
-use super::span::Span;
-use super::tables::{LARGE, ONE, RANGE_BITS, SMALL_RANGES, TWO};
+use super::tables::{HAS_LARGE, HAS_ONE, HAS_SMALL, HAS_TWO, LARGE, ONE, RANGE_BITS, SMALL_RANGES, TWO};
 use crate::Packet;
 
 /// An image ready to be searched.
@@ -67,10 +66,8 @@ impl<'a> Walk<'a> {
         }
         let bucket = match root.pieces {
             0 => 0,
-            pieces => {
-                let high = (root.low_half != 0).then_some(root.high);
-                let span = Span { first: root.first, shift: root.shift, pieces, high };
-                let window = &self.words[root.windows as usize + span.at(key) * K::WINDOW..];
+            _ => {
+                let window = &self.words[root.windows as usize + root.span().at(key) * K::WINDOW..];
                 window[0] as usize + K::read_span(window).at(key)
             }
         };
@@ -80,7 +77,7 @@ impl<'a> Walk<'a> {
     fn in_bucket<K: BlockKey + Address>(&self, root: &Root, bucket: usize, key: K) -> [u32; 2] {
         let bucket = &self.words[root.buckets as usize + bucket * K::BUCKET..];
         let found = (0..PREFIXES).find(|slot| key.is_in(bucket, *slot));
-        match (found, bucket[K::MORE]) {
+        match (found, if root.more != 0 { bucket[K::MORE] } else { 0 }) {
             (None, more) if more & SEARCH != 0 => self.search(self.cell(more & !SEARCH), key),
             (None, more) if more != 0 => self.in_bucket(root, more as usize, key),
             (slot, _) => {
@@ -96,11 +93,14 @@ impl<'a> Walk<'a> {
 
     /// The value of the interval that the key is in.
     fn search<K: BlockKey>(&self, mut entry: u32, key: K) -> [u32; 2] {
-        while entry >> 30 == Entry::NODE {
+        for _ in 0..self.header.levels {
+            if entry >> 30 != Entry::NODE {
+                break;
+            }
             let place = (entry & Entry::PLACE) as usize;
             let [count, flags] = [self.index(place), self.index(place + 1)];
             let first = join(self.index(place + 2), self.index(place + 3));
-            if flags & BISECT != 0 {
+            if self.header.bisect != 0 && flags & BISECT != 0 {
                 return self.in_block(self.bisect(first as usize, count as usize, key), key);
             }
             let high = (flags & LOW_HALF != 0).then(|| join(self.index(place + 4), self.index(place + 5)));
@@ -147,15 +147,19 @@ impl<'a> Walk<'a> {
     }
 
     fn ports(&self, table: u32, key: u32) -> Leaf {
-        if table & LARGE != 0 {
+        let may_be = |kind: u32| self.header.port_tables & kind != 0;
+        if may_be(HAS_LARGE) && table & LARGE != 0 {
             return Leaf(self.search(self.cell(table & !LARGE), key)[0]);
         }
-        if table & ONE != 0 {
+        if may_be(HAS_ONE) && table & ONE != 0 {
             return self.range(table & !ONE, key);
         }
-        if table & TWO != 0 {
+        if may_be(HAS_TWO) && table & TWO != 0 {
             let [first, second] = [table & ((1 << RANGE_BITS) - 1), (table & !TWO) >> RANGE_BITS];
             return Some(self.range(first, key)).filter(|leaf| *leaf != Leaf::MISS).unwrap_or(self.range(second, key));
+        }
+        if !may_be(HAS_SMALL) {
+            return Leaf::MISS;
         }
         let rank = (1..SMALL_RANGES as u32).filter(|slot| self.cell(table + slot) <= key).count() as u32;
         Leaf(self.cell(table + SMALL_RANGES as u32 + rank))
