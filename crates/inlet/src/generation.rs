@@ -1,6 +1,5 @@
 //! A generation: an image in the kernel and the program specialised for it.
 
-use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Mutex;
@@ -8,14 +7,14 @@ use std::thread;
 
 use inlet_core::image::{self, Compiled, Image, Part};
 use inlet_core::{Plan, Ruleset};
-use libbpf_rs::{MapHandle, MapType};
+use libbpf_rs::MapHandle;
 
 use crate::error::{Error, Result};
 use crate::fault;
 use crate::group::Readers;
 use crate::layout::GenerationFiles;
 use crate::snapshot::map_words;
-use crate::state::{Maps, create};
+use crate::state::{Maps, create_frozen};
 use crate::{program, raw};
 
 /// What is pinned beside a generation.
@@ -51,12 +50,7 @@ impl Generation {
     }
 
     fn of(compiled: Image<'_>, maps: &Maps) -> Result<Self> {
-        let bytes = u32::try_from(compiled.words() * size_of::<u32>()).map_err(|_| io::ErrorKind::FileTooLarge.into());
-        let bytes = bytes.map_err(Error::os::<io::Error>("create map", "inlet_image"))?;
-        let image = create("inlet_image", MapType::Array, bytes, 1, libbpf_sys::BPF_F_MMAPABLE)?;
-        raw::fill(image.as_fd(), compiled.words(), |words| write(compiled.parts(words)))
-            .map_err(Error::os("fill", "the image"))?;
-        image.freeze().map_err(Error::os("freeze", "the image"))?;
+        let image = create_frozen("inlet_image", compiled.words(), |words| write(compiled.parts(words)))?;
         fault::point("commit:filled");
         let program = program::load(compiled.header(), &image, maps)?;
         Ok(Self { image, program })

@@ -1,29 +1,20 @@
 //! The ruleset before the one in force, which is kept to go back to.
 
-use std::os::fd::AsFd;
-
 use inlet_core::image::Former;
 use inlet_core::{Plan, Ruleset, Services};
-use libbpf_rs::{MapHandle, MapType};
+use libbpf_rs::MapHandle;
 
 use crate::commit::{Committed, Terms};
 use crate::error::{Error, Result};
 use crate::instance::Instance;
 use crate::layout::GenerationFiles;
-use crate::raw;
 use crate::snapshot::read_words;
-use crate::state::{Access, create, open_map};
+use crate::state::{Access, create_frozen, open_map};
 
 /// Keeps what brings `old` back when `new` is in force, in a frozen map.
 pub(crate) fn keep(old: &Ruleset, new: &Ruleset, plan: &Plan) -> Result<MapHandle> {
     let words = Former::between(old, new, plan)?.to_words();
-    let bytes = u32::try_from(words.len() * size_of::<u32>()).map_err(|_| std::io::ErrorKind::FileTooLarge.into());
-    let bytes = bytes.map_err(Error::os::<std::io::Error>("create map", "inlet_previous"))?;
-    let map = create("inlet_previous", MapType::Array, bytes, 1, libbpf_sys::BPF_F_MMAPABLE)?;
-    raw::fill(map.as_fd(), words.len(), |filled| filled.copy_from_slice(&words))
-        .map_err(Error::os("fill", "the map of the former ruleset"))?;
-    map.freeze().map_err(Error::os("freeze", "the map of the former ruleset"))?;
-    Ok(map)
+    create_frozen("inlet_previous", words.len(), |filled| filled.copy_from_slice(&words))
 }
 
 /// Opens what is kept beside a generation; `None` beside the first one.

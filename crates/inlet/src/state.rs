@@ -1,15 +1,19 @@
 //! The maps that outlive generations, and the mark of the state format.
 
+use std::io;
 use std::mem::{offset_of, size_of};
 use std::os::fd::AsFd;
 use std::path::Path;
+use std::thread;
+use std::time::Duration;
 
 use inlet_core::{MAX_SERVICES, ServiceId};
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType};
 
-use crate::error::{Error, Result};
+use crate::error::{Cause, Error, Result};
 use crate::group::Readers;
 use crate::layout::Files;
+use crate::raw;
 use crate::skeleton::steer::types;
 use crate::snapshot::Counters;
 
@@ -21,6 +25,10 @@ pub(crate) const LANES_PER_SERVICE: u32 = 4;
 
 /// How many bytes of binds may wait for the watcher; a power of 2 of at least a page.
 const BINDS_BYTES: u32 = 1 << 16;
+
+/// How often a map is tried to be frozen, and how long nothing is done after each time.
+const FREEZE_TRIES: u32 = 1000;
+const FREEZE_PAUSE: Duration = Duration::from_millis(1);
 
 /// A dual-stack socket has a slot in the lane of each family.
 const SLOTS_PER_SOCKET: u32 = 2;
@@ -80,7 +88,7 @@ impl Maps {
             (&maps.binds, files.binds()),
         ];
         for (map, path) in pins {
-            crate::raw::pin(map.as_fd(), &path).map_err(Error::at("pin", &path))?;
+            raw::pin(map.as_fd(), &path).map_err(Error::at("pin", &path))?;
             crate::fault::point("up:map");
             readers.admit_to_map(&path)?;
         }
@@ -170,6 +178,29 @@ pub(crate) fn create(name: &'static str, kind: MapType, value: u32, entries: u32
     create_keyed(name, kind, [4, value], entries, flags)
 }
 
+/// Makes a map of one value, so many words long, which nobody can change any more once it is filled.
+pub(crate) fn create_frozen(name: &'static str, words: usize, fill: impl FnOnce(&mut [u32])) -> Result<MapHandle> {
+    let bytes = u32::try_from(words * size_of::<u32>()).map_err(|_| io::ErrorKind::FileTooLarge.into());
+    let bytes = bytes.map_err(Error::os::<io::Error>("create map", name))?;
+    let map = create(name, MapType::Array, bytes, 1, libbpf_sys::BPF_F_MMAPABLE)?;
+    raw::fill(map.as_fd(), words, fill).map_err(Error::os("fill", name))?;
+    freeze(&map).map_err(Error::os("freeze", name))?;
+    Ok(map)
+}
+
+/// Freezes a map, which the kernel refuses while anybody has it mapped to be written. A child has, until it runs its program,
+/// when another thread of this process forked it just while `raw::fill` made the mapping. Nothing tells when that is over.
+fn freeze(map: &MapHandle) -> io::Result<()> {
+    let once = || map.freeze().map_err(Cause::into_io);
+    for _ in 0..FREEZE_TRIES {
+        match once() {
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy => thread::sleep(FREEZE_PAUSE),
+            done => return done,
+        }
+    }
+    once()
+}
+
 /// Makes a map with keys and values of these sizes, in bytes.
 pub(crate) fn create_keyed(
     name: &'static str,
@@ -188,4 +219,29 @@ pub(crate) fn open_map(path: &Path, access: Access) -> Result<MapHandle> {
         Access::Write => 0,
     };
     MapHandle::from_pinned_path_with_file_flags(path, flags).map_err(Error::at("open", path))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "what fails here is the failure of a test")]
+
+    use inlet_testkit::World;
+
+    use super::*;
+
+    #[test]
+    fn a_map_is_frozen_once_it_is_mapped_no_more() {
+        let Some(_world) = World::new() else { return };
+        let map = create("inlet_test", MapType::Array, 8, 1, libbpf_sys::BPF_F_MMAPABLE).unwrap();
+        let mapped = raw::Words::map(map.as_fd(), 2).unwrap();
+        assert_eq!(map.freeze().map_err(Cause::into_io).unwrap_err().kind(), io::ErrorKind::ResourceBusy);
+        thread::scope(|scope| {
+            let frozen = scope.spawn(|| freeze(&map));
+            // Long enough for some tries.
+            thread::sleep(20 * FREEZE_PAUSE);
+            drop(mapped);
+            frozen.join().unwrap().unwrap();
+        });
+        assert!(map.update(&0_u32.to_ne_bytes(), &[0; 8], MapFlags::ANY).is_err());
+    }
 }
