@@ -36,7 +36,7 @@ macro_rules! constants {
 
 fn constants(header: &Header) -> Constants {
     constants!(header;
-        search_words, index, blocks32, blocks128, cells, ranges, chain, hops, steps, levels, port_tables, bisect,
+        search_words, search_mask, index, blocks32, blocks128, cells, ranges, chain, hops, steps, levels, port_tables, bisect,
         v4.used, v4.pieces, v4.shift, v4.low_half, v4.first, v4.high, v4.windows, v4.buckets, v4.more,
         v6.used, v6.pieces, v6.shift, v6.low_half, v6.first, v6.high, v6.windows, v6.buckets, v6.more)
 }

@@ -21,6 +21,10 @@ const DEEP: usize = 8;
 /// How much of the image the program can search: the verifier allows offsets below 512 MiB.
 const MAX_SEARCH_WORDS: usize = (1 << 29) / 4 - BLOCK_WORDS;
 
+/// Images of which less is searched are made so long that one mask bounds all places: the verifier then has one case for each
+/// place and not two.
+const MASKED: usize = 1 << 18;
+
 /// Why a ruleset does not become an image.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ImageError {
@@ -201,7 +205,12 @@ impl Image<'_> {
         let search_words = chain_at + chain.len();
         // Room after the end, so that a whole block can be read from every place that is searched.
         let source_at = (search_words + BLOCK_WORDS).next_multiple_of(BLOCK_WORDS);
-        let words = source_at + source.words();
+        let mask = search_words.next_power_of_two() - 1;
+        let masked = mask + 1 + BLOCK_WORDS;
+        let words = match search_words {
+            ..MASKED => masked.max(source_at + source.words()),
+            _ => source_at + source.words(),
+        };
         if search_words > MAX_SEARCH_WORDS {
             return Err(ImageError::TooLarge((search_words * 4) >> 20));
         }
@@ -213,6 +222,7 @@ impl Image<'_> {
         [header.cells, header.ranges] = [cells_at, ranges_at].map(|at| at as u32);
         [header.chain, header.source] = [chain_at, source_at].map(|at| at as u32);
         header.search_words = search_words as u32;
+        header.search_mask = if masked <= words { mask as u32 } else { 0 };
         Ok(())
     }
 }

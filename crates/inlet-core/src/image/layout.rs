@@ -58,6 +58,8 @@ pub struct Header {
     pub words: u32,
     /// How long the part is that the kernel program searches.
     pub search_words: u32,
+    /// What leaves of every number a place in that part or just behind it, within the image; 0 when there is no such number.
+    pub search_mask: u32,
     /// Where the index area starts.
     pub index: u32,
     /// Where the blocks of 32-bit keys start.
@@ -115,7 +117,7 @@ impl Header {
         words[..2].copy_from_slice(&MAGIC);
         words[2] = FORMAT;
         let Self { words: total, search_words, index, blocks32, blocks128, cells, ranges, chain, source, .. } = *self;
-        let Self { hops, steps, levels, port_tables, bisect, compiler, renewed, .. } = *self;
+        let Self { hops, steps, levels, port_tables, bisect, compiler, renewed, search_mask, .. } = *self;
         let fields = [
             total,
             search_words,
@@ -133,6 +135,7 @@ impl Header {
             bisect,
             compiler,
             renewed,
+            search_mask,
         ];
         words[3..3 + fields.len()].copy_from_slice(&fields);
         self.v4.encode(&mut words[24..36]);
@@ -154,7 +157,8 @@ impl Header {
         }
         let [total, search_words, index, blocks32, blocks128, cells, ranges, chain, source] =
             std::array::from_fn(|i| words[3 + i]);
-        let [hops, steps, levels, port_tables, bisect, compiler, renewed] = std::array::from_fn(|i| words[12 + i]);
+        let [hops, steps, levels, port_tables, bisect, compiler, renewed, search_mask] =
+            std::array::from_fn(|i| words[12 + i]);
         let (v4, v6) = (Root::decode(&words[24..36]), Root::decode(&words[36..48]));
         let areas = [
             HEADER_WORDS as u32,
@@ -178,6 +182,7 @@ impl Header {
         Ok(Self {
             words: total,
             search_words,
+            search_mask,
             index,
             blocks32,
             blocks128,

@@ -1,7 +1,7 @@
 //! The search of an image as the kernel program does it, step by step, in plain Rust.
 //!
 //! It lets the format be tested without a kernel, and answers what the program would say on any machine. When this file
-//! and `search.bpf.h` or `lookup.bpf.h` differ, one of them is wrong.
+//! and `search.bpf.h`, `local.bpf.h` or `lookup.bpf.h` differ, one of them is wrong.
 
 use std::net::IpAddr;
 

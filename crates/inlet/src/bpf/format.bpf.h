@@ -22,6 +22,7 @@ struct root {
 
 struct config {
 	__u64 search_words;
+	__u64 search_mask;
 	__u64 index;
 	__u64 blocks32;
 	__u64 blocks128;

@@ -35,7 +35,7 @@ struct {
 } inlet_lanes SEC(".maps");
 
 /* The lane of a service: two protocols, two families. */
-static __always_inline __u32 lane_key(__u32 service, bool v6, bool udp)
+static __always_inline __u32 lane_key(__u32 service, __u32 v6, __u32 udp)
 {
 	return service * 4 + v6 * 2 + udp;
 }

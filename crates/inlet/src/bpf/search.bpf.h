@@ -8,16 +8,25 @@
 #pragma once
 #include "format.bpf.h"
 
-/* The place in the image, or the image's start when it is not one to be searched. A whole block can be read from it.
- * The bound is written in assembly because the compiler would check one register and use another. */
+/* The place in the image, or some other one when it is not one to be searched. A whole block can be read from it. The
+ * bound of a large image is written in assembly because the compiler would check one register and use another; the
+ * verifier walks on with what it comes to first, which is to be the place that can be any, so that it needs not walk
+ * what follows again for 0. */
 static __always_inline const void *at(__u64 word)
 {
-	__u64 end = constant(search_words);
+	__u64 mask = constant(search_mask);
 
-	asm volatile("if %0 < %1 goto +1\n\t"
-		     "%0 = 0"
-		     : "+r"(word)
-		     : "r"(end));
+	if (mask) {
+		word &= mask;
+	} else {
+		__u64 end = constant(search_words);
+
+		asm volatile("if %0 >= %1 goto +1\n\t"
+			     "goto +1\n\t"
+			     "%0 = 0"
+			     : "+r"(word)
+			     : "r"(end));
+	}
 	return (const void *)inlet_image + word * sizeof(__u32);
 }
 
@@ -37,10 +46,16 @@ static __always_inline __u64 le32(__u32 key, __u64 wanted)
 	return top_bit(key + ~wanted);
 }
 
+/* 1 when a - b needs a borrow: a < b. */
+static __always_inline __u64 borrows(__u64 a, __u64 b)
+{
+	return top_bit((~a & b) | (~(a ^ b) & (a - b)));
+}
+
 /* The same for 128 bits: there is no borrow in wanted - key. Low half first. */
 static __always_inline __u64 le128(__u64 key_high, __u64 key_low, __u64 high, __u64 low)
 {
-	__u64 borrow = top_bit((~low & key_low) | (~(low ^ key_low) & (low - key_low)));
+	__u64 borrow = borrows(low, key_low);
 
 	return top_bit(~((~high & key_high) | (~(high ^ key_high) & (high - key_high - borrow))));
 }
@@ -53,13 +68,14 @@ static __always_inline __u64 window_at(__u64 value, __u64 first, __u32 shift, __
 }
 
 /* The half of a 128-bit key that the window lies in; outside of it, what leads to the first or last entry. */
-static __always_inline __u64 window_half(__u64 high, __u64 low, __u32 low_half, __u64 node_high)
+static __always_inline __u64 window_half(__u64 high, __u64 low, __u64 flags, __u64 node_high)
 {
-	if (!low_half)
-		return high;
-	if (high == node_high)
-		return low;
-	return high < node_high ? 0 : ~0ULL;
+	__u64 distance = high ^ node_high;
+	__u64 outside = -top_bit(distance | -distance);
+	__u64 in_low_half = -(flags / LOW_HALF & 1);
+
+	low = (low & ~outside) | (outside & (borrows(high, node_high) - 1));
+	return (low & in_low_half) | (high & ~in_low_half);
 }
 
 static __always_inline __u64 block32_place(__u64 block)
@@ -171,7 +187,7 @@ __noinline __u64 search128(__u32 entry, __u64 high, __u64 low)
 		if (level >= constant(levels) || ENTRY_KIND(entry) != ENTRY_NODE)
 			break;
 		node = at(place);
-		half = window_half(high, low, node->flags & LOW_HALF, node->high);
+		half = window_half(high, low, node->flags, node->high);
 		if (constant(bisect) && node->flags & NODE_BISECT) {
 			entry = bisect128(place, high, low);
 			break;

@@ -135,7 +135,7 @@ __noinline int give_to_one_of(struct bpf_sk_lookup *ctx, __u32 key)
 
 static __always_inline int to_service(struct bpf_sk_lookup *ctx, __u32 service, int on_missing)
 {
-	__u32 key = lane_key(service, ctx->family == AF_INET6, ctx->protocol == IPPROTO_UDP);
+	__u32 key = lane_key(service, is_v6(ctx), is_udp(ctx));
 	struct counters *count = is_packet(ctx) ? bpf_map_lookup_elem(&inlet_counters, &service) : NULL;
 	const struct lane *lane = bpf_map_lookup_elem(&inlet_lanes, &key);
 	int err = -ENOENT;
@@ -175,6 +175,16 @@ static __always_inline int plain_verdict(struct bpf_sk_lookup *ctx, int verdict)
 	return verdict;
 }
 
+/* The verdict that is so far from another kind of leaf: no branch. Older verifiers have to be told that it is one. */
+_Static_assert(LEAF_REFUSE - LEAF_REFUSE == SK_DROP && LEAF_REFUSE - LEAF_PASS == SK_PASS, "without a service");
+_Static_assert(LEAF_SERVICE_OR_PASS - LEAF_SERVICE_OR_REFUSE == SK_PASS, "a service without a socket");
+
+static __always_inline int verdict_of(__u32 distance)
+{
+	asm volatile("%0 &= 1" : "+r"(distance));
+	return distance;
+}
+
 SEC("sk_lookup")
 int inlet_steer(struct bpf_sk_lookup *ctx)
 {
@@ -186,10 +196,10 @@ int inlet_steer(struct bpf_sk_lookup *ctx)
 	switch (leaf_kind(leaf)) {
 	case LEAF_PASS:
 	case LEAF_REFUSE:
-		return plain_verdict(ctx, leaf_kind(leaf) == LEAF_PASS ? SK_PASS : SK_DROP);
+		return plain_verdict(ctx, verdict_of(LEAF_REFUSE - leaf_kind(leaf)));
 	case LEAF_SERVICE_OR_REFUSE:
 	case LEAF_SERVICE_OR_PASS:
-		return to_service(ctx, leaf_number(leaf), leaf_kind(leaf) == LEAF_SERVICE_OR_PASS ? SK_PASS : SK_DROP);
+		return to_service(ctx, leaf_number(leaf), verdict_of(leaf_kind(leaf) - LEAF_SERVICE_OR_REFUSE));
 	default:
 		return SK_PASS;
 	}
