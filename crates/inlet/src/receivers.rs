@@ -34,7 +34,7 @@ impl Receivers {
         for listed in sockets.receiving() {
             by_port.entry((listed.bound.protocol, listed.bound.addr.port())).or_default().push(listed);
         }
-        let lanes = LaneReader::new(maps);
+        let lanes = LaneReader::of(maps, in_force.services());
         let live = |(id, service): (_, &Service)| Ok((service.name.to_string(), lanes.live(id)?));
         let live = in_force.services().iter().map(live).collect::<Result<_>>()?;
         let routes = RouteTable::of(netns)?.list()?;

@@ -8,7 +8,7 @@
 use std::mem::{offset_of, size_of};
 use std::os::fd::AsFd;
 
-use inlet_core::{MAX_SERVICES, Protocol, ServiceId};
+use inlet_core::{MAX_SERVICES, Protocol, ServiceId, Services};
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 
 use crate::error::{Error, Result};
@@ -79,8 +79,12 @@ impl Lane {
 
 impl Lanes {
     pub(crate) fn map(lanes: &MapHandle) -> Result<Self> {
-        let words = lanes.max_entries() as usize * LANE_WORDS;
-        Words::map(lanes.as_fd(), words).map(Self).map_err(Error::os("map", "the lanes of sockets"))
+        Self::map_first(lanes, lanes.max_entries() as usize)
+    }
+
+    /// Only so many of them: the kernel maps every page at once, those of all services in most of a millisecond.
+    fn map_first(lanes: &MapHandle, count: usize) -> Result<Self> {
+        Words::map(lanes.as_fd(), count * LANE_WORDS).map(Self).map_err(Error::os("map", "the lanes of sockets"))
     }
 
     /// The slots of a lane, shown or not.
@@ -150,17 +154,39 @@ impl Lanes {
     }
 }
 
-/// The lanes of an instance for those who only read: each one is copied when it is looked at.
+/// The lanes of an instance for those who only look at them: many in memory, or, when they are few or may not be written,
+/// each one copied when it is asked for.
 pub(crate) struct LaneReader<'a> {
     maps: &'a Maps,
+    mapped: Option<Lanes>,
 }
 
 impl<'a> LaneReader<'a> {
+    /// For a few.
     pub(crate) fn new(maps: &'a Maps) -> Self {
-        Self { maps }
+        Self { maps, mapped: None }
     }
 
+    /// For those of all these services.
+    pub(crate) fn of(maps: &'a Maps, services: &Services) -> Self {
+        let after = services.iter().map(|(id, _)| usize::from(id.get()) + 1).max();
+        let count = after.unwrap_or(1) * LANES_PER_SERVICE as usize;
+        Self { maps, mapped: Lanes::map_first(&maps.lanes, count).ok() }
+    }
+
+    /// The slots of a lane that are shown.
     fn slots(&self, lane: Lane) -> Result<Vec<Slot>> {
+        match &self.mapped {
+            Some(lanes) => {
+                let mut slots = lanes.stock(lane);
+                slots.truncate(lanes.count(lane));
+                Ok(slots)
+            }
+            None => self.copied(lane),
+        }
+    }
+
+    fn copied(&self, lane: Lane) -> Result<Vec<Slot>> {
         let value = self.maps.lanes.lookup(&(lane.0 as u32).to_ne_bytes(), MapFlags::ANY);
         let bytes = value.map_err(Error::os("read", format!("lane {}", lane.0)))?.unwrap_or_default();
         let words: Vec<u32> = bytes.chunks_exact(4).map(|word| word.try_into().map_or(0, u32::from_ne_bytes)).collect();
