@@ -3,16 +3,35 @@
 //! A shape is all of a rule but its local prefix. Rules are many and shapes are few, so an IPv4 rule takes 8 bytes and
 //! an IPv6 rule 32. Both sort as plain integers: by address, then the shorter prefix first, then by shape.
 
+use std::hash::{Hash, Hasher};
+
 use crate::{IfaceId, Match, PortRange, Prefix, Protocol, Rule, Verdict};
 
 /// All of a rule but its local prefix. The order of the fields is the canonical order of the rules of one prefix.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Shape {
     pub(crate) protocol: Protocol,
     pub(crate) ports: PortRange,
     pub(crate) source: Option<Prefix>,
     pub(crate) iface: Option<IfaceId>,
     pub(crate) verdict: Verdict,
+}
+
+impl Hash for Shape {
+    /// One number for nearly all shapes: those without conditions. Every rule of a file is hashed.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let Self { protocol, ports, source, iface, verdict } = self;
+        let verdict = match verdict {
+            Verdict::Pass => 0,
+            Verdict::Refuse => 1,
+            Verdict::Service(id) => 2 + u64::from(id.get()),
+        };
+        let [first, last] = [ports.first(), ports.last()].map(u64::from);
+        state.write_u64(verdict << 33 | first << 17 | last << 1 | u64::from(*protocol == Protocol::Udp));
+        if source.is_some() || iface.is_some() {
+            (source, iface).hash(state);
+        }
+    }
 }
 
 impl Shape {

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use self::halves::Halves;
-use self::rule::RuleText;
+use self::rule::{Known, RuleText};
 use super::fields::{Described, resolve_interfaces};
 use super::loader::Loader;
 use super::sets::{Sets, lines};
@@ -253,8 +253,9 @@ impl<'de> Visitor<'de> for RulesSeed<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        let mut known = Known::default();
         while let Some(rule) = seq.next_element::<RuleText<'de>>()? {
-            rule.push_to(self.builder, self.sets).ok_or_else(slow)?;
+            rule.push_to(self.builder, self.sets, &mut known).ok_or_else(slow)?;
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! The rules of a large JSON file, read by two threads.
 
-use super::rule::RuleText;
+use super::rule::{Known, RuleText};
 use crate::Builder;
 use crate::both::both;
 use crate::config::sets::Sets;
@@ -52,9 +52,10 @@ impl<'a> Halves<'a> {
 
 /// Reads rules with commas between them, and gives what comes after.
 fn read<'a>(mut rest: &'a str, mut builder: Builder, sets: &Sets) -> Option<(Builder, &'a str)> {
+    let mut known = Known::default();
     loop {
         let mut rules = serde_json::Deserializer::from_str(rest).into_iter::<RuleText<'a>>();
-        rules.next()?.ok()?.push_to(&mut builder, sets)?;
+        rules.next()?.ok()?.push_to(&mut builder, sets, &mut known)?;
         rest = rest[rules.byte_offset()..].trim_start_matches(BLANK);
         match rest.strip_prefix(',') {
             Some(more) => rest = more,

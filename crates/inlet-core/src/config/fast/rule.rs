@@ -2,33 +2,41 @@
 
 use std::borrow::Cow;
 
+use rustc_hash::FxHashMap;
 use serde::Deserialize;
 
 use crate::config::fields::Plain;
 use crate::config::rule::{ANY_SOURCE, Parts, check_except, check_families, with_verdicts};
 use crate::config::sets::{PrefixOrSet, Sets};
 use crate::config::texts::{List, Text};
-use crate::{Builder, InterfaceName, PortRange, Ports, Prefix, Protocol, Verdict};
+use crate::{Builder, InterfaceName, PortRange, Ports, Prefix, Protocol, ServiceId, Verdict};
 
-/// A rule as it is written.
+/// A name as it stands in the text. An optional `Cow` alone would always be a copy.
+#[derive(Deserialize)]
+struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// The numbers of the services that rules have named, by the text of the file.
+pub(super) type Known<'a> = FxHashMap<&'a str, ServiceId>;
+
+/// A rule as it is written. What few rules have is in memory of its own, since all rules are moved around.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RuleText<'a> {
     #[serde(borrow)]
-    to: Option<Cow<'a, str>>,
+    to: Option<Name<'a>>,
     verdict: Option<Text<Plain>>,
     protocol: List<Protocol>,
     local: List<PrefixOrSet>,
     ports: List<Ports>,
-    except: Option<List<Ports>>,
-    from: Option<List<PrefixOrSet>>,
-    iface: Option<Text<InterfaceName>>,
+    except: Option<Box<List<Ports>>>,
+    from: Option<Box<List<PrefixOrSet>>>,
+    iface: Option<Box<Text<InterfaceName>>>,
 }
 
-impl RuleText<'_> {
+impl<'a> RuleText<'a> {
     /// Adds the rules that it stands for.
-    pub(super) fn push_to(&self, builder: &mut Builder, sets: &Sets) -> Option<()> {
-        let verdict = self.verdict(builder)?;
+    pub(super) fn push_to(&self, builder: &mut Builder, sets: &Sets, known: &mut Known<'a>) -> Option<()> {
+        let verdict = self.verdict(builder, known)?;
         let iface = self.iface.as_ref().map(|name| builder.interface_named(&name.0)).transpose().ok()?;
         let ports = self.ports.values().iter().flat_map(Ports::ranges);
         let except = self.except(ports.clone())?;
@@ -49,14 +57,19 @@ impl RuleText<'_> {
         parts.expand(locals, with_verdicts(ports, &except, verdict), |rule| builder.push(rule)).ok()
     }
 
-    fn verdict(&self, builder: &mut Builder) -> Option<Verdict> {
+    fn verdict(&self, builder: &mut Builder, known: &mut Known<'a>) -> Option<Verdict> {
         match (&self.to, &self.verdict) {
             (None, None) | (Some(_), Some(_)) => None,
             (None, Some(Text(plain))) => Some(plain.verdict()),
-            (Some(name), None) => match builder.services().id(name) {
-                Some(id) => Some(Verdict::Service(id)),
-                None => Some(Verdict::Service(builder.service(&name.parse().ok()?).ok()?)),
+            (Some(Name(Cow::Borrowed(name))), None) => match known.get(name) {
+                Some(id) => Some(Verdict::Service(*id)),
+                None => {
+                    let id = builder.service(&name.parse().ok()?).ok()?;
+                    known.insert(name, id);
+                    Some(Verdict::Service(id))
+                }
             },
+            (Some(Name(Cow::Owned(name))), None) => Some(Verdict::Service(builder.service(&name.parse().ok()?).ok()?)),
         }
     }
 
