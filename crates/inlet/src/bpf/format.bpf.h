@@ -38,8 +38,14 @@ struct config {
 	struct root v6;
 };
 
-/* Tells the loader the layout; there is no such map. */
-const volatile struct config cfg;
+/* Tells the loader the layout; no such map is made. Not a variable, for which libbpf would try what the kernel can do.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct config);
+} inlet_config SEC(".maps");
 
 /* A constant is an operand of the instruction, so that it costs neither a load nor a cache line. Until the loader puts
  * the number there it says which one: the place in struct config, above it a mark that no other number has. */
