@@ -61,27 +61,44 @@ pub fn pair_with_packets(rules: usize, packets: usize) -> impl Strategy<Value = 
 }
 
 /// A ruleset and its successors, each by a few changes, with packets of which most match a rule of one of them. The rules are
-/// spread over many addresses.
+/// spread over many addresses, those of IPv6 over many networks or over one /64. Seldom services get other numbers or
+/// policies, or interfaces other indexes.
 pub fn history(rules: usize, changes: usize, packets: usize) -> impl Strategy<Value = (Vec<Ruleset>, Vec<Packet>)> {
-    let draft = || prop_oneof![30 => spread(), 1 => rule()];
-    let change = (vec(any::<Index>(), 0..3), vec(draft(), 0..3));
-    (vec(spread(), rules / 2..=rules), vec(change, changes), vec(any::<bool>(), SERVICES), vec(aim(), packets))
-        .prop_map(|(mut drafts, changes, pass, aims)| {
-            let mut rulesets = vec![build(&drafts, &pass, &Surroundings::default())];
-            for (gone, more) in changes {
-                for at in gone {
-                    drafts.swap_remove(at.index(drafts.len()));
-                }
-                drafts.extend(more);
-                rulesets.push(build(&drafts, &pass, &Surroundings::default()));
-            }
-            // Every second packet is aimed at a rule that changed.
-            let changed: Vec<Rule> = rulesets.windows(2).flat_map(|pair| changed(&pair[0], &pair[1])).collect();
-            let rules: Vec<Rule> = rulesets[0].rules().collect();
-            let rules = [&rules[..], &changed[..]].into_iter().cycle();
-            let packets = aims.iter().zip(rules).map(|(aim, rules)| aim.packet(rules)).collect();
-            (rulesets, packets)
-        })
+    any::<bool>().prop_flat_map(move |one_network| {
+        let draft = move || prop_oneof![30 => spread(one_network), 1 => rule()];
+        let seldom = |most: usize| prop_oneof![20 => Just(0), 1 => 1..most];
+        let meaning = (seldom(SERVICES), seldom(INTERFACES as usize), prop::bool::weighted(0.05));
+        let change = (vec(any::<Index>(), 0..3), vec(draft(), 0..3), meaning);
+        let first = (vec(spread(one_network), rules / 2..=rules), vec(any::<bool>(), SERVICES));
+        (first, vec(change, changes), vec(aim(), packets)).prop_map(successors)
+    })
+}
+
+/// What changes: rules that go, rules that come, and how services and interfaces are counted on and a policy turned.
+type Step = (Vec<Index>, Vec<Draft>, (usize, usize, bool));
+
+/// What is there first: rules, and the policies of the services.
+type First = (Vec<Draft>, Vec<bool>);
+
+fn successors(((mut drafts, mut pass), changes, aims): (First, Vec<Step>, Vec<Aim>)) -> (Vec<Ruleset>, Vec<Packet>) {
+    let mut surroundings = Surroundings::default();
+    let mut rulesets = vec![build(&drafts, &pass, &surroundings)];
+    for (gone, more, (services, interfaces, other_policy)) in changes {
+        for at in gone {
+            drafts.swap_remove(at.index(drafts.len()));
+        }
+        drafts.extend(more);
+        surroundings.first_service = (surroundings.first_service + services) % SERVICES;
+        surroundings.interface_shift += interfaces as u32;
+        pass[0] ^= other_policy;
+        rulesets.push(build(&drafts, &pass, &surroundings));
+    }
+    // Every second packet is aimed at a rule that changed.
+    let changed: Vec<Rule> = rulesets.windows(2).flat_map(|pair| changed(&pair[0], &pair[1])).collect();
+    let rules: Vec<Rule> = rulesets[0].rules().collect();
+    let rules = [&rules[..], &changed[..]].into_iter().cycle();
+    let packets = aims.iter().zip(rules).map(|(aim, rules)| aim.packet(rules)).collect();
+    (rulesets, packets)
 }
 
 fn changed(old: &Ruleset, new: &Ruleset) -> Vec<Rule> {
@@ -89,17 +106,19 @@ fn changed(old: &Ruleset, new: &Ruleset) -> Vec<Rule> {
     Plan::between(old, new).rules.iter().map(rule).collect()
 }
 
-/// A rule for one of 256 places or, seldom, for many of them; each like that of [`rule`].
-fn spread() -> impl Strategy<Value = Draft> {
-    (rule(), any::<u8>(), prop_oneof![9 => Just(8), 1 => Just(2)]).prop_map(|(draft, place, more)| {
+/// A rule for one of 256 places or, seldom, for many of them; each like that of [`rule`]. The places of IPv6 are networks, or
+/// parts of one /64.
+fn spread(one_network: bool) -> impl Strategy<Value = Draft> {
+    let shift = if one_network { 48 } else { 80 };
+    (rule(), any::<u8>(), prop_oneof![9 => Just(8), 1 => Just(2)]).prop_map(move |(draft, place, more)| {
         let local = match draft.local.net() {
             ipnet::IpNet::V4(net) => {
                 let addr = (net.addr().to_bits() % (1 << 24)) ^ (u32::from(place) << 16);
                 Prefix::v4(0xc000_0000 | addr, net.prefix_len().max(8 + more))
             }
             ipnet::IpNet::V6(net) => {
-                let addr = (net.addr().to_bits() % (1 << 88)) ^ (u128::from(place) << 80);
-                Prefix::v6(0x2001_0db8 << 96 | addr, net.prefix_len().max(40 + more))
+                let addr = (net.addr().to_bits() % (1 << (shift + 8))) ^ (u128::from(place) << shift);
+                Prefix::v6(0x2001_0db8 << 96 | addr, net.prefix_len().max(120 - shift as u8 + more))
             }
         };
         Draft { local, ..draft }

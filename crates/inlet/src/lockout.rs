@@ -44,9 +44,11 @@ pub(crate) fn check(instance: &Instance, old: &Ruleset, new: &Ruleset, plan: &Pl
     }
     let receivers = Receivers::of(instance.location.netns(), &instance.maps, old)?;
     // To find out whose a listener is takes a look at every process, and few changes take packets from any.
-    let any = || receivers.at(Protocol::Tcp, 1, u16::MAX).map(|listed| Guarded { listed: *listed, why: "listens" });
-    if plan.rules.len() <= FEW && loss(&any().collect::<Vec<_>>(), &receivers, old, new, plan).is_none() {
-        return Ok(());
+    if plan.rules.len() <= FEW {
+        let any = receivers.at(Protocol::Tcp, 1, u16::MAX).map(|listed| Guarded { listed: *listed, why: "listens" });
+        if loss_anywhere(&any.collect::<Vec<_>>(), &receivers, old, new, plan).is_none() {
+            return Ok(());
+        }
     }
     let guarded = guarded(instance, old, &receivers);
     let Some(Loss { listed, why, packet, moved }) = loss(&guarded, &receivers, old, new, plan) else { return Ok(()) };
@@ -59,35 +61,47 @@ pub(crate) fn check(instance: &Instance, old: &Ruleset, new: &Ruleset, plan: &Pl
 
 /// The first loss that is found.
 fn loss(guarded: &[Guarded], receivers: &Receivers, old: &Ruleset, new: &Ruleset, plan: &Plan) -> Option<Loss> {
-    let mut found = None;
-    let mut each = |moved: Moved| {
-        let lost = |it: &Guarded| Some((it.listed, it.why, receivers.lost(&it.listed, &moved, old, new)?));
-        match guarded.iter().find_map(lost) {
-            Some((listed, why, packet)) => {
-                found = Some(Loss { listed, why, packet, moved });
-                ControlFlow::Break(())
-            }
-            None => ControlFlow::Continue(()),
-        }
-    };
     // By rules a listener receives on any port, else on its own alone, about which most rules are not.
     if guarded.iter().any(|it| receivers.is_of_a_service(&it.listed, old)) {
-        // It can only lose packets to local addresses.
-        traffic_to(old, new, plan, receivers.local_prefixes(), &mut |moved| match moved.protocol {
-            Protocol::Tcp => each(moved),
-            Protocol::Udp => ControlFlow::Continue(()),
-        });
-    } else {
-        // Rules that name an interface match other packets once it has another index.
-        let renumbered = old.interfaces() != new.interfaces();
-        let changes = |port: u16| renumbered || plan.rules.iter().any(|it| it.matching().ports.contains(port));
-        let ports: BTreeSet<u16> = guarded.iter().map(|it| it.listed.bound.addr.port()).collect();
-        let _ = ports
-            .into_iter()
-            .filter(|port| changes(*port))
-            .try_for_each(|port| traffic_at(old, new, Protocol::Tcp, port, &mut each));
+        return loss_anywhere(guarded, receivers, old, new, plan);
     }
+    // Rules that name an interface match other packets once it has another index.
+    let renumbered = old.interfaces() != new.interfaces();
+    let changes = |port: u16| renumbered || plan.rules.iter().any(|it| it.matching().ports.contains(port));
+    let ports: BTreeSet<u16> = guarded.iter().map(|it| it.listed.bound.addr.port()).collect();
+    let mut found = None;
+    let _ = ports.into_iter().filter(|port| changes(*port)).try_for_each(|port| {
+        traffic_at(old, new, Protocol::Tcp, port, &mut |moved| {
+            found = loss_by(guarded, receivers, old, new, moved);
+            if found.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })
+    });
     found
+}
+
+/// The first loss of packets to any local address, which are all that a listener can lose.
+fn loss_anywhere(
+    guarded: &[Guarded],
+    receivers: &Receivers,
+    old: &Ruleset,
+    new: &Ruleset,
+    plan: &Plan,
+) -> Option<Loss> {
+    let mut found = None;
+    traffic_to(old, new, plan, receivers.local_prefixes(), &mut |moved| {
+        if moved.protocol == Protocol::Tcp {
+            found = loss_by(guarded, receivers, old, new, moved);
+        }
+        if found.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    found
+}
+
+/// The listener that loses one of these packets.
+fn loss_by(guarded: &[Guarded], receivers: &Receivers, old: &Ruleset, new: &Ruleset, moved: Moved) -> Option<Loss> {
+    let lost = |it: &Guarded| Some((it.listed, it.why, receivers.lost(&it.listed, &moved, old, new)?));
+    let (listed, why, packet) = guarded.iter().find_map(lost)?;
+    Some(Loss { listed, why, packet, moved })
 }
 
 /// What takes the packets, and what keeps them.

@@ -150,7 +150,7 @@ impl Snapshot {
     /// # Errors
     /// Those of reading the maps, and of asking the kernel for its sockets.
     pub fn services(&self) -> Result<Vec<ServiceState>> {
-        let lanes = LaneReader::of(&self.maps, self.ruleset.services());
+        let lanes = LaneReader::new(&self.maps);
         let sockets = Sockets::of(self.location.netns())?;
         let rules = self.ruleset.rules_per_service();
         let services = || self.ruleset.services().iter();

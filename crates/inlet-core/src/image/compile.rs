@@ -61,7 +61,7 @@ pub fn compile(ruleset: &Ruleset) -> Result<Image<'_>, ImageError> {
     let v6 = || Ok(Buckets::make(&compiler.family::<u128, Entry6>(&ruleset.v6)?));
     let (v4, v6) = both(locals.len() >= MANY, || Buckets::make(&locals), v6);
     drop(locals);
-    compiler.finish(v4, v6?, 0)
+    compiler.finish(v4, v6?, None)
 }
 
 /// A prefix that others may be inside of.
@@ -90,12 +90,12 @@ pub(super) struct Compiler<'a> {
 }
 
 impl<'a> Compiler<'a> {
-    /// Puts the image together. `renewed` is how much of it was made anew since all of it was made.
+    /// Puts the image together. `whole` is how much was searched when all of it was made, if that was before.
     pub(super) fn finish(
         self,
         v4: Buckets<'a, u32>,
         v6: Buckets<'a, u128>,
-        renewed: usize,
+        whole: Option<u32>,
     ) -> Result<Image<'a>, ImageError> {
         let Self { mut tables, chain, hops } = self;
         let v4 = v4.finish(&mut tables.searches, &mut tables.cells);
@@ -108,13 +108,13 @@ impl<'a> Compiler<'a> {
             port_tables: tables.kinds,
             bisect: searches.bisect.into(),
             compiler: COMPILER,
-            renewed: renewed as u32,
             v4: v4.root,
             v6: v6.root,
             ..Header::default()
         };
         let mut image = Image { header, searches, v4, v6, cells, ranges, chain, source: source::encode(ruleset) };
         image.place()?;
+        image.header.whole_words = whole.unwrap_or(image.header.search_words);
         Ok(image)
     }
 

@@ -8,22 +8,41 @@ pub const HEADER_WORDS: usize = 64;
 /// The number of the format. An image of another number cannot be read.
 pub const FORMAT: u32 = 2;
 
-/// Which compiler made an image: the version of this package. Parts of an image are kept only by the compiler that made it.
+/// Which compiler made an image: a hash of its sources (FNV-1a). Parts of an image are kept only by the compiler that made it.
 pub(super) const COMPILER: u32 = {
-    let [major, minor, patch] = [
-        number(env!("CARGO_PKG_VERSION_MAJOR")),
-        number(env!("CARGO_PKG_VERSION_MINOR")),
-        number(env!("CARGO_PKG_VERSION_PATCH")),
-    ];
-    major << 20 | minor << 10 | patch
+    let mut hash = 0x811c_9dc5;
+    let mut file = 0;
+    while file < SOURCES.len() {
+        let mut at = 0;
+        while at < SOURCES[file].len() {
+            hash = (hash ^ SOURCES[file][at] as u32).wrapping_mul(0x0100_0193);
+            at += 1;
+        }
+        file += 1;
+    }
+    hash
 };
 
-const fn number(text: &str) -> u32 {
-    match u32::from_str_radix(text, 10) {
-        Ok(number) if number < 1 << 10 => number,
-        _ => panic!("a part of the version is no number below 1024"),
-    }
-}
+/// All that has part in what an image holds. `scripts/fences` looks that no file of this directory is missing.
+const SOURCES: [&[u8]; 17] = [
+    include_bytes!("address.rs"),
+    include_bytes!("buckets.rs"),
+    include_bytes!("compile.rs"),
+    include_bytes!("conditions.rs"),
+    include_bytes!("decision.rs"),
+    include_bytes!("key.rs"),
+    include_bytes!("layout.rs"),
+    include_bytes!("mod.rs"),
+    include_bytes!("ranges.rs"),
+    include_bytes!("recompile.rs"),
+    include_bytes!("search.rs"),
+    include_bytes!("source.rs"),
+    include_bytes!("span.rs"),
+    include_bytes!("sweep.rs"),
+    include_bytes!("tables.rs"),
+    include_bytes!("write.rs"),
+    include_bytes!("../entry.rs"),
+];
 
 const MAGIC: [u32; 2] = [u32::from_le_bytes(*b"inle"), u32::from_le_bytes(*b"tImg")];
 
@@ -86,8 +105,8 @@ pub struct Header {
     pub bisect: u32,
     /// Which compiler made it. The kernel program does not ask.
     pub compiler: u32,
-    /// How many rules were compiled again since all were, which left what they had before behind.
-    pub renewed: u32,
+    /// How much was searched when all was compiled. What was made anew since has left behind what was there before.
+    pub whole_words: u32,
     /// The local IPv4 addresses.
     pub v4: Root,
     /// The local IPv6 addresses.
@@ -117,7 +136,7 @@ impl Header {
         words[..2].copy_from_slice(&MAGIC);
         words[2] = FORMAT;
         let Self { words: total, search_words, index, blocks32, blocks128, cells, ranges, chain, source, .. } = *self;
-        let Self { hops, steps, levels, port_tables, bisect, compiler, renewed, search_mask, .. } = *self;
+        let Self { hops, steps, levels, port_tables, bisect, compiler, whole_words, search_mask, .. } = *self;
         let fields = [
             total,
             search_words,
@@ -134,7 +153,7 @@ impl Header {
             port_tables,
             bisect,
             compiler,
-            renewed,
+            whole_words,
             search_mask,
         ];
         words[3..3 + fields.len()].copy_from_slice(&fields);
@@ -157,7 +176,7 @@ impl Header {
         }
         let [total, search_words, index, blocks32, blocks128, cells, ranges, chain, source] =
             std::array::from_fn(|i| words[3 + i]);
-        let [hops, steps, levels, port_tables, bisect, compiler, renewed, search_mask] =
+        let [hops, steps, levels, port_tables, bisect, compiler, whole_words, search_mask] =
             std::array::from_fn(|i| words[12 + i]);
         let (v4, v6) = (Root::decode(&words[24..36]), Root::decode(&words[36..48]));
         let areas = [
@@ -196,7 +215,7 @@ impl Header {
             port_tables,
             bisect,
             compiler,
-            renewed,
+            whole_words,
             v4,
             v6,
         })

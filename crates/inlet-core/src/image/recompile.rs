@@ -3,7 +3,8 @@
 //! What is found at an address depends on the prefixes around it and on nothing else. So a rule that comes or goes changes
 //! nothing outside of its local prefix. The windows that it has part in are made anew, behind all that the image has, with
 //! buckets, tables and links of their own; all other windows keep theirs. What the new windows do not need any more stays
-//! behind unused. The header counts what was made anew, and before it is a considerable part of the image all is compiled.
+//! behind unused. Before that is a considerable part of the image, all is compiled: the header tells how large it was when
+//! that was done last.
 
 use std::collections::BTreeSet;
 use std::marker::PhantomData;
@@ -16,10 +17,13 @@ use super::search::Searches;
 use super::span::Span;
 use super::tables::Tables;
 use crate::entry::Entry;
-use crate::{Plan, Ruleset};
+use crate::{Plan, Prefix, Ruleset};
 
-/// All is compiled when more than one of so many rules would have been made anew.
+/// All is compiled when more than one of so many rules would be, and when more than one of so many words would be unused,
+/// and some more.
 const PART: usize = 8;
+/// So many words may be unused in any image.
+const UNUSED: usize = 1 << 12;
 
 /// A ruleset and its image.
 #[derive(Clone, Copy, Debug)]
@@ -38,28 +42,35 @@ pub struct Compiled<'a> {
 pub fn recompile<'a>(old: Compiled<'a>, new: &'a Ruleset, plan: &Plan) -> Result<Image<'a>, ImageError> {
     // What has no image this way may have one the other way, and whose error it is does not depend on the past.
     match renewed(old, new, plan) {
-        Some(Ok(image)) => Ok(image),
-        Some(Err(_)) | None => compile(new),
+        Some(Ok(image)) if !is_swollen(image.header()) => Ok(image),
+        _ => compile(new),
     }
+}
+
+fn is_swollen(header: &Header) -> bool {
+    let whole = header.whole_words as usize;
+    header.search_words as usize > whole + whole / PART + UNUSED
 }
 
 /// The image in which only what the plan touches is made anew; `None` when that is too much, or not possible.
 fn renewed<'a>(old: Compiled<'a>, new: &'a Ruleset, plan: &Plan) -> Option<Result<Image<'a>, ImageError>> {
     let header = Header::decode(old.image).ok().filter(|header| header.compiler == COMPILER)?;
-    let room = (new.len() / PART).checked_sub(header.renewed as usize)?;
+    let room = new.len() / PART;
     if plan.rules.len() > room || !means_the_same(old.ruleset, new) {
         return None;
     }
     let v4 = Touched::<u32>::by(plan, &header.v4, &new.v4, room)?;
     let v6 = Touched::<u128>::by(plan, &header.v6, &new.v6, room)?;
     let rules = plan.rules.len() + v4.rules + v6.rules;
-    (rules <= room).then(|| renew(old.image, &header, new, (v4, v6), header.renewed as usize + rules))
+    (rules <= room).then(|| renew(old.image, &header, new, (v4, v6)))
 }
 
 /// Whether leaves that stay say what they said: services have their numbers and policies, interfaces their indexes.
 fn means_the_same(old: &Ruleset, new: &Ruleset) -> bool {
     let services = old.services.iter().all(|(id, was)| {
-        new.services.get(id).is_none_or(|now| (&now.name, now.on_missing) == (&was.name, was.on_missing))
+        let same_number = new.services.id(was.name.as_str()).is_none_or(|now| now == id);
+        let same = |now: &crate::Service| (&now.name, now.on_missing) == (&was.name, was.on_missing);
+        same_number && new.services.get(id).is_none_or(same)
     });
     let index = |name: &crate::InterfaceName| new.interfaces.iter().find(|now| now.name == *name).map(|now| now.index);
     services && old.interfaces.iter().all(|was| index(&was.name).is_none_or(|index| index == was.index))
@@ -79,7 +90,10 @@ impl<K: Address> Touched<K> {
     fn by<E: Entry>(plan: &Plan, root: &Root, entries: &[E], room: usize) -> Option<Self> {
         let span = root.span();
         let mut pieces = BTreeSet::new();
-        for local in plan.rules.iter().map(|change| change.matching().local).filter(|local| local.is_v6() == K::IS_V6) {
+        // Rules of one prefix follow one another.
+        let mut locals: Vec<Prefix> = plan.rules.iter().map(|change| change.matching().local).collect();
+        locals.dedup();
+        for local in locals.into_iter().filter(|local| local.is_v6() == K::IS_V6) {
             let (first, last) = K::bounds(local);
             // Of a span without pieces every address is outside.
             let first = (span.at(first) as u32).checked_sub(1)?;
@@ -88,6 +102,9 @@ impl<K: Address> Touched<K> {
                 return None;
             }
             pieces.extend(first..=last);
+            if pieces.len() > room {
+                return None;
+            }
         }
         let rules = pieces.iter().map(|piece| 1 + inside(entries, &Piece::<K>::of(&span, *piece)).len()).sum();
         Some(Self { span, pieces, rules, family: PhantomData })
@@ -135,7 +152,6 @@ fn renew<'a>(
     header: &Header,
     new: &'a Ruleset,
     (touched4, touched6): (Touched<u32>, Touched<u128>),
-    rules: usize,
 ) -> Result<Image<'a>, ImageError> {
     let Header { index, blocks32, blocks128, cells, ranges, chain, search_words, v4, v6, .. } = header;
     let area = |from: &u32, to: &u32| &image[*from as usize..*to as usize];
@@ -151,7 +167,7 @@ fn renew<'a>(
     let mut buckets6 = Buckets::kept(v6, area(&v6.windows, &v4.buckets).to_vec(), area(&v6.buckets, cells));
     windows(&mut compiler, &touched4, &new.v4, &mut buckets4)?;
     windows(&mut compiler, &touched6, &new.v6, &mut buckets6)?;
-    compiler.finish(buckets4, buckets6, rules)
+    compiler.finish(buckets4, buckets6, Some(header.whole_words))
 }
 
 /// Makes the windows that are touched anew.
