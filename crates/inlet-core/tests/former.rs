@@ -1,7 +1,7 @@
 //! The ruleset of before can be got back from the one in force and what is kept beside it.
 #![allow(clippy::unwrap_used)]
 
-use inlet_core::arbitrary::pair;
+use inlet_core::arbitrary::{history, pair};
 use inlet_core::image::{self, Former};
 use inlet_core::{Builder, Plan, Rule, Ruleset, Verdict};
 use proptest::prelude::*;
@@ -55,6 +55,17 @@ proptest! {
         if let Ok(damaged) = image::decode(&words) {
             is_like_any(&damaged, &other);
         }
+    }
+
+    /// What a commit would keep of an image with a damaged header is no reason for a panic.
+    #[test]
+    fn an_image_with_a_damaged_header_has_a_successor((rulesets, _) in history(400, 1, 0), at in 0..HEADER_WORDS, bits in prop_oneof![1_u32.., (0..32_u32).prop_map(|bit| 1 << bit)]) {
+        let mut words = image::compile(&rulesets[0]).unwrap().to_words();
+        words[at] ^= bits;
+        let old = image::Compiled { ruleset: &rulesets[0], image: &words };
+        let plan = Plan::between(&rulesets[0], &rulesets[1]);
+        let words = image::recompile(old, &rulesets[1], &plan).unwrap().to_words();
+        prop_assert_eq!(&image::decode(&words).unwrap(), &rulesets[1]);
     }
 }
 

@@ -10,9 +10,11 @@ use std::net::{Ipv6Addr, SocketAddr};
 use std::time::Instant;
 
 use inlet::core::arbitrary::{SERVICES, at_borders, crowded, history, with_packets};
+use inlet::core::image::Header;
 use inlet::core::{Builder, OnMissing, Packet, Protocol, Ruleset, ServiceId, Verdict, lookup};
 use inlet::{Answer, Instance, Live, Location, Netns, Outcome, ServiceRequest, Snapshot, UpOptions};
 use inlet_testkit::{Listen, TcpServer, UdpServer, World};
+use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use proptest::test_runner::{Config, TestRunner};
 
 /// Of how many packets the story is checked.
@@ -134,13 +136,16 @@ fn successors_agree() {
     let Some(world) = World::new() else { return };
     let mut runner =
         TestRunner::new(Config { cases: 3, failure_persistence: None, max_shrink_iters: 20, ..Config::default() });
+    let (commits, kept) = (Cell::new(0), Cell::new(0));
     let outcome = runner.run(&history(1600, 10, 600), |(rulesets, mut packets)| {
         packets.iter_mut().for_each(|packet| packet.ifindex = 0);
         let mut instance = Instance::up(here(&world), &UpOptions::default()).unwrap();
         for ruleset in rulesets {
-            instance.commit_as_is(undescribed(ruleset)).unwrap();
+            let generation = instance.commit_as_is(undescribed(ruleset)).unwrap().generation;
             drop(instance);
             agree(&Snapshot::open(here(&world)).unwrap(), &Receivers::default(), &packets);
+            commits.set(commits.get() + 1);
+            kept.set(kept.get() + u32::from(is_kept(&world, generation)));
             instance = Instance::open(here(&world)).unwrap();
         }
         drop(instance);
@@ -148,6 +153,17 @@ fn successors_agree() {
         Ok(())
     });
     outcome.unwrap_or_else(|failure| panic!("{failure}"));
+    assert!(kept.get() > commits.get() / 10, "{} of {}", kept.get(), commits.get());
+}
+
+/// Whether most of the image of a generation is of one before it.
+fn is_kept(world: &World, generation: u64) -> bool {
+    let image = here(world).dir().join(format!("gen-{generation}/image"));
+    let map = MapHandle::from_pinned_path(image).unwrap();
+    let bytes = map.lookup(&0_u32.to_ne_bytes(), MapFlags::ANY).unwrap().unwrap();
+    let words: Vec<u32> = bytes.chunks_exact(4).map(|word| u32::from_ne_bytes(word.try_into().unwrap())).collect();
+    let header = Header::decode(&words).unwrap();
+    header.search_words > header.whole_words
 }
 
 /// What is rare in random rulesets: searches on all levels, and what is bisected.

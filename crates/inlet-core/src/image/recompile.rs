@@ -7,7 +7,6 @@
 //! that was done last.
 
 use std::collections::BTreeSet;
-use std::marker::PhantomData;
 
 use super::address::{Address, Local};
 use super::buckets::Buckets;
@@ -55,14 +54,29 @@ fn is_swollen(header: &Header) -> bool {
 /// The image in which only what the plan touches is made anew; `None` when that is too much, or not possible.
 fn renewed<'a>(old: Compiled<'a>, new: &'a Ruleset, plan: &Plan) -> Option<Result<Image<'a>, ImageError>> {
     let header = Header::decode(old.image).ok().filter(|header| header.compiler == COMPILER)?;
+    let Header { v4, v6, cells, .. } = &header;
+    if !is_whole::<u32>(v4, v6.windows, v6.buckets) || !is_whole::<u128>(v6, v4.buckets, *cells) {
+        return None;
+    }
     let room = new.len() / PART;
     if plan.rules.len() > room || !means_the_same(old.ruleset, new) {
         return None;
     }
-    let v4 = Touched::<u32>::by(plan, &header.v4, &new.v4, room)?;
-    let v6 = Touched::<u128>::by(plan, &header.v6, &new.v6, room)?;
-    let rules = plan.rules.len() + v4.rules + v6.rules;
-    (rules <= room).then(|| renew(old.image, &header, new, (v4, v6)))
+    let (pieces4, rules4) = touched::<u32, _>(plan, &v4.span(), &new.v4, room)?;
+    let (pieces6, rules6) = touched::<u128, _>(plan, &v6.span(), &new.v6, room)?;
+    let rules = plan.rules.len() + rules4 + rules6;
+    (rules <= room).then(|| renew(old.image, &header, new, [&pieces4, &pieces6]))
+}
+
+/// Whether there are windows for all pieces of a root, whole buckets, and no piece beyond the last address. Of an image that
+/// is damaged nothing is kept.
+fn is_whole<K: Address>(root: &Root, windows_end: u32, buckets_end: u32) -> bool {
+    let windows = (windows_end - root.windows) as usize;
+    let buckets = (buckets_end - root.buckets) as usize;
+    let bits = K::BITS.min(u64::BITS);
+    let end = u128::from(root.first) + (u128::from(root.pieces) << root.shift.min(bits));
+    let all_windows = root.pieces == 0 || windows >= (root.pieces as usize + 1) * K::WINDOW;
+    all_windows && buckets.is_multiple_of(K::BUCKET) && root.shift < bits && end <= 1 << bits
 }
 
 /// Whether leaves that stay say what they said: services have their numbers and policies, interfaces their indexes.
@@ -76,39 +90,33 @@ fn means_the_same(old: &Ruleset, new: &Ruleset) -> bool {
     services && old.interfaces.iter().all(|was| index(&was.name).is_none_or(|index| index == was.index))
 }
 
-/// The windows of a family that a plan touches.
-struct Touched<K> {
-    span: Span,
-    pieces: BTreeSet<u32>,
-    /// How many rules are inside them, and at least one each.
-    rules: usize,
-    family: PhantomData<K>,
-}
-
-impl<K: Address> Touched<K> {
-    /// `None` when that are more than there is room for, or something outside of all windows.
-    fn by<E: Entry>(plan: &Plan, root: &Root, entries: &[E], room: usize) -> Option<Self> {
-        let span = root.span();
-        let mut pieces = BTreeSet::new();
-        // Rules of one prefix follow one another.
-        let mut locals: Vec<Prefix> = plan.rules.iter().map(|change| change.matching().local).collect();
-        locals.dedup();
-        for local in locals.into_iter().filter(|local| local.is_v6() == K::IS_V6) {
-            let (first, last) = K::bounds(local);
-            // Of a span without pieces every address is outside.
-            let first = (span.at(first) as u32).checked_sub(1)?;
-            let last = (span.at(last) as u32).checked_sub(1)?;
-            if (last - first) as usize >= room {
-                return None;
-            }
-            pieces.extend(first..=last);
-            if pieces.len() > room {
-                return None;
-            }
+/// The pieces of a family's span that a plan touches, and how many rules are inside them, at least one each. `None` when that
+/// are more than there is room for, or something outside of all pieces.
+fn touched<K: Address, E: Entry>(
+    plan: &Plan,
+    span: &Span,
+    entries: &[E],
+    room: usize,
+) -> Option<(BTreeSet<u32>, usize)> {
+    let mut pieces = BTreeSet::new();
+    // Rules of one prefix follow one another.
+    let mut locals: Vec<Prefix> = plan.rules.iter().map(|change| change.matching().local).collect();
+    locals.dedup();
+    for local in locals.into_iter().filter(|local| local.is_v6() == K::IS_V6) {
+        let (first, last) = K::bounds(local);
+        // Of a span without pieces every address is outside.
+        let first = (span.at(first) as u32).checked_sub(1)?;
+        let last = (span.at(last) as u32).checked_sub(1)?;
+        if (last - first) as usize >= room {
+            return None;
         }
-        let rules = pieces.iter().map(|piece| 1 + inside(entries, &Piece::<K>::of(&span, *piece)).len()).sum();
-        Some(Self { span, pieces, rules, family: PhantomData })
+        pieces.extend(first..=last);
+        if pieces.len() > room {
+            return None;
+        }
     }
+    let rules = pieces.iter().map(|piece| 1 + inside(entries, &Piece::<K>::of(span, *piece)).len()).sum();
+    Some((pieces, rules))
 }
 
 /// The addresses of a window.
@@ -151,7 +159,7 @@ fn renew<'a>(
     image: &'a [u32],
     header: &Header,
     new: &'a Ruleset,
-    (touched4, touched6): (Touched<u32>, Touched<u128>),
+    [pieces4, pieces6]: [&BTreeSet<u32>; 2],
 ) -> Result<Image<'a>, ImageError> {
     let Header { index, blocks32, blocks128, cells, ranges, chain, search_words, v4, v6, .. } = header;
     let area = |from: &u32, to: &u32| &image[*from as usize..*to as usize];
@@ -165,21 +173,22 @@ fn renew<'a>(
     let mut compiler = Compiler { tables, chain: area(chain, search_words).to_vec(), hops: header.hops as usize };
     let mut buckets4 = Buckets::kept(v4, area(&v4.windows, &v6.windows).to_vec(), area(&v4.buckets, &v6.buckets));
     let mut buckets6 = Buckets::kept(v6, area(&v6.windows, &v4.buckets).to_vec(), area(&v6.buckets, cells));
-    windows(&mut compiler, &touched4, &new.v4, &mut buckets4)?;
-    windows(&mut compiler, &touched6, &new.v6, &mut buckets6)?;
+    windows(&mut compiler, &v4.span(), pieces4, &new.v4, &mut buckets4)?;
+    windows(&mut compiler, &v6.span(), pieces6, &new.v6, &mut buckets6)?;
     compiler.finish(buckets4, buckets6, Some(header.whole_words))
 }
 
-/// Makes the windows that are touched anew.
+/// Makes the windows of these pieces anew.
 fn windows<K: Address, E: Entry>(
     compiler: &mut Compiler<'_>,
-    touched: &Touched<K>,
+    span: &Span,
+    pieces: &BTreeSet<u32>,
     entries: &[E],
     buckets: &mut Buckets<'_, K>,
 ) -> Result<(), ImageError> {
     let mut open = Vec::new();
-    for number in &touched.pieces {
-        let piece = Piece::<K>::of(&touched.span, *number);
+    for number in pieces {
+        let piece = Piece::<K>::of(span, *number);
         // Those left cover this window as they did the one before; what comes is inside them.
         close_before(piece.first, &mut open);
         for len in 0..=piece.len {

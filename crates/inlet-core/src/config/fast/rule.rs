@@ -61,15 +61,16 @@ impl<'a> RuleText<'a> {
         match (&self.to, &self.verdict) {
             (None, None) | (Some(_), Some(_)) => None,
             (None, Some(Text(plain))) => Some(plain.verdict()),
-            (Some(Name(Cow::Borrowed(name))), None) => match known.get(name) {
-                Some(id) => Some(Verdict::Service(*id)),
-                None => {
-                    let id = builder.service(&name.parse().ok()?).ok()?;
-                    known.insert(name, id);
-                    Some(Verdict::Service(id))
+            (Some(Name(name)), None) => {
+                if let Some(id) = known.get(name.as_ref()) {
+                    return Some(Verdict::Service(*id));
                 }
-            },
-            (Some(Name(Cow::Owned(name))), None) => Some(Verdict::Service(builder.service(&name.parse().ok()?).ok()?)),
+                let id = builder.service(&name.parse().ok()?).ok()?;
+                if let Cow::Borrowed(name) = name {
+                    known.insert(name, id);
+                }
+                Some(Verdict::Service(id))
+            }
         }
     }
 
