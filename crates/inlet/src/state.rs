@@ -1,5 +1,6 @@
 //! The maps that outlive generations, and the mark of the state format.
 
+use std::fmt;
 use std::io;
 use std::mem::{offset_of, size_of};
 use std::os::fd::AsFd;
@@ -18,7 +19,7 @@ use crate::skeleton::steer::types;
 use crate::snapshot::Counters;
 
 /// The number of the state format. An instance of a higher number was made by a newer version.
-const STATE_FORMAT: u32 = 2;
+const STATE_FORMAT: u32 = 3;
 
 /// How many lanes a service has: two protocols, two families.
 pub(crate) const LANES_PER_SERVICE: u32 = 4;
@@ -30,12 +31,58 @@ const BINDS_BYTES: u32 = 1 << 16;
 const FREEZE_TRIES: u32 = 1000;
 const FREEZE_PAUSE: Duration = Duration::from_millis(1);
 
-/// A dual-stack socket has a slot in the lane of each family.
-const SLOTS_PER_SOCKET: u32 = 2;
+/// A dual-stack socket has a slot in the lane of each family, and lanes are ranges of slots, which leave gaps between them.
+const SLOTS_PER_SOCKET: u32 = 4;
+
+/// The key of the hash that chooses among the sockets of a service. It is secret, and the same as long as the instance is there, so
+/// that flows stay where they are when the rules change.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FlowKey(pub(crate) [u64; 2]);
+
+impl FlowKey {
+    const BYTES: usize = size_of::<[u64; 2]>();
+
+    fn random() -> Result<Self> {
+        let mut bytes = [0; Self::BYTES];
+        let got = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
+        // So few bytes come whole (getrandom(2)).
+        got.map(|_| Self::of(bytes)).map_err(Error::os("get", "random bytes"))
+    }
+
+    fn of(bytes: [u8; Self::BYTES]) -> Self {
+        Self(std::array::from_fn(|at| u64::from_ne_bytes(std::array::from_fn(|byte| bytes[at * 8 + byte]))))
+    }
+
+    /// Keeps a new key in a map that nobody can change any more.
+    fn create(path: &Path) -> Result<Self> {
+        let key = Self::random()?;
+        let map = create("inlet_flow_key", MapType::Array, Self::BYTES as u32, 1, 0)?;
+        let bytes: Vec<u8> = key.0.iter().flat_map(|word| word.to_ne_bytes()).collect();
+        map.update(&0_u32.to_ne_bytes(), &bytes, MapFlags::ANY).map_err(Error::os("write", "the key of flows"))?;
+        freeze(&map).map_err(Error::os("freeze", "the key of flows"))?;
+        raw::pin(map.as_fd(), path).map_err(Error::at("pin", path))?;
+        Ok(key)
+    }
+
+    fn read(path: &Path) -> Result<Self> {
+        let value = open_map(path, Access::Read)?.lookup(&0_u32.to_ne_bytes(), MapFlags::ANY);
+        let bytes = value.map_err(Error::at("read", path))?.and_then(|value| value.try_into().ok());
+        let cut = || Error::at("read", path)(io::Error::from(io::ErrorKind::UnexpectedEof));
+        bytes.map(Self::of).ok_or_else(cut)
+    }
+}
+
+impl fmt::Debug for FlowKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FlowKey")
+    }
+}
 
 /// The maps of an instance.
 #[derive(Debug)]
 pub(crate) struct Maps {
+    /// For those who load programs; others have none.
+    pub(crate) flow_key: FlowKey,
     pub(crate) sockets: MapHandle,
     pub(crate) lanes: MapHandle,
     pub(crate) counters: MapHandle,
@@ -55,14 +102,9 @@ impl Maps {
     pub(crate) fn unpinned(max_sockets: u32) -> Result<Self> {
         let lanes = u32::from(MAX_SERVICES) * LANES_PER_SERVICE;
         Ok(Self {
+            flow_key: FlowKey::random()?,
             sockets: create("inlet_sockets", MapType::Sockmap, 8, max_sockets * SLOTS_PER_SOCKET, 0)?,
-            lanes: create(
-                "inlet_lanes",
-                MapType::Array,
-                size_of::<types::lane>() as u32,
-                lanes,
-                libbpf_sys::BPF_F_MMAPABLE,
-            )?,
+            lanes: create("inlet_lanes", MapType::Array, size_of::<u64>() as u32, lanes, libbpf_sys::BPF_F_MMAPABLE)?,
             counters: create(
                 "inlet_counters",
                 MapType::PercpuArray,
@@ -79,7 +121,8 @@ impl Maps {
         let meta = create("inlet_meta", MapType::Array, 4, 1, 0)?;
         meta.update(&0_u32.to_ne_bytes(), &STATE_FORMAT.to_ne_bytes(), MapFlags::ANY)
             .map_err(Error::os("write", "the map of the state format"))?;
-        let maps = Self::unpinned(max_sockets)?;
+        let flow_key = FlowKey::create(&files.flow_key())?;
+        let maps = Self { flow_key, ..Self::unpinned(max_sockets)? };
         let pins = [
             (&meta, files.meta()),
             (&maps.sockets, files.sockets()),
@@ -108,7 +151,12 @@ impl Maps {
         if found > STATE_FORMAT {
             return Err(Error::NewerState { path: files.0.clone(), found, known: STATE_FORMAT });
         }
+        let flow_key = match access {
+            Access::Read => FlowKey([0; 2]),
+            Access::Write => FlowKey::read(&files.flow_key())?,
+        };
         Ok(Self {
+            flow_key,
             sockets: open_map(&files.sockets(), access)?,
             lanes: open_map(&files.lanes(), access)?,
             counters: open_map(&files.counters(), access)?,
@@ -134,8 +182,8 @@ impl Maps {
         let mut sum = Counters::default();
         for value in per_cpu.unwrap_or_default() {
             sum.steered += field(&value, offset_of!(types::counters, steered));
-            sum.missing += field(&value, offset_of!(types::counters, missing));
-            sum.bad_socket += field(&value, offset_of!(types::counters, bad_socket));
+            sum.missing += field(&value, offset_of!(types::counters, missed));
+            sum.bad_socket += field(&value, offset_of!(types::counters, failed));
             sum.refused += field(&value, offset_of!(types::counters, refused));
         }
         Ok(sum)

@@ -28,7 +28,7 @@ pub use watch::Watcher;
 use crate::error::{Error, Result};
 use crate::instance::Instance;
 use crate::layout::remove_all;
-use crate::socket::{Lane, Lanes, Places, Sockets, cookie_in};
+use crate::socket::{Lane, Lanes, Room, Sockets, empty, sockets_in};
 use cgroup::Cgroups;
 use programs::Programs;
 use wants::Wants;
@@ -65,17 +65,20 @@ impl Instance {
     }
 
     fn prepare(&self, wants: Wants) -> Result<Prepared> {
-        self.check_room(&wants)?;
+        // What can fail comes before the commit point.
+        self.make_room(&wants)?;
         let programs = Programs::load(&wants, &self.maps, &self.files.described(), self.location.netns().cookie())?;
         Ok(Prepared::Some(Box::new(programs), wants))
     }
 
-    /// Whether the slots that the kernel needs for described listeners are there.
-    fn check_room(&self, wants: &Wants) -> Result<()> {
+    /// Gives lanes the slots that the kernel needs for described listeners.
+    fn make_room(&self, wants: &Wants) -> Result<()> {
         let lanes = Lanes::map(&self.maps.lanes)?;
-        let places = Places::survey(&self.maps, &lanes)?;
-        let needed: usize = wants.listening.iter().map(|lane| places.missing(*lane)).sum();
-        if needed <= places.free() { Ok(()) } else { Err(Error::TooManySockets(self.maps.max_sockets())) }
+        let mut room = Room::of(&self.maps, &lanes)?;
+        for lane in &wants.listening {
+            room.reserve(*lane)?.map_err(|_| Error::TooManySockets(self.maps.max_sockets()))?;
+        }
+        Ok(())
     }
 
     /// Puts in force what was prepared. Doing it once more does no harm.
@@ -86,11 +89,7 @@ impl Instance {
             // Who removes the pin of a link detaches it.
             Prepared::None => remove_all(&files.0),
             Prepared::Some(programs, wants) => {
-                let lanes = Lanes::map(&self.maps.lanes)?;
-                let mut places = Places::survey(&self.maps, &lanes)?;
-                for lane in &wants.listening {
-                    places.stock_up(*lane).map_err(|_| Error::TooManySockets(self.maps.max_sockets()))?;
-                }
+                self.make_room(&wants)?;
                 programs.put_in_force(&files, &wants, crate::group::Readers::of(&self.files.0)?)
             }
         }
@@ -149,10 +148,9 @@ impl Instance {
             bound.is_some_and(|bound| old.listen().iter().any(|listen| listen.matches(bound.protocol, bound.addr)))
         };
         for lane in Lane::all(id) {
-            for slot in lanes.stock(lane) {
-                let cookie = cookie_in(&self.maps.sockets, slot)?;
-                if cookie.is_some_and(|cookie| !found.contains(&(id, cookie)) && meant(cookie)) {
-                    self.take_out(slot);
+            for (slot, cookie) in sockets_in(&self.maps.sockets, lanes.slots(lane))? {
+                if !found.contains(&(id, cookie)) && meant(cookie) {
+                    empty(&self.maps.sockets, slot);
                 }
             }
         }

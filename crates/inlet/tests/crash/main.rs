@@ -149,6 +149,8 @@ fn every_step_of_the_source_is_tried() {
         include_str!("../../src/described/find.rs"),
         include_str!("../../src/described/programs.rs"),
         include_str!("../../src/socket/adopt.rs"),
+        include_str!("../../src/socket/places.rs"),
+        include_str!("../../src/socket/room.rs"),
         include_str!("../../src/state.rs"),
     );
     let commit = COMMIT.iter().map(|(step, _)| *step);
