@@ -5,18 +5,17 @@ use std::time::Duration;
 
 use inlet_core::{Builder, Interface, Plan, Ruleset, ServiceId};
 
-use crate::capability::{self, Capability};
 use crate::described::Prepared;
 use crate::error::{Error, Result};
-use crate::fault;
 use crate::file::interface_index;
 use crate::generation::{Beside, Generation};
 use crate::group::Readers;
 use crate::instance::Instance;
+use crate::kernel::{Capability, capability, raw};
 use crate::layout::{GenerationFiles, remove_all};
-use crate::route::{self, RouteChanges, Wanted};
+use crate::route::{RouteChanges, Wanted};
 use crate::state::wait_for_packets;
-use crate::{confirm, lockout, previous, raw, recover};
+use crate::{confirm, fault, lockout, previous, recover, route};
 
 /// After so many commits one waits until the kernel has let go of the programs of those before.
 ///

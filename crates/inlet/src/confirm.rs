@@ -19,9 +19,9 @@ use rustix::time::{
 use crate::error::{Error, Result};
 use crate::fault;
 use crate::instance::Instance;
+use crate::kernel::Netns;
 use crate::layout::{GenerationFiles, Location};
 use crate::lock::Waiting;
-use crate::netns::Netns;
 use crate::snapshot::Snapshot;
 use crate::state::{Access, create, open_map};
 

@@ -10,7 +10,7 @@ use crate::commit::Committed;
 use crate::described;
 use crate::error::{Error, Result};
 use crate::instance::Instance;
-use crate::netns::Netns;
+use crate::kernel::Netns;
 use crate::snapshot::Snapshot;
 use crate::text::read_text;
 

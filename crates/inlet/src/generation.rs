@@ -10,12 +10,12 @@ use inlet_core::{Plan, Ruleset};
 use libbpf_rs::MapHandle;
 
 use crate::error::{Error, Result};
-use crate::fault;
 use crate::group::Readers;
+use crate::kernel::raw;
 use crate::layout::GenerationFiles;
 use crate::snapshot::map_words;
 use crate::state::{Maps, create_frozen};
-use crate::{program, raw};
+use crate::{fault, program};
 
 /// What is pinned beside a generation.
 #[derive(Debug, Default)]

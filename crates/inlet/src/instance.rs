@@ -7,16 +7,15 @@ use std::path::Path;
 
 use inlet_core::{Description, Listen, OnMissing, Rule, Ruleset, Selector, ServiceId, ServiceName, Target, Verdict};
 
-use crate::capability::{self, Capability};
 use crate::commit::Committed;
 use crate::error::{Error, Result};
-use crate::fault;
 use crate::generation::{Beside, Generation};
 use crate::group::Readers;
+use crate::kernel::{Capability, capability, raw};
 use crate::layout::{Files, Location, remove_all};
 use crate::lock::Exclusive;
 use crate::state::{Access, Maps};
-use crate::{raw, recover, route};
+use crate::{fault, recover, route};
 
 /// How an instance is made.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FileType, lstat, statfs};
 
 use crate::error::{Error, Result};
-use crate::netns::Netns;
+use crate::kernel::Netns;
 
 /// Where the bpf filesystem usually is.
 pub const DEFAULT_BPFFS: &str = "/sys/fs/bpf";

@@ -18,7 +18,7 @@
 //! Programs are loaded with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON. Built for Linux 6.1 and newer.
 #![deny(unsafe_code)]
 
-mod capability;
+mod bpf;
 mod check;
 mod commit;
 mod confirm;
@@ -30,21 +30,17 @@ mod file;
 mod generation;
 mod group;
 mod instance;
+mod kernel;
 mod layout;
 mod listeners;
 mod lock;
 mod lockout;
-mod netlink;
-mod netns;
 mod previous;
 mod program;
 mod proposal;
-#[allow(unsafe_code)]
-mod raw;
 mod receivers;
 mod recover;
 mod route;
-mod skeleton;
 mod snapshot;
 mod socket;
 mod ssh;
@@ -62,9 +58,9 @@ pub use explain::{Answer, Explainer, Explanation, Live, LiveProgram, Outcome, Un
 pub use file::{ApplyOptions, read_ruleset};
 pub use inlet_core as core;
 pub use instance::{Instance, ServiceRequest, UpOptions};
+pub use kernel::Netns;
 pub use layout::{DEFAULT_BPFFS, Location};
 pub use listeners::{Listener, Listeners, ServiceTraffic};
-pub use netns::Netns;
 pub use proposal::Proposal;
 pub use route::{Reach, Route, RouteChanges};
 pub use snapshot::{Counters, ServiceState, Snapshot, SocketState};

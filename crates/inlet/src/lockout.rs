@@ -10,9 +10,10 @@ use rustix::net::{getpeername, getsockname};
 
 use crate::error::{Error, Result};
 use crate::instance::Instance;
+use crate::kernel::raw;
 use crate::receivers::Receivers;
 use crate::socket::{Listed, each_socket};
-use crate::{raw, ssh};
+use crate::ssh;
 
 /// The command of the SSH server, as /proc/PID/comm has it.
 const SSH_SERVER: &str = "sshd";

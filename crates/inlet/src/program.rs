@@ -11,8 +11,8 @@ use std::sync::Mutex;
 use inlet_core::image::Header;
 use libbpf_rs::{MapCore, MapHandle, ObjectBuilder, OpenObject, PrintLevel};
 
+use crate::bpf::steer::types;
 use crate::error::{Cause, Error, Result};
-use crate::skeleton::steer::types;
 use crate::state::Maps;
 
 static OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/steer.bpf.o"));

@@ -9,7 +9,7 @@ use inlet_core::{
 };
 
 use crate::error::Result;
-use crate::netns::Netns;
+use crate::kernel::Netns;
 use crate::route::RouteTable;
 use crate::socket::{LaneReader, Listed, LiveSocket, Sockets};
 use crate::state::Maps;

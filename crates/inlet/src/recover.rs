@@ -7,8 +7,8 @@ use libbpf_rs::Program;
 use libbpf_rs::query::{LinkInfo, LinkTypeInfo};
 
 use crate::error::{Error, Result};
+use crate::kernel::raw;
 use crate::layout::Files;
-use crate::raw;
 
 /// The generations of an instance as they were found.
 #[derive(Debug)]

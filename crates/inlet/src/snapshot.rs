@@ -6,14 +6,15 @@ use std::path::Path;
 use inlet_core::{Description, OnMissing, Ruleset, ServiceId, ServiceName, image};
 use libbpf_rs::{MapCore, MapFlags};
 
-use crate::described::{self, LastRefusal, Unfound};
+use crate::described::{LastRefusal, Unfound};
 use crate::error::{Error, Result};
 use crate::instance::not_up;
+use crate::kernel::raw;
 use crate::layout::{Files, Location};
 use crate::lock::Shared;
 use crate::socket::{Endpoint, LaneReader, Owner, Sockets};
 use crate::state::{Access, Maps, open_map};
-use crate::{raw, recover};
+use crate::{described, recover};
 
 /// An instance open for reading. Nobody writes it while this is held.
 #[derive(Debug)]

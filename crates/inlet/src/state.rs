@@ -10,11 +10,11 @@ use std::time::Duration;
 use inlet_core::{MAX_SERVICES, ServiceId};
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType};
 
+use crate::bpf::steer::types;
 use crate::error::{Cause, Error, Result};
 use crate::group::Readers;
+use crate::kernel::raw;
 use crate::layout::Files;
-use crate::raw;
-use crate::skeleton::steer::types;
 use crate::snapshot::Counters;
 
 /// The number of the state format. An instance of a higher number was made by a newer version.

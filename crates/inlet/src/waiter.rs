@@ -9,8 +9,8 @@ use std::process::{Child, Command, Stdio};
 
 use crate::confirm::await_confirmation;
 use crate::error::{Error, Result};
+use crate::kernel::raw;
 use crate::layout::Location;
-use crate::raw;
 
 /// What the process writes when it waits.
 const READY: u8 = b'.';

@@ -4,9 +4,9 @@ use rustix::fs::statfs;
 
 use super::text::parts;
 use super::{Checkup, Severity};
-use crate::capability::{self, Capability};
 use crate::error::Error;
 use crate::generation;
+use crate::kernel::{Capability, capability};
 use crate::layout::Location;
 
 /// `CGROUP2_SUPER_MAGIC` of linux/magic.h.

@@ -11,11 +11,10 @@ use libbpf_rs::{MapCore, MapFlags};
 use rustix::io::Errno;
 
 use super::refusals::{self, RefusedListener};
+use crate::bpf::adopt::types;
 use crate::error::{Error, Result};
+use crate::kernel::{Netns, raw};
 use crate::layout::DescribedFiles;
-use crate::netns::Netns;
-use crate::raw;
-use crate::skeleton::adopt::types;
 use crate::snapshot::Snapshot;
 use crate::socket::{Endpoint, Lane, Lanes, Place, Places, Refusal, Sockets, cookie_in};
 use crate::state::{Access, Maps, open_map};

@@ -3,7 +3,6 @@
 //! Descriptions are part of the ruleset. When a commit changes them, new programs are made for them before its commit
 //! point and take the place of the former ones after it; sockets that exist already are then looked through.
 
-mod cgroup;
 mod find;
 mod programs;
 mod refusals;
@@ -27,9 +26,9 @@ pub use watch::Watcher;
 
 use crate::error::{Error, Result};
 use crate::instance::Instance;
+use crate::kernel::Cgroups;
 use crate::layout::remove_all;
 use crate::socket::{Lane, Lanes, Places, Sockets, cookie_in};
-use cgroup::Cgroups;
 use programs::Programs;
 use wants::Wants;
 

@@ -8,8 +8,8 @@ use inlet_core::{Protocol, ServiceId};
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use rustix::io::Errno;
 
+use crate::bpf::adopt::types;
 use crate::error::{Error, Result};
-use crate::skeleton::adopt::types;
 use crate::socket::{Endpoint, Owner};
 
 /// The bytes of a command's name (`TASK_COMM_LEN`).

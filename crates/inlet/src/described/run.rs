@@ -17,10 +17,10 @@ use signal_hook::iterator::SignalsInfo;
 use signal_hook::iterator::exfiltrator::WithOrigin;
 use signal_hook::low_level::siginfo::Cause;
 
-use super::cgroup::Cgroups;
 use super::watch::Watcher;
 use crate::error::{Error, Result, quoted};
 use crate::instance::{Instance, ServiceRequest};
+use crate::kernel::Cgroups;
 use crate::layout::Location;
 
 /// What became of a command.

@@ -7,10 +7,10 @@ use std::net::IpAddr;
 
 use inlet_core::{Description, Listen, ListenAddr, MAX_NAME, Protocol, ServiceId, Services, UserName};
 
-use super::cgroup::Cgroups;
 use super::described;
+use crate::bpf::adopt::types;
 use crate::error::{Error, Result};
-use crate::skeleton::adopt::types;
+use crate::kernel::Cgroups;
 use crate::socket::Lane;
 
 /// How many services may want sockets of one address.

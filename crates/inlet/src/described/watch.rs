@@ -11,9 +11,9 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 
 use super::find::{Found, find};
-use crate::capability::{self, Capability};
 use crate::error::{Error, Result};
 use crate::instance::not_up;
+use crate::kernel::{Capability, capability};
 use crate::layout::{Files, Location};
 use crate::lock::Exclusive;
 use crate::snapshot::ruleset_in_force;
@@ -75,7 +75,7 @@ impl Watcher {
     /// # Errors
     /// [`Error::NotUp`] when the instance is gone, and errors of the kernel.
     pub fn wait(&self, wake: Option<BorrowedFd<'_>>) -> Result<Option<Vec<Found>>> {
-        let told = crate::raw::epoll_of(&self.binds);
+        let told = crate::kernel::raw::epoll_of(&self.binds);
         let wake = wake.unwrap_or(self.going.as_fd());
         let mut ready = [&told, &self.going.as_fd(), &wake].map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN));
         rustix::io::retry_on_intr(|| poll(&mut ready, None)).map_err(Error::os("wait for", "binds of sockets"))?;

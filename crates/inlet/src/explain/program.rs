@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use inlet_core::Packet;
 
 use crate::error::{Error, Result};
-use crate::raw;
+use crate::kernel::raw;
 use crate::snapshot::Snapshot;
 
 /// What the live program said.

@@ -10,7 +10,7 @@ use inlet_core::{Prefix, PrefixSet, Ruleset, steered_prefixes};
 use super::table::{Route, RouteTable};
 use crate::error::{Error, Result};
 use crate::fault;
-use crate::netns::Netns;
+use crate::kernel::Netns;
 
 /// How many routes Inlet makes. Who needs more has a plan for addresses, and can make its prefixes local in a few.
 pub(crate) const MAX_ROUTES: usize = 10_000;

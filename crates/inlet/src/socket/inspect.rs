@@ -13,7 +13,7 @@ use rustix::net::sockopt::{
 use rustix::net::{AddressFamily, SocketType, getpeername, getsockname, ipproto};
 
 use super::endpoint::Endpoint;
-use crate::raw;
+use crate::kernel::raw;
 
 /// A socket that can be adopted.
 #[derive(Debug)]

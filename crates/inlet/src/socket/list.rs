@@ -16,8 +16,7 @@ use super::endpoint::Endpoint;
 use super::lanes::LiveSocket;
 use super::owner::{Owners, owners};
 use crate::error::{Error, Result};
-use crate::netlink::Netlink;
-use crate::netns::Netns;
+use crate::kernel::{Netlink, Netns};
 use crate::snapshot::SocketState;
 
 /// The states of include/net/tcp_states.h in which a socket receives through the hook.

@@ -13,7 +13,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::error::{Error, Result};
-use crate::raw;
+use crate::kernel::raw;
 
 /// A network namespace, kept alive while this is held.
 #[derive(Clone, Debug)]
