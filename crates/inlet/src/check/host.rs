@@ -2,9 +2,9 @@
 
 use rustix::fs::statfs;
 
-use super::text::parts;
 use super::{Checkup, Severity};
 use crate::error::Error;
+use crate::error::parts;
 use crate::generation;
 use crate::kernel::{Capability, capability};
 use crate::layout::Location;

@@ -5,7 +5,6 @@ mod host;
 mod rules;
 mod services;
 mod sockets;
-mod text;
 
 use inlet_core::Ruleset;
 use inlet_core::config::{Parsed, Routes};

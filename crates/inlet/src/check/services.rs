@@ -2,9 +2,9 @@
 
 use inlet_core::{Kind, Listen, OnMissing, Protocol, Service, ServiceId};
 
-use super::text::quoted;
 use super::{Checkup, Finding, Severity, Subject};
 use crate::described::Wanted;
+use crate::error::quoted;
 use crate::receivers::fits;
 
 pub(super) fn check(subject: &Subject<'_>, found: &mut Checkup) {

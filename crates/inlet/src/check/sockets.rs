@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use inlet_core::{Area, PortRange, Prefix, Protocol, Rule, Verdict, given};
 
-use super::text::words;
 use super::{Checkup, Finding, Severity, Subject};
+use crate::error::words;
 use crate::error::{Error, Result};
 use crate::listeners::{Listener, listeners};
 use crate::snapshot::SocketState;

@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
-use crate::socket::{Endpoint, Refusal, Refused};
+use inlet_core::{Match, Ruleset};
+
+use super::{Error, Refusal, Refused};
+use crate::socket::Endpoint;
 
 /// How many sockets a message names.
 const LISTED: usize = 20;
@@ -59,10 +62,28 @@ pub(super) fn in_use(path: &Path, holders: &[u32]) -> String {
     }
 }
 
-/// A name as a shell takes it.
-pub(crate) fn quoted(name: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.:/[]".contains(c);
-    if name.chars().all(plain) { name.to_owned() } else { format!("{name:?}") }
+/// A text as one word of a shell: whatever it holds, the shell does nothing with it.
+pub(crate) fn quoted(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.:/".contains(c);
+    match !text.is_empty() && text.chars().all(plain) {
+        true => text.to_owned(),
+        false => format!("'{}'", text.replace('\'', r"'\''")),
+    }
+}
+
+/// The words of `bind` and `unbind` for a match: `tcp 192.0.2.0/24 80 --from 203.0.113.0/24 --iface eth0`.
+pub(crate) fn words(ruleset: &Ruleset, matching: &Match) -> String {
+    let Match { protocol, local, ports, source, iface } = matching;
+    let source = source.map_or_else(String::new, |source| format!(" --from {source}"));
+    let iface = iface.map_or_else(String::new, |id| format!(" --iface {}", ruleset.interface(id).name));
+    format!("{protocol} {local} {ports}{source}{iface}")
+}
+
+/// A message in two: what is amiss, and the next step, which stands after the first semicolon.
+pub(crate) fn parts(error: &Error) -> (String, String) {
+    let text = error.to_string();
+    let (what, step) = text.split_once("; ").unwrap_or((&text, ""));
+    (what.to_owned(), step.to_owned())
 }
 
 /// The last line of a log that says something, for a message of one line.
@@ -72,5 +93,22 @@ pub(super) fn last_words(log: &str) -> String {
     match log.lines().rev().map(str::trim).filter(|line| !line.is_empty()).find(|line| !statistics(line)) {
         Some(line) => format!("; the verifier said: {line}"),
         None => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "what fails here is the failure of a test")]
+
+    use super::*;
+
+    #[test]
+    fn a_shell_reads_a_quoted_text_as_it_is() {
+        for text in ["web", "a b", "a$(id)", "a`id`", "it's", "*", "tcp:[::1]:80", "\"$HOME\"", "a;id", "\\", ""] {
+            let line = format!("printf %s {}", quoted(text));
+            let ran = std::process::Command::new("sh").args(["-c", &line]).output().unwrap();
+            assert_eq!(String::from_utf8(ran.stdout).unwrap(), text, "{line}");
+        }
+        assert_eq!(quoted("udp:192.0.2.1:53"), "udp:192.0.2.1:53");
     }
 }

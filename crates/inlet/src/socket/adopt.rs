@@ -9,11 +9,11 @@ use libbpf_rs::{MapCore, MapFlags};
 use rustix::io::Errno;
 
 use super::endpoint::Endpoint;
-use super::inspect::{Candidate, Refusal, Refused, Seen, Traits, Wanted};
+use super::inspect::{Candidate, Seen, Traits, Wanted};
 use super::lanes::{Lane, Lanes, Slot, cookie_in};
 use super::places::{Full, Place, Places};
 use super::{process, systemd};
-use crate::error::{Cause, Error, Result};
+use crate::error::{Cause, Error, Refusal, Refused, Result};
 use crate::fault;
 use crate::instance::Instance;
 use crate::state::wait_for_packets;

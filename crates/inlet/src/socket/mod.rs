@@ -13,7 +13,7 @@ mod systemd;
 
 pub use adopt::{Adopted, Adoption};
 pub use endpoint::{Endpoint, EndpointError};
-pub use inspect::{Refusal, Refused};
+
 pub use owner::Owner;
 
 pub(crate) use lanes::{Lane, LaneReader, Lanes, LiveSocket, cookie_in};

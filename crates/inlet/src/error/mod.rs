@@ -4,6 +4,7 @@
 //! that the kernel gave is in the chain of sources.
 
 mod cause;
+mod refusal;
 mod texts;
 
 use std::io;
@@ -14,9 +15,10 @@ use inlet_core::image::{ImageError, SourceError};
 use inlet_core::{BuildError, DescriptionError, InterfaceNameError, Listen, NameError, Prefix, ServiceError};
 
 pub(crate) use self::cause::Cause;
-pub(crate) use self::texts::quoted;
+pub use self::refusal::{Refusal, Refused};
 use self::texts::{choices, in_use, last_words, listed, several, trusted};
-use crate::socket::{Endpoint, Refused};
+pub(crate) use self::texts::{parts, quoted, words};
+use crate::socket::Endpoint;
 
 /// The result of what can fail in this crate.
 pub type Result<T> = std::result::Result<T, Error>;
