@@ -7,15 +7,14 @@ use inlet_core::{Builder, Interface, Plan, Ruleset, ServiceId};
 
 use crate::described::Prepared;
 use crate::error::{Error, Result};
-use crate::file::interface_index;
 use crate::generation::{Beside, Generation};
-use crate::group::Readers;
 use crate::instance::Instance;
 use crate::kernel::{Capability, capability, raw};
-use crate::layout::{GenerationFiles, remove_all};
 use crate::route::{RouteChanges, Wanted};
-use crate::state::wait_for_packets;
-use crate::{confirm, fault, lockout, previous, recover, route};
+use crate::state::{
+    GenerationFiles, Readers, deadline, generations, keep_previous, open_previous, remove_all, wait_for_packets,
+};
+use crate::{fault, lockout, route};
 
 /// After so many commits one waits until the kernel has let go of the programs of those before.
 ///
@@ -116,10 +115,10 @@ impl Instance {
         let current = self.files.generation(self.generation);
         let (previous, kept_routes, leave) = match plan.is_empty() {
             // Routes and indexes of interfaces alone are nothing to go back to.
-            true => (previous::open(&current)?, current.kept_routes().exists(), Vec::new()),
-            false => (Some(previous::keep(old, &new, &plan)?), kept, self.leaving()?),
+            true => (open_previous(&current)?, current.kept_routes().exists(), Vec::new()),
+            false => (Some(keep_previous(old, &new, &plan)?), kept, self.leaving()?),
         };
-        let deadline = terms.confirm_within.filter(|_| !plan.is_empty()).map(confirm::deadline).transpose()?;
+        let deadline = terms.confirm_within.filter(|_| !plan.is_empty()).map(deadline).transpose()?;
         let (again, gone): (Vec<ServiceId>, Vec<ServiceId>) =
             leave.into_iter().partition(|id| new.services().get(*id).is_some());
         if !terms.is_former {
@@ -211,7 +210,7 @@ impl Instance {
         if !self.unfinished {
             return Ok(());
         }
-        let left = recover::find(&self.files, self.link.as_fd())?.left;
+        let left = generations(&self.files, self.link.as_fd())?.left;
         let (services, former) = (self.ruleset()?.services(), self.former_services()?);
         let is_gone = |id: &ServiceId| services.get(*id).is_none() && former.get(*id).is_none();
         let gone: Vec<ServiceId> = (1..inlet_core::MAX_SERVICES).filter_map(ServiceId::new).filter(is_gone).collect();
@@ -240,7 +239,7 @@ impl Instance {
     /// Looks up the index of every interface that rules name; those that are known may be gone.
     pub(crate) fn resolve_interfaces(&self, builder: &mut Builder, known: &[Interface]) -> Result<()> {
         let netns = self.location.netns();
-        let index = |interface: &Interface| interface_index(netns, known, &interface.name);
+        let index = |interface: &Interface| netns.index_of(&interface.name, known);
         let mut indexes = builder.interfaces().iter().map(index).collect::<Result<Vec<u32>>>()?.into_iter();
         builder.resolve_interfaces(|_| indexes.next().unwrap_or(0));
         Ok(())

@@ -106,23 +106,10 @@ impl Host for Surroundings<'_> {
     }
 
     fn interface(&mut self, name: &InterfaceName) -> std::result::Result<u32, String> {
-        interface_index(self.netns, self.known, name).map_err(|error| error.to_string())
+        self.netns.index_of(name, self.known).map_err(|error| error.to_string())
     }
 }
 
 fn unreadable(path: &Path, cause: &std::io::Error) -> String {
     format!("cannot read {}: {cause}", path.display())
-}
-
-/// The index of an interface that a rule names. One that has been named before may be gone meanwhile, or have got
-/// another name; its rules then match nothing, and keep nobody from changing others.
-pub(crate) fn interface_index(netns: &Netns, known: &[Interface], name: &InterfaceName) -> Result<u32> {
-    let is_known = known.iter().any(|interface| interface.name == *name);
-    match netns.interface_index(name) {
-        // Another interface than the rule was made for may have the name as a second one.
-        Ok(None) | Err(Error::AlternativeName { .. }) if is_known => Ok(0),
-        Ok(Some(index)) => Ok(index),
-        Ok(None) => Err(Error::UnknownInterface { name: name.to_string(), netns: netns.label().to_owned() }),
-        Err(error) => Err(error),
-    }
 }

@@ -10,11 +10,8 @@ use inlet_core::{Plan, Ruleset};
 use libbpf_rs::MapHandle;
 
 use crate::error::{Error, Result};
-use crate::group::Readers;
 use crate::kernel::raw;
-use crate::layout::GenerationFiles;
-use crate::snapshot::map_words;
-use crate::state::{Maps, create_frozen};
+use crate::state::{GenerationFiles, Maps, Readers, create_frozen, map_words};
 use crate::{fault, program};
 
 /// What is pinned beside a generation.

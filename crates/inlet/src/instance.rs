@@ -10,12 +10,9 @@ use inlet_core::{Description, Listen, OnMissing, Rule, Ruleset, Selector, Servic
 use crate::commit::Committed;
 use crate::error::{Error, Result};
 use crate::generation::{Beside, Generation};
-use crate::group::Readers;
 use crate::kernel::{Capability, capability, raw};
-use crate::layout::{Files, Location, remove_all};
-use crate::lock::Exclusive;
-use crate::state::{Access, Maps};
-use crate::{fault, recover, route};
+use crate::state::{Access, Exclusive, Files, Location, Maps, Readers, generations, open_link, remove_all};
+use crate::{fault, route};
 
 /// How an instance is made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,7 +106,7 @@ impl Instance {
         let _root = lock_root(location)?;
         let swept = sweep(location)?;
         let Some(_lock) = Exclusive::on(&location.dir())? else {
-            return if swept { Ok(()) } else { Err(not_up(location)) };
+            return if swept { Ok(()) } else { Err(location.not_up()) };
         };
         // The commit point: the instance is not there any more. Until its link is gone it goes on steering.
         std::fs::rename(location.dir(), location.being_removed()).map_err(Error::at("withdraw", &location.dir()))?;
@@ -126,12 +123,12 @@ impl Instance {
     pub fn open(location: Location) -> Result<Self> {
         location.check_bpffs()?;
         location.check_root()?;
-        let lock = Exclusive::on(&location.dir())?.ok_or_else(|| not_up(&location))?;
+        let lock = Exclusive::on(&location.dir())?.ok_or_else(|| location.not_up())?;
         capability::require("changing the instance", &[Capability::Bpf, Capability::NetAdmin])?;
         let files = Files(location.dir());
         let maps = Maps::open(&files, Access::Write)?;
-        let link = recover::open_link(&files)?;
-        let found = recover::find(&files, link.as_fd())?;
+        let link = open_link(&files)?;
+        let found = generations(&files, link.as_fd())?;
         let unfinished = !found.left.is_empty();
         let (generation, ruleset) = (found.in_force, OnceCell::new());
         let mut instance = Self {
@@ -170,7 +167,7 @@ impl Instance {
         if self.ruleset.get().is_none() {
             let image = self.files.generation(self.generation).image();
             // Only this thread can have filled the cell meanwhile, and it did not.
-            let _ = self.ruleset.set(crate::snapshot::read_ruleset(&image)?);
+            let _ = self.ruleset.set(crate::state::read_ruleset(&image)?);
         }
         Ok(self.ruleset.get().unwrap_or_else(|| unreachable!("the cell was filled above")))
     }
@@ -282,10 +279,6 @@ impl Instance {
     }
 }
 
-pub(crate) fn not_up(location: &Location) -> Error {
-    Error::NotUp { netns: location.netns().label().to_owned() }
-}
-
 /// Takes the lock under which instances are made and removed.
 fn lock_root(location: &Location) -> Result<Exclusive> {
     let root = location.root();
@@ -323,7 +316,7 @@ fn remove_instance(location: &Location, dir: &Path) -> Result<()> {
     }
     if files.link().exists() {
         // A link whose namespace died is detached already; its pin goes with the others.
-        let _ = recover::open_link(&files)
+        let _ = open_link(&files)
             .and_then(|link| raw::link_detach(link.as_fd()).map_err(Error::at("detach", &files.link())));
         fault::point("down:detached");
     }

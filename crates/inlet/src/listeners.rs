@@ -5,9 +5,9 @@ use std::collections::{HashMap, HashSet};
 use inlet_core::{Bound, Claim, OnMissing, Protocol, Rule, Ruleset, ServiceId, ServiceName, Verdict, given, kept};
 
 use crate::error::Result;
-use crate::layout::Location;
 use crate::snapshot::{Snapshot, SocketState};
 use crate::socket::{Listed, Sockets};
+use crate::state::Location;
 
 /// A TCP listener or an unconnected UDP socket of a namespace.
 #[derive(Clone, Debug)]

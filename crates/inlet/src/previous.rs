@@ -1,27 +1,12 @@
 //! The ruleset before the one in force, which is kept to go back to.
 
+use inlet_core::Services;
 use inlet_core::image::Former;
-use inlet_core::{Plan, Ruleset, Services};
-use libbpf_rs::MapHandle;
 
 use crate::commit::{Committed, Terms};
 use crate::error::{Error, Result};
 use crate::instance::Instance;
-use crate::layout::GenerationFiles;
-use crate::snapshot::read_words;
-use crate::state::{Access, create_frozen, open_map};
-
-/// Keeps what brings `old` back when `new` is in force, in a frozen map.
-pub(crate) fn keep(old: &Ruleset, new: &Ruleset, plan: &Plan) -> Result<MapHandle> {
-    let words = Former::between(old, new, plan)?.to_words();
-    create_frozen("inlet_previous", words.len(), |filled| filled.copy_from_slice(&words))
-}
-
-/// Opens what is kept beside a generation; `None` beside the first one.
-pub(crate) fn open(files: &GenerationFiles) -> Result<Option<MapHandle>> {
-    let path = files.previous();
-    path.exists().then(|| open_map(&path, Access::Write)).transpose()
-}
+use crate::state::read_words;
 
 impl Instance {
     /// Puts the ruleset in force that was so before, also when the one in force waits for confirmation. The other way round

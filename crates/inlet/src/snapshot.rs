@@ -1,20 +1,11 @@
 //! An instance open for reading: what is in force, who receives, and what was counted.
 
-use std::os::fd::AsFd;
-use std::path::Path;
+use inlet_core::{Description, OnMissing, Ruleset, ServiceId, ServiceName};
 
-use inlet_core::{Description, OnMissing, Ruleset, ServiceId, ServiceName, image};
-use libbpf_rs::{MapCore, MapFlags};
-
-use crate::described::{LastRefusal, Unfound};
+use crate::described::{self, LastRefusal, Unfound};
 use crate::error::{Error, Result};
-use crate::instance::not_up;
-use crate::kernel::raw;
-use crate::layout::{Files, Location};
-use crate::lock::Shared;
 use crate::socket::{Endpoint, LaneReader, Owner, Sockets};
-use crate::state::{Access, Maps, open_map};
-use crate::{described, recover};
+use crate::state::{Access, Counters, Files, Location, Maps, Shared, generation_in_force, open_map, read_ruleset};
 
 /// An instance open for reading. Nobody writes it while this is held.
 #[derive(Debug)]
@@ -25,19 +16,6 @@ pub struct Snapshot {
     pub(crate) generation: u64,
     pub(crate) maps: Maps,
     ruleset: Ruleset,
-}
-
-/// What was counted for a service since it was made, over all processors. A look-up counts once in the first three.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Packets that a socket received.
-    pub steered: u64,
-    /// Packets for which there was no live socket.
-    pub missing: u64,
-    /// Packets that the kernel refused to give to the sockets that there were.
-    pub bad_socket: u64,
-    /// Those of `missing` and `bad_socket` that the on-missing policy refused.
-    pub refused: u64,
 }
 
 /// A service as it is now.
@@ -87,7 +65,7 @@ impl Snapshot {
     /// [`Error::NotUp`], [`Error::NewerState`], [`Error::Interrupted`], and errors of the kernel.
     pub fn open(location: Location) -> Result<Self> {
         location.check_bpffs()?;
-        Self::open_if_up(location)?.map_err(|location| not_up(&location))
+        Self::open_if_up(location)?.map_err(|location| location.not_up())
     }
 
     /// The same; the inner error is that there is no instance, or no bpf filesystem, and gives the location back.
@@ -187,54 +165,5 @@ impl Snapshot {
     pub(crate) fn sockets_of(&self, id: ServiceId, listed: &Sockets) -> Result<Vec<SocketState>> {
         let lanes = LaneReader::new(&self.maps);
         Ok(listed.describe(&[lanes.live(id)?]).pop().unwrap_or_default())
-    }
-}
-
-/// The ruleset of the generation that the link runs.
-pub(crate) fn ruleset_in_force(files: &Files) -> Result<Ruleset> {
-    read_ruleset(&files.generation(generation_in_force(files)?).image())
-}
-
-/// The generation that the link runs. Who may not open the link knows it too, unless a commit was interrupted.
-fn generation_in_force(files: &Files) -> Result<u64> {
-    match recover::open_link(files) {
-        Ok(link) => Ok(recover::find(files, link.as_fd())?.in_force),
-        Err(_) => match files.generations()?.as_slice() {
-            [only] => Ok(*only),
-            _ => Err(Error::Interrupted { path: files.0.clone() }),
-        },
-    }
-}
-
-/// Reads the ruleset that an image carries.
-///
-/// The kernel maps a map into memory only for those who could write it, though nobody can write a frozen one; others
-/// get a copy of it.
-pub(crate) fn read_ruleset(path: &Path) -> Result<Ruleset> {
-    read_words(path, image::decode)
-}
-
-/// The words of a frozen map, in memory. Only those who may write the pin can have this.
-pub(crate) fn map_words(path: &Path) -> Result<raw::Frozen> {
-    let map = open_map(path, Access::Write)?;
-    let words = map.value_size() as usize / size_of::<u32>();
-    raw::Frozen::map(map.as_fd(), words).map_err(Error::at("map", path))
-}
-
-/// Reads the words of a frozen map.
-pub(crate) fn read_words<T>(
-    path: &Path,
-    read: impl FnOnce(&[u32]) -> std::result::Result<T, image::SourceError>,
-) -> Result<T> {
-    let broken = |source| Error::Source { path: path.to_owned(), source };
-    match map_words(path) {
-        Ok(frozen) => read(frozen.words()).map_err(broken),
-        Err(_) => {
-            let map = open_map(path, Access::Read)?;
-            let bytes = map.lookup(&0_u32.to_ne_bytes(), MapFlags::ANY).map_err(Error::at("read", path))?;
-            let word = |bytes: &[u8]| bytes.try_into().map_or(0, u32::from_ne_bytes);
-            let words: Vec<u32> = bytes.unwrap_or_default().chunks_exact(4).map(word).collect();
-            read(&words).map_err(broken)
-        }
     }
 }

@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use crate::confirm::await_confirmation;
 use crate::error::{Error, Result};
 use crate::kernel::raw;
-use crate::layout::Location;
+use crate::state::Location;
 
 /// What the process writes when it waits.
 const READY: u8 = b'.';

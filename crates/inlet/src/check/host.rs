@@ -3,11 +3,10 @@
 use rustix::fs::statfs;
 
 use super::{Checkup, Severity};
-use crate::error::Error;
-use crate::error::parts;
+use crate::error::{Error, parts};
 use crate::generation;
 use crate::kernel::{Capability, capability};
-use crate::layout::Location;
+use crate::state::Location;
 
 /// `CGROUP2_SUPER_MAGIC` of linux/magic.h.
 const CGROUP2_MAGIC: u64 = 0x6367_7270;

@@ -11,11 +11,11 @@ use inlet_core::config::{Parsed, Routes};
 
 use crate::described::Wanted;
 use crate::error::{Error, Result};
-use crate::layout::Location;
 use crate::listeners::Members;
 use crate::route::RouteTable;
 use crate::snapshot::Snapshot;
 use crate::socket::Sockets;
+use crate::state::Location;
 
 /// How much a finding matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -4,8 +4,7 @@
 use inlet_core::{Interface, Prefix, PrefixSet, Rule, Verdict, never_matching, steered_prefixes, takers};
 
 use super::{Checkup, Finding, Severity, Subject};
-use crate::error::{Error, Result};
-use crate::error::{parts, quoted, words};
+use crate::error::{Error, Result, parts, quoted, words};
 use crate::route::{Route, Wanted};
 
 pub(super) fn check(subject: &Subject<'_>, found: &mut Checkup) -> Result<()> {

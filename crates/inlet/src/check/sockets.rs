@@ -6,8 +6,7 @@ use std::net::IpAddr;
 use inlet_core::{Area, PortRange, Prefix, Protocol, Rule, Verdict, given};
 
 use super::{Checkup, Finding, Severity, Subject};
-use crate::error::words;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, words};
 use crate::listeners::{Listener, listeners};
 use crate::snapshot::SocketState;
 use crate::socket::pktinfo;

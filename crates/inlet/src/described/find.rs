@@ -14,10 +14,9 @@ use super::refusals::{self, RefusedListener};
 use crate::bpf::adopt::types;
 use crate::error::{Error, Refusal, Result};
 use crate::kernel::{Netns, raw};
-use crate::layout::DescribedFiles;
 use crate::snapshot::Snapshot;
 use crate::socket::{Endpoint, Lane, Lanes, Place, Places, Sockets, cookie_in};
-use crate::state::{Access, Maps, open_map};
+use crate::state::{Access, DescribedFiles, Maps, open_map};
 
 /// A socket that a description means, and what became of it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -27,8 +27,8 @@ pub use watch::Watcher;
 use crate::error::{Error, Result};
 use crate::instance::Instance;
 use crate::kernel::Cgroups;
-use crate::layout::remove_all;
 use crate::socket::{Lane, Lanes, Places, Sockets, cookie_in};
+use crate::state::remove_all;
 use programs::Programs;
 use wants::Wants;
 
@@ -90,7 +90,7 @@ impl Instance {
                 for lane in &wants.listening {
                     places.stock_up(*lane).map_err(|_| Error::TooManySockets(self.maps.max_sockets()))?;
                 }
-                programs.put_in_force(&files, &wants, crate::group::Readers::of(&self.files.0)?)
+                programs.put_in_force(&files, &wants, crate::state::Readers::of(&self.files.0)?)
             }
         }
     }

@@ -12,10 +12,8 @@ use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType};
 use super::wants::Wants;
 use crate::bpf::adopt::{AdoptSkelBuilder, types};
 use crate::error::{Error, Result};
-use crate::group::Readers;
 use crate::kernel::{Capability, Cgroups, capability, raw};
-use crate::layout::DescribedFiles;
-use crate::state::{Access, Maps, create, create_keyed, open_map};
+use crate::state::{Access, DescribedFiles, Maps, Readers, create, create_keyed, open_map};
 use crate::{fault, program};
 
 /// How many sockets one look through all can move in.

@@ -21,7 +21,7 @@ use super::watch::Watcher;
 use crate::error::{Error, Result, quoted};
 use crate::instance::{Instance, ServiceRequest};
 use crate::kernel::Cgroups;
-use crate::layout::Location;
+use crate::state::Location;
 
 /// What became of a command.
 #[derive(Clone, Debug, PartialEq, Eq)]

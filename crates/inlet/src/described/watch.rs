@@ -12,12 +12,8 @@ use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 
 use super::find::{Found, find};
 use crate::error::{Error, Result};
-use crate::instance::not_up;
 use crate::kernel::{Capability, capability};
-use crate::layout::{Files, Location};
-use crate::lock::Exclusive;
-use crate::snapshot::ruleset_in_force;
-use crate::state::{Access, Maps};
+use crate::state::{Access, Exclusive, Files, Location, Maps, ruleset_in_force};
 
 /// Somebody who adopts described UDP sockets as they are bound.
 pub struct Watcher {
@@ -48,7 +44,7 @@ impl Watcher {
         capability::require("inlet watch", &[Capability::Bpf, Capability::NetAdmin])?;
         let files = Files(location.dir());
         if !files.0.exists() {
-            return Err(not_up(&location));
+            return Err(location.not_up());
         }
         let going = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).map_err(Error::os("watch", "files"))?;
         inotify::add_watch(&going, &files.0, WatchFlags::MOVE_SELF | WatchFlags::DELETE_SELF)
@@ -80,7 +76,7 @@ impl Watcher {
         let mut ready = [&told, &self.going.as_fd(), &wake].map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN));
         rustix::io::retry_on_intr(|| poll(&mut ready, None)).map_err(Error::os("wait for", "binds of sockets"))?;
         if !ready[1].revents().is_empty() {
-            return Err(not_up(&self.location));
+            return Err(self.location.not_up());
         }
         self.binds.consume().map_err(Error::os("read", "binds of sockets"))?;
         match self.bound.take() {
@@ -90,7 +86,7 @@ impl Watcher {
     }
 
     fn find(&self, protocols: &[Protocol]) -> Result<Vec<Found>> {
-        let _lock = Exclusive::on(&self.files.0)?.ok_or_else(|| not_up(&self.location))?;
+        let _lock = Exclusive::on(&self.files.0)?.ok_or_else(|| self.location.not_up())?;
         let files = self.files.described();
         match files.0.exists() {
             true => find(&self.maps, &files, self.location.netns(), protocols, &|id| {

@@ -7,10 +7,10 @@ use inlet_core::{Contender, OnMissing, Packet, Rule, Ruleset, ServiceId, Standin
 pub use program::{Answer, Live, LiveProgram, Unasked};
 
 use crate::error::{Error, Result};
-use crate::layout::Location;
 use crate::route::{Reach, RouteTable};
 use crate::snapshot::{Snapshot, SocketState};
 use crate::socket::Sockets;
+use crate::state::Location;
 
 /// The decision about a packet.
 #[derive(Clone, Debug)]

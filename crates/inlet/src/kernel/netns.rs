@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use inlet_core::InterfaceName;
+use inlet_core::{Interface, InterfaceName};
 use rustix::io::Errno;
 use rustix::net::netdevice::{index_to_name, name_to_index};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
@@ -90,6 +90,19 @@ impl Netns {
             Ok((_, found)) => Err(Error::AlternativeName { given: name.to_string(), name: found }),
             Err(Errno::NODEV | Errno::NXIO) => Ok(None),
             Err(cause) => Err(Error::os("look up interface", name)(cause)),
+        }
+    }
+
+    /// The index of an interface that a rule names. One that has been named before may be gone meanwhile, or have got
+    /// another name; its rules then match nothing, and keep nobody from changing others.
+    pub(crate) fn index_of(&self, name: &InterfaceName, known: &[Interface]) -> Result<u32> {
+        let is_known = known.iter().any(|interface| interface.name == *name);
+        match self.interface_index(name) {
+            // Another interface than the rule was made for may have the name as a second one.
+            Ok(None) | Err(Error::AlternativeName { .. }) if is_known => Ok(0),
+            Ok(Some(index)) => Ok(index),
+            Ok(None) => Err(Error::UnknownInterface { name: name.to_string(), netns: self.label.clone() }),
+            Err(error) => Err(error),
         }
     }
 

@@ -1,21 +1,17 @@
 //! The maps that outlive generations, and the mark of the state format.
 
-use std::io;
-use std::mem::{offset_of, size_of};
+use std::mem::size_of;
 use std::os::fd::AsFd;
 use std::path::Path;
-use std::thread;
-use std::time::Duration;
 
-use inlet_core::{MAX_SERVICES, ServiceId};
+use inlet_core::MAX_SERVICES;
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType};
 
+use super::layout::Files;
+use super::readers::Readers;
 use crate::bpf::steer::types;
-use crate::error::{Cause, Error, Result};
-use crate::group::Readers;
+use crate::error::{Error, Result};
 use crate::kernel::raw;
-use crate::layout::Files;
-use crate::snapshot::Counters;
 
 /// The number of the state format. An instance of a higher number was made by a newer version.
 const STATE_FORMAT: u32 = 2;
@@ -25,10 +21,6 @@ pub(crate) const LANES_PER_SERVICE: u32 = 4;
 
 /// How many bytes of binds may wait for the watcher; a power of 2 of at least a page.
 const BINDS_BYTES: u32 = 1 << 16;
-
-/// How often a map is tried to be frozen, and how long nothing is done after each time.
-const FREEZE_TRIES: u32 = 1000;
-const FREEZE_PAUSE: Duration = Duration::from_millis(1);
 
 /// A dual-stack socket has a slot in the lane of each family.
 const SLOTS_PER_SOCKET: u32 = 2;
@@ -120,36 +112,6 @@ impl Maps {
     pub(crate) fn max_sockets(&self) -> u32 {
         self.sockets.max_entries() / SLOTS_PER_SOCKET
     }
-
-    /// The counters of a service, or those of rules without one (`None`), summed over the processors.
-    pub(crate) fn counters(&self, service: Option<ServiceId>) -> Result<Counters> {
-        let number = service.map_or(0, |id| u32::from(id.get()));
-        let per_cpu = self
-            .counters
-            .lookup_percpu(&number.to_ne_bytes(), MapFlags::ANY)
-            .map_err(Error::os("read", format!("the counters of service {number}")))?;
-        let field = |value: &[u8], offset: usize| {
-            value.get(offset..offset + 8).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_ne_bytes)
-        };
-        let mut sum = Counters::default();
-        for value in per_cpu.unwrap_or_default() {
-            sum.steered += field(&value, offset_of!(types::counters, steered));
-            sum.missing += field(&value, offset_of!(types::counters, missing));
-            sum.bad_socket += field(&value, offset_of!(types::counters, bad_socket));
-            sum.refused += field(&value, offset_of!(types::counters, refused));
-        }
-        Ok(sum)
-    }
-
-    /// Sets the counters of a service to 0.
-    pub(crate) fn clear_counters(&self, service: ServiceId) -> Result<()> {
-        let cpus = libbpf_rs::num_possible_cpus().map_err(Error::os("count", "processors"))?;
-        let zeros = vec![vec![0; size_of::<types::counters>()]; cpus];
-        let key = u32::from(service.get()).to_ne_bytes();
-        self.counters
-            .update_percpu(&key, &zeros, MapFlags::ANY)
-            .map_err(Error::os("clear", format!("the counters of service {}", service.get())))
-    }
 }
 
 /// Waits until every program that runs now has ended, so that what they may have read can be used anew. An update of a
@@ -178,29 +140,6 @@ pub(crate) fn create(name: &'static str, kind: MapType, value: u32, entries: u32
     create_keyed(name, kind, [4, value], entries, flags)
 }
 
-/// Makes a map of one value, so many words long, which nobody can change any more once it is filled.
-pub(crate) fn create_frozen(name: &'static str, words: usize, fill: impl FnOnce(&mut [u32])) -> Result<MapHandle> {
-    let bytes = u32::try_from(words * size_of::<u32>()).map_err(|_| io::ErrorKind::FileTooLarge.into());
-    let bytes = bytes.map_err(Error::os::<io::Error>("create map", name))?;
-    let map = create(name, MapType::Array, bytes, 1, libbpf_sys::BPF_F_MMAPABLE)?;
-    raw::fill(map.as_fd(), words, fill).map_err(Error::os("fill", name))?;
-    freeze(&map).map_err(Error::os("freeze", name))?;
-    Ok(map)
-}
-
-/// Freezes a map, which the kernel refuses while anybody has it mapped to be written. A child has, until it runs its program,
-/// when another thread of this process forked it just while `raw::fill` made the mapping. Nothing tells when that is over.
-fn freeze(map: &MapHandle) -> io::Result<()> {
-    let once = || map.freeze().map_err(Cause::into_io);
-    for _ in 0..FREEZE_TRIES {
-        match once() {
-            Err(error) if error.kind() == io::ErrorKind::ResourceBusy => thread::sleep(FREEZE_PAUSE),
-            done => return done,
-        }
-    }
-    once()
-}
-
 /// Makes a map with keys and values of these sizes, in bytes.
 pub(crate) fn create_keyed(
     name: &'static str,
@@ -219,29 +158,4 @@ pub(crate) fn open_map(path: &Path, access: Access) -> Result<MapHandle> {
         Access::Write => 0,
     };
     MapHandle::from_pinned_path_with_file_flags(path, flags).map_err(Error::at("open", path))
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "what fails here is the failure of a test")]
-
-    use inlet_testkit::World;
-
-    use super::*;
-
-    #[test]
-    fn a_map_is_frozen_once_it_is_mapped_no_more() {
-        let Some(_world) = World::new() else { return };
-        let map = create("inlet_test", MapType::Array, 8, 1, libbpf_sys::BPF_F_MMAPABLE).unwrap();
-        let mapped = raw::Words::map(map.as_fd(), 2).unwrap();
-        assert_eq!(map.freeze().map_err(Cause::into_io).unwrap_err().kind(), io::ErrorKind::ResourceBusy);
-        thread::scope(|scope| {
-            let frozen = scope.spawn(|| freeze(&map));
-            // Long enough for some tries.
-            thread::sleep(20 * FREEZE_PAUSE);
-            drop(mapped);
-            frozen.join().unwrap().unwrap();
-        });
-        assert!(map.update(&0_u32.to_ne_bytes(), &[0; 8], MapFlags::ANY).is_err());
-    }
 }

@@ -82,6 +82,11 @@ impl Location {
         self.bpffs.join("inlet")
     }
 
+    /// The error that there is no instance.
+    pub(crate) fn not_up(&self) -> Error {
+        Error::NotUp { netns: self.netns.label().to_owned() }
+    }
+
     /// Checks that the bpf filesystem is one.
     pub(crate) fn check_bpffs(&self) -> Result<()> {
         match statfs(&self.bpffs) {
