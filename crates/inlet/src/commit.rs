@@ -7,14 +7,14 @@ use inlet_core::{Builder, Interface, Plan, Ruleset, ServiceId};
 
 use crate::described::Prepared;
 use crate::error::{Error, Result};
-use crate::generation::{Beside, Generation};
 use crate::instance::Instance;
 use crate::kernel::{Capability, capability, raw};
-use crate::route::{RouteChanges, Wanted};
+use crate::program::{Beside, Generation};
+use crate::route::{self, RouteChanges, Wanted};
 use crate::state::{
     GenerationFiles, Readers, deadline, generations, keep_previous, open_previous, remove_all, wait_for_packets,
 };
-use crate::{fault, lockout, route};
+use crate::{fault, lockout};
 
 /// After so many commits one waits until the kernel has let go of the programs of those before.
 ///

@@ -9,8 +9,8 @@ use inlet_core::{Description, Listen, OnMissing, Rule, Ruleset, Selector, Servic
 
 use crate::commit::Committed;
 use crate::error::{Error, Result};
-use crate::generation::{Beside, Generation};
 use crate::kernel::{Capability, capability, raw};
+use crate::program::{Beside, Generation};
 use crate::state::{Access, Exclusive, Files, Location, Maps, Readers, generations, open_link, remove_all};
 use crate::{fault, route};
 

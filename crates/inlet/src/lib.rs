@@ -27,7 +27,6 @@ mod error;
 mod explain;
 mod fault;
 mod file;
-mod generation;
 mod instance;
 mod kernel;
 mod listeners;

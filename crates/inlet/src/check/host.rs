@@ -4,8 +4,8 @@ use rustix::fs::statfs;
 
 use super::{Checkup, Severity};
 use crate::error::{Error, parts};
-use crate::generation;
 use crate::kernel::{Capability, capability};
+use crate::program;
 use crate::state::Location;
 
 /// `CGROUP2_SUPER_MAGIC` of linux/magic.h.
@@ -52,7 +52,7 @@ fn kernel(found: &mut Checkup) {
     if let Err(error) = capability::require("trying what the kernel can do", &needed) {
         return found.unchecked.push(format!("the kernel: {error}"));
     }
-    if let Err(error) = generation::try_out() {
+    if let Err(error) = program::try_out() {
         let why = "no ruleset can be put in force";
         let mend =
             "run Linux 6.1 or newer with CONFIG_BPF_SYSCALL, CONFIG_BPF_JIT and CONFIG_BPF_STREAM_PARSER or later";

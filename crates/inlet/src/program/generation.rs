@@ -9,10 +9,11 @@ use inlet_core::image::{self, Compiled, Image, Part};
 use inlet_core::{Plan, Ruleset};
 use libbpf_rs::MapHandle;
 
+use super::load;
 use crate::error::{Error, Result};
+use crate::fault;
 use crate::kernel::raw;
 use crate::state::{GenerationFiles, Maps, Readers, create_frozen, map_words};
-use crate::{fault, program};
 
 /// What is pinned beside a generation.
 #[derive(Debug, Default)]
@@ -50,7 +51,7 @@ impl Generation {
     fn of(compiled: Image<'_>, maps: &Maps) -> Result<Self> {
         let image = create_frozen("inlet_image", compiled.words(), |words| write(compiled.parts(words)))?;
         fault::point("commit:filled");
-        let program = program::load(compiled.header(), &image, maps)?;
+        let program = load::load(compiled.header(), &image, maps)?;
         Ok(Self { image, program })
     }
 
