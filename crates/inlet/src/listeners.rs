@@ -5,8 +5,8 @@ use std::collections::{HashMap, HashSet};
 use inlet_core::{Bound, Claim, OnMissing, Protocol, Rule, Ruleset, ServiceId, ServiceName, Verdict, given, kept};
 
 use crate::error::Result;
-use crate::snapshot::{Snapshot, SocketState};
-use crate::socket::{Listed, Sockets};
+use crate::snapshot::Snapshot;
+use crate::socket::{Listed, SocketState, Sockets};
 use crate::state::Location;
 
 /// A TCP listener or an unconnected UDP socket of a namespace.

@@ -4,7 +4,7 @@ use inlet_core::{Description, OnMissing, Ruleset, ServiceId, ServiceName};
 
 use crate::described::{self, LastRefusal, Unfound};
 use crate::error::{Error, Result};
-use crate::socket::{Endpoint, LaneReader, Owner, Sockets};
+use crate::socket::{LaneReader, SocketState, Sockets};
 use crate::state::{Access, Counters, Files, Location, Maps, Shared, generation_in_force, open_map, read_ruleset};
 
 /// An instance open for reading. Nobody writes it while this is held.
@@ -39,23 +39,6 @@ pub struct ServiceState {
     pub refusal: Option<LastRefusal>,
     /// Why its description finds nothing, whatever sockets there are.
     pub unfound: Option<Unfound>,
-}
-
-/// A live socket of a service.
-#[derive(Clone, Debug)]
-pub struct SocketState {
-    /// The kernel's number of the socket, never used again (`SO_COOKIE`).
-    pub cookie: u64,
-    /// Its protocol and local address; `None` when the kernel does not list it to us.
-    pub local: Option<Endpoint>,
-    /// Whether it can receive: a TCP socket that listens, a UDP socket that is not connected.
-    pub receiving: bool,
-    /// Whether it serves IPv4.
-    pub v4: bool,
-    /// Whether it serves IPv6.
-    pub v6: bool,
-    /// The processes that have it open, as far as we may see them.
-    pub owners: Vec<Owner>,
 }
 
 impl Snapshot {

@@ -12,7 +12,8 @@ use crate::error::Result;
 use crate::file::not_there;
 use crate::proposal::Proposal;
 use crate::receivers::Receivers;
-use crate::snapshot::{Snapshot, SocketState};
+use crate::snapshot::Snapshot;
+use crate::socket::SocketState;
 
 /// Something to look at before a ruleset is put in force.
 #[derive(Clone, Debug)]

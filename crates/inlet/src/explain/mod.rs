@@ -8,8 +8,8 @@ pub use program::{Answer, Live, LiveProgram, Unasked};
 
 use crate::error::{Error, Result};
 use crate::route::{Reach, RouteTable};
-use crate::snapshot::{Snapshot, SocketState};
-use crate::socket::Sockets;
+use crate::snapshot::Snapshot;
+use crate::socket::{SocketState, Sockets};
 use crate::state::Location;
 
 /// The decision about a packet.

@@ -14,10 +14,10 @@ use netlink_sys::protocols::NETLINK_SOCK_DIAG;
 
 use super::endpoint::Endpoint;
 use super::lanes::LiveSocket;
+use super::live::SocketState;
 use super::owner::{Owners, owners};
 use crate::error::{Error, Result};
 use crate::kernel::{Netlink, Netns};
-use crate::snapshot::SocketState;
 
 /// The states of include/net/tcp_states.h in which a socket receives through the hook.
 const TCP_LISTEN: u8 = 10;

@@ -5,6 +5,7 @@ mod endpoint;
 mod inspect;
 mod lanes;
 mod list;
+mod live;
 mod options;
 mod owner;
 mod places;
@@ -14,6 +15,7 @@ mod systemd;
 pub use adopt::{Adopted, Adoption};
 pub use endpoint::{Endpoint, EndpointError};
 
+pub use live::SocketState;
 pub use owner::Owner;
 
 pub(crate) use lanes::{Lane, LaneReader, Lanes, LiveSocket, cookie_in};
