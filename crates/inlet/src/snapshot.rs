@@ -5,7 +5,9 @@ use inlet_core::{Description, OnMissing, Ruleset, ServiceId, ServiceName};
 use crate::described::{self, LastRefusal, Unfound};
 use crate::error::{Error, Result};
 use crate::socket::{LaneReader, SocketState, Sockets};
-use crate::state::{Access, Counters, Files, Location, Maps, Shared, generation_in_force, open_map, read_ruleset};
+use crate::state::{
+    Access, Counters, Files, Location, Maps, Pending, Shared, generation_in_force, open_map, pending, read_ruleset,
+};
 
 /// An instance open for reading. Nobody writes it while this is held.
 #[derive(Debug)]
@@ -134,6 +136,14 @@ impl Snapshot {
             })
         };
         services().zip(sockets.describe(&live)).map(state).collect()
+    }
+
+    /// Whether the ruleset in force waits for confirmation.
+    ///
+    /// # Errors
+    /// Those of reading the map of the deadline.
+    pub fn pending(&self) -> Result<Option<Pending>> {
+        pending(&self.files.generation(self.generation))
     }
 
     /// Whether `inlet watch` is running.

@@ -3,9 +3,9 @@
 use inlet_core::Services;
 use inlet_core::image::Former;
 
-use crate::commit::{Committed, Terms};
+use super::commit::Terms;
+use super::{Committed, Instance};
 use crate::error::{Error, Result};
-use crate::instance::Instance;
 use crate::state::read_words;
 
 impl Instance {

@@ -5,16 +5,16 @@ use std::time::Duration;
 
 use inlet_core::{Builder, Interface, Plan, Ruleset, ServiceId};
 
+use super::{Instance, lockout};
 use crate::described::Prepared;
 use crate::error::{Error, Result};
-use crate::instance::Instance;
+use crate::fault;
 use crate::kernel::{Capability, capability, raw};
 use crate::program::{Beside, Generation};
 use crate::route::{self, RouteChanges, Wanted};
 use crate::state::{
     GenerationFiles, Readers, deadline, generations, keep_previous, open_previous, remove_all, wait_for_packets,
 };
-use crate::{fault, lockout};
 
 /// After so many commits one waits until the kernel has let go of the programs of those before.
 ///
@@ -109,7 +109,7 @@ impl Instance {
             return Ok(Committed { generation: self.generation, plan, before: Ruleset::empty(), keeps_routes, routes });
         }
         if self.is_guarded {
-            lockout::check(self, old, &new, &plan)?;
+            lockout::check(self.location.netns(), &self.maps, old, &new, &plan)?;
         }
         let prepared = self.prepare_descriptions(&plan, &new)?;
         let current = self.files.generation(self.generation);

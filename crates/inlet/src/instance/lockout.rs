@@ -8,12 +8,12 @@ use std::os::fd::OwnedFd;
 use inlet_core::{Moved, Packet, Plan, PortRange, Prefix, Protocol, Rule, Ruleset, lookup, traffic_at, traffic_to};
 use rustix::net::{getpeername, getsockname};
 
+use super::ssh;
 use crate::error::{Error, Result};
-use crate::instance::Instance;
-use crate::kernel::raw;
+use crate::kernel::{Netns, raw};
 use crate::receivers::Receivers;
 use crate::socket::{Listed, each_socket};
-use crate::ssh;
+use crate::state::Maps;
 
 /// The command of the SSH server, as /proc/PID/comm has it.
 const SSH_SERVER: &str = "sshd";
@@ -39,11 +39,11 @@ struct Loss {
 }
 
 /// Fails when the change takes packets from SSH, or from what serves the session of this process.
-pub(crate) fn check(instance: &Instance, old: &Ruleset, new: &Ruleset, plan: &Plan) -> Result<()> {
+pub(crate) fn check(netns: &Netns, maps: &Maps, old: &Ruleset, new: &Ruleset, plan: &Plan) -> Result<()> {
     if !plan.rules.iter().any(|change| change.matching().protocol == Protocol::Tcp) {
         return Ok(());
     }
-    let receivers = Receivers::of(instance.location.netns(), &instance.maps, old)?;
+    let receivers = Receivers::of(netns, maps, old)?;
     // To find out whose a listener is takes a look at every process, and few changes take packets from any.
     if plan.rules.len() <= FEW {
         let any = receivers.at(Protocol::Tcp, 1, u16::MAX).map(|listed| Guarded { listed: *listed, why: "listens" });
@@ -51,7 +51,7 @@ pub(crate) fn check(instance: &Instance, old: &Ruleset, new: &Ruleset, plan: &Pl
             return Ok(());
         }
     }
-    let guarded = guarded(instance, old, &receivers);
+    let guarded = guarded(netns, old, &receivers);
     let Some(Loss { listed, why, packet, moved }) = loss(&guarded, &receivers, old, new, plan) else { return Ok(()) };
     let socket = receivers.sockets.describe_listed(&listed);
     let owner = socket.owners.first().map_or_else(String::new, |it| format!(" (pid {}, {})", it.pid, it.command));
@@ -133,14 +133,14 @@ fn pass(rule: &Rule, packet: &Packet, port: u16) -> String {
 }
 
 /// The listeners to keep, each once.
-fn guarded(instance: &Instance, old: &Ruleset, receivers: &Receivers) -> Vec<Guarded> {
+fn guarded(netns: &Netns, old: &Ruleset, receivers: &Receivers) -> Vec<Guarded> {
     let mut all: Vec<Guarded> = Vec::new();
     let mut add = |listed: Listed, why| {
         if all.iter().all(|known| known.listed.cookie != listed.cookie) {
             all.push(Guarded { listed, why });
         }
     };
-    for packet in session(instance.location.netns().cookie()) {
+    for packet in session(netns.cookie()) {
         let rule = lookup(old, &packet);
         receivers.of_packet(old, rule, &packet).into_iter().for_each(|it| add(it, "serves this session"));
     }

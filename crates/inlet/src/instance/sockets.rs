@@ -8,14 +8,12 @@ use inlet_core::ServiceId;
 use libbpf_rs::{MapCore, MapFlags};
 use rustix::io::Errno;
 
-use super::endpoint::Endpoint;
-use super::inspect::{Candidate, Seen, Traits, Wanted};
-use super::lanes::{Lane, Lanes, Slot, cookie_in};
-use super::places::{Full, Place, Places};
-use super::{process, systemd};
+use super::Instance;
 use crate::error::{Cause, Error, Refusal, Refused, Result};
 use crate::fault;
-use crate::instance::Instance;
+use crate::socket::{
+    Candidate, Endpoint, Full, Lane, Lanes, Place, Places, Seen, Slot, Traits, Wanted, cookie_in, process, systemd,
+};
 use crate::state::wait_for_packets;
 
 /// A socket that a service has now.
