@@ -19,41 +19,41 @@
 #![deny(unsafe_code)]
 
 mod bpf;
-mod check;
 mod described;
 mod error;
-mod explain;
 mod fault;
 mod file;
 mod instance;
 mod kernel;
-mod listeners;
+mod processes;
 mod program;
-mod proposal;
-mod receivers;
 mod route;
 mod snapshot;
 mod socket;
 mod state;
-mod text;
-mod waiter;
-mod warning;
 
-pub use check::{Checker, Checkup, Finding, Severity};
-pub use described::{Found, Known, LastRefusal, LeftBehind, Ran, RefusedListener, Unfound, Watcher, run};
-pub use error::{Error, Refusal, Refused, Result};
-pub use explain::{Answer, Explainer, Explanation, Live, LiveProgram, Outcome, Unasked};
-pub use file::read_ruleset;
-pub use inlet_core as core;
-pub use instance::{Adopted, Adoption, ApplyOptions, Committed, Instance, ServiceRequest, UpOptions};
+// Where an instance is.
 pub use kernel::Netns;
-pub use listeners::{Listener, Listeners, ServiceTraffic};
-pub use proposal::Proposal;
+pub use state::{DEFAULT_BPFFS, Location};
+
+// What can be asked.
+pub use described::{Found, Known, LastRefusal, RefusedListener, Unfound};
 pub use route::{Reach, Route, RouteChanges};
-pub use snapshot::{ServiceState, Snapshot};
+pub use snapshot::{
+    Answer, Checker, Checkup, Explainer, Explanation, Finding, Listener, Listeners, Live, LiveProgram, Outcome,
+    Proposal, ServiceState, ServiceTraffic, Severity, Snapshot, Unasked, Warning,
+};
 pub use socket::{Endpoint, EndpointError, Owner, SocketState};
-pub use state::{Counters, DEFAULT_BPFFS, Location, Pending};
-pub use text::read_text;
-pub use waiter::await_confirmation;
-pub use waiter::{Waiter, wait_in_background};
-pub use warning::Warning;
+pub use state::{Counters, Pending};
+
+// What can be changed.
+pub use file::{read_ruleset, read_text};
+pub use instance::{Adopted, Adoption, ApplyOptions, Committed, Instance, ServiceRequest, UpOptions};
+
+// What goes on beside an instance.
+pub use processes::{LeftBehind, Ran, Waiter, Watcher, await_confirmation, run, wait_in_background};
+
+// Why something fails.
+pub use error::{Error, Refusal, Refused, Result};
+
+pub use inlet_core as core;

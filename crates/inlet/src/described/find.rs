@@ -14,7 +14,6 @@ use super::refusals::{self, RefusedListener};
 use crate::bpf::adopt::types;
 use crate::error::{Error, Refusal, Result};
 use crate::kernel::{Netns, raw};
-use crate::snapshot::Snapshot;
 use crate::socket::{Endpoint, Lane, Lanes, Place, Places, Sockets, cookie_in};
 use crate::state::{Access, DescribedFiles, Maps, open_map};
 
@@ -107,15 +106,12 @@ fn programs(files: &DescribedFiles, protocols: &[Protocol]) -> Result<Vec<OwnedF
     protocols.iter().map(open).collect()
 }
 
-impl Snapshot {
-    /// The sockets that descriptions in force mean, whether their services have them or not. Nothing is changed: without a
-    /// place of its own a socket is only told.
-    pub(crate) fn wanted(&self) -> Result<Vec<Wanted>> {
-        let files = self.files.described();
-        match files.0.exists() {
-            true => look_through(&programs(&files, &Protocol::ALL)?, self.location().netns()),
-            false => Ok(Vec::new()),
-        }
+/// The sockets that descriptions in force mean, whether their services have them or not. Nothing is changed: without a place
+/// of its own a socket is only reported.
+pub(crate) fn wanted_now(files: &DescribedFiles, netns: &Netns) -> Result<Vec<Wanted>> {
+    match files.0.exists() {
+        true => look_through(&programs(files, &Protocol::ALL)?, netns),
+        false => Ok(Vec::new()),
     }
 }
 

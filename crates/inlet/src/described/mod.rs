@@ -7,19 +7,15 @@ mod find;
 mod prepared;
 mod programs;
 mod refusals;
-mod run;
 mod wants;
-mod watch;
 
 use inlet_core::{Description, ServiceId, Services};
 
 pub use self::find::{Found, Known};
 pub use self::refusals::{LastRefusal, RefusedListener};
-pub use self::run::{LeftBehind, Ran, run};
 pub use self::wants::Unfound;
-pub use self::watch::Watcher;
 
-pub(crate) use self::find::{Wanted, find};
+pub(crate) use self::find::{Wanted, find, wanted_now};
 pub(crate) use self::prepared::{Prepared, wants_of};
 pub(crate) use self::programs::Programs;
 pub(crate) use self::refusals::last as last_refusal;

@@ -6,8 +6,6 @@
 
 use std::time::Duration;
 
-use rustix::fs::inotify;
-
 use super::Instance;
 use crate::error::{Error, Result};
 use crate::fault;

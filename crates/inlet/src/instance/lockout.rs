@@ -11,7 +11,7 @@ use rustix::net::{getpeername, getsockname};
 use super::ssh;
 use crate::error::{Error, Result};
 use crate::kernel::{Netns, raw};
-use crate::receivers::Receivers;
+use crate::snapshot::Receivers;
 use crate::socket::{Listed, each_socket};
 use crate::state::Maps;
 

@@ -4,8 +4,8 @@ use std::collections::{HashMap, HashSet};
 
 use inlet_core::{Bound, Claim, OnMissing, Protocol, Rule, Ruleset, ServiceId, ServiceName, Verdict, given, kept};
 
+use super::Snapshot;
 use crate::error::Result;
-use crate::snapshot::Snapshot;
 use crate::socket::{Listed, SocketState, Sockets};
 use crate::state::Location;
 

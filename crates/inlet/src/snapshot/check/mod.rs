@@ -9,11 +9,11 @@ mod sockets;
 use inlet_core::Ruleset;
 use inlet_core::config::{Parsed, Routes};
 
-use crate::described::Wanted;
+use crate::described::{Wanted, wanted_now};
 use crate::error::{Error, Result};
-use crate::listeners::Members;
 use crate::route::RouteTable;
 use crate::snapshot::Snapshot;
+use crate::snapshot::listeners::Members;
 use crate::socket::Sockets;
 use crate::state::Location;
 
@@ -151,7 +151,7 @@ impl Checker {
 /// Sockets that descriptions mean, that a service can have, and that none has. Asking takes the right to run the programs that
 /// find them.
 fn waiting(snapshot: &Snapshot, listed: &Sockets, members: &Members, found: &mut Checkup) -> Result<Vec<Wanted>> {
-    let mut waiting = match snapshot.wanted() {
+    let mut waiting = match wanted_now(&snapshot.files.described(), snapshot.location().netns()) {
         Err(Error::Os { cause, .. }) if cause.kind() == std::io::ErrorKind::PermissionDenied => {
             found.unchecked.push("whether sockets wait to be adopted: that takes root".to_owned());
             Vec::new()

@@ -10,7 +10,7 @@ use libbpf_rs::{MapCore, RingBuffer, RingBufferBuilder};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 
-use super::find::{Found, find};
+use crate::described::{Found, find};
 use crate::error::{Error, Result};
 use crate::kernel::{Capability, capability};
 use crate::state::{Access, Exclusive, Files, Location, Maps, ruleset_in_force};

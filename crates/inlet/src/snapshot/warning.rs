@@ -8,11 +8,10 @@ use inlet_core::{
     Change, Kind, Moved, OnMissing, Plan, Prefix, Protocol, Rule, Ruleset, ServiceId, ServiceName, Verdict, traffic_to,
 };
 
+use super::proposal::Proposal;
 use crate::error::Result;
 use crate::file::not_there;
-use crate::proposal::Proposal;
-use crate::receivers::Receivers;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Receivers, Snapshot};
 use crate::socket::SocketState;
 
 /// Something to look at before a ruleset is put in force.

@@ -17,7 +17,7 @@ use signal_hook::iterator::SignalsInfo;
 use signal_hook::iterator::exfiltrator::WithOrigin;
 use signal_hook::low_level::siginfo::Cause;
 
-use super::watch::Watcher;
+use super::Watcher;
 use crate::error::{Error, Result, quoted};
 use crate::instance::{Instance, ServiceRequest};
 use crate::kernel::Cgroups;

@@ -7,7 +7,7 @@ use inlet_core::{Area, PortRange, Prefix, Protocol, Rule, Verdict, given};
 
 use super::{Checkup, Finding, Severity, Subject};
 use crate::error::{Error, Result, words};
-use crate::listeners::{Listener, listeners};
+use crate::snapshot::listeners::{Listener, listeners};
 use crate::socket::{SocketState, pktinfo};
 
 /// The ports of sockets that did not ask for one, when the kernel does not say.

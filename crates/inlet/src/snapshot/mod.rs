@@ -1,6 +1,22 @@
-//! An instance open for reading: what is in force, who receives, and what was counted.
+//! The reader: an instance open for reading, and all that can be asked of it: what is in force, who receives, what was
+//! counted, what a packet meets, and whether all is well. It knows no writer.
+
+mod check;
+mod explain;
+mod listeners;
+mod proposal;
+mod receivers;
+mod warning;
 
 use inlet_core::{Description, OnMissing, Ruleset, ServiceId, ServiceName};
+
+pub use self::check::{Checker, Checkup, Finding, Severity};
+pub use self::explain::{Answer, Explainer, Explanation, Live, LiveProgram, Outcome, Unasked};
+pub use self::listeners::{Listener, Listeners, ServiceTraffic};
+pub use self::proposal::Proposal;
+pub use self::warning::Warning;
+
+pub(crate) use self::receivers::Receivers;
 
 use crate::described::{self, LastRefusal, Unfound};
 use crate::error::{Error, Result};
@@ -12,11 +28,11 @@ use crate::state::{
 /// An instance open for reading. Nobody writes it while this is held.
 #[derive(Debug)]
 pub struct Snapshot {
-    pub(crate) location: Location,
+    location: Location,
     _lock: Shared,
-    pub(crate) files: Files,
-    pub(crate) generation: u64,
-    pub(crate) maps: Maps,
+    files: Files,
+    generation: u64,
+    maps: Maps,
     ruleset: Ruleset,
 }
 

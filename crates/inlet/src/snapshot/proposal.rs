@@ -5,8 +5,9 @@ use std::ops::ControlFlow;
 use inlet_core::config::{Parsed, Routes, Source};
 use inlet_core::{Moved, Plan, Ruleset, traffic};
 
+use super::Snapshot;
 use crate::error::Result;
-use crate::snapshot::Snapshot;
+use crate::file::read_ruleset;
 
 /// A ruleset that could take the place of the one in force.
 #[derive(Debug)]
@@ -37,6 +38,14 @@ impl Proposal {
 }
 
 impl Snapshot {
+    /// Reads a ruleset file, with the services and interfaces of what is in force.
+    ///
+    /// # Errors
+    /// [`crate::Error::Config`] with all that is wrong with the file.
+    pub fn parse(&self, file: Source) -> Result<Parsed> {
+        read_ruleset(file, self.location.netns(), self.ruleset())
+    }
+
     /// What [`crate::Instance::apply`] would make of a file.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use inlet_core::{Kind, Listen, OnMissing, Protocol, Service, ServiceId};
 use super::{Checkup, Finding, Severity, Subject};
 use crate::described::Wanted;
 use crate::error::quoted;
-use crate::receivers::fits;
+use crate::snapshot::receivers::fits;
 
 pub(super) fn check(subject: &Subject<'_>, found: &mut Checkup) {
     not_adopted(subject, found);

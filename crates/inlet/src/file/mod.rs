@@ -1,26 +1,18 @@
 //! Ruleset files, read with what the host knows: the files that they name, and the interfaces of the namespace.
 
+mod text;
+
 use std::path::{Path, PathBuf};
 
 use inlet_core::config;
 use inlet_core::config::{Host, Parsed, Source};
 use inlet_core::{Interface, InterfaceName, Ruleset, ServiceName};
 
+pub use self::text::read_text;
+
 use crate::described;
 use crate::error::{Error, Result};
 use crate::kernel::Netns;
-use crate::snapshot::Snapshot;
-use crate::text::read_text;
-
-impl Snapshot {
-    /// [`Instance::parse`] for readers.
-    ///
-    /// # Errors
-    /// As there.
-    pub fn parse(&self, file: Source) -> Result<Parsed> {
-        read_ruleset(file, self.location.netns(), self.ruleset())
-    }
-}
 
 /// Reads a ruleset file for a namespace. Services that `old` has keep their numbers; interfaces that it has may be gone,
 /// others must be there.
