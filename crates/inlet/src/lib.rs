@@ -16,7 +16,7 @@
 //! ```
 //!
 //! Programs are loaded with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON. Built for Linux 6.1 and newer.
-#![deny(unsafe_code)]
+#![deny(unsafe_code, clippy::self_named_module_files)]
 
 mod bpf;
 mod described;

@@ -11,10 +11,8 @@ use rustix::io::Errno;
 use super::Instance;
 use crate::error::{Cause, Error, Refusal, Refused, Result};
 use crate::fault;
-use crate::socket::{
-    Candidate, Endpoint, Full, Lane, Lanes, Place, Places, Seen, Slot, Traits, Wanted, cookie_in, process, systemd,
-};
-use crate::state::wait_for_packets;
+use crate::socket::{Candidate, Endpoint, Full, Lane, Lanes, Place, Places, Seen, Slot, Traits, Wanted, cookie_in, process, systemd};
+use crate::state::{Counters, wait_for_packets};
 
 /// A socket that a service has now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -121,7 +119,7 @@ impl Instance {
         for id in services {
             let counted = self.maps.counters(Some(*id))?;
             Lane::all(*id).iter().for_each(|lane| lanes.clear(*lane));
-            if counted != crate::Counters::default() {
+            if counted != Counters::default() {
                 self.maps.clear_counters(*id)?;
             }
         }
