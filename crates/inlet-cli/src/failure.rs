@@ -47,7 +47,7 @@ impl Failure {
     /// Tells it on stderr. Nothing is left to be done when that fails too.
     pub(crate) fn report(&self) {
         let line = match self {
-            Self::Inlet(inlet::Error::Config(found)) => return drop(diagnostics(found)),
+            Self::Inlet(inlet::Error::File(inlet::FileError::Wrong(found))) => return drop(diagnostics(found)),
             Self::Inlet(error) => chain(error),
             Self::Found => return,
             Self::Import(file, error) => format!("{file}: {}", chain(error)),
@@ -138,7 +138,7 @@ mod tests {
     #[test]
     fn causes_are_told_once() {
         let cause = io::Error::from_raw_os_error(1);
-        let error = inlet::Error::Kernel { what: "hook", since: "5.9", source: cause };
+        let error = inlet::Error::Kernel(inlet::KernelError::Feature { what: "hook", since: "5.9", source: cause });
         assert!(chain(&error).ends_with("Linux 6.1 or newer: Operation not permitted (os error 1)"));
         let cause = io::Error::from_raw_os_error(2);
         let error = inlet::Error::Os { operation: "open", object: "x".to_owned(), cause };

@@ -37,7 +37,7 @@ pub use kernel::Netns;
 pub use state::{DEFAULT_BPFFS, Location};
 
 // What can be asked.
-pub use described::{Found, Known, LastRefusal, RefusedListener, Unfound};
+pub use described::{Found, Known, LastRefusal, Unfound};
 pub use route::{Reach, Route, RouteChanges};
 pub use snapshot::{
     Answer, Checker, Checkup, Explainer, Explanation, Finding, Listener, Listeners, Live, LiveProgram, Outcome,
@@ -54,6 +54,9 @@ pub use instance::{Adopted, Adoption, ApplyOptions, Committed, Instance, Service
 pub use processes::{LeftBehind, Ran, Waiter, Watcher, await_confirmation, run, wait_in_background};
 
 // Why something fails.
-pub use error::{Error, Refusal, Refused, Result};
+pub use error::{
+    CommitError, ConfirmError, DescribeError, Error, FileError, KernelError, Refusal, Refused, Result, RouteError,
+    SocketError, StateError,
+};
 
 pub use inlet_core as core;

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use common::{asked, bind, here, open, patient, selector, snapshot, state, to, tree, up};
 use inlet::core::Protocol::{Tcp, Udp};
 use inlet::core::{Confine, Description};
-use inlet::{Error, Instance, Known, RefusedListener, ServiceRequest, Watcher};
+use inlet::{DescribeError, Error, Instance, Known, RefusedListener, ServiceRequest, StateError, Watcher};
 use inlet_testkit::{
     Cgroup, Listen, Netns, Program, Proto, TcpServer, UdpServer, World, as_user, dial_tcp, require_feature,
 };
@@ -227,7 +227,7 @@ fn a_watcher_adopts_udp_sockets_as_they_are_bound() {
     let unwatched = UdpServer::spawn("unwatched", "127.0.0.1:8080".parse().unwrap()).unwrap();
     assert!(state(&world, "web").sockets.is_empty() && !snapshot(&world).is_watched().unwrap());
     let watcher = Watcher::new(here(&world)).unwrap();
-    assert!(matches!(Watcher::new(here(&world)), Err(Error::Watched { .. })));
+    assert!(matches!(Watcher::new(here(&world)), Err(Error::Describe(DescribeError::Watched { .. }))));
     assert!(snapshot(&world).is_watched().unwrap());
     assert_eq!(watcher.look().unwrap().len(), 1);
     assert_eq!(asked(Udp, "192.0.2.7:53"), "unwatched");
@@ -261,7 +261,7 @@ fn a_watcher_ends_with_its_instance() {
     let Some(world) = world(&["udp:127.0.0.1:8080"]) else { return };
     let watcher = Watcher::new(here(&world)).unwrap();
     Instance::down(&here(&world)).unwrap();
-    assert!(matches!(watcher.wait(None), Err(Error::NotUp { .. })));
+    assert!(matches!(watcher.wait(None), Err(Error::State(StateError::NotUp { .. }))));
 }
 
 #[test]

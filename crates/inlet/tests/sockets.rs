@@ -13,7 +13,7 @@ use common::{
     Receiver, Running, anywhere, asked, bind, dial, here, open, patient, snapshot, state, up, wait_for_sockets, who,
 };
 use inlet::core::Protocol::{self, Tcp, Udp};
-use inlet::{Counters, Error, Instance, ServiceRequest, UpOptions};
+use inlet::{Counters, Error, Instance, ServiceRequest, SocketError, UpOptions};
 use inlet_testkit::{Listen, Netns, TcpServer, UdpServer, World, dial_tcp, dial_udp, require_feature};
 use rustix::net::{AddressFamily, SocketType, ipproto, socket};
 
@@ -220,7 +220,7 @@ fn refuse_one_more(instance: &mut Instance, protocol: Protocol) {
         Tcp => instance.register("web", &one_more.tcp),
         Udp => instance.register("web", &one_more.udp),
     };
-    let Err(Error::LaneFull { max: 64, .. }) = error else { panic!("{error:?}") };
+    let Err(Error::Socket(SocketError::LaneFull { max: 64, .. })) = error else { panic!("{error:?}") };
     assert_eq!(
         error.unwrap_err().to_string(),
         format!("service \"web\" has 64 IPv4 {protocol} sockets, the most that fit")
@@ -254,7 +254,7 @@ fn no_flow_is_lost_while_sockets_come() {
 fn refusal(instance: &mut Instance, socket: impl AsFd) -> String {
     let before = snapshot_of(instance);
     let error = instance.register("web", socket).unwrap_err();
-    let Error::NoSocket { refused, .. } = error else { panic!("{error:?}") };
+    let Error::Socket(SocketError::NoSocket { refused, .. }) = error else { panic!("{error:?}") };
     assert_eq!((snapshot_of(instance), refused.len()), (before, 1));
     refused[0].to_string()
 }

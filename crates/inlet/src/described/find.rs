@@ -10,7 +10,7 @@ use inlet_core::{Protocol, ServiceId};
 use libbpf_rs::{MapCore, MapFlags};
 use rustix::io::Errno;
 
-use super::refusals::{self, RefusedListener};
+use super::refusals;
 use crate::bpf::adopt::types;
 use crate::error::{Error, Refusal, Result};
 use crate::kernel::{Netns, raw};
@@ -136,7 +136,7 @@ fn find_places(socket: &Wanted, places: &mut Places<'_>) -> std::result::Result<
     let lanes = families.iter().filter(|(serves, _)| *serves);
     lanes
         .map(|(_, v6)| Lane::of(socket.service, socket.endpoint.protocol(), *v6))
-        .map(|lane| places.find(lane, socket.cookie).map_err(|_| Refusal::NoPlace))
+        .map(|lane| places.find(lane, socket.cookie).map_err(|_| Refusal::Full))
         .collect()
 }
 
@@ -190,9 +190,9 @@ fn tell_failed(
         let Some(errno) = failed.get(&finding.cookie) else { continue };
         let listed = sockets.get(finding.cookie);
         let is_mptcp = listed.is_some_and(|listed| listed.mptcp);
-        finding.outcome = Err(if is_mptcp { Refusal::Mptcp } else { Refusal::NotTaken(*errno) });
+        let reason = if is_mptcp { Refusal::Mptcp } else { Refusal::NotTaken(*errno) };
+        finding.outcome = Err(reason);
         if finding.endpoint.protocol() == Protocol::Tcp {
-            let reason = if is_mptcp { RefusedListener::Mptcp } else { RefusedListener::NotTaken(*errno) };
             let owner = listed.and_then(|listed| sockets.describe_listed(&listed).owners.into_iter().next());
             refusals::keep(&refusals, finding.service, finding.endpoint, owner.as_ref(), reason)?;
         }

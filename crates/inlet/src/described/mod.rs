@@ -12,7 +12,7 @@ mod wants;
 use inlet_core::{Description, ServiceId, Services};
 
 pub use self::find::{Found, Known};
-pub use self::refusals::{LastRefusal, RefusedListener};
+pub use self::refusals::LastRefusal;
 pub use self::wants::Unfound;
 
 pub(crate) use self::find::{Wanted, find, wanted_now};

@@ -13,7 +13,7 @@ pub struct Refused {
     pub reason: Refusal,
 }
 
-/// Why a socket is not adopted.
+/// Why a socket does not get into a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// Not a socket at all.
@@ -38,12 +38,26 @@ pub enum Refusal {
     NotAsked,
     /// It serves another service already.
     Elsewhere,
-    /// No place is left for it.
-    NoPlace,
+    /// The service, or the instance, has as many sockets as fit.
+    Full,
     /// The kernel does not say what it is.
     Unknown(Errno),
     /// The kernel does not take it into the map of sockets.
     NotTaken(Errno),
+}
+
+impl Refusal {
+    /// The next step, when there is one.
+    pub fn remedy(&self) -> Option<&'static str> {
+        match self {
+            Self::Mptcp => Some("make it plain TCP; for a Go program: GODEBUG=multipathtcp=0"),
+            Self::OtherNamespace => {
+                Some("name that one with --netns; or narrow the description by unit, cgroup or user")
+            }
+            Self::Elsewhere => Some("inlet unregister SERVICE"),
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for Refusal {
@@ -53,16 +67,14 @@ impl fmt::Display for Refusal {
             Self::NotListening => "not listening",
             Self::Connected => "connected",
             Self::NotBound => "not bound to a port",
-            Self::Mptcp => {
-                "multipath TCP, which the kernel does not steer; make it plain TCP (for a Go program: GODEBUG=multipathtcp=0)"
-            }
-            Self::OtherNamespace => "of another network namespace; name that one with --netns",
+            Self::Mptcp => "multipath TCP, which the kernel does not steer",
+            Self::OtherNamespace => "of another network namespace",
             Self::Unix => "a unix socket",
             Self::Raw => "a raw socket",
             Self::OtherKind => "neither TCP nor UDP",
             Self::NotAsked => "not one of those given with --listen",
-            Self::Elsewhere => "it serves another service, where it was registered; first: inlet unregister SERVICE",
-            Self::NoPlace => "no place is left for it",
+            Self::Elsewhere => "it serves another service, where it was registered",
+            Self::Full => "no room is left for it",
             Self::Unknown(errno) => return write!(f, "{errno}"),
             Self::NotTaken(errno) => return write!(f, "the kernel does not take it: {errno}"),
         })

@@ -1,10 +1,11 @@
 //! Parts of messages: lists of sockets and processes, names as a shell takes them, next steps.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use inlet_core::{Match, Ruleset};
 
-use super::{Error, Refusal, Refused};
+use super::{Refusal, Refused};
 use crate::socket::Endpoint;
 
 /// How many sockets a message names.
@@ -32,10 +33,9 @@ pub(super) fn several(endpoints: &[Endpoint]) -> String {
     if texts.is_empty() { String::new() } else { format!("{} ", texts.join(", ")) }
 }
 
-/// Arguments that name endpoints, as a shell takes them. Brackets are a pattern to it.
+/// Arguments that name endpoints, as a shell takes them.
 pub(super) fn choices(endpoints: &[Endpoint]) -> String {
-    let quote = |endpoint: &Endpoint| if endpoint.addr().is_ipv6() { "'" } else { "" };
-    let argument = |endpoint| format!(" --listen {0}{endpoint}{0}", quote(endpoint));
+    let argument = |endpoint: &Endpoint| format!(" --listen {}", quoted(&endpoint.to_string()));
     let mut arguments: String = endpoints.iter().take(LISTED).map(argument).collect();
     if endpoints.len() > LISTED {
         arguments.push_str(&format!(" (and {} more)", endpoints.len() - LISTED));
@@ -44,21 +44,30 @@ pub(super) fn choices(endpoints: &[Endpoint]) -> String {
 }
 
 /// How to get a directory for all instances that is only ours to change.
-pub(super) fn trusted(path: &Path, owner: u32) -> String {
-    let path = path.display();
+pub(super) fn take_back(path: &Path, owner: u32) -> String {
+    let path = quoted_path(path);
     match owner == 0 || owner == rustix::process::geteuid().as_raw() {
-        true => format!("take their right away with: chmod go-w {path}"),
-        false => format!("unless you know why it is there, remove it with: rm -r {path}"),
+        true => format!("chmod go-w {path}"),
+        false => format!("if nobody needs what is in it, remove it with: rm -r {path}"),
     }
 }
 
-/// Who has a directory locked, and what to do about it.
-pub(super) fn in_use(path: &Path, holders: &[u32]) -> String {
+/// The processes that have a directory locked.
+pub(super) fn by_whom(holders: &[u32]) -> String {
     let holders: Vec<String> = holders.iter().map(u32::to_string).collect();
     match holders.as_slice() {
-        [] => format!("; see who has it open with: fuser -v {}", path.display()),
-        [one] => format!(" by process {one}; try again when it is done"),
-        several => format!(" by processes {}; try again when they are done", several.join(", ")),
+        [] => String::new(),
+        [one] => format!(" by process {one}"),
+        several => format!(" by processes {}", several.join(", ")),
+    }
+}
+
+/// What to do about processes that have a directory locked.
+pub(super) fn wait_for(path: &Path, holders: &[u32]) -> Cow<'static, str> {
+    match holders {
+        [] => format!("list the processes that have it open with: fuser -v {}", quoted_path(path)).into(),
+        [_] => "try again when it is done".into(),
+        _ => "try again when they are done".into(),
     }
 }
 
@@ -79,11 +88,9 @@ pub(crate) fn words(ruleset: &Ruleset, matching: &Match) -> String {
     format!("{protocol} {local} {ports}{source}{iface}")
 }
 
-/// A message in two: what is amiss, and the next step, which stands after the first semicolon.
-pub(crate) fn parts(error: &Error) -> (String, String) {
-    let text = error.to_string();
-    let (what, step) = text.split_once("; ").unwrap_or((&text, ""));
-    (what.to_owned(), step.to_owned())
+/// A path as one word of a shell.
+pub(super) fn quoted_path(path: &Path) -> String {
+    quoted(&path.display().to_string())
 }
 
 /// The last line of a log that says something, for a message of one line.

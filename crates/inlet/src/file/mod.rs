@@ -18,7 +18,7 @@ use crate::kernel::Netns;
 /// others must be there.
 ///
 /// # Errors
-/// [`Error::Config`] with all that is wrong with the file.
+/// [`crate::FileError::Wrong`] with all that is wrong with the file.
 pub fn read_ruleset(file: Source, netns: &Netns, old: &Ruleset) -> Result<Parsed> {
     let mut host = Surroundings { netns, known: old.interfaces() };
     Ok(config::parse(file, old, &mut host)?)

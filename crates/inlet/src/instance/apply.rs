@@ -22,8 +22,8 @@ impl Instance {
     /// [`Instance::keep_routes`] did.
     ///
     /// # Errors
-    /// [`Error::Config`] with all that is wrong with the file, [`Error::NoUnit`], [`Error::NoCgroup`] and
-    /// [`Error::UnknownUser`] for what a new description names, and those of [`Instance::replace`]. Nothing is changed then.
+    /// [`crate::FileError::Wrong`] with all that is wrong with the file, [`crate::DescribeError::NoUnit`], [`crate::DescribeError::NoCgroup`] and
+    /// [`crate::DescribeError::UnknownUser`] for what a new description names, and those of [`Instance::replace`]. Nothing is changed then.
     pub fn apply(&mut self, file: Source) -> Result<Committed> {
         self.apply_with(file, ApplyOptions::default())
     }
@@ -31,7 +31,7 @@ impl Instance {
     /// [`Instance::apply`] with options.
     ///
     /// # Errors
-    /// As for [`Instance::apply`], and [`Error::Unconfirmed`].
+    /// As for [`Instance::apply`], and [`crate::ConfirmError::Unconfirmed`].
     pub fn apply_with(&mut self, file: Source, options: ApplyOptions) -> Result<Committed> {
         let parsed = self.parse(file)?;
         if !options.later
@@ -46,7 +46,7 @@ impl Instance {
     /// Reads a ruleset file, with the services and interfaces of what is in force.
     ///
     /// # Errors
-    /// [`Error::Config`] with all that is wrong with the file.
+    /// [`crate::FileError::Wrong`] with all that is wrong with the file.
     pub fn parse(&self, file: Source) -> Result<Parsed> {
         read_ruleset(file, self.location.netns(), self.ruleset()?)
     }

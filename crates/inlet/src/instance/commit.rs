@@ -7,7 +7,7 @@ use inlet_core::{Builder, Interface, Plan, Ruleset, ServiceId};
 
 use super::{Instance, lockout};
 use crate::described::Prepared;
-use crate::error::{Error, Result};
+use crate::error::{CommitError, Error, Result, RouteError};
 use crate::fault;
 use crate::kernel::{Capability, capability, raw};
 use crate::program::{Beside, Generation};
@@ -61,7 +61,7 @@ impl Instance {
     /// Puts the ruleset of a builder in force. Its services keep the numbers that they have.
     ///
     /// # Errors
-    /// Whatever keeps it from being in force. Nothing is changed then. [`Error::Unfinished`] is the exception: the
+    /// Whatever keeps it from being in force. Nothing is changed then. [`crate::CommitError::Unfinished`] is the exception: the
     /// ruleset is in force, and what it replaced is cleared away by the next command that changes something.
     pub fn commit(&mut self, mut builder: Builder) -> Result<Committed> {
         let known = self.ruleset()?.interfaces();
@@ -90,7 +90,7 @@ impl Instance {
     /// in time. See [`crate::Waiter`].
     ///
     /// # Errors
-    /// As for [`Instance::replace`], and [`Error::Unconfirmed`] while another ruleset waits for that.
+    /// As for [`Instance::replace`], and [`crate::ConfirmError::Unconfirmed`] while another ruleset waits for that.
     pub fn replace_to_confirm(&mut self, new: Ruleset, within: Option<Duration>) -> Result<Committed> {
         self.require_confirmed()?;
         self.put(new, Terms { confirm_within: within, is_former: false })
@@ -127,7 +127,7 @@ impl Instance {
         }
         let beside = Beside { keeps_routes, previous, kept_routes, deadline };
         let (before, routes) = self.swap(new, &plan, &beside, &gone, prepared, wanted)?;
-        self.find_after(&plan).map_err(|cause| Error::NotAdopted { cause: Box::new(cause) })?;
+        self.find_after(&plan).map_err(|cause| Error::Commit(CommitError::NotAdopted { cause: Box::new(cause) }))?;
         Ok(Committed { generation: self.generation, plan, before, keeps_routes, routes })
     }
 
@@ -193,7 +193,8 @@ impl Instance {
             }
             Ok(routes)
         });
-        let routes = cleared.map_err(|cause| Error::Unfinished { generation: next, cause: Box::new(cause) })?;
+        let routes = cleared
+            .map_err(|cause| Error::Commit(CommitError::Unfinished { generation: next, cause: Box::new(cause) }))?;
         self.unfinished = false;
         Ok((before, routes))
     }
@@ -231,7 +232,11 @@ impl Instance {
             return if kept { route::remove_all(netns).map(drop) } else { Ok(()) };
         }
         match Wanted::by(self.ruleset()?, netns) {
-            Err(Error::RouteCutsOff { .. } | Error::TooManyRoutes { .. } | Error::LoopbackDown { .. }) => Ok(()),
+            Err(
+                Error::Route(RouteError::CutsOff { .. })
+                | Error::Route(RouteError::TooMany { .. })
+                | Error::Route(RouteError::LoopbackDown { .. }),
+            ) => Ok(()),
             wanted => wanted?.carry_out().map(drop),
         }
     }

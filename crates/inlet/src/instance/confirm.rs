@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use super::Instance;
-use crate::error::{Error, Result};
+use crate::error::{ConfirmError, Error, Result};
 use crate::fault;
 use crate::state::{Pending, pending};
 
@@ -15,16 +15,18 @@ impl Instance {
     /// Lets the ruleset in force stay.
     ///
     /// # Errors
-    /// [`Error::NothingToConfirm`], and [`Error::TooLate`] when opening the instance went back already.
+    /// [`crate::ConfirmError::NothingToConfirm`], and [`crate::ConfirmError::TooLate`] when opening the instance went back already.
     pub fn confirm(&mut self) -> Result<()> {
         if let Some(unconfirmed) = self.unconfirmed {
-            return Err(Error::TooLate { unconfirmed, generation: self.generation });
+            return Err(Error::Confirm(ConfirmError::TooLate { unconfirmed, generation: self.generation }));
         }
         let path = self.files.generation(self.generation).deadline();
         // The commit point: without the pin nobody goes back.
         match std::fs::remove_file(&path) {
             Ok(()) => fault::point("confirm:confirmed"),
-            Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => return Err(Error::NothingToConfirm),
+            Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => {
+                return Err(Error::Confirm(ConfirmError::NothingToConfirm));
+            }
             Err(cause) => return Err(Error::at("remove", &path)(cause)),
         }
         Ok(())
@@ -38,7 +40,7 @@ impl Instance {
     /// Fails while the ruleset in force waits for confirmation: what is changed on top of it would go with it.
     pub(crate) fn require_confirmed(&self) -> Result<()> {
         match pending(&self.files.generation(self.generation))? {
-            Some(Pending { left, .. }) => Err(Error::Unconfirmed { seconds: seconds(left) }),
+            Some(Pending { left, .. }) => Err(Error::Confirm(ConfirmError::Unconfirmed { seconds: seconds(left) })),
             None => Ok(()),
         }
     }
@@ -50,7 +52,9 @@ impl Instance {
             Some(Pending { left: None, .. }) => {}
             _ => return Ok(()),
         }
-        self.roll_back().map_err(|cause| Error::GoBack { generation: unconfirmed, cause: Box::new(cause) })?;
+        self.roll_back().map_err(|cause| {
+            Error::Confirm(ConfirmError::GoBack { generation: unconfirmed, cause: Box::new(cause) })
+        })?;
         self.unconfirmed = Some(unconfirmed);
         Ok(())
     }

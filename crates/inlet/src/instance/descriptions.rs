@@ -7,7 +7,7 @@ use inlet_core::{Description, Plan, Protocol, Ruleset, ServiceChange, ServiceId}
 
 use super::Instance;
 use crate::described::{Found, Prepared, Programs, Wants, find, wants_of};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, SocketError};
 use crate::socket::{Lane, Lanes, Places, Sockets, cookie_in};
 use crate::state::{Readers, remove_all};
 
@@ -42,7 +42,11 @@ impl Instance {
         let lanes = Lanes::map(&self.maps.lanes)?;
         let places = Places::survey(&self.maps, &lanes)?;
         let needed: usize = wants.listening.iter().map(|lane| places.missing(*lane)).sum();
-        if needed <= places.free() { Ok(()) } else { Err(Error::TooManySockets(self.maps.max_sockets())) }
+        if needed <= places.free() {
+            Ok(())
+        } else {
+            Err(Error::Socket(SocketError::TooManySockets(self.maps.max_sockets())))
+        }
     }
 
     /// Puts in force what was prepared. Doing it once more does no harm.
@@ -56,7 +60,9 @@ impl Instance {
                 let lanes = Lanes::map(&self.maps.lanes)?;
                 let mut places = Places::survey(&self.maps, &lanes)?;
                 for lane in &wants.listening {
-                    places.stock_up(*lane).map_err(|_| Error::TooManySockets(self.maps.max_sockets()))?;
+                    places
+                        .stock_up(*lane)
+                        .map_err(|_| Error::Socket(SocketError::TooManySockets(self.maps.max_sockets())))?;
                 }
                 programs.put_in_force(&files, &wants, Readers::of(&self.files.0)?)
             }

@@ -21,7 +21,7 @@ impl Instance {
     /// verdicts are in the plan.
     ///
     /// # Errors
-    /// [`Error::Build`] when one ties with another rule, [`Error::UnknownInterface`].
+    /// [`Error::Build`] when one ties with another rule, [`crate::KernelError::UnknownInterface`].
     pub fn bind(&mut self, target: &Target, selector: &Selector) -> Result<Committed> {
         self.edit(|builder| {
             let verdict = target.verdict(builder)?;
@@ -69,8 +69,8 @@ impl Instance {
     ///
     /// # Errors
     /// [`Error::Service`] when no number is left, [`Error::Build`] when another description could claim the same socket, and
-    /// what is said of a description that cannot be looked up: [`Error::NoUnit`], [`Error::NoCgroup`],
-    /// [`Error::UnknownUser`], [`Error::NoCgroups`].
+    /// what is said of a description that cannot be looked up: [`crate::DescribeError::NoUnit`], [`crate::DescribeError::NoCgroup`],
+    /// [`crate::DescribeError::UnknownUser`], [`crate::DescribeError::NoCgroups`].
     pub fn set_service(&mut self, name: &ServiceName, request: ServiceRequest) -> Result<Committed> {
         if let Some(Some(description)) = request.description.as_ref().filter(|_| !request.later) {
             crate::described::check_there(description)?;

@@ -7,7 +7,7 @@ use std::path::Path;
 use inlet_core::Ruleset;
 
 use super::Instance;
-use crate::error::{Error, Result};
+use crate::error::{Error, KernelError, Result, StateError};
 use crate::kernel::{Capability, capability, raw};
 use crate::program::{Beside, Generation};
 use crate::state::{Exclusive, Files, Location, Maps, Readers, open_link, remove_all};
@@ -37,10 +37,13 @@ impl Instance {
     /// Makes the instance of a namespace, with no rules yet, and opens it.
     ///
     /// # Errors
-    /// [`Error::AlreadyUp`] when there is one; what an interrupted commit left in it is removed even so.
+    /// [`crate::StateError::AlreadyUp`] when there is one; what an interrupted commit left in it is removed even so.
     pub fn up(location: Location, options: &UpOptions) -> Result<Self> {
         if !(1..=UpOptions::MAX_SOCKETS).contains(&options.max_sockets) {
-            return Err(Error::MaxSockets { given: options.max_sockets, max: UpOptions::MAX_SOCKETS });
+            return Err(Error::State(StateError::MaxSockets {
+                given: options.max_sockets,
+                max: UpOptions::MAX_SOCKETS,
+            }));
         }
         let readers = Readers::named(options.group.as_deref())?;
         location.check_bpffs()?;
@@ -50,7 +53,7 @@ impl Instance {
         if location.dir().exists() {
             let netns = location.netns().label().to_owned();
             Self::open(location)?;
-            return Err(Error::AlreadyUp { netns });
+            return Err(Error::State(StateError::AlreadyUp { netns }));
         }
         let made = Files(location.being_made());
         if let Err(error) = make(&location, &made, options.max_sockets, readers) {
@@ -67,7 +70,7 @@ impl Instance {
     /// Removes the instance of a namespace: its rules, its sockets' places, its counters. Programs keep their sockets.
     ///
     /// # Errors
-    /// [`Error::NotUp`] when there is none.
+    /// [`crate::StateError::NotUp`] when there is none.
     pub fn down(location: &Location) -> Result<()> {
         location.check_bpffs()?;
         capability::require("inlet down", &[Capability::NetAdmin])?;
@@ -144,7 +147,9 @@ fn make(location: &Location, files: &Files, max_sockets: u32, readers: Readers) 
 /// A kernel without the hook does not know the type of the attachment.
 fn no_hook(cause: std::io::Error) -> Error {
     match cause.raw_os_error() {
-        Some(libc::EINVAL) => Error::Kernel { what: "sk_lookup hook", since: "5.9", source: cause },
+        Some(libc::EINVAL) => {
+            Error::Kernel(KernelError::Feature { what: "sk_lookup hook", since: "5.9", source: cause })
+        }
         _ => Error::os("attach to", "the network namespace")(cause),
     }
 }

@@ -9,7 +9,7 @@ use inlet_core::{Moved, Packet, Plan, PortRange, Prefix, Protocol, Rule, Ruleset
 use rustix::net::{getpeername, getsockname};
 
 use super::ssh;
-use crate::error::{Error, Result};
+use crate::error::{CommitError, Error, Result};
 use crate::kernel::{Netns, raw};
 use crate::snapshot::Receivers;
 use crate::socket::{Listed, each_socket};
@@ -56,8 +56,14 @@ pub(crate) fn check(netns: &Netns, maps: &Maps, old: &Ruleset, new: &Ruleset, pl
     let socket = receivers.sockets.describe_listed(&listed);
     let owner = socket.owners.first().map_or_else(String::new, |it| format!(" (pid {}, {})", it.pid, it.command));
     let local = socket.local.map_or_else(|| "a listener".to_owned(), |local| local.to_string());
-    let (rule, mend) = told(&moved, &packet, old, new);
-    Err(Error::LockOut { listener: format!("{local}{owner}"), why, packet: packet.local.to_string(), rule, mend })
+    let (rule, fix) = told(&moved, &packet, old, new);
+    Err(Error::Commit(CommitError::LockOut {
+        listener: format!("{local}{owner}"),
+        why,
+        packet: packet.local.to_string(),
+        rule,
+        fix,
+    }))
 }
 
 /// The first loss that is found.

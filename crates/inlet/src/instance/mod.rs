@@ -51,7 +51,7 @@ impl Instance {
     /// confirmed in time makes place for the one before: see [`Instance::went_back_from`].
     ///
     /// # Errors
-    /// [`Error::NotUp`], [`Error::NewerState`], [`Error::Detached`], [`Error::ForeignProgram`], [`Error::Untrusted`], and
+    /// [`crate::StateError::NotUp`], [`crate::StateError::Newer`], [`crate::StateError::Detached`], [`crate::StateError::ForeignProgram`], [`crate::StateError::Untrusted`], and
     /// errors of the kernel.
     pub fn open(location: Location) -> Result<Self> {
         location.check_bpffs()?;

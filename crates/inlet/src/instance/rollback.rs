@@ -5,7 +5,7 @@ use inlet_core::image::Former;
 
 use super::commit::Terms;
 use super::{Committed, Instance};
-use crate::error::{Error, Result};
+use crate::error::{ConfirmError, Error, Result};
 use crate::state::read_words;
 
 impl Instance {
@@ -13,12 +13,12 @@ impl Instance {
     /// the same brings back what is in force now. Services that come back have the sockets that they had.
     ///
     /// # Errors
-    /// [`Error::NoPrevious`], and those of [`Instance::commit`].
+    /// [`crate::ConfirmError::NoPrevious`], and those of [`Instance::commit`].
     pub fn roll_back(&mut self) -> Result<Committed> {
         let files = self.files.generation(self.generation);
         let path = files.previous();
         if !path.exists() {
-            return Err(Error::NoPrevious);
+            return Err(Error::Confirm(ConfirmError::NoPrevious));
         }
         self.keep_routes(files.kept_routes().exists());
         let former = read_words(&path, Former::decode)?;

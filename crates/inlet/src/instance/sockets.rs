@@ -9,9 +9,11 @@ use libbpf_rs::{MapCore, MapFlags};
 use rustix::io::Errno;
 
 use super::Instance;
-use crate::error::{Cause, Error, Refusal, Refused, Result};
+use crate::error::{Cause, Error, Refusal, Refused, Result, SocketError};
 use crate::fault;
-use crate::socket::{Candidate, Endpoint, Full, Lane, Lanes, Place, Places, Seen, Slot, Traits, Wanted, cookie_in, process, systemd};
+use crate::socket::{
+    Candidate, Endpoint, Full, Lane, Lanes, Place, Places, Seen, Slot, Traits, Wanted, cookie_in, process, systemd,
+};
 use crate::state::{Counters, wait_for_packets};
 
 /// A socket that a service has now.
@@ -38,7 +40,7 @@ impl Instance {
     /// Gives a listener, or an unconnected UDP socket, of this process to a service.
     ///
     /// # Errors
-    /// [`Error::NoSocket`] with the reason when it cannot be adopted, [`Error::UnknownService`], [`Error::Taken`].
+    /// [`crate::SocketError::NoSocket`] with the reason when it cannot be adopted, [`Error::UnknownService`], [`crate::SocketError::Taken`].
     pub fn register(&mut self, service: &str, socket: impl AsFd) -> Result<Adopted> {
         let name = format!("socket {}", socket.as_fd().as_raw_fd());
         let mut seen = Seen::new(self.location.netns().cookie(), Wanted::All);
@@ -51,8 +53,8 @@ impl Instance {
     /// and local addresses.
     ///
     /// # Errors
-    /// [`Error::NoProcess`], [`Error::ProcessDenied`], [`Error::NoSocket`] when none is left or one of `listen` is
-    /// absent, [`Error::SeveralPorts`] when `listen` is empty and the sockets of a protocol are at several ports, and
+    /// [`crate::SocketError::NoProcess`], [`crate::SocketError::ProcessDenied`], [`crate::SocketError::NoSocket`] when none is left or one of `listen` is
+    /// absent, [`crate::SocketError::SeveralPorts`] when `listen` is empty and the sockets of a protocol are at several ports, and
     /// those of [`Instance::register`].
     pub fn register_process(&mut self, service: &str, pid: u32, listen: &[Endpoint]) -> Result<Adoption> {
         self.service(service)?;
@@ -64,7 +66,7 @@ impl Instance {
     /// Gives the sockets that systemd passed to this process (`LISTEN_FDS`) to a service.
     ///
     /// # Errors
-    /// [`Error::NoListenFds`] when it passed none, and those of [`Instance::register_process`].
+    /// [`crate::SocketError::NoListenFds`] when it passed none, and those of [`Instance::register_process`].
     pub fn register_systemd(&mut self, service: &str, listen: &[Endpoint]) -> Result<Adoption> {
         self.service(service)?;
         let wanted = if listen.is_empty() { Wanted::All } else { Wanted::At(listen) };
@@ -75,7 +77,7 @@ impl Instance {
     /// Takes the sockets of a service out, or with `pid` those that this process has open. Gives how many.
     ///
     /// # Errors
-    /// [`Error::UnknownService`], and with `pid` [`Error::NoProcess`] and [`Error::ProcessDenied`].
+    /// [`Error::UnknownService`], and with `pid` [`crate::SocketError::NoProcess`] and [`crate::SocketError::ProcessDenied`].
     pub fn unregister(&mut self, service: &str, pid: Option<u32>) -> Result<usize> {
         let id = self.service(service)?;
         let wanted: Option<BTreeSet<u64>> = match pid {
@@ -167,7 +169,7 @@ impl Instance {
         let lanes = Lanes::map(&self.maps.lanes)?;
         let planned = match self.plan_places(service, id, &lanes, &candidates) {
             // Places of sockets that closed can be had; until now they were kept for their like.
-            Err(Error::TooManySockets(_)) => {
+            Err(Error::Socket(SocketError::TooManySockets(_))) => {
                 self.forget_closed(&lanes)?;
                 self.plan_places(service, id, &lanes, &candidates)
             }
@@ -210,7 +212,7 @@ impl Instance {
             let others = places.holders(candidate.cookie).filter(|owner| *owner != id);
             if let Some(owner) = others.filter_map(|owner| services.get(owner)).next() {
                 let service = owner.name.as_str().to_owned();
-                return Err(Error::Taken { socket: candidate.endpoint.to_string(), service });
+                return Err(Error::Socket(SocketError::Taken { socket: candidate.endpoint.to_string(), service }));
             }
             let found: std::result::Result<_, Full> =
                 lanes_for(id, candidate).into_iter().map(|lane| places.find(lane, candidate.cookie)).collect();
@@ -259,7 +261,7 @@ fn choose<F>(service: &str, of: &str, seen: Seen<'_, F>) -> Result<(Vec<Candidat
             let mut endpoints: Vec<Endpoint> = at().chain(others).collect::<BTreeSet<_>>().into_iter().collect();
             // What a client port is for the server comes after what it listens on.
             endpoints.sort_by_key(|endpoint| (endpoint.protocol(), endpoint.addr().port()));
-            return Err(Error::SeveralPorts { of, service, endpoints });
+            return Err(Error::Socket(SocketError::SeveralPorts { of, service, endpoints }));
         }
         Wanted::At(listen) => listen.iter().filter(|endpoint| !found.contains(endpoint)).copied().collect(),
         _ => Box::default(),
@@ -269,7 +271,7 @@ fn choose<F>(service: &str, of: &str, seen: Seen<'_, F>) -> Result<(Vec<Candidat
     }
     let other = |other: &Endpoint| Refused { what: other.to_string(), reason: Refusal::NotAsked };
     refused.extend(others.iter().map(other));
-    Err(Error::NoSocket { of, service, absent, found, refused: refused.into() })
+    Err(Error::Socket(SocketError::NoSocket { of, service, absent, found, refused: refused.into() }))
 }
 
 fn lanes_for(id: ServiceId, candidate: &Traits) -> Vec<Lane> {

@@ -2,7 +2,7 @@
 
 use rustix::thread::{CapabilitySet, capabilities};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, KernelError, Result};
 
 /// A capability that Inlet may need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +38,6 @@ pub(crate) fn require(operation: &'static str, needed: &[Capability]) -> Result<
     let missing: Vec<&str> = needed.iter().filter(|cap| !cap.is_in(effective)).map(|cap| cap.name()).collect();
     match missing.is_empty() {
         true => Ok(()),
-        false => Err(Error::Capability { operation, missing: missing.join(", ") }),
+        false => Err(Error::Kernel(KernelError::Capability { operation, missing: missing.join(", ") })),
     }
 }

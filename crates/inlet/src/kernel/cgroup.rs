@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use inlet_core::{CgroupPath, Confine, MAX_DEPTH, UnitName};
 
-use crate::error::{Error, Result};
+use crate::error::{DescribeError, Error, Result};
 
 /// The inode of the root of all control groups (`CGROUP_ROOT`'s kernfs id), which a cgroup namespace hides.
 const ROOT_INODE: u64 = 1;
@@ -23,7 +23,7 @@ impl Cgroups {
     pub(crate) fn find() -> Result<Self> {
         let mounts = std::fs::read_to_string("/proc/thread-self/mountinfo")
             .map_err(Error::os("read", "/proc/thread-self/mountinfo"))?;
-        let root = mounts.lines().find_map(mounted_at).ok_or(Error::NoCgroups)?;
+        let root = mounts.lines().find_map(mounted_at).ok_or(Error::Describe(DescribeError::NoCgroups))?;
         let handle = File::open(&root).map_err(Error::at("open", &root))?;
         Ok(Self { root, handle })
     }
@@ -48,8 +48,12 @@ impl Cgroups {
     pub(crate) fn check(&self, confine: &Confine) -> Result<()> {
         self.check_whole()?;
         match confine {
-            Confine::Cgroup(path) if !self.dir(path).is_dir() => Err(Error::NoCgroup(path.as_str().to_owned())),
-            Confine::Unit(unit) if self.unit(unit).is_none() => Err(Error::NoUnit(unit.as_str().to_owned())),
+            Confine::Cgroup(path) if !self.dir(path).is_dir() => {
+                Err(Error::Describe(DescribeError::NoCgroup(path.as_str().to_owned())))
+            }
+            Confine::Unit(unit) if self.unit(unit).is_none() => {
+                Err(Error::Describe(DescribeError::NoUnit(unit.as_str().to_owned())))
+            }
             _ => Ok(()),
         }
     }
@@ -61,7 +65,7 @@ impl Cgroups {
     /// Paths are those from the root of all groups, so a part of the hierarchy does not do.
     fn check_whole(&self) -> Result<()> {
         let found = rustix::fs::fstat(&self.handle).map_err(Error::at("look at", &self.root))?;
-        if found.st_ino == ROOT_INODE { Ok(()) } else { Err(Error::CgroupNamespace) }
+        if found.st_ino == ROOT_INODE { Ok(()) } else { Err(Error::Describe(DescribeError::CgroupNamespace)) }
     }
 
     /// The path of a unit of the system: it lies below slices only, so that no user can put another one in its place.

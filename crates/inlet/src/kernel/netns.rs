@@ -12,7 +12,7 @@ use rustix::net::netdevice::{index_to_name, name_to_index};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, KernelError, Result};
 use crate::kernel::raw;
 
 /// A network namespace, kept alive while this is held.
@@ -28,10 +28,10 @@ impl Netns {
     /// The namespace of the calling thread.
     ///
     /// # Errors
-    /// [`Error::Netns`] when `/proc` is not mounted or the kernel has no namespace cookies.
+    /// [`crate::KernelError::Netns`] when `/proc` is not mounted or the kernel has no namespace cookies.
     pub fn own() -> Result<Self> {
         let spec = "/proc/thread-self/ns/net";
-        let failed = |cause| Error::Netns { spec: spec.to_owned(), cause };
+        let failed = |cause| Error::Kernel(KernelError::Netns { spec: spec.to_owned(), cause });
         let fd = File::open(spec).map_err(failed)?;
         let cookie = own_cookie().map_err(failed)?;
         Ok(Self { fd: Arc::new(fd.into()), cookie, label: "this network namespace".to_owned(), is_own: true })
@@ -40,9 +40,9 @@ impl Netns {
     /// The namespace of a path, of a name that `ip netns` lists, or of a process (`pid:N`).
     ///
     /// # Errors
-    /// [`Error::Netns`] when there is none, or it may not be entered (that takes CAP_SYS_ADMIN).
+    /// [`crate::KernelError::Netns`] when there is none, or it may not be entered (that takes CAP_SYS_ADMIN).
     pub fn open(spec: &str) -> Result<Self> {
-        let failed = |cause| Error::Netns { spec: spec.to_owned(), cause };
+        let failed = |cause| Error::Kernel(KernelError::Netns { spec: spec.to_owned(), cause });
         let path = match spec.strip_prefix("pid:") {
             Some(pid) => PathBuf::from(format!(
                 "/proc/{}/ns/net",
@@ -78,7 +78,7 @@ impl Netns {
     /// The index of an interface; `None` when the namespace has none of this name.
     ///
     /// # Errors
-    /// [`Error::AlternativeName`] when the kernel knows it by another name, so that one interface is not named twice.
+    /// [`crate::KernelError::AlternativeName`] when the kernel knows it by another name, so that one interface is not named twice.
     pub fn interface_index(&self, name: &InterfaceName) -> Result<Option<u32>> {
         let look_up = || -> rustix::io::Result<(u32, String)> {
             let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
@@ -87,7 +87,7 @@ impl Netns {
         };
         match self.run(look_up)? {
             Ok((index, found)) if found == name.as_str() => Ok(Some(index)),
-            Ok((_, found)) => Err(Error::AlternativeName { given: name.to_string(), name: found }),
+            Ok((_, found)) => Err(Error::Kernel(KernelError::AlternativeName { given: name.to_string(), name: found })),
             Err(Errno::NODEV | Errno::NXIO) => Ok(None),
             Err(cause) => Err(Error::os("look up interface", name)(cause)),
         }
@@ -99,9 +99,11 @@ impl Netns {
         let is_known = known.iter().any(|interface| interface.name == *name);
         match self.interface_index(name) {
             // Another interface than the rule was made for may have the name as a second one.
-            Ok(None) | Err(Error::AlternativeName { .. }) if is_known => Ok(0),
+            Ok(None) | Err(Error::Kernel(KernelError::AlternativeName { .. })) if is_known => Ok(0),
             Ok(Some(index)) => Ok(index),
-            Ok(None) => Err(Error::UnknownInterface { name: name.to_string(), netns: self.label.clone() }),
+            Ok(None) => {
+                Err(Error::Kernel(KernelError::UnknownInterface { name: name.to_string(), netns: self.label.clone() }))
+            }
             Err(error) => Err(error),
         }
     }
@@ -110,7 +112,8 @@ impl Netns {
     pub(crate) fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T> {
         match self.is_own {
             true => Ok(work()),
-            false => inside(self.fd.as_fd(), work).map_err(|cause| Error::Netns { spec: self.label.clone(), cause }),
+            false => inside(self.fd.as_fd(), work)
+                .map_err(|cause| Error::Kernel(KernelError::Netns { spec: self.label.clone(), cause })),
         }
     }
 }

@@ -18,7 +18,7 @@ use signal_hook::iterator::exfiltrator::WithOrigin;
 use signal_hook::low_level::siginfo::Cause;
 
 use super::Watcher;
-use crate::error::{Error, Result, quoted};
+use crate::error::{DescribeError, Error, Result, quoted};
 use crate::instance::{Instance, ServiceRequest};
 use crate::kernel::Cgroups;
 use crate::state::Location;
@@ -53,8 +53,8 @@ const FORWARDED: [i32; 8] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2,
 /// else those at `listen`, else all its TCP listeners. Signals are handed on to it.
 ///
 /// # Errors
-/// [`Error::UnknownService`], [`Error::Described`] when `listen` is given for a service that has a description,
-/// [`Error::Spawn`] when the command cannot be started, and those of descriptions.
+/// [`Error::UnknownService`], [`crate::DescribeError::Described`] when `listen` is given for a service that has a description,
+/// [`crate::DescribeError::Spawn`] when the command cannot be started, and those of descriptions.
 pub fn run(location: &Location, service: &ServiceName, listen: &[Listen], command: &mut Command) -> Result<Ran> {
     let group = Group::make()?;
     let ran = describe(location, service, listen, &group).and_then(|()| run_in(&group, location, service, command));
@@ -75,7 +75,7 @@ fn describe(location: &Location, service: &ServiceName, listen: &[Listen], group
     let known = instance.ruleset()?.services().get(id).and_then(|service| service.description.clone());
     if known.is_some() {
         let name = service.as_str().to_owned();
-        return if listen.is_empty() { Ok(()) } else { Err(Error::Described(name)) };
+        return if listen.is_empty() { Ok(()) } else { Err(Error::Describe(DescribeError::Described(name))) };
     }
     let all = [Listen::ALL_TCP];
     let listen = if listen.is_empty() { &all } else { listen };
@@ -139,7 +139,7 @@ impl Watching {
         let (ready, is_ready) = channel();
         let thread = std::thread::spawn(move || {
             let watcher = match Watcher::new(location) {
-                Err(Error::Watched { .. }) => return Ok(()),
+                Err(Error::Describe(DescribeError::Watched { .. })) => return Ok(()),
                 watcher => watcher?,
             };
             let _ = ready.send(());
@@ -190,7 +190,12 @@ impl Group {
         move_to(&self.dir)?;
         let child = command.spawn();
         move_to(&self.home)?;
-        child.map_err(|cause| Error::Spawn { command: command.get_program().to_string_lossy().into_owned(), cause })
+        child.map_err(|cause| {
+            Error::Describe(DescribeError::Spawn {
+                command: command.get_program().to_string_lossy().into_owned(),
+                cause,
+            })
+        })
     }
 
     /// Removes it; `false` when processes are left in it, a moment after the command ended.
@@ -223,7 +228,10 @@ impl Group {
 fn own_path() -> Result<String> {
     let groups = "/proc/self/cgroup";
     let text = std::fs::read_to_string(groups).map_err(Error::os("read", groups))?;
-    text.lines().find_map(|line| line.strip_prefix("0::")).map(str::to_owned).ok_or(Error::NoCgroups)
+    text.lines()
+        .find_map(|line| line.strip_prefix("0::"))
+        .map(str::to_owned)
+        .ok_or(Error::Describe(DescribeError::NoCgroups))
 }
 
 /// Moves this process.
@@ -232,20 +240,27 @@ fn move_to(dir: &Path) -> Result<()> {
     std::fs::write(&procs, "0").map_err(Error::at("move into", dir))
 }
 
-/// What is left, why it matters, and how to end it.
+impl LeftBehind {
+    /// The next step.
+    pub fn remedy(&self) -> String {
+        let look = format!("list them with: systemd-cgls {}", quoted(self.group.as_str()));
+        match self.is_described {
+            true => {
+                let service = quoted(self.service.as_str());
+                format!("{look}; when they have ended: inlet service set {service} --by-hand")
+            }
+            false => look,
+        }
+    }
+}
+
 impl fmt::Display for LeftBehind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { service, group, is_described } = self;
-        let group = group.as_str();
+        let (group, service) = (self.group.as_str(), &self.service);
         write!(
             f,
             "the command left processes behind in control group {group}, and service {service} keeps their sockets"
-        )?;
-        write!(f, "; to see them: systemd-cgls {}", quoted(group))?;
-        match is_described {
-            true => write!(f, "; when they have ended: inlet service set {} --by-hand", quoted(service.as_str())),
-            false => Ok(()),
-        }
+        )
     }
 }
 

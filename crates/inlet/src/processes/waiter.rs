@@ -15,7 +15,7 @@ use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
 };
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, StateError};
 use crate::instance::Instance;
 use crate::kernel::{Netns, raw};
 use crate::snapshot::Snapshot;
@@ -96,7 +96,7 @@ pub fn await_confirmation(bpffs: &Path, ready: impl FnOnce()) -> Result<bool> {
     loop {
         match Instance::open(Location::new(bpffs, Netns::own()?)) {
             Ok(instance) => return Ok(instance.went_back_from().is_some()),
-            Err(Error::NotUp { .. }) => return Ok(false),
+            Err(Error::State(StateError::NotUp { .. })) => return Ok(false),
             // Others may keep the instance locked, or memory may be short.
             Err(_) => std::thread::sleep(PAUSE),
         }

@@ -11,7 +11,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 
 use crate::described::{Found, find};
-use crate::error::{Error, Result};
+use crate::error::{DescribeError, Error, Result};
 use crate::kernel::{Capability, capability};
 use crate::state::{Access, Exclusive, Files, Location, Maps, ruleset_in_force};
 
@@ -38,7 +38,7 @@ impl Watcher {
     /// Begins to be told of binds.
     ///
     /// # Errors
-    /// [`Error::NotUp`], [`Error::Watched`] when somebody watches already, and errors of the kernel.
+    /// [`crate::StateError::NotUp`], [`crate::DescribeError::Watched`] when somebody watches already, and errors of the kernel.
     pub fn new(location: Location) -> Result<Self> {
         location.check_bpffs()?;
         capability::require("inlet watch", &[Capability::Bpf, Capability::NetAdmin])?;
@@ -49,8 +49,8 @@ impl Watcher {
         let going = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).map_err(Error::os("watch", "files"))?;
         inotify::add_watch(&going, &files.0, WatchFlags::MOVE_SELF | WatchFlags::DELETE_SELF)
             .map_err(Error::at("watch", &files.0))?;
-        let watching =
-            Exclusive::if_free(&files.watch())?.map_err(|holders| Error::Watched { path: files.0.clone(), holders })?;
+        let watching = Exclusive::if_free(&files.watch())?
+            .map_err(|holders| Error::Describe(DescribeError::Watched { path: files.0.clone(), holders }))?;
         let maps = Maps::open(&files, Access::Write)?;
         let bound = std::rc::Rc::new(Cell::new(false));
         let binds = ring(&maps.binds, bound.clone()).map_err(Error::os("read", "binds of sockets"))?;
@@ -60,7 +60,7 @@ impl Watcher {
     /// Looks for sockets of all descriptions, bound before anybody watched.
     ///
     /// # Errors
-    /// [`Error::NotUp`] when the instance is gone, and errors of the kernel.
+    /// [`crate::StateError::NotUp`] when the instance is gone, and errors of the kernel.
     pub fn look(&self) -> Result<Vec<Found>> {
         self.find(&Protocol::ALL)
     }
@@ -69,7 +69,7 @@ impl Watcher {
     /// read from.
     ///
     /// # Errors
-    /// [`Error::NotUp`] when the instance is gone, and errors of the kernel.
+    /// [`crate::StateError::NotUp`] when the instance is gone, and errors of the kernel.
     pub fn wait(&self, wake: Option<BorrowedFd<'_>>) -> Result<Option<Vec<Found>>> {
         let told = crate::kernel::raw::epoll_of(&self.binds);
         let wake = wake.unwrap_or(self.going.as_fd());

@@ -19,7 +19,7 @@ pub use self::warning::Warning;
 pub(crate) use self::receivers::Receivers;
 
 use crate::described::{self, LastRefusal, Unfound};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, StateError};
 use crate::socket::{LaneReader, SocketState, Sockets};
 use crate::state::{
     Access, Counters, Files, Location, Maps, Pending, Shared, generation_in_force, open_map, pending, read_ruleset,
@@ -63,7 +63,7 @@ impl Snapshot {
     /// Opens the instance of a namespace.
     ///
     /// # Errors
-    /// [`Error::NotUp`], [`Error::NewerState`], [`Error::Interrupted`], and errors of the kernel.
+    /// [`crate::StateError::NotUp`], [`crate::StateError::Newer`], [`crate::StateError::Interrupted`], and errors of the kernel.
     pub fn open(location: Location) -> Result<Self> {
         location.check_bpffs()?;
         Self::open_if_up(location)?.map_err(|location| location.not_up())
@@ -72,10 +72,10 @@ impl Snapshot {
     /// The same; the inner error is that there is no instance, or no bpf filesystem, and gives the location back.
     ///
     /// # Errors
-    /// Those of [`Snapshot::open`] but [`Error::NotUp`] and [`Error::NoBpfFs`].
+    /// Those of [`Snapshot::open`] but [`crate::StateError::NotUp`] and [`crate::StateError::NoBpfFs`].
     pub fn open_if_up(location: Location) -> Result<std::result::Result<Self, Location>> {
         match location.check_bpffs() {
-            Err(Error::NoBpfFs(_)) => return Ok(Err(location)),
+            Err(Error::State(StateError::NoBpfFs(_))) => return Ok(Err(location)),
             checked => checked?,
         }
         let Some(lock) = Shared::on(&location.dir())? else { return Ok(Err(location)) };

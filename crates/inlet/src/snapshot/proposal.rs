@@ -41,7 +41,7 @@ impl Snapshot {
     /// Reads a ruleset file, with the services and interfaces of what is in force.
     ///
     /// # Errors
-    /// [`crate::Error::Config`] with all that is wrong with the file.
+    /// [`crate::FileError::Wrong`] with all that is wrong with the file.
     pub fn parse(&self, file: Source) -> Result<Parsed> {
         read_ruleset(file, self.location.netns(), self.ruleset())
     }

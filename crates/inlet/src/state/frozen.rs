@@ -10,7 +10,7 @@ use inlet_core::image;
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType};
 
 use super::maps::{Access, create, open_map};
-use crate::error::{Cause, Error, Result};
+use crate::error::{Cause, Error, Result, StateError};
 use crate::kernel::raw;
 
 /// How often a map is tried to be frozen, and how long nothing is done after each time.
@@ -52,7 +52,7 @@ pub(crate) fn read_words<T>(
     path: &Path,
     read: impl FnOnce(&[u32]) -> std::result::Result<T, image::SourceError>,
 ) -> Result<T> {
-    let broken = |source| Error::Source { path: path.to_owned(), source };
+    let broken = |source| Error::State(StateError::Damaged { path: path.to_owned(), source });
     match map_words(path) {
         Ok(frozen) => read(frozen.words()).map_err(broken),
         Err(_) => {

@@ -10,7 +10,7 @@ use libbpf_rs::query::{LinkInfo, LinkTypeInfo};
 
 use super::frozen::read_words;
 use super::layout::Files;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, StateError};
 use crate::kernel::raw;
 
 /// The generations of an instance as they were found.
@@ -32,8 +32,11 @@ pub(crate) fn generations(files: &Files, link: BorrowedFd<'_>) -> Result<Generat
     let running = running_program(files, link)?;
     let all: BTreeSet<u64> = files.generations()?.into_iter().collect();
     let runs = |number: &u64| program_of(files, *number) == Some(running);
-    let in_force =
-        all.iter().copied().find(runs).ok_or_else(|| Error::ForeignProgram { path: files.link(), program: running })?;
+    let in_force = all
+        .iter()
+        .copied()
+        .find(runs)
+        .ok_or_else(|| Error::State(StateError::ForeignProgram { path: files.link(), program: running }))?;
     let left = all.into_iter().filter(|number| *number != in_force).collect();
     Ok(Generations { in_force, left })
 }
@@ -43,7 +46,7 @@ fn running_program(files: &Files, link: BorrowedFd<'_>) -> Result<u32> {
     let info = LinkInfo::from_fd(link).map_err(Error::at("look at", &files.link()))?;
     match info.info {
         LinkTypeInfo::NetNs(netns) if netns.ino != 0 => Ok(info.prog_id),
-        _ => Err(Error::Detached { path: files.0.clone() }),
+        _ => Err(Error::State(StateError::Detached { path: files.0.clone() })),
     }
 }
 
@@ -64,7 +67,7 @@ pub(crate) fn generation_in_force(files: &Files) -> Result<u64> {
         Ok(link) => Ok(generations(files, link.as_fd())?.in_force),
         Err(_) => match files.generations()?.as_slice() {
             [only] => Ok(*only),
-            _ => Err(Error::Interrupted { path: files.0.clone() }),
+            _ => Err(Error::State(StateError::Interrupted { path: files.0.clone() })),
         },
     }
 }

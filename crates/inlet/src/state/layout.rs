@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, lstat, statfs};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, StateError};
 use crate::kernel::Netns;
 
 /// Where the bpf filesystem usually is.
@@ -84,7 +84,7 @@ impl Location {
 
     /// The error that there is no instance.
     pub(crate) fn not_up(&self) -> Error {
-        Error::NotUp { netns: self.netns.label().to_owned() }
+        Error::State(StateError::NotUp { netns: self.netns.label().to_owned() })
     }
 
     /// Checks that the bpf filesystem is one.
@@ -92,7 +92,7 @@ impl Location {
         match statfs(&self.bpffs) {
             Ok(found) if found.f_type as u64 & 0xffff_ffff == BPF_FS_MAGIC => Ok(()),
             Err(rustix::io::Errno::ACCESS) => Err(Error::at("look at", &self.bpffs)(rustix::io::Errno::ACCESS)),
-            _ => Err(Error::NoBpfFs(self.bpffs.clone())),
+            _ => Err(Error::State(StateError::NoBpfFs(self.bpffs.clone()))),
         }
     }
 
@@ -109,7 +109,11 @@ impl Location {
         }
         let (owner, mode) = (found.st_uid, found.st_mode & 0o7777);
         let is_ours = owner == 0 || owner == rustix::process::geteuid().as_raw();
-        if is_ours && mode & 0o022 == 0 { Ok(()) } else { Err(Error::Untrusted { path, owner, mode }) }
+        if is_ours && mode & 0o022 == 0 {
+            Ok(())
+        } else {
+            Err(Error::State(StateError::Untrusted { path, owner, mode }))
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{FlockOperation, OFlags, Stat, flock, fstat, major, minor, stat};
 use rustix::io::Errno;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, StateError};
 
 /// How long one waits for others: any reader could keep all writers waiting.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -115,7 +115,11 @@ fn acquire(dir: &Path, kind: Kind, patience: Duration) -> Result<Option<File>> {
         };
         let wanted = fstat(&file).map_err(Error::at("look at", dir))?;
         let Some(locked) = lock(file, kind, until) else {
-            return Err(Error::Busy { path: dir.to_owned(), seconds: patience.as_secs(), holders: holders(&wanted) });
+            return Err(Error::State(StateError::Busy {
+                path: dir.to_owned(),
+                seconds: patience.as_secs(),
+                holders: holders(&wanted),
+            }));
         };
         let file = locked.map_err(Error::at("lock", dir))?;
         let held = fstat(&file).map_err(Error::at("look at", dir))?;
@@ -197,7 +201,7 @@ mod tests {
         let reader = Shared::on(&dir).unwrap().unwrap();
         assert!(acquire(&dir, Kind::Shared, short).unwrap().is_some());
         let error = acquire(&dir, Kind::Exclusive, short).unwrap_err();
-        assert!(matches!(error, Error::Busy { .. }), "{error:?}");
+        assert!(matches!(error, Error::State(StateError::Busy { .. })), "{error:?}");
         // The thread that still waits lets go at once.
         drop(reader);
         drop(Exclusive::on(&dir).unwrap().unwrap());

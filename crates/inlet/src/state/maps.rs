@@ -10,7 +10,7 @@ use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType};
 use super::layout::Files;
 use super::readers::Readers;
 use crate::bpf::steer::types;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, StateError};
 use crate::kernel::raw;
 
 /// The number of the state format. An instance of a higher number was made by a newer version.
@@ -95,10 +95,10 @@ impl Maps {
         let value = meta.lookup(&0_u32.to_ne_bytes(), MapFlags::ANY).map_err(Error::at("read", &files.meta()))?;
         let found = value.and_then(|value| value.try_into().ok()).map_or(u32::MAX, u32::from_ne_bytes);
         if found < STATE_FORMAT {
-            return Err(Error::OlderState { path: files.0.clone(), found, known: STATE_FORMAT });
+            return Err(Error::State(StateError::Older { path: files.0.clone(), found, known: STATE_FORMAT }));
         }
         if found > STATE_FORMAT {
-            return Err(Error::NewerState { path: files.0.clone(), found, known: STATE_FORMAT });
+            return Err(Error::State(StateError::Newer { path: files.0.clone(), found, known: STATE_FORMAT }));
         }
         Ok(Self {
             sockets: open_map(&files.sockets(), access)?,

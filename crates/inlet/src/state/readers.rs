@@ -5,7 +5,7 @@ use std::path::Path;
 
 use rustix::process::Gid;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, StateError};
 
 /// The group that may read an instance beside its owner.
 #[derive(Clone, Copy, Debug)]
@@ -15,7 +15,7 @@ impl Readers {
     /// Nobody but the owner, or the group of this name.
     pub(crate) fn named(group: Option<&str>) -> Result<Self> {
         let Some(name) = group else { return Ok(Self(None)) };
-        let unknown = || Error::UnknownGroup(name.to_owned());
+        let unknown = || Error::State(StateError::UnknownGroup(name.to_owned()));
         let found = nix::unistd::Group::from_name(name)
             .map_err(|errno| Error::os("look up group", name)(std::io::Error::from(errno)))?;
         Ok(Self(Some(Gid::from_raw(found.ok_or_else(unknown)?.gid.as_raw()))))

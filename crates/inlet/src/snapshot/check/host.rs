@@ -3,7 +3,7 @@
 use rustix::fs::statfs;
 
 use super::{Checkup, Severity};
-use crate::error::{Error, parts};
+use crate::error::{Error, StateError};
 use crate::kernel::{Capability, capability};
 use crate::program;
 use crate::state::Location;
@@ -23,15 +23,8 @@ fn file_systems(location: &Location, found: &mut Checkup) {
     let why = "an instance keeps all that it has there";
     match location.check_bpffs().and_then(|()| location.check_root()) {
         Ok(()) => {}
-        Err(error @ Error::NoBpfFs(_)) => {
-            let bpffs = location.bpffs().display();
-            let mend = format!("mount -t bpf -o mode=0755 bpf {bpffs}");
-            found.add(Severity::Error, "no-bpffs", parts(&error).0, why, mend);
-        }
-        Err(error @ Error::Untrusted { .. }) => {
-            let (what, mend) = parts(&error);
-            found.add(Severity::Error, "untrusted-directory", what, why, mend);
-        }
+        Err(error @ Error::State(StateError::NoBpfFs(_))) => found.add_error("no-bpffs", &error, why),
+        Err(error @ Error::State(StateError::Untrusted { .. })) => found.add_error("untrusted-directory", &error, why),
         Err(error) => found.unchecked.push(format!("the bpf filesystem: {error}")),
     }
     let is_v2 = |path: &&str| statfs(*path).is_ok_and(|found| found.f_type as u64 & 0xffff_ffff == CGROUP2_MAGIC);
@@ -54,9 +47,9 @@ fn kernel(found: &mut Checkup) {
     }
     if let Err(error) = program::try_out() {
         let why = "no ruleset can be put in force";
-        let mend =
+        let fix =
             "run Linux 6.1 or newer with CONFIG_BPF_SYSCALL, CONFIG_BPF_JIT and CONFIG_BPF_STREAM_PARSER or later";
-        found.add(Severity::Error, "kernel", error.to_string(), why, mend);
+        found.add(Severity::Error, "kernel", error.to_string(), why, fix);
     }
 }
 

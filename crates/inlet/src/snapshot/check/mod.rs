@@ -10,7 +10,7 @@ use inlet_core::Ruleset;
 use inlet_core::config::{Parsed, Routes};
 
 use crate::described::{Wanted, wanted_now};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, StateError};
 use crate::route::RouteTable;
 use crate::snapshot::Snapshot;
 use crate::snapshot::listeners::Members;
@@ -40,7 +40,7 @@ pub struct Finding {
     /// Why that matters.
     pub why: String,
     /// The command that mends it, or what to do where no command can.
-    pub mend: String,
+    pub fix: String,
 }
 
 /// What a check found.
@@ -169,8 +169,14 @@ impl Checkup {
         self.findings.iter().any(|finding| finding.severity == Severity::Error)
     }
 
-    fn add(&mut self, severity: Severity, code: &'static str, what: String, why: &str, mend: impl Into<String>) {
-        self.findings.push(Finding { severity, code, what, why: why.to_owned(), mend: mend.into() });
+    fn add(&mut self, severity: Severity, code: &'static str, what: String, why: &str, fix: impl Into<String>) {
+        self.findings.push(Finding { severity, code, what, why: why.to_owned(), fix: fix.into() });
+    }
+
+    /// Adds a finding that an error tells whole.
+    fn add_error(&mut self, code: &'static str, error: &Error, why: &str) {
+        let fix = error.remedy().unwrap_or_default().into_owned();
+        self.add(Severity::Error, code, error.to_string(), why, fix);
     }
 
     /// Adds a finding for each of the first items, and one for how many more there are.
@@ -188,10 +194,10 @@ impl Checkup {
             Error::Os { cause, .. } if cause.kind() == std::io::ErrorKind::PermissionDenied => {
                 self.unchecked.push(format!("the instance, its rules and services: {trouble}; run it as root"));
             }
-            Error::NoBpfFs(_) => {}
+            Error::State(StateError::NoBpfFs(_)) => {}
             _ => {
                 let why = "no command can read the rules, and none can change them";
-                self.add(Severity::Error, "instance", trouble.to_string(), why, "what the message says");
+                self.add_error("instance", trouble, why);
             }
         }
     }

@@ -4,7 +4,7 @@
 use inlet_core::{Interface, Prefix, PrefixSet, Rule, Verdict, never_matching, steered_prefixes, takers};
 
 use super::{Checkup, Finding, Severity, Subject};
-use crate::error::{Error, Result, parts, quoted, words};
+use crate::error::{Error, KernelError, Result, RouteError, quoted, words};
 use crate::route::{Route, Wanted};
 
 pub(super) fn check(subject: &Subject<'_>, found: &mut Checkup) -> Result<()> {
@@ -32,14 +32,14 @@ fn not_local(subject: &Subject<'_>, found: &mut Checkup) -> Result<()> {
             some => format!("{prefix} is local to this host only in part, by {some} narrower routes"),
         };
         let why = "its packets are not delivered here, so the rules for it have no effect";
-        let mend = match subject.keeps_routes {
+        let fix = match subject.keeps_routes {
             // Inlet keeps the routes: any commit makes them anew.
             true => "inlet export | inlet apply --routes -".to_owned(),
             false => format!("ip route add local {prefix} dev lo (or let inlet do it: inlet apply --routes)"),
         };
         // A part of it may be all that is meant.
         let severity = if inside > 0 { Severity::Note } else { Severity::Warning };
-        Finding { severity, code: "prefix-not-local", what, why: why.to_owned(), mend }
+        Finding { severity, code: "prefix-not-local", what, why: why.to_owned(), fix }
     });
     Ok(())
 }
@@ -47,9 +47,12 @@ fn not_local(subject: &Subject<'_>, found: &mut Checkup) -> Result<()> {
 /// Whether the routes that a file asks for can be made.
 fn routes_to_come(subject: &Subject<'_>, found: &mut Checkup) -> Result<()> {
     match Wanted::by(subject.ruleset, subject.location.netns()) {
-        Err(error @ (Error::RouteCutsOff { .. } | Error::TooManyRoutes { .. } | Error::LoopbackDown { .. })) => {
-            let (what, mend) = parts(&error);
-            found.add(Severity::Error, "routes-refused", what, "the file asks for local routes, and is refused", mend);
+        Err(
+            error @ (Error::Route(RouteError::CutsOff { .. })
+            | Error::Route(RouteError::TooMany { .. })
+            | Error::Route(RouteError::LoopbackDown { .. })),
+        ) => {
+            found.add_error("routes-refused", &error, "the file asks for local routes, and is refused");
             Ok(())
         }
         wanted => wanted.map(drop),
@@ -65,7 +68,7 @@ fn shadowed(subject: &Subject<'_>, found: &mut Checkup) {
             code: "rule-never-matches",
             what: format!("rule `{}` can never match", ruleset.named(rule)),
             why: format!("more specific rules take all of its packets, such as {}", by.join(", ")),
-            mend: remove(subject, rule),
+            fix: remove(subject, rule),
         }
     });
 }
@@ -82,7 +85,7 @@ fn remove(subject: &Subject<'_>, rule: &Rule) -> String {
 fn interfaces(subject: &Subject<'_>, found: &mut Checkup) -> Result<()> {
     for Interface { name, index } in subject.ruleset.interfaces() {
         let now = match subject.location.netns().interface_index(name) {
-            Err(Error::AlternativeName { .. }) => None,
+            Err(Error::Kernel(KernelError::AlternativeName { .. })) => None,
             now => now?,
         };
         let why = "rules that name it match nothing";
@@ -93,11 +96,11 @@ fn interfaces(subject: &Subject<'_>, found: &mut Checkup) -> Result<()> {
             }
             None => {
                 let what = format!("there is no interface {name} any more");
-                let mend = format!(
+                let fix = format!(
                     "make it again, then: inlet export | inlet apply -; or remove the rules: inlet rules | grep {}",
                     quoted(name.as_str())
                 );
-                found.add(Severity::Error, "interface-gone", what, why, mend);
+                found.add(Severity::Error, "interface-gone", what, why, fix);
             }
             Some(now) if now != *index => {
                 let what = format!("interface {name} was made anew since the last commit");
@@ -119,6 +122,6 @@ fn multicast(subject: &Subject<'_>, found: &mut Checkup) {
         code: "rule-for-multicast",
         what: format!("rule `{}` is for multicast or broadcast", subject.ruleset.named(rule)),
         why: "the kernel delivers such packets without asking, so the rule has no effect".to_owned(),
-        mend: remove(subject, rule),
+        fix: remove(subject, rule),
     });
 }

@@ -46,12 +46,12 @@ fn will_have(subject: &Subject<'_>, service: &Service, protocol: Protocol, v6: b
 }
 
 fn without_rules(subject: &Subject<'_>, service: &Service, found: &mut Checkup) {
-    let mend = match subject.in_file {
+    let fix = match subject.in_file {
         true => "take it out of the file, or give it rules".to_owned(),
         false => format!("inlet service rm {}", quoted(service.name.as_str())),
     };
     let what = format!("no rule names service {}", service.name);
-    found.add(Severity::Note, "service-without-rules", what, "it receives nothing", mend);
+    found.add(Severity::Note, "service-without-rules", what, "it receives nothing", fix);
 }
 
 fn without_sockets(subject: &Subject<'_>, id: ServiceId, service: &Service, missing: &[Kind], found: &mut Checkup) {
@@ -69,14 +69,14 @@ fn without_sockets(subject: &Subject<'_>, id: ServiceId, service: &Service, miss
     };
     let waits =
         |wanted: &&Wanted| wanted.service == id && missing.iter().any(|(_, it, _)| *it == wanted.endpoint.protocol());
-    let mend = match &service.description {
+    let fix = match &service.description {
         Some(_) if subject.waiting.iter().any(|it| waits(&it)) => {
             adopt(missing.iter().map(|(_, protocol, _)| *protocol))
         }
         Some(description) => format!("start a server that fits its description ({description})"),
         None => format!("start its server, then: inlet register {} --pid PID", quoted(service.name.as_str())),
     };
-    found.add(severity, "service-without-sockets", what, why, mend);
+    found.add(severity, "service-without-sockets", what, why, fix);
 }
 
 /// Sockets that a description means and that their service does not have: of UDP those that nobody looked for since they were
@@ -89,7 +89,7 @@ fn not_adopted(subject: &Subject<'_>, found: &mut Checkup) {
             code: "socket-not-adopted",
             what: format!("{} is described by service {name}, which does not have it", wanted.endpoint),
             why: "the service gives it no packets".to_owned(),
-            mend: adopt(std::iter::once(wanted.endpoint.protocol())),
+            fix: adopt(std::iter::once(wanted.endpoint.protocol())),
         }
     });
 }

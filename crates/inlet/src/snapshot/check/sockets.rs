@@ -52,7 +52,7 @@ fn shadowed(subject: &Subject<'_>, all: &[Listener], found: &mut Checkup) -> Res
                 false => format!("{who} receives less than it is bound to"),
             },
             why: format!("rules take its packets{by}"),
-            mend: "see what is left with: inlet listeners; to leave it some: inlet bind --pass PROTOCOL PREFIX PORT"
+            fix: "see what is left with: inlet listeners; to leave it some: inlet bind --pass PROTOCOL PREFIX PORT"
                 .to_owned(),
         }
     });
@@ -89,7 +89,7 @@ fn mptcp(subject: &Subject<'_>, all: &[Listener], found: &mut Checkup) {
         code: "listener-mptcp",
         what: format!("{} listens with Multipath TCP", describe(&listener.socket)),
         why: "the kernel does not take such a socket into a service".to_owned(),
-        mend: "make it listen with plain TCP; a Go program: GODEBUG=multipathtcp=0".to_owned(),
+        fix: "make it listen with plain TCP; a Go program: GODEBUG=multipathtcp=0".to_owned(),
     });
 }
 
@@ -122,7 +122,7 @@ fn client_answers(subject: &Subject<'_>, all: &[Listener], found: &mut Checkup) 
             why: format!(
                 "it takes the answers to unconnected UDP sockets that ask from these addresses, such as a resolver's; there are {clients} now"
             ),
-            mend: format!("inlet bind --pass {}", words(subject.ruleset, &passed)),
+            fix: format!("inlet bind --pass {}", words(subject.ruleset, &passed)),
         }
     });
 }
@@ -170,9 +170,9 @@ fn answers(subject: &Subject<'_>, found: &mut Checkup) {
             if says.get(&socket.cookie) == Some(&false) && areas.iter().any(elsewhere) {
                 let what = format!("{who} does not ask which address a datagram was for (IP_PKTINFO)");
                 let why = "its answers leave from an address of the kernel's choice, and clients drop an answer from elsewhere than they asked";
-                let mend =
+                let fix =
                     "switch it on in the server (unbound: interface-automatic: yes), or bind a socket to each address";
-                found.add(Severity::Warning, "udp-answers-from-other-address", what, why, mend);
+                found.add(Severity::Warning, "udp-answers-from-other-address", what, why, fix);
             }
         }
     }
