@@ -3,8 +3,8 @@
 use inlet::{Checkup, Finding, Severity};
 use serde::Serialize;
 
-use super::{Screen, counted, palette::paint};
-use crate::failure::{Failure, printable};
+use super::{Screen, counted, palette::paint, printable};
+use crate::failure::Failure;
 
 #[derive(Serialize)]
 struct Report<'a> {
