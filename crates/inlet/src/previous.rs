@@ -1,6 +1,6 @@
 //! The ruleset before the one in force, which is kept to go back to.
 
-use inlet_core::image::Former;
+use inlet_core::image::Previous;
 use inlet_core::{Plan, Ruleset, Services};
 use libbpf_rs::MapHandle;
 
@@ -13,7 +13,7 @@ use crate::state::{Access, create_frozen, open_map};
 
 /// Keeps what brings `old` back when `new` is in force, in a frozen map.
 pub(crate) fn keep(old: &Ruleset, new: &Ruleset, plan: &Plan) -> Result<MapHandle> {
-    let words = Former::between(old, new, plan)?.to_words();
+    let words = Previous::between(old, new, plan)?.to_words();
     create_frozen("inlet_previous", words.len(), |filled| filled.copy_from_slice(&words))
 }
 
@@ -36,7 +36,7 @@ impl Instance {
             return Err(Error::NoPrevious);
         }
         self.keep_routes(files.kept_routes().exists());
-        let former = read_words(&path, Former::decode)?;
+        let former = read_words(&path, Previous::decode)?;
         let mut builder = former.builder(self.ruleset()?)?;
         let named = builder.interfaces().to_vec();
         self.resolve_interfaces(&mut builder, &named)?;
@@ -46,6 +46,6 @@ impl Instance {
     /// The services of the ruleset before.
     pub(crate) fn former_services(&self) -> Result<Services> {
         let path = self.files.generation(self.generation).previous();
-        if path.exists() { read_words(&path, Former::decode_services) } else { Ok(Services::default()) }
+        if path.exists() { read_words(&path, Previous::decode_services) } else { Ok(Services::default()) }
     }
 }

@@ -8,7 +8,7 @@ use inlet_core::ServiceId;
 use libbpf_rs::{MapCore, MapFlags};
 use rustix::io::Errno;
 
-use super::endpoint::Endpoint;
+use super::Endpoint;
 use super::inspect::{Candidate, Refusal, Refused, Seen, Traits, Wanted};
 use super::lanes::{Lane, Lanes, Slot, cookie_in};
 use super::places::{Full, Place, Places};

@@ -12,7 +12,7 @@ use rustix::net::sockopt::{
 };
 use rustix::net::{AddressFamily, SocketType, getpeername, getsockname, ipproto};
 
-use super::endpoint::Endpoint;
+use super::Endpoint;
 use crate::raw;
 
 /// A socket that can be adopted.

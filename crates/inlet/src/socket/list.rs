@@ -12,7 +12,7 @@ use netlink_packet_sock_diag::inet::nlas::Nla;
 use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, InetResponse, SocketId, StateFlags};
 use netlink_sys::protocols::NETLINK_SOCK_DIAG;
 
-use super::endpoint::Endpoint;
+use super::Endpoint;
 use super::lanes::LiveSocket;
 use super::owner::{Owners, owners};
 use crate::error::{Error, Result};

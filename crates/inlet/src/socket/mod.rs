@@ -1,7 +1,6 @@
 //! Sockets: which can be adopted, where they lie, and who has them open.
 
 mod adopt;
-mod endpoint;
 mod inspect;
 mod lanes;
 mod list;
@@ -12,9 +11,10 @@ mod process;
 mod systemd;
 
 pub use adopt::{Adopted, Adoption};
-pub use endpoint::{Endpoint, EndpointError};
 pub use inspect::{Refusal, Refused};
 pub use owner::Owner;
+
+pub use inlet_core::{Endpoint, EndpointError};
 
 pub(crate) use lanes::{Lane, LaneReader, Lanes, LiveSocket, cookie_in};
 pub(crate) use list::{Listed, Sockets};
