@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::io::{self, Write as _};
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use inlet::core::import::{ImportError, Left};
+use inlet_import::{ImportError, Left};
 
 use crate::render::{diagnostics, printable};
 

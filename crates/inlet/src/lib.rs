@@ -43,7 +43,7 @@ pub use snapshot::{
     Answer, Checker, Checkup, Explainer, Explanation, Finding, Listener, Listeners, Live, LiveProgram, Outcome,
     Proposal, ServiceState, ServiceTraffic, Severity, Snapshot, Unasked, Warning,
 };
-pub use socket::{Endpoint, EndpointError, Owner, SocketState};
+pub use socket::{Owner, SocketState};
 pub use state::{Counters, Pending};
 
 // What can be changed.
@@ -60,3 +60,4 @@ pub use error::{
 };
 
 pub use inlet_core as core;
+pub use inlet_core::{Endpoint, EndpointError};

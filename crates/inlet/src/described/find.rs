@@ -6,7 +6,7 @@ use std::mem::{offset_of, size_of};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 
-use inlet_core::{Protocol, ServiceId};
+use inlet_core::{Endpoint, Protocol, ServiceId};
 use libbpf_rs::{MapCore, MapFlags};
 use rustix::io::Errno;
 
@@ -14,7 +14,7 @@ use super::refusals;
 use crate::bpf::adopt::types;
 use crate::error::{Error, Refusal, Result};
 use crate::kernel::{Netns, raw};
-use crate::socket::{Endpoint, Lane, Lanes, Place, Places, Sockets, cookie_in};
+use crate::socket::{Lane, Lanes, Place, Places, Sockets, cookie_in};
 use crate::state::{Access, DescribedFiles, Maps, open_map};
 
 /// A socket that a description means, and what became of it.

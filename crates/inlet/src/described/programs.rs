@@ -12,9 +12,10 @@ use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType};
 use super::wants::Wants;
 use crate::bpf::adopt::{AdoptSkelBuilder, types};
 use crate::error::{Error, Result};
+use crate::fault;
 use crate::kernel::{Capability, Cgroups, capability, raw};
+use crate::program;
 use crate::state::{Access, DescribedFiles, Maps, Readers, create, create_keyed, open_map};
-use crate::{fault, program};
 
 /// How many sockets one look through all can move in.
 pub(crate) const PLACES: u32 = 1 << 16;

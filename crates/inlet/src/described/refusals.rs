@@ -3,13 +3,13 @@
 use std::mem::{offset_of, size_of};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-use inlet_core::{Protocol, ServiceId};
+use inlet_core::{Endpoint, Protocol, ServiceId};
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use rustix::io::Errno;
 
 use crate::bpf::adopt::types;
 use crate::error::{Error, Refusal, Result};
-use crate::socket::{Endpoint, Owner};
+use crate::socket::Owner;
 
 /// The bytes of a command's name (`TASK_COMM_LEN`).
 const COMMAND: usize = 16;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::Refused;
 use super::texts::{choices, listed, quoted, several};
-use crate::socket::Endpoint;
+use inlet_core::Endpoint;
 
 /// Why a service does not get a socket.
 #[derive(Debug, thiserror::Error)]

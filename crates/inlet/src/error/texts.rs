@@ -3,10 +3,9 @@
 use std::borrow::Cow;
 use std::path::Path;
 
-use inlet_core::{Match, Ruleset};
+use inlet_core::{Endpoint, Match, Ruleset};
 
 use super::{Refusal, Refused};
-use crate::socket::Endpoint;
 
 /// How many sockets a message names.
 const LISTED: usize = 20;

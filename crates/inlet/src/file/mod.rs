@@ -4,9 +4,8 @@ mod text;
 
 use std::path::{Path, PathBuf};
 
-use inlet_core::config;
 use inlet_core::config::{Host, Parsed, Source};
-use inlet_core::{Interface, InterfaceName, Ruleset, ServiceName};
+use inlet_core::{Interface, InterfaceName, Ruleset, ServiceName, config};
 
 pub use self::text::read_text;
 

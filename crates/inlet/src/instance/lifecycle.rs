@@ -8,10 +8,11 @@ use inlet_core::Ruleset;
 
 use super::Instance;
 use crate::error::{Error, KernelError, Result, StateError};
+use crate::fault;
 use crate::kernel::{Capability, capability, raw};
 use crate::program::{Beside, Generation};
+use crate::route;
 use crate::state::{Exclusive, Files, Location, Maps, Readers, open_link, remove_all};
-use crate::{fault, route};
 
 /// How an instance is made.
 #[derive(Clone, Debug, PartialEq, Eq)]

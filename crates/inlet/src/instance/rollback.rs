@@ -1,7 +1,7 @@
 //! The ruleset before the one in force, which is kept to go back to.
 
 use inlet_core::Services;
-use inlet_core::image::Former;
+use inlet_core::image::Previous;
 
 use super::commit::Terms;
 use super::{Committed, Instance};
@@ -21,7 +21,7 @@ impl Instance {
             return Err(Error::Confirm(ConfirmError::NoPrevious));
         }
         self.keep_routes(files.kept_routes().exists());
-        let former = read_words(&path, Former::decode)?;
+        let former = read_words(&path, Previous::decode)?;
         let mut builder = former.builder(self.ruleset()?)?;
         let named = builder.interfaces().to_vec();
         self.resolve_interfaces(&mut builder, &named)?;
@@ -31,6 +31,6 @@ impl Instance {
     /// The services of the ruleset before.
     pub(crate) fn former_services(&self) -> Result<Services> {
         let path = self.files.generation(self.generation).previous();
-        if path.exists() { read_words(&path, Former::decode_services) } else { Ok(Services::default()) }
+        if path.exists() { read_words(&path, Previous::decode_services) } else { Ok(Services::default()) }
     }
 }

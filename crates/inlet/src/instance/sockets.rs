@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-use inlet_core::ServiceId;
+use inlet_core::{Endpoint, ServiceId};
 use libbpf_rs::{MapCore, MapFlags};
 use rustix::io::Errno;
 
@@ -12,7 +12,7 @@ use super::Instance;
 use crate::error::{Cause, Error, Refusal, Refused, Result, SocketError};
 use crate::fault;
 use crate::socket::{
-    Candidate, Endpoint, Full, Lane, Lanes, Place, Places, Seen, Slot, Traits, Wanted, cookie_in, process, systemd,
+    Candidate, Full, Lane, Lanes, Place, Places, Seen, Slot, Traits, Wanted, cookie_in, process, systemd,
 };
 use crate::state::{Counters, wait_for_packets};
 

@@ -4,14 +4,13 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 
-use inlet_core::Protocol;
+use inlet_core::{Endpoint, Protocol};
 use rustix::io::Errno;
 use rustix::net::sockopt::{
     ipv6_v6only, socket_acceptconn, socket_cookie, socket_domain, socket_protocol, socket_type,
 };
 use rustix::net::{AddressFamily, SocketType, getpeername, getsockname, ipproto};
 
-use super::endpoint::Endpoint;
 use crate::error::{Refusal, Refused};
 use crate::kernel::raw;
 

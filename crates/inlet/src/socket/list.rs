@@ -5,14 +5,13 @@ use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 
-use inlet_core::{Bound, Packet, Protocol};
+use inlet_core::{Bound, Endpoint, Packet, Protocol};
 use netlink_packet_sock_diag::SockDiagMessage;
 use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6, IPPROTO_TCP, IPPROTO_UDP};
 use netlink_packet_sock_diag::inet::nlas::Nla;
 use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, InetResponse, SocketId, StateFlags};
 use netlink_sys::protocols::NETLINK_SOCK_DIAG;
 
-use super::endpoint::Endpoint;
 use super::lanes::LiveSocket;
 use super::live::SocketState;
 use super::owner::{Owners, owners};

@@ -1,7 +1,7 @@
 //! A live socket, with what the kernel and /proc know of it.
 
-use super::endpoint::Endpoint;
 use super::owner::Owner;
+use inlet_core::Endpoint;
 
 /// A live socket of a service.
 #[derive(Clone, Debug)]

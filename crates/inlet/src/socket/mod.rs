@@ -1,6 +1,5 @@
 //! Sockets: which can be adopted, where they lie, and who has them open.
 
-mod endpoint;
 mod inspect;
 mod lanes;
 mod list;
@@ -10,8 +9,6 @@ mod owner;
 mod places;
 pub(crate) mod process;
 pub(crate) mod systemd;
-
-pub use endpoint::{Endpoint, EndpointError};
 
 pub use live::SocketState;
 pub use owner::Owner;

@@ -1,6 +1,6 @@
 //! The ruleset before the one in force, which is kept to go back to.
 
-use inlet_core::image::Former;
+use inlet_core::image::Previous;
 use inlet_core::{Plan, Ruleset};
 use libbpf_rs::MapHandle;
 
@@ -11,7 +11,7 @@ use crate::error::Result;
 
 /// Keeps what brings `old` back when `new` is in force, in a frozen map.
 pub(crate) fn keep(old: &Ruleset, new: &Ruleset, plan: &Plan) -> Result<MapHandle> {
-    let words = Former::between(old, new, plan)?.to_words();
+    let words = Previous::between(old, new, plan)?.to_words();
     create_frozen("inlet_previous", words.len(), |filled| filled.copy_from_slice(&words))
 }
 
