@@ -2,6 +2,7 @@
 //!
 //! Every figure is a median of repeats, interleaved with what it is compared with. See README.md.
 #![deny(unsafe_code)]
+#![deny(clippy::self_named_module_files)]
 
 mod args;
 mod baseline;
@@ -11,6 +12,7 @@ mod gate;
 mod goals;
 mod launch;
 mod lookup;
+mod machine;
 mod plot;
 mod raw;
 mod receivers;
@@ -28,7 +30,8 @@ use clap::Parser;
 
 use crate::args::{Cli, Command, LookupArgs};
 use crate::goals::Goal;
-use crate::report::{Machine, Report};
+use crate::machine::Machine;
+use crate::report::Report;
 use crate::traffic::described;
 
 /// What can go wrong is told and ends the run.

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::lookup::{Report, Row};
-use crate::report::Machine;
+use crate::machine::Machine;
 
 const WIDTH: f64 = 820.0;
 const HEIGHT: f64 = 520.0;

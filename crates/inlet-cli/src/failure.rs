@@ -5,9 +5,9 @@ use std::fmt::Write as _;
 use std::io::{self, Write as _};
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use inlet::core::import::{ImportError, Left};
+use inlet_import::{ImportError, Left};
 
-use crate::render::diagnostics;
+use crate::render::{diagnostics, printable};
 
 /// Why a command failed.
 #[derive(Debug)]
@@ -47,7 +47,7 @@ impl Failure {
     /// Tells it on stderr. Nothing is left to be done when that fails too.
     pub(crate) fn report(&self) {
         let line = match self {
-            Self::Inlet(inlet::Error::Config(found)) => return drop(diagnostics(found)),
+            Self::Inlet(inlet::Error::File(inlet::FileError::Wrong(found))) => return drop(diagnostics(found)),
             Self::Inlet(error) => chain(error),
             Self::Found => return,
             Self::Import(file, error) => format!("{file}: {}", chain(error)),
@@ -100,19 +100,6 @@ fn bad_value(error: &clap::Error) -> Option<String> {
     }
 }
 
-/// Names from outside must not move the cursor. The log of the verifier keeps its lines.
-pub(crate) fn printable(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '\n' | '\t' => safe.push(c),
-            c if c.is_control() => safe.extend(c.escape_default()),
-            c => safe.push(c),
-        }
-    }
-    safe
-}
-
 impl From<inlet::Error> for Failure {
     fn from(error: inlet::Error) -> Self {
         Self::Inlet(error)
@@ -138,15 +125,10 @@ mod tests {
     #[test]
     fn causes_are_told_once() {
         let cause = io::Error::from_raw_os_error(1);
-        let error = inlet::Error::Kernel { what: "hook", since: "5.9", source: cause };
+        let error = inlet::Error::Kernel(inlet::KernelError::Feature { what: "hook", since: "5.9", source: cause });
         assert!(chain(&error).ends_with("Linux 6.1 or newer: Operation not permitted (os error 1)"));
         let cause = io::Error::from_raw_os_error(2);
         let error = inlet::Error::Os { operation: "open", object: "x".to_owned(), cause };
         assert_eq!(chain(&error), "cannot open x: No such file or directory (os error 2)");
-    }
-
-    #[test]
-    fn control_characters_are_spelled_out() {
-        assert_eq!(printable("a\u{1b}[2Jb\n"), "a\\u{1b}[2Jb\n");
     }
 }

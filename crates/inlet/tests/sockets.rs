@@ -13,7 +13,7 @@ use common::{
     Receiver, Running, anywhere, asked, bind, dial, here, open, patient, snapshot, state, up, wait_for_sockets, who,
 };
 use inlet::core::Protocol::{self, Tcp, Udp};
-use inlet::{Counters, Error, Instance, ServiceRequest, UpOptions};
+use inlet::{Counters, Error, Instance, ServiceRequest, SocketError, UpOptions};
 use inlet_testkit::{Listen, Netns, TcpServer, UdpServer, World, dial_tcp, dial_udp, require_feature};
 use rustix::net::{AddressFamily, SocketType, ipproto, socket};
 
@@ -230,7 +230,7 @@ fn no_flow_is_lost_while_sockets_come() {
 fn refusal(instance: &mut Instance, socket: impl AsFd) -> String {
     let before = snapshot_of(instance);
     let error = instance.register("web", socket).unwrap_err();
-    let Error::NoSocket { refused, .. } = error else { panic!("{error:?}") };
+    let Error::Socket(SocketError::NoSocket { refused, .. }) = error else { panic!("{error:?}") };
     assert_eq!((snapshot_of(instance), refused.len()), (before, 1));
     refused[0].to_string()
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use inlet::core::ServiceName;
-use inlet::{Error, Known, Watcher};
+use inlet::{Error, Known, SocketError, Watcher};
 
 use super::{location, reader, writer};
 use crate::Outcome;
@@ -86,5 +86,5 @@ fn pid_in(path: &Path) -> Result<u32, Error> {
     let text = String::from_utf8_lossy(&bytes);
     let found = text.trim();
     let pid = found.parse().ok().filter(|pid| *pid != 0);
-    pid.ok_or_else(|| Error::PidFile { path: path.to_owned(), found: found.to_owned() })
+    pid.ok_or_else(|| Error::Socket(SocketError::PidFile { path: path.to_owned(), found: found.to_owned() }))
 }

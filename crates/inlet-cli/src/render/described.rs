@@ -4,9 +4,9 @@ use inlet::core::{Confine, Description, Protocol, Ruleset, UserName};
 use inlet::{Found, Known, LastRefusal, ServiceState};
 use serde::Serialize;
 
-use super::Screen;
 use super::table::Table;
-use crate::failure::{Failure, printable};
+use super::{Screen, printable};
+use crate::failure::Failure;
 
 #[derive(Serialize)]
 struct Row<'a> {

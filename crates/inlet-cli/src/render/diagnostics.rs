@@ -8,8 +8,8 @@ use anstream::{AutoStream, ColorChoice};
 use inlet::core::config::{Diagnostic, Diagnostics, Place, Source};
 use serde::Serialize;
 
-use super::Screen;
-use crate::failure::{Failure, printable};
+use super::{Screen, printable};
+use crate::failure::Failure;
 
 /// So many errors are shown in full.
 const SHOWN: usize = 100;

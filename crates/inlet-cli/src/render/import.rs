@@ -1,6 +1,6 @@
 //! A ruleset file that was made of what another tool was told.
 
-use inlet::core::import::{Imported, Left};
+use inlet_import::{Imported, Left};
 use serde_json::json;
 
 use super::Screen;

@@ -10,6 +10,7 @@ mod import;
 mod listeners;
 mod palette;
 mod plan;
+mod printable;
 mod rules;
 mod socket;
 mod status;
@@ -29,6 +30,7 @@ pub(crate) use import::imported;
 pub(crate) use listeners::listeners;
 pub(crate) use palette::Palette;
 pub(crate) use plan::{applied, committed, confirmed, proposal};
+pub(crate) use printable::printable;
 pub(crate) use rules::rules;
 pub(crate) use status::{Overview, Place, down, services, status, up};
 

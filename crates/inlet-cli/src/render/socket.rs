@@ -3,7 +3,7 @@
 use inlet::{Owner, SocketState};
 use serde::Serialize;
 
-use crate::failure::printable;
+use super::printable;
 
 /// Its address, its number, and who has it open.
 pub(crate) fn words(socket: &SocketState) -> [String; 3] {

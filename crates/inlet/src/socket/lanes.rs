@@ -13,7 +13,7 @@ use inlet_core::{Protocol, ServiceId, Services};
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 
 use crate::error::{Error, Result};
-use crate::raw::Words;
+use crate::kernel::raw::Words;
 use crate::state::{LANES_PER_SERVICE, Maps};
 
 /// How many sockets a lane has room for (`LANE_MAX`).

@@ -8,9 +8,10 @@ use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 
 use super::lanes::Slot;
+use crate::bpf::copy::{CopySkelBuilder, types};
 use crate::error::{Error, Result};
-use crate::skeleton::copy::{CopySkelBuilder, types};
-use crate::{program, raw};
+use crate::kernel::raw;
+use crate::program;
 
 const _: () = assert!(size_of::<types::copy>() == 8);
 
