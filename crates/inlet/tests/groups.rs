@@ -10,7 +10,7 @@ use std::os::fd::OwnedFd;
 use common::{asked, bind, here, open, snapshot, state, up, wait_for_sockets};
 use inlet::core::Description;
 use inlet::core::Protocol::{self, Tcp, Udp};
-use inlet::{Endpoint, Error, Instance, Known, ServiceRequest, UpOptions};
+use inlet::{Endpoint, Error, Instance, Known, ServiceRequest, SocketError, UpOptions};
 use inlet_testkit::{End, Listen, TcpServer, UdpServer, World, veth};
 use rustix::net::{AddressFamily, SocketType, socket, sockopt};
 
@@ -135,7 +135,7 @@ fn a_service_has_up_to_4096_sockets_of_a_kind() {
     assert_eq!(adoption.adopted.len(), 4096);
     let more = TcpListener::bind("127.0.0.1:0").unwrap();
     let error = instance.register("web", &more).unwrap_err();
-    assert!(matches!(error, Error::LaneFull { max: 4096, .. }), "{error:?}");
+    assert!(matches!(error, Error::Socket(SocketError::LaneFull { max: 4096, .. })), "{error:?}");
     assert!(error.to_string().starts_with("service \"web\" has 4096 IPv4 tcp sockets"), "{error}");
     drop((instance, kept));
     wait_for_sockets(&world, "web", 0);
@@ -168,7 +168,7 @@ fn room_is_found_where_lanes_do_not_use_theirs() {
             gone.push(all);
             error
         });
-        assert!(matches!(full, Some(Error::TooManySockets(100))), "round {round}: {full:?}");
+        assert!(matches!(full, Some(Error::Socket(SocketError::TooManySockets(100)))), "round {round}: {full:?}");
         assert!(taken >= 100, "round {round}: only {taken}");
         drop((gone, instance));
         wait_for(kept.len());
@@ -244,4 +244,36 @@ fn a_socket_bound_to_a_device_gets_what_comes_in_there() {
             assert_eq!(asked(protocol, target), "any", "over lo: {protocol} {target}");
         }
     }
+}
+
+/// A listener comes while its service goes and another one gets the number: it never is the other one's. Packets of the other
+/// service are asked for all the while.
+#[test]
+fn a_listener_that_comes_while_its_service_goes_is_nobody_elses() {
+    let Some((world, instance)) = two_services() else { return };
+    drop(instance);
+    let comes = common::Running::new();
+    std::thread::scope(|scope| {
+        let _until_the_end = comes.guard();
+        scope.spawn(|| {
+            while comes.goes_on() {
+                drop(TcpServer::spawn("astray", "127.0.0.1:18082".parse().unwrap()));
+            }
+        });
+        for round in 0..60 {
+            let mut instance = open(&world);
+            let gone = format!("gone{round}");
+            describe(&mut instance, &gone, &["tcp:127.0.0.1:18082"]);
+            instance.remove_service(&gone).unwrap();
+            // One more commit, and numbers that were in use may be given again.
+            let next = format!("next{round}");
+            instance.set_service(&next.parse().unwrap(), ServiceRequest::default()).unwrap();
+            bind(&mut instance, &next, Tcp, "192.0.2.0/24", "81");
+            drop(instance);
+            for _ in 0..5 {
+                assert_eq!(asked(Tcp, "192.0.2.9:81"), "Refused", "round {round}");
+            }
+            assert!(state(&world, &next).sockets.is_empty(), "round {round}");
+        }
+    });
 }

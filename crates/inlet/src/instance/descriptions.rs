@@ -6,10 +6,10 @@ use std::collections::BTreeSet;
 use inlet_core::{Description, Plan, Protocol, Ruleset, ServiceChange, ServiceId};
 
 use super::Instance;
-use crate::described::{Found, Prepared, Programs, Wants, find, wants_of};
+use crate::described::{Found, Prepared, Programs, Wants, find, remove_programs, wants_of};
 use crate::error::{Error, Result, SocketError};
 use crate::socket::{Lane, Lanes, Room, Sockets, empty, sockets_in};
-use crate::state::{Readers, remove_all};
+use crate::state::Readers;
 
 impl Instance {
     /// Makes what the descriptions of a ruleset need, so that nothing but putting it in force can fail later.
@@ -51,8 +51,7 @@ impl Instance {
         let files = self.files.described();
         match prepared {
             Prepared::Same => Ok(()),
-            // Who removes the pin of a link detaches it.
-            Prepared::None => remove_all(&files.0),
+            Prepared::None => remove_programs(&files),
             Prepared::Some(programs, wants) => {
                 self.make_room(&wants)?;
                 programs.put_in_force(&files, &wants, Readers::of(&self.files.0)?)

@@ -9,7 +9,7 @@ use std::path::Path;
 use libbpf_rs::{MapCore, MapFlags, MapType};
 
 use super::frozen::freeze;
-use super::maps::{Access, create, open_map};
+use super::map::{Access, create, open_map};
 use crate::error::{Error, Result};
 use crate::kernel::raw;
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use inlet_core::image;
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType};
 
-use super::maps::{Access, create, open_map};
+use super::map::{Access, create, open_map};
 use crate::error::{Cause, Error, Result, StateError};
 use crate::kernel::raw;
 

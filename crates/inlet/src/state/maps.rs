@@ -2,13 +2,13 @@
 
 use std::mem::size_of;
 use std::os::fd::AsFd;
-use std::path::Path;
 
 use inlet_core::MAX_SERVICES;
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType};
 
 use super::flow_key::FlowKey;
 use super::layout::Files;
+use super::map::{Access, create, create_keyed, open_map, options};
 use super::readers::Readers;
 use crate::bpf::steer::types;
 use crate::error::{Error, Result, StateError};
@@ -36,13 +36,6 @@ pub(crate) struct Maps {
     pub(crate) counters: MapHandle,
     /// The ports of binds, for the watcher.
     pub(crate) binds: MapHandle,
-}
-
-/// How the maps of an instance are opened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Access {
-    Read,
-    Write,
 }
 
 impl Maps {
@@ -129,37 +122,4 @@ pub(crate) fn wait_for_packets() -> Result<()> {
         .map_err(Error::os("create map", "inlet_outer"))?;
     let value = inner.as_fd().as_raw_fd().to_ne_bytes();
     outer.update(&0_u32.to_ne_bytes(), &value, MapFlags::ANY).map_err(Error::os("wait for", "packets on their way"))
-}
-
-fn options(flags: u32) -> libbpf_sys::bpf_map_create_opts {
-    libbpf_sys::bpf_map_create_opts {
-        sz: size_of::<libbpf_sys::bpf_map_create_opts>() as libbpf_sys::size_t,
-        map_flags: flags,
-        ..Default::default()
-    }
-}
-
-/// Makes a map with 32-bit keys.
-pub(crate) fn create(name: &'static str, kind: MapType, value: u32, entries: u32, flags: u32) -> Result<MapHandle> {
-    create_keyed(name, kind, [4, value], entries, flags)
-}
-
-/// Makes a map with keys and values of these sizes, in bytes.
-pub(crate) fn create_keyed(
-    name: &'static str,
-    kind: MapType,
-    [key, value]: [u32; 2],
-    entries: u32,
-    flags: u32,
-) -> Result<MapHandle> {
-    MapHandle::create(kind, Some(name), key, value, entries, &options(flags)).map_err(Error::os("create map", name))
-}
-
-/// Opens a pinned map.
-pub(crate) fn open_map(path: &Path, access: Access) -> Result<MapHandle> {
-    let flags = match access {
-        Access::Read => libbpf_sys::BPF_F_RDONLY,
-        Access::Write => 0,
-    };
-    MapHandle::from_pinned_path_with_file_flags(path, flags).map_err(Error::at("open", path))
 }
