@@ -218,7 +218,7 @@ fn multipath_tcp_is_told_with_the_remedy() {
     assert!(service.sockets.is_empty());
     let refusal = service.refusal.unwrap();
     assert_eq!((refusal.count, refusal.reason), (1, Refusal::Mptcp));
-    assert!(refusal.reason.to_string().contains("GODEBUG=multipathtcp=0"));
+    assert!(refusal.reason.remedy().unwrap().contains("GODEBUG=multipathtcp=0"));
 }
 
 #[test]
