@@ -5,13 +5,14 @@
 mod args;
 mod commands;
 mod failure;
+mod manual;
 mod render;
 mod values;
 
 use std::io::{self, BufWriter, Write};
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::FromArgMatches;
 
 use crate::args::Cli;
 use crate::failure::Failure;
@@ -59,7 +60,7 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<Outcome, Failure> {
-    let cli = match Cli::try_parse() {
+    let cli = match manual::command().try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
         Err(error) if error.use_stderr() => return Err(Failure::Clap(error)),
         // Help and version, which were asked for.
@@ -68,7 +69,7 @@ fn run() -> Result<Outcome, Failure> {
     let stdout = io::stdout().lock();
     let palette = Palette::of(&stdout);
     let mut out = BufWriter::with_capacity(1 << 16, stdout);
-    let done = commands::run(&cli, &mut Screen { out: &mut out, palette, json: cli.json });
+    let done = commands::run(&cli, &mut Screen { out: &mut out, palette, json: cli.json, width: render::width() });
     out.flush()?;
     done
 }

@@ -5,7 +5,7 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::{Receiver, asked, open, snapshot, source, state, to, tree, tree_of_one, up};
+use common::{Receiver, asked, open, snapshot, source, state, to, told, tree, tree_of_one, up};
 use inlet::core::OnMissing;
 use inlet::core::Protocol::{Tcp, Udp};
 use inlet::{ConfirmError, Error, Instance, Pending, ServiceRequest, SocketError, await_confirmation};
@@ -127,8 +127,8 @@ fn changes_wait_for_confirmation() {
         instance.bind(&to("web"), &common::selector(Udp, "192.0.2.0/24", "1")).unwrap_err(),
         instance.set_service(&"new".parse().unwrap(), ServiceRequest::default()).unwrap_err(),
     ] {
-        let text = error.to_string();
-        assert!(text.ends_with("first: inlet confirm, or inlet rollback") && text.contains("3600 seconds"), "{text}");
+        let text = told(&error);
+        assert!(text.ends_with("\nfix: inlet confirm, or inlet rollback") && text.contains("3600 seconds"), "{text}");
     }
     // Sockets are not of the ruleset.
     let _proxy = Receiver::of(&mut instance, "proxy");

@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use common::{Receiver, anywhere, asked, bind, open, state, up, wait_for_sockets};
+use common::{Receiver, anywhere, asked, bind, open, state, told, up, wait_for_sockets};
 use inlet::core::Protocol::Tcp;
 use inlet::{Endpoint, Error, Instance, Refusal, SocketError};
 use inlet_testkit::{Caps, Program, TcpServer, World, as_user, without_caps};
@@ -100,9 +100,9 @@ fn several_ports_are_a_choice_to_make() {
     assert!(matches!(error, Error::Socket(SocketError::SeveralPorts { .. })), "{error:?}");
     let [one, two, three] = ["tcp:127.0.0.1:8080", "'tcp:[::1]:8080'", "tcp:127.0.0.1:8443"];
     let text = format!(
-        "process {this} has sockets at several ports of a protocol; say which are for \"web\" with some of: --listen {one} --listen {two} --listen {three}"
+        "process {this} has sockets at several ports of a protocol\nfix: say which are for \"web\" with some of: --listen {one} --listen {two} --listen {three}"
     );
-    assert_eq!(error.to_string(), text);
+    assert_eq!(told(&error), text);
     drop(instance);
     assert!(state(&world, "web").sockets.is_empty());
     let mut instance = open(&world);

@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{Receiver, asked, bind, here, selector, snapshot, source, up};
+use common::{Receiver, asked, bind, here, selector, snapshot, source, told, up};
 use inlet::core::Protocol::Tcp;
 use inlet::core::{Builder, PortRange, Prefix, Rule, Target, Verdict};
 use inlet::{Error, Instance, Location, Netns, RouteError, UpOptions};
@@ -122,7 +122,7 @@ fn a_route_that_cuts_the_host_off_is_refused() {
             matches!(&error, Error::Route(RouteError::CutsOff { route, .. }) if route.starts_with(because)),
             "{prefix}: {error}"
         );
-        assert!(error.to_string().contains("ip route add local"), "{error}");
+        assert!(told(&error).contains("ip route add local"), "{error}");
     }
     // All addresses: those that are local anyway. A part of a network: an address of ours in it.
     refuse("0.0.0.0/0").unwrap();
@@ -182,7 +182,7 @@ fn without_loopback_nothing_is_changed() {
     world.ip(&["link", "set", "lo", "down"]).unwrap();
     let error = apply(&mut instance, RULES).unwrap_err();
     assert!(matches!(error, Error::Route(RouteError::LoopbackDown { .. })), "{error}");
-    assert!(error.to_string().ends_with("ip link set lo up"));
+    assert!(told(&error).ends_with("\nfix: ip link set lo up"));
     assert_eq!((instance.generation(), instance.keeps_routes()), (1, false));
     world.ip(&["link", "set", "lo", "up"]).unwrap();
     apply(&mut instance, RULES).unwrap();

@@ -16,16 +16,16 @@ pub(crate) use self::rule::{Bind, Match};
 pub(crate) use self::ruleset::{Apply, Export, Import, Plan, Rollback};
 pub(crate) use self::service::{Register, Run, Service, SetService, Unregister};
 
-/// Give a service a whole prefix, a range of ports or all of them
+/// Decide which socket receives a packet
 ///
-/// Inlet decides which socket receives a packet. A rule says which packets (protocol, local prefix, ports, optionally
-/// source and interface) and what happens to them: a service receives them, the kernel's ordinary lookup decides (pass),
-/// or they are refused. Of several rules that match, the one with the longer local prefix wins, then the narrower port
-/// range, then the longer source prefix, then the one with an interface.
+/// A rule says which packets it is about: their protocol, local prefix and ports, and optionally their source and
+/// interface. It also says what happens to them. A service receives them, the kernel decides as without Inlet (pass), or
+/// they are refused. Of all rules that match a packet, the one with the longer local prefix decides. If these are equally
+/// long, the narrower port range decides, then the longer source prefix, then a rule with an interface before one without.
 #[derive(Debug, Parser)]
 #[command(name = "inlet", version, arg_required_else_help = true)]
 pub(crate) struct Cli {
-    /// Network namespace: a path, a name that `ip netns` lists, or pid:N [default: the own one]
+    /// Network namespace: a path, a name from `ip netns`, or pid:N [default: the current one]
     #[arg(long, global = true, help_heading = "Global options", value_name = "PATH|NAME|pid:N")]
     pub(crate) netns: Option<String>,
 
@@ -42,104 +42,125 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
+/// A new command also needs an entry in `manual/table.rs`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Start Inlet in the namespace, with no rules yet
+    /// Start Inlet in a network namespace, without rules
     Up(Up),
-    /// Stop Inlet in the namespace: its rules go, programs keep their sockets
+    /// Stop Inlet in a network namespace
+    ///
+    /// All rules and services are removed. Programs keep their sockets, and the kernel decides again who receives packets.
     Down,
-    /// Add rules, or replace the verdicts of those with the same match
+    /// Add rules, or change what rules with the same match do
+    ///
+    /// Each port or range of PORTS becomes one rule. A rule with the same protocol, prefix, ports, source and interface is
+    /// replaced. The packets must be for an address that is local to the host: see `ip route add local`.
     Bind(Bind),
     /// Remove rules
+    ///
+    /// Name the rule as `inlet rules` shows it.
     Unbind(Match),
-    /// Make, change or remove a service
+    /// Add, change or remove a service
     #[command(subcommand)]
     Service(Service),
     /// Give sockets of a running program to a service
     ///
-    /// TCP listeners and unconnected UDP sockets are adopted; every other socket is named with the reason.
+    /// TCP listeners and unconnected UDP sockets are adopted. Every other socket is listed with the reason why it is not.
+    /// Do this again after each restart of the program, or describe the sockets once with `inlet service set --listen`.
     Register(Register),
     /// Take sockets out of a service
-    Unregister(Unregister),
-    /// Look for the sockets that descriptions mean, and adopt them
     ///
-    /// TCP listeners are adopted by the kernel when they begin to listen, and what exists when a service is described. This is for
-    /// UDP sockets without `inlet watch`, and after a change of users or units. It fails when one cannot be adopted.
+    /// The program keeps its sockets and connections. It only gets no new packets from the service.
+    Unregister(Unregister),
+    /// Find and adopt the sockets that services describe
+    ///
+    /// The kernel adopts a described TCP listener by itself, when the program calls listen(). This command finds UDP
+    /// sockets when `inlet watch` does not run, and sockets that match after a user or unit has changed.
     Adopt {
         /// Only for this service
         service: Option<ServiceName>,
     },
-    /// Adopt described UDP sockets as they are bound, until the instance goes or a signal comes
+    /// Adopt described UDP sockets as programs bind them
+    ///
+    /// It runs until a signal ends it or the instance is gone. It holds no state: stop and start it at any time.
     Watch,
-    /// Run a command whose sockets go to a service
+    /// Run a command whose sockets serve a service
     ///
-    /// The command runs in a control group of its own. The service gets the sockets that its description means, or without a
-    /// description those at --listen, or else all TCP listeners of the command, for as long as it runs. Signals are handed
-    /// on; the exit status is the command's, or 128 and the number of the signal that ended it.
+    /// The command runs in a control group of its own. While it runs, the service has the sockets of that group that it
+    /// describes or, without a description, those at --listen. Without either it has all TCP listeners of the command.
+    /// Signals are passed on to the command.
     Run(Run),
-    /// Make the rules of a file the whole ruleset, or change nothing
+    /// Show what a file would change, and for which packets
     ///
-    /// The file is TOML or JSON: by its extension, and without one of the two by its first character, which in JSON is a
-    /// brace. All that is wrong with it and the files that it includes is told at once, each error with its place.
-    Apply(Apply),
-    /// Write a ruleset file that does what another tool was told
-    #[command(subcommand)]
-    Import(Import),
-    /// Tell what `inlet apply` would change, and which packets get another answer
-    ///
-    /// Nothing is changed. Status 0: no change, 3: there are changes, 1: failed.
+    /// Nothing is changed. Below each rule stand the packets that would get another answer.
     Plan(Plan),
-    /// Let the ruleset stay that was applied with --confirm
-    Confirm,
-    /// Put the former ruleset in force; once more goes forward again
+    /// Replace the whole ruleset by a file
     ///
-    /// A ruleset that waits for confirmation makes place for the one before it.
+    /// The new ruleset is in force in one step, or nothing is changed. The file is TOML or JSON. If its name ends in
+    /// neither .toml nor .json, it is JSON when it starts with a brace. All errors of the file, and of the files that it
+    /// includes, are shown at once.
+    Apply(Apply),
+    /// Keep the ruleset that `apply --confirm` put in force
+    Confirm,
+    /// Put the previous ruleset in force
+    ///
+    /// A second rollback goes forward again. If the ruleset in force waits for confirmation, the one before it comes back.
     Rollback(Rollback),
     /// Wait for confirmation in the background; `inlet apply --confirm` starts it
     #[command(hide = true)]
     AwaitConfirmation,
-    /// Write the ruleset in force as `inlet apply` reads it, in JSON unless told otherwise
+    /// Write the ruleset in force as a file for `apply`
+    ///
+    /// JSON unless --toml is given. It has one rule a line, so that two exports can be compared.
     Export(Export),
-    /// Show the instance and its services with their sockets and counters
+    /// Translate the rules of another tool into a ruleset file
+    #[command(subcommand)]
+    Import(Import),
+    /// Show the instance, its services, their sockets and counters
     Status,
-    /// List rules in match order: the first one that matches a packet decides
-    Rules(Rules),
-    /// List services
+    /// List services, one a line
     Services,
-    /// Look whether all is well: the host, the rules, the services and the sockets
+    /// List rules in match order: the first that matches decides
     ///
-    /// Each finding says what is amiss, why it matters and what mends it. Status 0 when there is no error among them,
-    /// else 1. Nothing is changed. Without an instance or without root what can be looked at is, and the rest is named.
-    Check(Check),
-    /// List what every socket and every service receives once the rules are in force
+    /// On a terminal, rules that differ only in prefix or ports share lines where the order allows it. In a pipe each rule
+    /// has its line.
+    Rules(Rules),
+    /// List what each socket and each service receives
     ///
-    /// All TCP listeners and unconnected UDP sockets of the namespace, with the addresses and ports that they receive on:
-    /// what they are bound to, less what rules take, and what rules give to their service.
+    /// These are all TCP listeners and unconnected UDP sockets of the namespace. A socket receives what it is bound to, less
+    /// what rules take away, and what rules give to its service.
     Listeners,
-    /// Tell the story of a packet: is its address local, which rule decides and why, which socket receives it
+    /// Show who receives a packet, and why
     ///
-    /// The routes, the rules in force and the kernel's list of sockets are asked, and the live program where the kernel
-    /// can run it for a made-up packet. When it disagrees with the rules, that is an error. Counters stay as they are.
+    /// Shows whether the address is local, which rule decides and which socket receives the packet. It asks the routes, the
+    /// rules, the kernel's list of sockets and, where possible, the program in the kernel. Counters do not change.
     Explain(Explain),
+    /// Check the host, the rules, the services and the sockets
+    ///
+    /// Each finding says what is wrong, why it matters and how to fix it. Nothing is changed. Without root or without an
+    /// instance the check does what it can, and lists what it could not look at.
+    Check(Check),
     /// Write completions for a shell to standard output
     Completions {
         /// The shell
         shell: Shell,
     },
-    /// Write the man pages into a directory
+    /// Write the man pages to a directory
+    ///
+    /// Commands go to man1 and inlet.toml(5) to man5 below it, as man(1) wants them.
     Man {
-        /// The directory, made when it is not there
+        /// The directory, made if it is missing
         dir: PathBuf,
     },
 }
 
 #[derive(Args, Debug)]
 pub(crate) struct Up {
-    /// A group whose members may list rules and read counters
+    /// A group whose members may look without root: at rules, services and counters
     #[arg(long, value_name = "NAME")]
     pub(crate) group: Option<String>,
 
-    /// How many sockets fit, over all services
+    /// The most sockets that all services together can have
     #[arg(long, value_name = "N", default_value_t = UpOptions::default().max_sockets,
         value_parser = clap::value_parser!(u32).range(1..=i64::from(UpOptions::MAX_SOCKETS)))]
     pub(crate) max_sockets: u32,
@@ -151,14 +172,4 @@ pub(crate) enum Shell {
     Bash,
     Zsh,
     Fish,
-}
-
-#[cfg(test)]
-mod tests {
-    use clap::CommandFactory;
-
-    #[test]
-    fn definitions_hold_together() {
-        super::Cli::command().debug_assert();
-    }
 }

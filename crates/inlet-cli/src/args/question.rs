@@ -13,7 +13,7 @@ pub(crate) struct Rules {
     #[arg(default_value = "any", hide_default_value = true)]
     pub(crate) protocol: ProtocolFilter,
 
-    /// Rules whose local prefix covers this one or is inside it; any for all
+    /// Rules whose local prefix contains this one or is inside it; any for all
     #[arg(default_value = "any", hide_default_value = true)]
     pub(crate) prefix: PrefixFilter,
 
@@ -24,7 +24,7 @@ pub(crate) struct Rules {
 
 #[derive(Args, Debug)]
 pub(crate) struct Check {
-    /// Check the rules of this file in place of those in force; - reads standard input
+    /// Check the rules of this file instead of those in force; - reads standard input
     pub(crate) file: Option<PathBuf>,
 }
 
@@ -33,19 +33,19 @@ pub(crate) struct Explain {
     /// The protocol: tcp or udp
     pub(crate) protocol: Protocol,
 
-    /// Where the packet goes to: 192.0.2.7:80 or `[2001:db8::7]:80`
+    /// The destination: 192.0.2.7:80 or `[2001:db8::7]:80`
     #[arg(value_name = "DST:PORT")]
     pub(crate) to: AddrPort,
 
-    /// Where the packet comes from [default: the unspecified address (0.0.0.0 or ::) and port 0]
+    /// The source of the packet [default: 0.0.0.0:0 or `[::]:0`]
     #[arg(long, value_name = "SRC:PORT")]
     pub(crate) from: Option<AddrPort>,
 
-    /// The interface on which the packet comes in [default: none in particular]
+    /// The interface on which the packet comes in [default: none]
     #[arg(long, value_name = "NAME")]
     pub(crate) iface: Option<InterfaceName>,
 
-    /// Explain by the rules of this file, as if it had been applied; - reads standard input
+    /// Use the rules of this file, as if it were in force; - reads standard input
     #[arg(long, value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
 }

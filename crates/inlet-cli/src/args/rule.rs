@@ -8,13 +8,8 @@ use inlet::core::{InterfaceName, Listen, Ports, Prefix, Protocol, Selector};
 #[command(override_usage = "inlet bind [OPTIONS] <SERVICE> <tcp|udp> <PREFIX> <PORTS>
        inlet bind [OPTIONS] --to <PROTO:ADDR:PORT> <tcp|udp> <PREFIX> <PORTS>
        inlet bind [OPTIONS] --pass|--refuse <tcp|udp> <PREFIX> <PORTS>")]
-#[command(after_help = "Examples:
-  inlet bind web tcp 192.0.2.0/24 80,443
-  inlet bind proxy udp 2001:db8::/64 any --from 203.0.113.0/24
-  inlet bind --to tcp:127.0.0.1:8080 tcp 192.0.2.0/24 80
-  inlet bind --pass tcp 192.0.2.0/24 22")]
 pub(crate) struct Bind {
-    /// The service that receives the packets, made when there is none of this name; left out with --to, --pass and --refuse
+    /// The service that receives the packets, added if it does not exist; not with --to, --pass or --refuse
     pub(crate) service: String,
 
     /// The protocol: tcp or udp
@@ -26,19 +21,19 @@ pub(crate) struct Bind {
     /// The ports: 80, 8000-8999, 80,443 or any
     pub(crate) ports: Option<String>,
 
-    /// The sockets at this address receive the packets: a service of this name is made for them, which finds them by itself
+    /// The sockets at this address receive the packets, by a service that is named after it and finds them by itself
     #[arg(long, value_name = "PROTO:ADDR:PORT", conflicts_with_all = ["pass", "refuse"])]
     pub(crate) to: Option<Listen>,
 
-    /// Leave the packets to the kernel's ordinary lookup, as if Inlet were not there
+    /// The kernel decides who receives the packets, as without Inlet
     #[arg(long, conflicts_with = "refuse")]
     pub(crate) pass: bool,
 
-    /// Refuse the packets: TCP reset, ICMP port unreachable
+    /// Refuse the packets, with a TCP reset or ICMP port unreachable
     #[arg(long)]
     pub(crate) refuse: bool,
 
-    /// Also when that takes traffic from SSH, or from a listener that serves this session
+    /// Do it even if SSH or the listener of this session loses packets
     #[arg(long)]
     pub(crate) force: bool,
 
@@ -68,7 +63,7 @@ pub(crate) struct Match {
     /// The ports: 80, 8000-8999, 80,443 or any
     ports: Ports,
 
-    /// Also when that takes traffic from SSH, or from a listener that serves this session
+    /// Do it even if SSH or the listener of this session loses packets
     #[arg(long)]
     pub(crate) force: bool,
 

@@ -12,36 +12,36 @@ pub(crate) struct Plan {
     /// The file; - reads standard input
     pub(crate) file: PathBuf,
 
-    /// Tell all changes and all traffic, however much it is
+    /// Show all changes and all packets, however many there are
     #[arg(long)]
     pub(crate) all: bool,
 }
 
 #[derive(Args, Debug)]
 pub(crate) struct Rollback {
-    /// Also when that takes traffic from SSH, or from a listener that serves this session
+    /// Do it even if SSH or the listener of this session loses packets
     #[arg(long)]
     pub(crate) force: bool,
 }
 
 #[derive(Args, Debug)]
 pub(crate) struct Apply {
-    /// Go back to the former ruleset after so many seconds, unless `inlet confirm` is run before
+    /// Go back to the previous ruleset after this time, unless `inlet confirm` is run before
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=MAX_CONFIRM))]
     pub(crate) confirm: Option<u64>,
 
-    /// Also when that takes traffic from SSH, or from a listener that serves this session
+    /// Do it even if SSH or the listener of this session loses packets
     #[arg(long)]
     pub(crate) force: bool,
 
     /// The file; - reads standard input
     pub(crate) file: PathBuf,
 
-    /// Units, control groups and users that describe services need not be there yet
+    /// Units, control groups and users that services name may be missing yet
     #[arg(long)]
     pub(crate) later: bool,
 
-    /// Keep local routes for the prefixes of rules, as with routes = "manage" in the file
+    /// Keep local routes for the prefixes of rules, as `routes = "manage"` in the file does
     #[arg(long)]
     pub(crate) routes: bool,
 }
@@ -50,26 +50,23 @@ pub(crate) struct Apply {
 pub(crate) enum Import {
     /// Translate the bindings of tubular
     ///
-    /// The file is the one that `tubectl load-bindings` takes. Labels become services; give them their sockets with
-    /// `inlet register`, or say in the file which they are. Status 3: not all could be translated.
+    /// The file is the one that `tubectl load-bindings` reads. Labels become services. Give them their sockets with
+    /// `inlet register`, or describe the sockets in the file.
     Tubular {
         /// The file; - reads standard input
         file: PathBuf,
     },
     /// Translate TPROXY rules of iptables or nftables
     ///
-    /// Reads what `iptables-save` and `ip6tables-save`, or `nft -j list ruleset`, write. Each address and port that TPROXY
-    /// sends packets to becomes a service described by it. What cannot be said in a ruleset is listed on standard error and
-    /// in comments, with the reason; the status is 3 then.
-    #[command(after_help = "Examples:
-  (iptables-save; ip6tables-save; ipset save) | inlet import tproxy >inlet.toml
-  nft -j list ruleset | inlet import tproxy >inlet.toml")]
+    /// The input is what `iptables-save` and `ip6tables-save`, or `nft -j list ruleset`, write. Each address and port to
+    /// which TPROXY sends packets becomes a service that describes its socket. What a ruleset cannot express is listed on
+    /// standard error and in comments, with the reason.
     Tproxy {
         /// The file; - reads standard input
         #[arg(default_value = "-", hide_default_value = true)]
         file: PathBuf,
 
-        /// What `ipset save` wrote, when it is not part of the first file
+        /// The output of `ipset save`, if it is not in FILE
         #[arg(long, value_name = "FILE")]
         ipset: Option<PathBuf>,
     },
@@ -77,7 +74,7 @@ pub(crate) enum Import {
 
 #[derive(Args, Debug)]
 pub(crate) struct Export {
-    /// Write TOML
+    /// Write TOML instead of JSON
     #[arg(long, conflicts_with = "json")]
     pub(crate) toml: bool,
 }

@@ -8,48 +8,51 @@ use inlet::core::{CgroupPath, Listen, OnMissing, ServiceName, UnitName, UserName
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Service {
-    /// Make a service, or change which sockets it has and what happens while it has none
+    /// Add a service, or change its sockets and its policy
     ///
-    /// With --listen the service finds its sockets by itself: TCP listeners inside listen(), what exists at once, UDP sockets with
-    /// `inlet watch` or `inlet adopt`. What a description says takes the place of the former one as a whole.
+    /// With --listen the service describes its sockets and finds them by itself. Sockets that exist are adopted at once.
+    /// Later the kernel adopts TCP listeners inside listen(), and `inlet watch` or `inlet adopt` adopts UDP sockets. A new
+    /// description replaces the previous one as a whole.
     Set(Box<SetService>),
-    /// Remove a service that no rule names, and let its sockets go
+    /// Remove a service that no rule names
+    ///
+    /// Programs keep their sockets.
     Rm {
-        /// Its name
+        /// The name of the service
         service: ServiceName,
     },
 }
 
 #[derive(Args, Debug)]
 pub(crate) struct SetService {
-    /// Its name
+    /// The name of the service
     pub(crate) service: ServiceName,
 
-    /// Without a live socket: refuse the packets, or pass them to the kernel's ordinary lookup [new service: refuse]
+    /// Without a live socket, refuse packets or let the kernel decide [new services: refuse]
     #[arg(long, value_name = "refuse|pass")]
     pub(crate) on_missing: Option<OnMissing>,
 
-    /// It has the sockets at this address, such as tcp:127.0.0.1:8080, udp:[::1]:53 or, at any address, tcp:*:80; may be given again
+    /// The sockets at this address: tcp:127.0.0.1:8080, `udp:[::1]:53`, or tcp:*:80 for any address; may be repeated
     #[arg(long, value_name = "PROTO:ADDR:PORT")]
     pub(crate) listen: Vec<Listen>,
 
-    /// Only sockets made in the control group of this systemd unit
+    /// Only sockets that this systemd unit made
     #[arg(long, requires = "listen", conflicts_with = "cgroup", value_name = "NAME.service")]
     pub(crate) unit: Option<UnitName>,
 
-    /// Only sockets made in this control group or below it; the path begins at the cgroup v2 root
+    /// Only sockets made in this control group or below it; the path starts at the cgroup v2 root
     #[arg(long, requires = "listen", value_name = "PATH")]
     pub(crate) cgroup: Option<CgroupPath>,
 
     /// Only sockets of this user, a name or a number
-    #[arg(long, requires = "listen", value_name = "USER")]
-    pub(crate) uid: Option<UserName>,
+    #[arg(long, alias = "uid", requires = "listen", value_name = "USER")]
+    pub(crate) user: Option<UserName>,
 
-    /// The unit, control group and user need not be there yet
+    /// The unit, control group and user may be missing yet
     #[arg(long, requires = "listen")]
     pub(crate) later: bool,
 
-    /// It has no description any more: sockets are registered by hand
+    /// Remove the description: sockets are registered by hand
     #[arg(long, conflicts_with = "listen")]
     pub(crate) by_hand: bool,
 }
@@ -59,7 +62,7 @@ pub(crate) struct Run {
     /// The service that gets the sockets
     pub(crate) service: ServiceName,
 
-    /// Only sockets at this address, such as tcp:127.0.0.1:8080 or udp:*:53; may be given again
+    /// Only sockets at this address: tcp:127.0.0.1:8080 or udp:*:53; may be repeated
     #[arg(long, value_name = "PROTO:ADDR:PORT")]
     pub(crate) listen: Vec<Listen>,
 
@@ -69,6 +72,9 @@ pub(crate) struct Run {
 }
 
 #[derive(Args, Debug)]
+#[command(override_usage = "inlet register [OPTIONS] <SERVICE> --pid <PID>
+       inlet register [OPTIONS] <SERVICE> --pidfile <FILE>
+       inlet register [OPTIONS] <SERVICE> --systemd")]
 pub(crate) struct Register {
     /// The service that gets the sockets
     pub(crate) service: ServiceName,
@@ -76,7 +82,7 @@ pub(crate) struct Register {
     #[command(flatten)]
     pub(crate) owner: SocketOwner,
 
-    /// Only sockets with this protocol and local address, such as tcp:127.0.0.1:8080; may be given again
+    /// Only sockets with this protocol and local address: tcp:127.0.0.1:8080; may be repeated
     #[arg(long, value_name = "PROTO:ADDR:PORT")]
     pub(crate) listen: Vec<Endpoint>,
 }
@@ -84,15 +90,15 @@ pub(crate) struct Register {
 #[derive(Args, Debug)]
 #[group(required = true, multiple = false)]
 pub(crate) struct SocketOwner {
-    /// Sockets of the process with this number
+    /// The sockets of the process with this number
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) pid: Option<u32>,
 
-    /// Sockets of the process whose number this file holds
+    /// The sockets of the process whose number is in this file
     #[arg(long, value_name = "FILE")]
     pub(crate) pidfile: Option<PathBuf>,
 
-    /// Sockets that systemd passed to this command (LISTEN_FDS)
+    /// The sockets that systemd passed to this command (LISTEN_FDS)
     #[arg(long)]
     pub(crate) systemd: bool,
 }

@@ -2,16 +2,16 @@
 
 use std::path::Path;
 
-use clap::CommandFactory;
 use clap_complete::shells;
 use inlet::Error;
 
-use crate::args::{Cli, Shell};
+use crate::args::Shell;
 use crate::failure::Failure;
+use crate::manual;
 use crate::render::Screen;
 
 pub(super) fn completions(shell: Shell, screen: &mut Screen<'_>) -> Result<(), Failure> {
-    let mut command = Cli::command();
+    let mut command = manual::command();
     // Into memory first: the generators panic when they cannot write.
     let mut text = Vec::new();
     match shell {
@@ -22,8 +22,14 @@ pub(super) fn completions(shell: Shell, screen: &mut Screen<'_>) -> Result<(), F
     Ok(screen.out.write_all(&text)?)
 }
 
+/// Writes each page into the folder of its section, as man(1) wants it.
 pub(super) fn man(dir: &Path) -> Result<(), Failure> {
-    let written = std::fs::create_dir_all(dir).and_then(|()| clap_mangen::generate_to(Cli::command(), dir));
+    let write = |page: &manual::Page| {
+        let section = dir.join(format!("man{}", page.section));
+        std::fs::create_dir_all(&section)?;
+        std::fs::write(section.join(format!("{}.{}", page.name, page.section)), &page.text)
+    };
     let object = || format!("man pages into {}", dir.display());
-    written.map_err(|cause| Failure::Inlet(Error::Os { operation: "write", object: object(), cause }))
+    let failed = |cause| Failure::Inlet(Error::Os { operation: "write", object: object(), cause });
+    manual::pages().iter().try_for_each(write).map_err(failed)
 }

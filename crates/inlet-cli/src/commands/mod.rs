@@ -83,9 +83,10 @@ fn writer_unless(cli: &Cli, force: bool) -> inlet::Result<Instance> {
     }
     if let Some(unconfirmed) = instance.went_back_from() {
         let now = instance.generation();
-        failure::note(&format!(
-            "generation {unconfirmed} was not confirmed in time; the ruleset before it is in force again (generation {now})"
-        ));
+        let text = format!(
+            "generation {unconfirmed} was not confirmed in time; the previous ruleset is in force again (generation {now})"
+        );
+        failure::note(&text, None);
     }
     Ok(instance)
 }

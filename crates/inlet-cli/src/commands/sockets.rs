@@ -49,7 +49,7 @@ pub(super) fn adopt(cli: &Cli, service: Option<&ServiceName>, screen: &mut Scree
     render::findings(screen, &ruleset, &findings)?;
     match findings.iter().find_map(|finding| Some((finding.endpoint, finding.outcome.err()?))) {
         None => Ok(()),
-        Some((endpoint, reason)) => Err(Failure::NotAdopted(format!("{endpoint}: {reason}"))),
+        Some((endpoint, reason)) => Err(Failure::NotAdopted(endpoint, reason)),
     }
 }
 
@@ -74,7 +74,7 @@ pub(super) fn run(cli: &Cli, args: &Run) -> Result<Outcome, Failure> {
     let mut command = Command::new(words.next().map_or_else(Default::default, Clone::clone));
     let ran = inlet::run(&location, &args.service, &args.listen, command.args(words))?;
     if let Some(left) = &ran.left_behind {
-        failure::note(&left.to_string());
+        failure::note(&left.to_string(), Some(left.remedy()));
     }
     Ok(Outcome::Ended(ran.code()))
 }

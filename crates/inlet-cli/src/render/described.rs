@@ -1,11 +1,13 @@
 //! Descriptions of services, and what was found by them.
 
+use anstyle::Style;
 use inlet::core::{Confine, Description, Protocol, Ruleset, UserName};
-use inlet::{Found, Known, LastRefusal, ServiceState};
+use inlet::{Found, Known, LastRefusal, ServiceState, Unfound};
 use serde::Serialize;
 
+use super::adoption::fixes;
 use super::table::Table;
-use super::{Screen, printable};
+use super::{Screen, grouped, printable};
 use crate::failure::Failure;
 
 #[derive(Serialize)]
@@ -16,6 +18,7 @@ struct Row<'a> {
     cookie: u64,
     known: bool,
     refused: Option<String>,
+    fix: Option<&'static str>,
 }
 
 pub(crate) fn findings(screen: &mut Screen<'_>, ruleset: &Ruleset, findings: &[Found]) -> Result<(), Failure> {
@@ -28,6 +31,7 @@ pub(crate) fn findings(screen: &mut Screen<'_>, ruleset: &Ruleset, findings: &[F
             cookie: finding.cookie,
             known: finding.outcome == Ok(Known::Before),
             refused: finding.outcome.err().map(|reason| reason.to_string()),
+            fix: finding.outcome.err().and_then(|reason| reason.remedy()),
         };
         return screen.document(&findings.iter().map(found).collect::<Vec<_>>());
     }
@@ -40,7 +44,8 @@ pub(crate) fn findings(screen: &mut Screen<'_>, ruleset: &Ruleset, findings: &[F
         };
         table.row([what.to_owned(), finding.endpoint.to_string(), format!("-> {}", name(finding)), more]);
     }
-    Ok(table.write(screen.out, 0, screen.palette.heading)?)
+    table.write(screen, 0)?;
+    fixes(screen, findings.iter().filter_map(|finding| finding.outcome.err()))
 }
 
 #[derive(Serialize)]
@@ -53,6 +58,7 @@ pub(crate) struct Described {
     waiting: Vec<String>,
     /// Why nothing is found.
     problem: Option<String>,
+    fix: Option<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -62,6 +68,7 @@ pub(crate) struct Refused<'a> {
     pid: Option<u32>,
     command: &'a str,
     reason: String,
+    fix: Option<&'static str>,
 }
 
 impl Described {
@@ -79,6 +86,7 @@ impl Described {
             user: user.as_ref().map(UserName::as_str).map(str::to_owned),
             waiting: waiting(service),
             problem: service.unfound.as_ref().map(ToString::to_string),
+            fix: service.unfound.as_ref().map(Unfound::remedy),
         })
     }
 }
@@ -86,7 +94,14 @@ impl Described {
 impl<'a> From<&'a LastRefusal> for Refused<'a> {
     fn from(refusal: &'a LastRefusal) -> Self {
         let LastRefusal { count, endpoint, pid, ref command, reason } = *refusal;
-        Self { count, local: endpoint.addr().to_string(), pid, command, reason: reason.to_string() }
+        Self {
+            count,
+            local: endpoint.addr().to_string(),
+            pid,
+            command,
+            reason: reason.to_string(),
+            fix: reason.remedy(),
+        }
     }
 }
 
@@ -100,24 +115,30 @@ fn waiting(service: &ServiceState) -> Vec<String> {
     described.filter(|listen| !has(listen)).map(ToString::to_string).collect()
 }
 
-/// What is to be told of a service beside its sockets.
-pub(crate) fn lines(service: &ServiceState, is_watched: bool) -> Vec<String> {
-    let Some(description) = &service.description else { return Vec::new() };
-    let mut lines = vec![format!("described: {description}")];
+/// What a service says of itself beside its sockets: its description, and what is wrong with what was found by it.
+pub(crate) fn write(screen: &mut Screen<'_>, service: &ServiceState, is_watched: bool) -> Result<(), Failure> {
+    let Some(description) = &service.description else { return Ok(()) };
+    let (plain, bad, changed) = (Style::new(), screen.palette.bad, screen.palette.changed);
+    screen.line(plain, &format!("described: {description}"))?;
     if let Some(reason) = &service.unfound {
-        lines.push(format!("finds nothing: {}", printable(&reason.to_string())));
+        screen.line(bad, &format!("finds nothing: {}", printable(&reason.to_string())))?;
+        screen.line(plain, &format!("fix: {}", reason.remedy()))?;
     }
     let waiting = waiting(service);
     if !waiting.is_empty() {
-        lines.push(format!("waiting for {}", waiting.join(", ")));
+        screen.line(changed, &format!("waiting for {}", waiting.join(", ")))?;
     }
     let has_udp = description.listen().iter().any(|listen| listen.protocol() == Protocol::Udp);
     if has_udp && !is_watched {
-        lines.push("no watcher: UDP sockets bound from now on are not found; run: inlet watch".to_owned());
+        screen.line(changed, "no watcher: UDP sockets bound from now on are not found")?;
+        screen.line(plain, "fix: inlet watch")?;
     }
     if let Some(LastRefusal { count, endpoint, pid, command, reason }) = &service.refusal {
         let owner = pid.map_or_else(String::new, |pid| format!(" of pid {pid} ({})", printable(command)));
-        lines.push(format!("refused {count}, last {endpoint}{owner}: {reason}"));
+        screen.line(bad, &format!("refused {}, last {endpoint}{owner}: {reason}", grouped(*count)))?;
+        if let Some(fix) = reason.remedy() {
+            screen.line(plain, &format!("fix: {fix}"))?;
+        }
     }
-    lines
+    Ok(())
 }

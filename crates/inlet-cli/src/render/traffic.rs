@@ -30,7 +30,7 @@ pub(crate) struct Movements {
 struct Lines {
     shown: Vec<String>,
     count: usize,
-    /// Packets that the change no longer decides about are told below another change.
+    /// Packets that the change no longer decides about stand below another change.
     elsewhere: bool,
 }
 
@@ -206,12 +206,12 @@ fn entry<'a>(proposal: &'a Proposal, moved: &'a Moved) -> impl Serialize + use<'
         from: moved.source.as_ref().map(AddrRange::to_string),
         iface,
         not_iface,
-        was: moved.old.as_ref().map(|rule| told(before, rule)),
-        now: moved.new.as_ref().map(|rule| told(after, rule)),
+        was: moved.old.as_ref().map(|rule| answer_json(before, rule)),
+        now: moved.new.as_ref().map(|rule| answer_json(after, rule)),
     }
 }
 
-fn told<'a>(ruleset: &'a Ruleset, rule: &'a Rule) -> Answer<impl Serialize + 'a> {
+fn answer_json<'a>(ruleset: &'a Ruleset, rule: &'a Rule) -> Answer<impl Serialize + 'a> {
     let service = ruleset.service_name(rule.verdict).map(str::to_owned);
     Answer { verdict: rule.verdict.as_str(), service, rule: rule_json(ruleset, rule) }
 }
@@ -232,17 +232,18 @@ pub(crate) fn warn(
                     OnMissing::Refuse => "they would be refused",
                     OnMissing::Pass => "the kernel's ordinary lookup would decide",
                 };
-                format!(
-                    "service {service} has no live socket for {packets}: {then}; see: inlet register, inlet service set"
-                )
+                format!("service {service} has no live socket for {packets}: {then}")
             }
-            Warning::NotThere { service, reason } => format!("service {service}: {reason}"),
+            Warning::NotThere { service, reason, .. } => format!("service {service}: {reason}"),
             Warning::Loses { socket, moved } => {
                 let [local, _, owners] = socket::words(socket);
                 format!("{local}, {owners}, would not receive {} any more", packets(before, after, moved))
             }
         };
         writeln!(screen.out, "{}", paint(screen.palette.changed, format_args!("warning: {line}")))?;
+        if let Some(fix) = warning.remedy() {
+            writeln!(screen.out, "fix: {}", super::printable(fix))?;
+        }
     }
     match warnings.len().saturating_sub(limit) {
         0 => Ok(()),
@@ -252,42 +253,49 @@ pub(crate) fn warn(
 
 /// A warning as programs get it.
 #[derive(Serialize)]
-pub(crate) struct Told<T> {
+pub(crate) struct WarningReport<'a, T> {
     kind: &'static str,
     service: Option<String>,
     on_missing: Option<&'static str>,
     socket: Option<Socket>,
     traffic: Option<T>,
     reason: Option<String>,
+    fix: Option<&'a str>,
 }
 
-pub(crate) fn warnings<'a>(proposal: &'a Proposal, warnings: &'a [Warning]) -> Vec<Told<impl Serialize + 'a>> {
+pub(crate) fn warnings<'a>(
+    proposal: &'a Proposal,
+    warnings: &'a [Warning],
+) -> Vec<WarningReport<'a, impl Serialize + 'a>> {
     let traffic = |moved: &'a Moved| entry(proposal, moved);
-    let told = |warning: &'a Warning| match warning {
-        Warning::NoSocket { service, on_missing, moved } => Told {
+    let report = |warning: &'a Warning| match warning {
+        Warning::NoSocket { service, on_missing, moved } => WarningReport {
             kind: "no_socket",
             service: Some(service.to_string()),
             on_missing: Some(on_missing.as_str()),
             socket: None,
             traffic: Some(traffic(moved)),
             reason: None,
+            fix: warning.remedy(),
         },
-        Warning::NotThere { service, reason } => Told {
+        Warning::NotThere { service, reason, .. } => WarningReport {
             kind: "not_there",
             service: Some(service.to_string()),
             on_missing: None,
             socket: None,
             traffic: None,
             reason: Some(reason.clone()),
+            fix: warning.remedy(),
         },
-        Warning::Loses { socket, moved } => Told {
+        Warning::Loses { socket, moved } => WarningReport {
             kind: "loses",
             service: None,
             on_missing: None,
             socket: Some(socket.into()),
             traffic: Some(traffic(moved)),
             reason: None,
+            fix: warning.remedy(),
         },
     };
-    warnings.iter().map(told).collect()
+    warnings.iter().map(report).collect()
 }

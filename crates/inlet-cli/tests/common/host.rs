@@ -39,7 +39,7 @@ impl Host {
 
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_inlet"));
-        command.args(args).arg("--bpffs").arg(self.world.bpffs.path()).env_remove("LISTEN_FDS");
+        command.args(args).arg("--bpffs").arg(self.world.bpffs.path()).env_remove("LISTEN_FDS").env_remove("COLUMNS");
         command
     }
 

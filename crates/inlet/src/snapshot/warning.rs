@@ -9,7 +9,7 @@ use inlet_core::{
 };
 
 use super::proposal::Proposal;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::file::not_there;
 use crate::snapshot::{Receivers, Snapshot};
 use crate::socket::SocketState;
@@ -30,8 +30,10 @@ pub enum Warning {
     NotThere {
         /// The service.
         service: ServiceName,
-        /// What is not there, and the next step.
+        /// What is not there.
         reason: String,
+        /// The next step.
+        fix: String,
     },
     /// A listener receives packets now and would not any more.
     Loses {
@@ -40,6 +42,17 @@ pub enum Warning {
         /// Some of these packets.
         moved: Moved,
     },
+}
+
+impl Warning {
+    /// The next step, when there is one.
+    pub fn remedy(&self) -> Option<&str> {
+        match self {
+            Self::NoSocket { .. } => Some("give it sockets with: inlet register, or describe them: inlet service set"),
+            Self::NotThere { fix, .. } => Some(fix),
+            Self::Loses { .. } => None,
+        }
+    }
 }
 
 /// So many changes are looked at first for packets that one kind would get.
@@ -53,8 +66,12 @@ impl Snapshot {
     pub fn warnings(&self, proposal: &Proposal) -> Result<Vec<Warning>> {
         let receivers = Receivers::of(self.location().netns(), &self.maps, &proposal.before)?;
         let missing = not_there(&proposal.before, &proposal.after);
-        let missing = missing.map(|(service, error)| (service.clone(), error.to_string()));
-        let mut warnings: Vec<_> = missing.map(|(service, reason)| Warning::NotThere { service, reason }).collect();
+        let not_there = |(service, error): (&ServiceName, Error)| Warning::NotThere {
+            service: service.clone(),
+            reason: error.to_string(),
+            fix: error.remedy().unwrap_or_default().into_owned(),
+        };
+        let mut warnings: Vec<_> = missing.map(not_there).collect();
         warnings.extend(no_sockets(&receivers, proposal));
         warnings.extend(losses(&receivers, proposal));
         Ok(warnings)
