@@ -1,6 +1,6 @@
 //! Places: where in the lanes of its service a socket goes.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 
 use inlet_core::ServiceId;
@@ -97,8 +97,17 @@ impl<'a> Places<'a> {
         if self.needed(lane) >= LANE_MAX {
             return Err(Full::Lane(lane));
         }
+        if self.of_family(lane.is_v6()) >= self.maps.max_sockets() {
+            return Err(Full::Map);
+        }
         *self.planned.entry(lane).or_default() += 1;
         Ok(())
+    }
+
+    /// How many sockets of a family there are and are planned for.
+    fn of_family(&self, v6: bool) -> u32 {
+        let lanes: BTreeSet<Lane> = self.known.keys().chain(self.planned.keys()).copied().collect();
+        lanes.into_iter().filter(|lane| lane.is_v6() == v6).map(|lane| self.needed(lane)).sum()
     }
 
     /// How many slots a lane needs for what it has and what is planned for.

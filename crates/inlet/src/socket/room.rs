@@ -4,7 +4,7 @@
 //! listener that still knows the range finds its own sockets there, or none. What is on its way back is marked as retired in
 //! the map of lanes itself, so that a crash loses nothing of this: [`finish`] goes on where it ended.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
 
 use libbpf_rs::MapCore;
@@ -32,14 +32,15 @@ pub(crate) struct Room<'a> {
     maps: &'a Maps,
     lanes: &'a Lanes,
     free: Free,
-    is_trimmed: bool,
+    /// How many slots lanes were asked to have, which must not be taken from them again.
+    asked: HashMap<Lane, u32>,
 }
 
 impl<'a> Room<'a> {
     /// Looks at all lanes, and gives back first what an earlier command left to be given back.
     pub(crate) fn of(maps: &'a Maps, lanes: &'a Lanes) -> Result<Self> {
         finish(maps, lanes)?;
-        let mut room = Self { maps, lanes, free: Free::of(0, []), is_trimmed: false };
+        let mut room = Self { maps, lanes, free: Free::of(0, []), asked: HashMap::new() };
         room.look();
         Ok(room)
     }
@@ -65,14 +66,15 @@ impl<'a> Room<'a> {
 
     fn enlarge_to(&mut self, lane: Lane, least: u32, most: u32) -> Result<std::result::Result<(), NoRoom>> {
         let most = most.max(least);
-        if self.lanes.slots(lane).len() as u32 >= most || self.try_enlarge(lane, least, most)? {
-            return Ok(Ok(()));
-        }
-        if !self.is_trimmed {
-            self.is_trimmed = true;
+        let has = |room: &Self| room.lanes.slots(lane).len() as u32 >= most;
+        if !has(self) && !self.try_enlarge(lane, least, most)? {
             self.trim()?;
+            if !self.try_enlarge(lane, least, most)? {
+                return Ok(Err(NoRoom));
+            }
         }
-        Ok(if self.try_enlarge(lane, least, most)? { Ok(()) } else { Err(NoRoom) })
+        self.asked.insert(lane, least);
+        Ok(Ok(()))
     }
 
     fn try_enlarge(&mut self, lane: Lane, least: u32, most: u32) -> Result<bool> {
@@ -103,7 +105,8 @@ impl<'a> Room<'a> {
             let slots = word.slots();
             let last = self.last_used(&slots)?.map_or(slots.start, |slot| slot.0 + 1);
             // A listener may come at any time: a slot stays.
-            let end = last.max(slots.start + word.shown()).max(slots.start + 1).min(slots.end);
+            let asked = self.asked.get(lane).copied().unwrap_or(1);
+            let end = last.max(slots.start + word.shown()).max(slots.start + asked).min(slots.end);
             if end < slots.end {
                 self.lanes.resize(*lane, end);
                 ends.push(end..slots.end);
@@ -117,7 +120,7 @@ impl<'a> Room<'a> {
             let slots = self.lanes.slots(lane);
             let used = sockets_in(&self.maps.sockets, slots.clone())?.len() as u32;
             // Some room for listeners that come while it moves.
-            let shorter = used + LEAST;
+            let shorter = (used + LEAST).max(self.asked.get(&lane).copied().unwrap_or(0));
             if shorter * 2 <= slots.len() as u32
                 && let Some(range) = self.free.take(shorter, shorter)
             {
