@@ -118,7 +118,7 @@ fn told(moved: &Moved, packet: &Packet, old: &Ruleset, new: &Ruleset) -> (String
     match (&moved.new, &moved.old) {
         (Some(rule), _) => (format!("rule {}", quoted(new, rule)), pass(rule, packet, port)),
         (None, Some(rule)) => (format!("removing {}", quoted(old, rule)), format!("keep rule {}", quoted(old, rule))),
-        (None, None) => ("no rule".to_owned(), "see: inlet plan".to_owned()),
+        (None, None) => ("no rule".to_owned(), "look at what changes with: inlet plan".to_owned()),
     }
 }
 
@@ -135,7 +135,7 @@ fn pass(rule: &Rule, packet: &Packet, port: u16) -> String {
         true => format!(" (in a file: except = [{port}])"),
         false => format!(" (in a file: verdict = \"pass\", protocol = \"tcp\", local = \"{local}\", ports = {port})"),
     };
-    format!("first: inlet bind --pass tcp {local} {port}{except}")
+    format!("inlet bind --pass tcp {local} {port}{except}")
 }
 
 /// The listeners to keep, each once.
