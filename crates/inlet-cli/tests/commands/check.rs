@@ -306,3 +306,28 @@ fn sockets_that_wait_to_be_adopted_are_found() {
     let answer = inlet_testkit::dial_udp(at("192.0.2.9:18053"), &Dial::new().timeout(LONG));
     assert_eq!(answer.name(), Some("dns"));
 }
+
+/// Descriptions find the hierarchy wherever it is mounted, and so does the check.
+#[test]
+fn cgroups_are_found_wherever_they_are_mounted() {
+    let Some(host) = Host::up() else { return };
+    let elsewhere = tempfile::tempdir().unwrap();
+    // In a mount namespace of its own: nobody else sees what is mounted there.
+    let moved = "mount -t cgroup2 none \"$DIR\" && umount -R -l /sys/fs/cgroup && exec \"$@\"";
+    let inside = |script: &str, args: &[&str]| {
+        let command = host.command(args);
+        let mut shell = Command::new("unshare");
+        shell.args(["-m", "sh", "-c", script, "sh"]).arg(command.get_program()).args(command.get_args());
+        output(shell.env("DIR", elsewhere.path())).unwrap()
+    };
+    let warns = |script: &str| {
+        let said: Value = serde_json::from_slice(&inside(script, &["check", "--json"]).stdout).unwrap();
+        said["findings"].as_array().unwrap().iter().any(|finding| finding["code"] == "no-cgroup2")
+    };
+    assert!(!warns(moved));
+    let described = inside(moved, &["service", "set", "web", "--listen", "tcp:127.0.0.1:18097"]);
+    assert!(described.status.success(), "{}", String::from_utf8_lossy(&described.stderr));
+    // Without any it is missed.
+    let without = "for dir in $(awk '$0 ~ / - cgroup2 / {print $5}' /proc/self/mountinfo); do umount -l \"$dir\"; done; exec \"$@\"";
+    assert!(warns(without));
+}
