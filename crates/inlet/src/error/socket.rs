@@ -87,6 +87,8 @@ impl SocketError {
     pub(super) fn remedy(&self) -> Option<Cow<'static, str>> {
         Some(match self {
             Self::ProcessDenied { .. } => "run it as root".into(),
+            // What was asked for and is not there is no matter of the sockets that are.
+            Self::NoSocket { absent, .. } if !absent.is_empty() => return None,
             Self::NoSocket { refused, .. } => return refused.iter().find_map(|it| it.reason.remedy()).map(Into::into),
             Self::SeveralPorts { service, endpoints, .. } => {
                 format!("say which are for {service:?} with some of:{}", choices(endpoints)).into()

@@ -11,7 +11,7 @@ use rustix::net::{getpeername, getsockname};
 use super::ssh;
 use crate::error::{CommitError, Error, Result};
 use crate::kernel::{Netns, raw};
-use crate::snapshot::Receivers;
+use crate::snapshot::{Losses, Receivers};
 use crate::socket::{Listed, each_socket};
 use crate::state::Maps;
 
@@ -43,16 +43,18 @@ pub(crate) fn check(netns: &Netns, maps: &Maps, old: &Ruleset, new: &Ruleset, pl
     if !plan.rules.iter().any(|change| change.matching().protocol == Protocol::Tcp) {
         return Ok(());
     }
-    let receivers = Receivers::of(netns, maps, old)?;
+    let receivers = Receivers::of(netns, Some((maps, old)))?;
+    let step = Losses::between(netns, &receivers, old, new)?;
     // To find out whose a listener is takes a look at every process, and few changes take packets from any.
     if plan.rules.len() <= FEW {
-        let any = receivers.at(Protocol::Tcp, 1, u16::MAX).map(|listed| Guarded { listed: *listed, why: "listens" });
-        if loss_anywhere(&any.collect::<Vec<_>>(), &receivers, old, new, plan).is_none() {
+        let any =
+            receivers.sockets.at(Protocol::Tcp, 1, u16::MAX).map(|listed| Guarded { listed: *listed, why: "listens" });
+        if loss_anywhere(&any.collect::<Vec<_>>(), &step, plan).is_none() {
             return Ok(());
         }
     }
     let guarded = guarded(netns, old, &receivers);
-    let Some(Loss { listed, why, packet, moved }) = loss(&guarded, &receivers, old, new, plan) else { return Ok(()) };
+    let Some(Loss { listed, why, packet, moved }) = loss(&guarded, &step, plan) else { return Ok(()) };
     let socket = receivers.sockets.describe_listed(&listed);
     let owner = socket.owners.first().map_or_else(String::new, |it| format!(" (pid {}, {})", it.pid, it.command));
     let local = socket.local.map_or_else(|| "a listener".to_owned(), |local| local.to_string());
@@ -67,10 +69,11 @@ pub(crate) fn check(netns: &Netns, maps: &Maps, old: &Ruleset, new: &Ruleset, pl
 }
 
 /// The first loss that is found.
-fn loss(guarded: &[Guarded], receivers: &Receivers, old: &Ruleset, new: &Ruleset, plan: &Plan) -> Option<Loss> {
+fn loss(guarded: &[Guarded], step: &Losses<'_>, plan: &Plan) -> Option<Loss> {
+    let (old, new) = (step.old, step.new);
     // By rules a listener receives on any port, else on its own alone, about which most rules are not.
-    if guarded.iter().any(|it| receivers.is_of_a_service(&it.listed, old)) {
-        return loss_anywhere(guarded, receivers, old, new, plan);
+    if guarded.iter().any(|it| step.receivers.is_of_a_service(&it.listed, old)) {
+        return loss_anywhere(guarded, step, plan);
     }
     // Rules that name an interface match other packets once it has another index.
     let renumbered = old.interfaces() != new.interfaces();
@@ -79,7 +82,7 @@ fn loss(guarded: &[Guarded], receivers: &Receivers, old: &Ruleset, new: &Ruleset
     let mut found = None;
     let _ = ports.into_iter().filter(|port| changes(*port)).try_for_each(|port| {
         traffic_at(old, new, Protocol::Tcp, port, &mut |moved| {
-            found = loss_by(guarded, receivers, old, new, moved);
+            found = loss_by(guarded, step, moved);
             if found.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })
     });
@@ -87,17 +90,11 @@ fn loss(guarded: &[Guarded], receivers: &Receivers, old: &Ruleset, new: &Ruleset
 }
 
 /// The first loss of packets to any local address, which are all that a listener can lose.
-fn loss_anywhere(
-    guarded: &[Guarded],
-    receivers: &Receivers,
-    old: &Ruleset,
-    new: &Ruleset,
-    plan: &Plan,
-) -> Option<Loss> {
+fn loss_anywhere(guarded: &[Guarded], step: &Losses<'_>, plan: &Plan) -> Option<Loss> {
     let mut found = None;
-    traffic_to(old, new, plan, receivers.local_prefixes(), &mut |moved| {
+    traffic_to(step.old, step.new, plan, step.local_prefixes(), &mut |moved| {
         if moved.protocol == Protocol::Tcp {
-            found = loss_by(guarded, receivers, old, new, moved);
+            found = loss_by(guarded, step, moved);
         }
         if found.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
@@ -105,8 +102,8 @@ fn loss_anywhere(
 }
 
 /// The listener that loses one of these packets.
-fn loss_by(guarded: &[Guarded], receivers: &Receivers, old: &Ruleset, new: &Ruleset, moved: Moved) -> Option<Loss> {
-    let lost = |it: &Guarded| Some((it.listed, it.why, receivers.lost(&it.listed, &moved, old, new)?));
+fn loss_by(guarded: &[Guarded], step: &Losses<'_>, moved: Moved) -> Option<Loss> {
+    let lost = |it: &Guarded| Some((it.listed, it.why, step.lost(&it.listed, &moved)?));
     let (listed, why, packet) = guarded.iter().find_map(lost)?;
     Some(Loss { listed, why, packet, moved })
 }
@@ -118,7 +115,7 @@ fn told(moved: &Moved, packet: &Packet, old: &Ruleset, new: &Ruleset) -> (String
     match (&moved.new, &moved.old) {
         (Some(rule), _) => (format!("rule {}", quoted(new, rule)), pass(rule, packet, port)),
         (None, Some(rule)) => (format!("removing {}", quoted(old, rule)), format!("keep rule {}", quoted(old, rule))),
-        (None, None) => ("no rule".to_owned(), "see: inlet plan".to_owned()),
+        (None, None) => ("no rule".to_owned(), "look at what changes with: inlet plan".to_owned()),
     }
 }
 
@@ -135,7 +132,7 @@ fn pass(rule: &Rule, packet: &Packet, port: u16) -> String {
         true => format!(" (in a file: except = [{port}])"),
         false => format!(" (in a file: verdict = \"pass\", protocol = \"tcp\", local = \"{local}\", ports = {port})"),
     };
-    format!("first: inlet bind --pass tcp {local} {port}{except}")
+    format!("inlet bind --pass tcp {local} {port}{except}")
 }
 
 /// The listeners to keep, each once.
@@ -151,7 +148,7 @@ fn guarded(netns: &Netns, old: &Ruleset, receivers: &Receivers) -> Vec<Guarded> 
         receivers.of_packet(old, rule, &packet).into_iter().for_each(|it| add(it, "serves this session"));
     }
     let (ssh_port, ssh_sockets, of_init) = (ssh_port(), ssh::sockets_of(SSH_SERVER), ssh::Activation::look());
-    for listed in receivers.at(Protocol::Tcp, 1, u16::MAX) {
+    for listed in receivers.sockets.at(Protocol::Tcp, 1, u16::MAX) {
         let (port, inode) = (listed.bound.addr.port(), listed.inode());
         if Some(port) == ssh_port || ssh_sockets.contains(&inode) || of_init.holds(port, inode) {
             add(*listed, "serves SSH");

@@ -4,11 +4,12 @@
 mod check;
 mod explain;
 mod listeners;
+mod losses;
 mod proposal;
 mod receivers;
 mod warning;
 
-use inlet_core::{Description, OnMissing, Ruleset, ServiceId, ServiceName};
+use inlet_core::{Description, OnMissing, Ruleset, Service, ServiceId, ServiceName};
 
 pub use self::check::{Checker, Checkup, Finding, Severity};
 pub use self::explain::{Answer, Explainer, Explanation, Live, LiveProgram, Outcome, Unasked};
@@ -16,11 +17,12 @@ pub use self::listeners::{Listener, Listeners, ServiceTraffic};
 pub use self::proposal::Proposal;
 pub use self::warning::Warning;
 
+pub(crate) use self::losses::Losses;
 pub(crate) use self::receivers::Receivers;
 
 use crate::described::{self, LastRefusal, Unfound};
 use crate::error::{Error, Result, StateError};
-use crate::socket::{LaneReader, SocketState, Sockets};
+use crate::socket::SocketState;
 use crate::state::{
     Access, Counters, Files, Location, Maps, Pending, Shared, generation_in_force, open_map, pending, read_ruleset,
 };
@@ -130,28 +132,25 @@ impl Snapshot {
     /// # Errors
     /// Those of reading the maps, and of asking the kernel for its sockets.
     pub fn services(&self) -> Result<Vec<ServiceState>> {
-        let lanes = LaneReader::new(&self.maps);
-        let sockets = Sockets::of(self.location.netns())?;
+        let receivers = self.receivers()?;
         let rules = self.ruleset.rules_per_service();
-        let services = || self.ruleset.services().iter();
         let refusals = self.files.described().refusals();
         let refusals = if refusals.exists() { Some(open_map(&refusals, Access::Read)?) } else { None };
         let mut unfound = described::unfound(self.ruleset.services());
-        let live = services().map(|(id, _)| lanes.live(id)).collect::<Result<Vec<_>>>()?;
-        let state = |((id, service), sockets): ((ServiceId, &inlet_core::Service), Vec<SocketState>)| {
+        let state = |(id, service): (ServiceId, &Service)| {
             Ok(ServiceState {
                 id,
                 name: service.name.clone(),
                 on_missing: service.on_missing,
                 rules: rules.get(&id).copied().unwrap_or(0),
-                sockets,
+                sockets: receivers.states(service),
                 counters: self.maps.counters(Some(id))?,
                 description: service.description.clone(),
                 refusal: refusals.as_ref().map(|map| described::last_refusal(map, id)).transpose()?.flatten(),
                 unfound: unfound.remove(&id),
             })
         };
-        services().zip(sockets.describe(&live)).map(state).collect()
+        self.ruleset.services().iter().map(state).collect()
     }
 
     /// Whether the ruleset in force waits for confirmation.
@@ -170,9 +169,8 @@ impl Snapshot {
         Ok(Shared::if_free(&self.files.watch())?.is_none())
     }
 
-    /// The live sockets of one service.
-    pub(crate) fn sockets_of(&self, id: ServiceId, listed: &Sockets) -> Result<Vec<SocketState>> {
-        let lanes = LaneReader::new(&self.maps);
-        Ok(listed.describe(&[lanes.live(id)?]).pop().unwrap_or_default())
+    /// The sockets of the namespace, and which of them services have.
+    fn receivers(&self) -> Result<Receivers> {
+        Receivers::of(self.location.netns(), Some((&self.maps, &self.ruleset)))
     }
 }

@@ -9,9 +9,9 @@ use inlet_core::{
 };
 
 use super::proposal::Proposal;
+use super::{Losses, Receivers, Snapshot};
 use crate::error::{Error, Result};
 use crate::file::not_there;
-use crate::snapshot::{Receivers, Snapshot};
 use crate::socket::SocketState;
 
 /// Something to look at before a ruleset is put in force.
@@ -64,7 +64,8 @@ impl Snapshot {
     /// # Errors
     /// Those of listing sockets and routes.
     pub fn warnings(&self, proposal: &Proposal) -> Result<Vec<Warning>> {
-        let receivers = Receivers::of(self.location().netns(), &self.maps, &proposal.before)?;
+        let receivers = self.receivers()?;
+        let step = Losses::between(self.location().netns(), &receivers, &proposal.before, &proposal.after)?;
         let missing = not_there(&proposal.before, &proposal.after);
         let not_there = |(service, error): (&ServiceName, Error)| Warning::NotThere {
             service: service.clone(),
@@ -73,23 +74,23 @@ impl Snapshot {
         };
         let mut warnings: Vec<_> = missing.map(not_there).collect();
         warnings.extend(no_sockets(&receivers, proposal));
-        warnings.extend(losses(&receivers, proposal));
+        warnings.extend(losses(&step, &proposal.plan));
         Ok(warnings)
     }
 }
 
 /// The listeners that would lose packets, which can only be packets to local addresses.
-fn losses(receivers: &Receivers, proposal: &Proposal) -> Vec<Warning> {
+fn losses(step: &Losses<'_>, plan: &Plan) -> Vec<Warning> {
     let (mut warnings, mut told) = (Vec::new(), BTreeSet::new());
-    let Proposal { before, after, plan, .. } = proposal;
-    traffic_to(before, after, plan, receivers.local_prefixes(), &mut |moved| {
+    let sockets = &step.receivers.sockets;
+    traffic_to(step.old, step.new, plan, step.local_prefixes(), &mut |moved| {
         let ordinary = !matches!(moved.old.map(|rule| rule.verdict), Some(Verdict::Service(_) | Verdict::Refuse));
-        let at = receivers.at(moved.protocol, moved.ports.first(), moved.ports.last());
+        let at = sockets.at(moved.protocol, moved.ports.first(), moved.ports.last());
         for listed in at.filter(|_| ordinary) {
-            let lost = || receivers.lost(listed, &moved, before, after);
+            let lost = || step.lost(listed, &moved);
             if !told.contains(&listed.cookie) && lost().is_some() {
                 told.insert(listed.cookie);
-                let socket = receivers.sockets.describe_listed(listed);
+                let socket = sockets.describe_listed(listed);
                 warnings.push(Warning::Loses { socket, moved: moved.clone() });
             }
         }

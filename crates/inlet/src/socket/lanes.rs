@@ -229,11 +229,6 @@ pub(crate) struct LaneReader<'a> {
 }
 
 impl<'a> LaneReader<'a> {
-    /// For a few.
-    pub(crate) fn new(maps: &'a Maps) -> Self {
-        Self { maps, mapped: None }
-    }
-
     /// For those of all these services.
     pub(crate) fn of(maps: &'a Maps, services: &Services) -> Self {
         let after = services.iter().map(|(id, _)| usize::from(id.get()) + 1).max();

@@ -1,7 +1,7 @@
 //! The sockets of a namespace as the kernel lists them (sock_diag(7)).
 
 use std::cell::OnceCell;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::SocketAddr;
 
@@ -33,7 +33,6 @@ pub(crate) struct Listed {
     /// Whether it can receive what no connected socket does.
     pub(crate) receiving: bool,
     /// Whether it is the TCP half of an MPTCP listener.
-    #[allow(dead_code, reason = "for checks of sockets")]
     pub(crate) mptcp: bool,
     inode: u32,
 }
@@ -49,13 +48,20 @@ impl Listed {
 #[derive(Debug)]
 pub(crate) struct Sockets {
     listed: HashMap<u64, Listed>,
+    /// Those that can receive.
+    by_port: BTreeMap<(Protocol, u16), Vec<Listed>>,
     owners: OnceCell<Owners>,
 }
 
 impl Sockets {
     pub(crate) fn of(netns: &Netns) -> Result<Self> {
         let listed = netns.run(list_all)?.map_err(Error::os::<io::Error>("list", "sockets"))?;
-        Ok(Self { listed, owners: OnceCell::new() })
+        let mut by_port: BTreeMap<_, Vec<Listed>> = BTreeMap::new();
+        for socket in listed.values().filter(|listed| listed.receiving) {
+            by_port.entry((socket.bound.protocol, socket.bound.addr.port())).or_default().push(*socket);
+        }
+        by_port.values_mut().for_each(|at_port| at_port.sort_by_key(|listed| (listed.bound, listed.cookie)));
+        Ok(Self { listed, by_port, owners: OnceCell::new() })
     }
 
     /// A socket by its cookie.
@@ -70,28 +76,31 @@ impl Sockets {
         all
     }
 
+    /// Those that receive on some of these ports by their own address.
+    pub(crate) fn at(&self, protocol: Protocol, first: u16, last: u16) -> impl Iterator<Item = &Listed> {
+        self.by_port.range((protocol, first)..=(protocol, last)).flat_map(|(_, listed)| listed)
+    }
+
     /// The sockets among which the kernel's ordinary lookup chooses for a packet: one, or those of a SO_REUSEPORT group.
     pub(crate) fn ordinary(&self, packet: &Packet) -> Vec<Listed> {
+        let port = packet.local.port();
         let rank = |listed: &Listed| listed.bound.rank(packet);
-        let mut fit: Vec<Listed> = self.receiving().into_iter().filter(|listed| rank(listed).is_some()).collect();
+        let mut fit: Vec<Listed> =
+            self.at(packet.protocol, port, port).filter(|listed| rank(listed).is_some()).copied().collect();
         let best = fit.iter().map(rank).max().flatten();
         fit.retain(|listed| rank(listed) == best);
         fit
     }
 
-    /// What the kernel and /proc know of the live sockets of services.
-    pub(crate) fn describe(&self, services: &[Vec<LiveSocket>]) -> Vec<Vec<SocketState>> {
-        services.iter().map(|live| live.iter().map(|socket| self.state(socket)).collect()).collect()
-    }
-
-    /// The same of one socket that the kernel lists.
+    /// What the kernel and /proc know of a socket that the kernel lists.
     pub(crate) fn describe_listed(&self, listed: &Listed) -> SocketState {
         let locals = listed.bound.locals();
         let (v4, v6) = (locals.iter().any(|local| !local.is_v6()), locals.iter().any(|local| local.is_v6()));
-        self.state(&LiveSocket { cookie: listed.cookie, v4, v6 })
+        self.describe(&LiveSocket { cookie: listed.cookie, v4, v6 })
     }
 
-    fn state(&self, socket: &LiveSocket) -> SocketState {
+    /// What the kernel and /proc know of a live socket of a service.
+    pub(crate) fn describe(&self, socket: &LiveSocket) -> SocketState {
         let listed = self.listed.get(&socket.cookie);
         SocketState {
             cookie: socket.cookie,

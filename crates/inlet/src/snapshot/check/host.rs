@@ -1,17 +1,10 @@
 //! The host: what the kernel can do, found by trying it, the file systems, and the settings that matter.
 
-use rustix::fs::statfs;
-
 use super::{Checkup, Severity};
-use crate::error::{Error, StateError};
-use crate::kernel::{Capability, capability};
+use crate::error::{DescribeError, Error, StateError};
+use crate::kernel::{Capability, Cgroups, capability};
 use crate::program;
 use crate::state::Location;
-
-/// `CGROUP2_SUPER_MAGIC` of linux/magic.h.
-const CGROUP2_MAGIC: u64 = 0x6367_7270;
-/// Where cgroup v2 is mounted, alone or beside v1.
-const CGROUP2: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
 
 pub(super) fn check(location: &Location, found: &mut Checkup) {
     file_systems(location, found);
@@ -27,15 +20,13 @@ fn file_systems(location: &Location, found: &mut Checkup) {
         Err(error @ Error::State(StateError::Untrusted { .. })) => found.add_error("untrusted-directory", &error, why),
         Err(error) => found.unchecked.push(format!("the bpf filesystem: {error}")),
     }
-    let is_v2 = |path: &&str| statfs(*path).is_ok_and(|found| found.f_type as u64 & 0xffff_ffff == CGROUP2_MAGIC);
-    if !CGROUP2.iter().any(is_v2) {
-        found.add(
-            Severity::Warning,
-            "no-cgroup2",
-            "no cgroup v2 hierarchy is mounted at /sys/fs/cgroup".to_owned(),
-            "services cannot find their sockets by a description; registering by hand works without it",
-            "mount -t cgroup2 cgroup2 /sys/fs/cgroup",
-        );
+    match Cgroups::find() {
+        Ok(_) => {}
+        Err(error @ Error::Describe(DescribeError::NoCgroups)) => {
+            let why = "services cannot find their sockets by a description; registering by hand works without it";
+            found.add(Severity::Warning, "no-cgroup2", error.to_string(), why, error.remedy().unwrap_or_default());
+        }
+        Err(error) => found.unchecked.push(format!("the control groups: {error}")),
     }
 }
 

@@ -12,9 +12,7 @@ use inlet_core::config::{Parsed, Routes};
 use crate::described::{Wanted, wanted_now};
 use crate::error::{Error, Result, StateError};
 use crate::route::RouteTable;
-use crate::snapshot::Snapshot;
-use crate::snapshot::listeners::Members;
-use crate::socket::Sockets;
+use crate::snapshot::{Receivers, Snapshot};
 use crate::state::Location;
 
 /// How much a finding matters.
@@ -68,8 +66,7 @@ pub(crate) struct Subject<'a> {
     in_file: bool,
     /// Whether Inlet keeps the local routes, or would once the file is in force.
     keeps_routes: bool,
-    listed: &'a Sockets,
-    members: &'a Members,
+    receivers: &'a Receivers,
     routes: &'a RouteTable,
     /// Sockets that descriptions in force mean and that no service has.
     waiting: &'a [Wanted],
@@ -118,13 +115,12 @@ impl Checker {
                 &nothing
             }
         };
-        let listed = Sockets::of(self.location.netns())?;
-        let members = match &self.snapshot {
-            Some(snapshot) => Members::of(snapshot, ruleset, &listed)?,
-            None => Members::default(),
+        let receivers = match &self.snapshot {
+            Some(snapshot) => snapshot.receivers()?,
+            None => Receivers::of(self.location.netns(), None)?,
         };
         let waiting = match (&self.snapshot, proposed) {
-            (Some(snapshot), None) => waiting(snapshot, &listed, &members, &mut found)?,
+            (Some(snapshot), None) => waiting(snapshot, &receivers, &mut found)?,
             _ => Vec::new(),
         };
         let subject = Subject {
@@ -135,8 +131,7 @@ impl Checker {
                 Some(file) => file.routes == Routes::Manage,
                 None => self.snapshot().is_some_and(Snapshot::keeps_routes),
             },
-            listed: &listed,
-            members: &members,
+            receivers: &receivers,
             routes: &RouteTable::of(self.location.netns())?,
             waiting: &waiting,
         };
@@ -150,7 +145,7 @@ impl Checker {
 
 /// Sockets that descriptions mean, that a service can have, and that none has. Asking takes the right to run the programs that
 /// find them.
-fn waiting(snapshot: &Snapshot, listed: &Sockets, members: &Members, found: &mut Checkup) -> Result<Vec<Wanted>> {
+fn waiting(snapshot: &Snapshot, receivers: &Receivers, found: &mut Checkup) -> Result<Vec<Wanted>> {
     let mut waiting = match wanted_now(&snapshot.files.described(), snapshot.location().netns()) {
         Err(Error::Os { cause, .. }) if cause.kind() == std::io::ErrorKind::PermissionDenied => {
             found.unchecked.push("whether sockets wait to be adopted: that takes root".to_owned());
@@ -158,8 +153,8 @@ fn waiting(snapshot: &Snapshot, listed: &Sockets, members: &Members, found: &mut
         }
         wanted => wanted?,
     };
-    let can_be_had = |wanted: &Wanted| listed.get(wanted.cookie).is_some_and(|it| it.receiving && !it.mptcp);
-    waiting.retain(|wanted| can_be_had(wanted) && members.owner(wanted.cookie).is_none());
+    let can_be_had = |wanted: &Wanted| receivers.sockets.get(wanted.cookie).is_some_and(|it| it.receiving && !it.mptcp);
+    waiting.retain(|wanted| can_be_had(wanted) && receivers.owner(snapshot.ruleset(), wanted.cookie).is_none());
     Ok(waiting)
 }
 

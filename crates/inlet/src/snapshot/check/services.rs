@@ -1,11 +1,10 @@
 //! The services: those without sockets, without rules, and with sockets that receive nothing.
 
-use inlet_core::{Kind, Listen, OnMissing, Protocol, Service, ServiceId};
+use inlet_core::{Kind, OnMissing, Protocol, Service, ServiceId};
 
 use super::{Checkup, Finding, Severity, Subject};
 use crate::described::Wanted;
 use crate::error::quoted;
-use crate::snapshot::receivers::fits;
 
 pub(super) fn check(subject: &Subject<'_>, found: &mut Checkup) {
     not_adopted(subject, found);
@@ -15,15 +14,16 @@ pub(super) fn check(subject: &Subject<'_>, found: &mut Checkup) {
         if kinds.is_empty() {
             without_rules(subject, service, found);
         }
-        let serves = |(id, protocol, v6): Kind| {
-            let will_have = || subject.in_file && will_have(subject, service, protocol, v6);
-            subject.members.serves(id, protocol, v6) || will_have()
+        let serves = |(_, protocol, v6): Kind| match subject.in_file {
+            // Once the file is applied it has what its description means.
+            true => subject.receivers.serves(service, protocol, v6),
+            false => subject.receivers.has(service, protocol, v6),
         };
         let missing: Vec<Kind> = kinds.into_iter().filter(|kind| !serves(*kind)).collect();
         if !missing.is_empty() {
             without_sockets(subject, id, service, &missing, found);
         }
-        for socket in subject.members.sockets(id).iter().filter(|socket| !socket.receiving) {
+        for socket in subject.receivers.states(service).iter().filter(|socket| !socket.receiving) {
             let local = socket.local.map_or_else(|| "a socket".to_owned(), |local| local.to_string());
             let what = format!("{local} of service {} receives nothing any more", service.name);
             let why = "it is connected or does not listen, and the kernel refuses to give it packets";
@@ -36,13 +36,6 @@ pub(super) fn check(subject: &Subject<'_>, found: &mut Checkup) {
             );
         }
     }
-}
-
-/// Whether a socket is there that the service gets by its description once the file is applied.
-fn will_have(subject: &Subject<'_>, service: &Service, protocol: Protocol, v6: bool) -> bool {
-    let listen = service.description.iter().flat_map(|description| description.listen());
-    let fitting = |listen: &Listen| subject.listed.receiving().iter().any(|listed| fits(listed, listen, v6));
-    listen.filter(|listen| listen.protocol() == protocol).any(fitting)
 }
 
 fn without_rules(subject: &Subject<'_>, service: &Service, found: &mut Checkup) {
@@ -59,7 +52,7 @@ fn without_sockets(subject: &Subject<'_>, id: ServiceId, service: &Service, miss
         .iter()
         .map(|(_, protocol, v6)| format!("{protocol} over {}", if *v6 { "IPv6" } else { "IPv4" }))
         .collect();
-    let none = if subject.members.sockets(id).is_empty() { "no live socket" } else { "no live socket of that kind" };
+    let none = if subject.receivers.count(service) == 0 { "no live socket" } else { "no live socket of that kind" };
     let what = format!("service {} has rules for {}, and {none}", service.name, kinds.join(", "));
     let (severity, why) = match service.on_missing {
         // Of what is not in force yet nobody is refused.

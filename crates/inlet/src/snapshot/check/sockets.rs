@@ -14,7 +14,7 @@ use crate::socket::{SocketState, pktinfo};
 const CLIENT_PORTS: (u16, u16) = (32768, 60999);
 
 pub(super) fn check(subject: &Subject<'_>, found: &mut Checkup) -> Result<()> {
-    let all = listeners(subject.ruleset, subject.listed, subject.members);
+    let all = listeners(subject.ruleset, subject.receivers);
     shadowed(subject, &all, found)?;
     mptcp(subject, &all, found);
     client_answers(subject, &all, found);
@@ -68,7 +68,7 @@ fn takers<'a>(subject: &'a Subject<'_>, listener: &Listener) -> impl Iterator<It
         let area = Area::of(subject.ruleset, &rule.matching);
         area.is_some_and(|area| areas.iter().any(|own| own.intersection(&area).is_some()))
     };
-    let takes = move |rule: &Rule| subject.members.takes(subject.ruleset, rule) && meets(rule);
+    let takes = move |rule: &Rule| subject.receivers.takes(subject.ruleset, rule) && meets(rule);
     subject.ruleset.rules_for(listener.bound.protocol, ports).filter(takes)
 }
 
@@ -82,7 +82,8 @@ fn describe(socket: &SocketState) -> String {
 
 /// Listeners of Multipath TCP, which no service can have.
 fn mptcp(subject: &Subject<'_>, all: &[Listener], found: &mut Checkup) {
-    let cookies: HashSet<u64> = subject.listed.receiving().iter().filter(|it| it.mptcp).map(|it| it.cookie).collect();
+    let cookies: HashSet<u64> =
+        subject.receivers.sockets.receiving().iter().filter(|it| it.mptcp).map(|it| it.cookie).collect();
     let listeners: Vec<&Listener> = all.iter().filter(|it| cookies.contains(&it.socket.cookie)).collect();
     found.add_each(&listeners, |listener| Finding {
         severity: Severity::Note,
@@ -133,7 +134,8 @@ fn answers(subject: &Subject<'_>, found: &mut Checkup) {
         let udp = |socket: &&SocketState| {
             socket.receiving && socket.local.is_some_and(|local| local.protocol() == Protocol::Udp)
         };
-        let sockets: Vec<&SocketState> = subject.members.sockets(id).iter().filter(udp).collect();
+        let states = subject.receivers.states(service);
+        let sockets: Vec<&SocketState> = states.iter().filter(udp).collect();
         if sockets.is_empty() {
             continue;
         }
@@ -198,7 +200,7 @@ fn fionread(subject: &Subject<'_>, found: &mut Checkup) {
     let is_udp = |socket: &SocketState| socket.local.is_some_and(|local| local.protocol() == Protocol::Udp);
     let services = subject.ruleset.services().iter();
     let with_udp: Vec<String> = services
-        .filter(|(id, _)| subject.members.sockets(*id).iter().any(is_udp))
+        .filter(|(_, service)| subject.receivers.states(service).iter().any(is_udp))
         .map(|(_, service)| service.name.to_string())
         .collect();
     if !with_udp.is_empty() {

@@ -8,8 +8,8 @@ pub use program::{Answer, Live, LiveProgram, Unasked};
 
 use crate::error::{Error, Result};
 use crate::route::{Reach, RouteTable};
-use crate::snapshot::Snapshot;
-use crate::socket::{SocketState, Sockets};
+use crate::snapshot::{Receivers, Snapshot};
+use crate::socket::SocketState;
 use crate::state::Location;
 
 /// The decision about a packet.
@@ -58,7 +58,7 @@ pub struct Explainer<'a> {
     ruleset: &'a Ruleset,
     /// The instance, for its sockets; there may be none for a ruleset that is not in force.
     snapshot: Option<&'a Snapshot>,
-    sockets: Sockets,
+    receivers: Receivers,
     routes: RouteTable,
     program: std::result::Result<LiveProgram, Unasked>,
 }
@@ -99,8 +99,8 @@ impl<'a> Explainer<'a> {
         snapshot: Option<&'a Snapshot>,
         program: std::result::Result<LiveProgram, Unasked>,
     ) -> Result<Self> {
-        let (sockets, routes) = (Sockets::of(location.netns())?, RouteTable::of(location.netns())?);
-        Ok(Self { location, ruleset, snapshot, sockets, routes, program })
+        let (receivers, routes) = (receivers(location, snapshot)?, RouteTable::of(location.netns())?);
+        Ok(Self { location, ruleset, snapshot, receivers, routes, program })
     }
 
     /// The whole story of a packet.
@@ -111,7 +111,7 @@ impl<'a> Explainer<'a> {
         let contenders = contest(self.ruleset, packet);
         let rule = contenders.iter().find(|it| it.standing == Standing::Wins).map(|it| it.rule);
         let sockets = match rule.map(|rule| rule.verdict) {
-            Some(Verdict::Service(id)) => self.serving(&self.sockets, packet, id)?,
+            Some(Verdict::Service(id)) => self.serving(&self.receivers, packet, id),
             _ => Vec::new(),
         };
         let (live, chosen) = match self.ask(packet)? {
@@ -135,6 +135,7 @@ impl<'a> Explainer<'a> {
             true => self.routes.reach_from(local, remote, packet.ifindex)?,
             false => self.routes.reach(local)?,
         };
+        let listed = &self.receivers.sockets;
         Ok(Explanation {
             packet: *packet,
             reach,
@@ -143,7 +144,7 @@ impl<'a> Explainer<'a> {
             rule,
             socket: socket.cloned(),
             outcome: self.outcome(rule, &sockets),
-            ordinary: self.sockets.ordinary(packet).iter().map(|it| self.sockets.describe_listed(it)).collect(),
+            ordinary: listed.ordinary(packet).iter().map(|it| listed.describe_listed(it)).collect(),
             contenders,
             sockets,
             live,
@@ -167,17 +168,13 @@ impl<'a> Explainer<'a> {
     }
 
     /// The live sockets of a service for the family and the protocol of a packet.
-    fn serving(&self, listed: &Sockets, packet: &Packet, id: ServiceId) -> Result<Vec<SocketState>> {
-        let Some(snapshot) = self.snapshot else { return Ok(Vec::new()) };
-        // A ruleset that is not in force may number its services in another way.
-        let name = self.ruleset.services().get(id).map(|service| service.name.as_str());
-        let Some(id) = name.and_then(|name| snapshot.ruleset().services().id(name)) else { return Ok(Vec::new()) };
-        let mut sockets = snapshot.sockets_of(id, listed)?;
+    fn serving(&self, receivers: &Receivers, packet: &Packet, id: ServiceId) -> Vec<SocketState> {
+        let mut sockets = self.ruleset.services().get(id).map_or_else(Vec::new, |service| receivers.states(service));
         sockets.retain(|socket| {
             let family = if packet.local.is_ipv4() { socket.v4 } else { socket.v6 };
             family && socket.local.as_ref().is_none_or(|local| local.protocol() == packet.protocol)
         });
-        Ok(sockets)
+        sockets
     }
 
     /// Asks the program in force. The inner error is the reason why it cannot be asked.
@@ -206,11 +203,16 @@ impl<'a> Explainer<'a> {
 
     /// Whether the answer fits the sockets that are there now: one may have come or gone since they were listed.
     fn agrees_now(&self, packet: &Packet, id: ServiceId, answer: Answer) -> Result<bool> {
-        let sockets = self.serving(&Sockets::of(self.location.netns())?, packet, id)?;
+        let sockets = self.serving(&receivers(self.location, self.snapshot)?, packet, id);
         let missing = if self.on_missing(id) == OnMissing::Refuse { Answer::Refuse } else { Answer::Pass };
         Ok(match answer {
             Answer::Socket(cookie) => sockets.iter().any(|socket| socket.cookie == cookie),
             answer => answer == missing && !sockets.iter().any(|socket| socket.receiving),
         })
     }
+}
+
+/// The sockets of a namespace, and those of the services of the instance, if there is one.
+fn receivers(location: &Location, snapshot: Option<&Snapshot>) -> Result<Receivers> {
+    snapshot.map_or_else(|| Receivers::of(location.netns(), None), Snapshot::receivers)
 }
