@@ -1,10 +1,12 @@
 //! Why a command did not do its work, and how that is told: one line on stderr, or all that is wrong with a file.
 
+use std::borrow::Cow;
 use std::error::Error;
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+use inlet::core::{Remedy, remedy_of};
 use inlet_import::{ImportError, Left};
 
 use crate::render::diagnostics;
@@ -50,11 +52,11 @@ impl Failure {
             Self::Inlet(inlet::Error::Config(found)) => return drop(diagnostics(found)),
             Self::Inlet(error) => chain(error),
             Self::Found => return,
-            Self::Import(file, error) => format!("{file}: {}", chain(error)),
+            Self::Import(file, error) => format!("{file}: {}{}", chain(error), next_step(error.remedy())),
             Self::Untranslated(left) => return untranslated(left),
             Self::NotAdopted(what) => format!("cannot adopt {what}"),
             Self::Output(cause) => format!("cannot write output: {cause}"),
-            Self::Value(what, cause) => format!("{what}: {cause}"),
+            Self::Value(what, cause) => format!("{what}: {cause}{}", next_step(remedy_of(cause.as_ref()))),
             Self::Clap(error) => match bad_value(error) {
                 Some(line) => line,
                 None => return drop(error.print()),
@@ -94,10 +96,16 @@ fn chain(error: &dyn Error) -> String {
 /// One line for a bad value: the argument and what its type says. Clap would repeat the value, control characters and all.
 fn bad_value(error: &clap::Error) -> Option<String> {
     let cause = error.source().filter(|_| error.kind() == ErrorKind::ValueValidation)?;
+    let step = next_step(remedy_of(cause));
     match error.get(ContextKind::InvalidArg) {
-        Some(ContextValue::String(argument)) => Some(format!("{argument}: {cause}")),
-        _ => Some(cause.to_string()),
+        Some(ContextValue::String(argument)) => Some(format!("{argument}: {cause}{step}")),
+        _ => Some(format!("{cause}{step}")),
     }
+}
+
+/// A remedy behind a message.
+fn next_step(remedy: Option<Cow<'_, str>>) -> String {
+    remedy.map_or_else(String::new, |remedy| format!("; {remedy}"))
 }
 
 /// Names from outside must not move the cursor. The log of the verifier keeps its lines.

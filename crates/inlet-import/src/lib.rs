@@ -20,7 +20,9 @@ mod texts;
 mod tubular;
 mod write;
 
-use inlet_core::{PortRange, Prefix, Protocol};
+use std::borrow::Cow;
+
+use inlet_core::{PortRange, Prefix, Protocol, Remedy};
 
 pub use tubular::tubular;
 
@@ -52,14 +54,25 @@ pub enum ImportError {
     #[error("not bindings as tubular has them: {0}")]
     Bindings(serde_json::Error),
     /// The text is JSON, but not what nft writes.
-    #[error("not a ruleset of nft: {0}; write it with: nft -j list ruleset")]
+    #[error("not a ruleset of nft: {0}")]
     Nft(serde_json::Error),
     /// The text is neither of iptables nor of nft.
-    #[error("neither iptables-save nor nft -j list ruleset wrote this; write it with one of them")]
+    #[error("neither iptables-save nor nft -j list ruleset wrote this")]
     Unknown,
     /// There is nothing to be translated.
-    #[error("no TPROXY rule in it; give the mangle table of iptables-save, or nft -j list ruleset")]
+    #[error("no TPROXY rule in it")]
     Nothing,
+}
+
+impl Remedy for ImportError {
+    fn remedy(&self) -> Option<Cow<'_, str>> {
+        match self {
+            Self::Bindings(_) => None,
+            Self::Nft(_) => Some("write it with: nft -j list ruleset".into()),
+            Self::Unknown => Some("write it with one of them".into()),
+            Self::Nothing => Some("give the mangle table of iptables-save, or nft -j list ruleset".into()),
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

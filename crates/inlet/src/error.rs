@@ -15,7 +15,7 @@ use inlet_core::{BuildError, DescriptionError, InterfaceNameError, Listen, NameE
 
 pub(crate) use self::cause::Cause;
 pub(crate) use self::texts::quoted;
-use self::texts::{choices, in_use, last_words, listed, several, trusted};
+use self::texts::{choices, in_use, last_words, listed, several, trusted, with_remedy};
 use crate::socket::{Endpoint, Refused};
 
 /// The result of what can fail in this crate.
@@ -389,7 +389,7 @@ pub enum Error {
         cause: io::Error,
     },
     /// A description that is none.
-    #[error(transparent)]
+    #[error("{}", with_remedy(.0))]
     Description(#[from] DescriptionError),
     /// systemd gave no sockets.
     #[error("no sockets from systemd: {0}; start it from a service unit that has a socket unit")]
@@ -407,13 +407,13 @@ pub enum Error {
         program: String,
     },
     /// Rules that do not make a ruleset.
-    #[error(transparent)]
+    #[error("{}", with_remedy(.0))]
     Build(#[from] BuildError),
     /// A ruleset that does not fit in an image.
-    #[error(transparent)]
+    #[error("{}", with_remedy(.0))]
     Image(#[from] ImageError),
     /// An image that cannot be read.
-    #[error("{path}: {source}")]
+    #[error("{path}: {}", with_remedy(source))]
     Source {
         /// The pin of the image.
         path: PathBuf,
@@ -424,13 +424,13 @@ pub enum Error {
     #[error(transparent)]
     Config(#[from] Diagnostics),
     /// A bad name of a service.
-    #[error(transparent)]
+    #[error("{}", with_remedy(.0))]
     Name(#[from] NameError),
     /// A bad name of an interface.
-    #[error(transparent)]
+    #[error("{}", with_remedy(.0))]
     InterfaceName(#[from] InterfaceNameError),
     /// A change to the services that is not possible.
-    #[error(transparent)]
+    #[error("{}", with_remedy(.0))]
     Service(#[from] ServiceError),
     /// A call to the kernel failed.
     #[error("cannot {operation} {object}: {cause}")]

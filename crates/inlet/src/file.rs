@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use inlet_core::config::{self, Host, Parsed, Routes, Source};
+use inlet_core::config::{self, Host, NoInterface, Parsed, Routes, Source};
 use inlet_core::{Interface, InterfaceName, Ruleset, ServiceName};
 
 use crate::commit::Committed;
@@ -105,9 +105,22 @@ impl Host for Surroundings<'_> {
         read_text(path).map_err(|cause| unreadable(path, &cause))
     }
 
-    fn interface(&mut self, name: &InterfaceName) -> std::result::Result<u32, String> {
-        interface_index(self.netns, self.known, name).map_err(|error| error.to_string())
+    fn interface(&mut self, name: &InterfaceName) -> std::result::Result<u32, NoInterface> {
+        interface_index(self.netns, self.known, name).map_err(no_interface)
     }
+}
+
+fn no_interface(error: Error) -> NoInterface {
+    let (message, remedy) = match error {
+        Error::UnknownInterface { name, netns } => {
+            (format!("no interface {name:?} in {netns}"), "see: ip link".to_owned())
+        }
+        Error::AlternativeName { given, name } => {
+            (format!("{given:?} is another name of interface {name:?}"), format!("write {name}"))
+        }
+        other => return NoInterface { message: other.to_string(), remedy: None },
+    };
+    NoInterface { message, remedy: Some(remedy) }
 }
 
 fn unreadable(path: &Path, cause: &std::io::Error) -> String {

@@ -1,10 +1,11 @@
 //! The keys of a ruleset file, and values that stand nowhere else.
 
+use std::borrow::Cow;
 use std::str::FromStr;
 
-use super::{Host, Routes};
+use super::{Host, NoInterface, Routes};
 use crate::rule::{
-    CgroupPath, Confine, Description, DescriptionError, InterfaceName, Listen, UnitName, UserName, Verdict,
+    CgroupPath, Confine, Description, DescriptionError, InterfaceName, Listen, Remedy, UnitName, UserName, Verdict,
 };
 use crate::ruleset::Builder;
 
@@ -26,11 +27,17 @@ pub(super) enum Plain {
 
 /// A text that is none of the few that a key can have.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("unknown {what} {text:?}; write {choices}")]
+#[error("unknown {what} {text:?}")]
 pub struct UnknownChoice {
     what: &'static str,
     text: String,
     choices: &'static str,
+}
+
+impl Remedy for UnknownChoice {
+    fn remedy(&self) -> Option<Cow<'_, str>> {
+        Some(format!("write {}", self.choices).into())
+    }
 }
 
 impl Plain {
@@ -78,14 +85,22 @@ pub(super) struct Described {
 /// Why this is no description.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum DescribedError {
-    #[error("a service has \"unit\" or \"cgroup\", not both; leave one out")]
+    #[error("a service has \"unit\" or \"cgroup\", not both")]
     TwoPlaces,
-    #[error(
-        "\"unit\", \"cgroup\" and \"user\" say more about \"listen\", which is not there; add it, or leave them out"
-    )]
+    #[error("\"unit\", \"cgroup\" and \"user\" say more about \"listen\", which is not there")]
     NoListen,
     #[error(transparent)]
     Description(#[from] DescriptionError),
+}
+
+impl Remedy for DescribedError {
+    fn remedy(&self) -> Option<Cow<'_, str>> {
+        match self {
+            Self::TwoPlaces => Some("leave one out".into()),
+            Self::NoListen => Some("add it, or leave them out".into()),
+            Self::Description(error) => error.remedy(),
+        }
+    }
 }
 
 impl Described {
@@ -109,7 +124,7 @@ impl Described {
 }
 
 /// Looks up the interfaces of a builder, and gives those that cannot be named, with the reason.
-pub(super) fn resolve_interfaces(builder: &mut Builder, host: &mut dyn Host) -> Vec<(InterfaceName, String)> {
+pub(super) fn resolve_interfaces(builder: &mut Builder, host: &mut dyn Host) -> Vec<(InterfaceName, NoInterface)> {
     let (mut known, mut bad) = (Vec::new(), Vec::new());
     for interface in builder.interfaces() {
         match host.interface(&interface.name) {

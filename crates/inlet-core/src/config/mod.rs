@@ -41,8 +41,17 @@ pub trait Host {
     /// The index of an interface that a rule names, 0 when its rules shall match nothing for now.
     ///
     /// # Errors
-    /// Why it cannot be named, in words.
-    fn interface(&mut self, name: &InterfaceName) -> Result<u32, String>;
+    /// Why it cannot be named.
+    fn interface(&mut self, name: &InterfaceName) -> Result<u32, NoInterface>;
+}
+
+/// Why an interface cannot be named, in words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NoInterface {
+    /// What is wrong, in one line.
+    pub message: String,
+    /// What to do about it, in one line.
+    pub remedy: Option<String>,
 }
 
 /// A file, read: all that is to be in force.

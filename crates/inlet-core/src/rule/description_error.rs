@@ -1,6 +1,8 @@
 //! Why a text is no description of sockets, and the limits of the kernel program that such a text must keep.
 
-use super::ProtocolError;
+use std::borrow::Cow;
+
+use super::{ProtocolError, Remedy};
 
 /// How many levels deep a control group may be.
 pub const MAX_DEPTH: usize = 8;
@@ -14,21 +16,19 @@ pub enum DescriptionError {
     #[error(transparent)]
     Protocol(#[from] ProtocolError),
     /// Not a protocol, an address and a port.
-    #[error("{0:?} is not a protocol, an address and a port; write tcp:127.0.0.1:8080, udp:[::1]:53 or tcp:*:80")]
+    #[error("{0:?} is not a protocol, an address and a port")]
     Listen(String),
     /// Port 0, which no bound socket has.
-    #[error("{0:?}: port 0 cannot be described; ports go from 1 to 65535")]
+    #[error("{0:?}: port 0 cannot be described")]
     Zero(String),
     /// Nothing to listen on.
     #[error("a description needs at least one address to listen on, such as tcp:127.0.0.1:8080")]
     Empty,
     /// Not a name of a unit.
-    #[error("{0:?} is not the name of a unit; write it like nginx.service")]
+    #[error("{0:?} is not the name of a unit")]
     Unit(String),
     /// Not a path of a control group.
-    #[error(
-        "{0:?} is not the path of a control group; write it from the cgroup v2 root, like /system.slice/nginx.service"
-    )]
+    #[error("{0:?} is not the path of a control group")]
     Cgroup(String),
     /// Deeper than the kernel program looks.
     #[error("control group {0:?} is more than {MAX_DEPTH} levels deep")]
@@ -39,4 +39,17 @@ pub enum DescriptionError {
     /// Not the name of a user.
     #[error("{0:?} is not the name or number of a user")]
     User(String),
+}
+
+impl Remedy for DescriptionError {
+    fn remedy(&self) -> Option<Cow<'_, str>> {
+        Some(match self {
+            Self::Protocol(error) => return error.remedy(),
+            Self::Listen(_) => "write tcp:127.0.0.1:8080, udp:[::1]:53 or tcp:*:80".into(),
+            Self::Zero(_) => "ports go from 1 to 65535".into(),
+            Self::Unit(_) => "write it like nginx.service".into(),
+            Self::Cgroup(_) => "write it from the cgroup v2 root, like /system.slice/nginx.service".into(),
+            Self::Empty | Self::Deep(_) | Self::LongName(_) | Self::User(_) => return None,
+        })
+    }
 }

@@ -1,7 +1,10 @@
 //! Network interfaces as a rule names them.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
+
+use super::Remedy;
 
 /// The name of a network interface: 1 to 15 bytes, as the kernel's `dev_valid_name` has it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -9,7 +12,7 @@ pub struct InterfaceName(Box<str>);
 
 /// A text that cannot be the name of an interface.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not an interface name; give 1 to 15 bytes without '/', ':' or spaces, as `ip link` shows them")]
+#[error("{0:?} is not an interface name")]
 pub struct InterfaceNameError(String);
 
 /// An interface in the table of one ruleset. The number means nothing outside of it.
@@ -23,6 +26,12 @@ pub struct Interface {
     pub name: InterfaceName,
     /// Its index in the namespace when the ruleset was committed, 0 when there was none: then its rules match nothing.
     pub index: u32,
+}
+
+impl Remedy for InterfaceNameError {
+    fn remedy(&self) -> Option<Cow<'_, str>> {
+        Some("give 1 to 15 bytes without '/', ':' or spaces, as `ip link` shows them".into())
+    }
 }
 
 impl InterfaceName {

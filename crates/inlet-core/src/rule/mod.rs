@@ -1,5 +1,6 @@
 //! A rule: a match and a verdict.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -15,6 +16,7 @@ mod packet;
 mod ports;
 mod precedence;
 mod prefix;
+mod remedy;
 mod service;
 
 pub use cgroup::{CgroupPath, UnitName, UserName};
@@ -29,6 +31,7 @@ pub use packet::Packet;
 pub use ports::{PortError, PortRange, Ports};
 pub use precedence::{Criterion, Precedence};
 pub use prefix::{Prefix, PrefixError};
+pub use remedy::Remedy;
 pub use service::{MAX_SERVICES, OnMissing, Service, ServiceError, ServiceId, Services};
 
 /// The transport protocol of a rule.
@@ -42,7 +45,7 @@ pub enum Protocol {
 
 /// A text that names no protocol.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("unknown protocol {0:?}; write tcp or udp")]
+#[error("unknown protocol {0:?}")]
 pub struct ProtocolError(String);
 
 /// Which packets a rule is about. One prefix and one port range: a rule that an operator writes with several is the
@@ -161,6 +164,12 @@ impl FromStr for Protocol {
             "udp" => Ok(Self::Udp),
             _ => Err(ProtocolError(text.to_owned())),
         }
+    }
+}
+
+impl Remedy for ProtocolError {
+    fn remedy(&self) -> Option<Cow<'_, str>> {
+        Some("write tcp or udp".into())
     }
 }
 

@@ -1,7 +1,10 @@
 //! Local ports: one, a range, several, or all.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
+
+use super::Remedy;
 
 /// A range of ports, both ends included, never with port 0. `1-65535` is written `any`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -25,13 +28,13 @@ enum Ranges {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PortError {
     /// Not a number from 1 to 65535, nor two of them with a hyphen, nor `any`.
-    #[error("{0:?} is not a port; write 80, 8000-8999, 80,443 or any")]
+    #[error("{0:?} is not a port")]
     Syntax(String),
     /// Port 0, which no socket can have.
-    #[error("port 0 cannot be matched; ports go from 1 to 65535")]
+    #[error("port 0 cannot be matched")]
     Zero,
     /// The last port is lower than the first.
-    #[error("port range {first}-{last} is reversed; write {last}-{first}")]
+    #[error("port range {first}-{last} is reversed")]
     Reversed {
         /// The number before the hyphen.
         first: u16,
@@ -39,8 +42,18 @@ pub enum PortError {
         last: u16,
     },
     /// No port at all.
-    #[error("no port given; write 80, 8000-8999, 80,443 or any")]
+    #[error("no port given")]
     Empty,
+}
+
+impl Remedy for PortError {
+    fn remedy(&self) -> Option<Cow<'_, str>> {
+        Some(match self {
+            Self::Syntax(_) | Self::Empty => "write 80, 8000-8999, 80,443 or any".into(),
+            Self::Zero => "ports go from 1 to 65535".into(),
+            Self::Reversed { first, last } => format!("write {last}-{first}").into(),
+        })
+    }
 }
 
 impl PortRange {

@@ -1,10 +1,13 @@
 //! Address prefixes in canonical form.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use super::Remedy;
 
 /// An IPv4 or IPv6 prefix, from /0 to a single host, without host bits. Never an IPv4-mapped IPv6 prefix: packets of
 /// IPv4 clients reach the hook as IPv4, also when a dual-stack socket receives them (RFC 4291, section 2.5.5.2).
@@ -18,10 +21,10 @@ pub struct Prefix(IpNet);
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PrefixError {
     /// Not an address, nor an address with a length.
-    #[error("{0:?} is not a prefix; write it like 192.0.2.0/24, 2001:db8::/64 or 192.0.2.7")]
+    #[error("{0:?} is not a prefix")]
     Syntax(String),
     /// Bits are set after the prefix length.
-    #[error("{given} has host bits set; the prefix is {canonical}")]
+    #[error("{given} has host bits set")]
     HostBits {
         /// What was given.
         given: IpNet,
@@ -29,7 +32,7 @@ pub enum PrefixError {
         canonical: IpNet,
     },
     /// Inside ::ffff:0:0/96.
-    #[error("{given} is an IPv4-mapped prefix, which no packet carries; write {canonical}")]
+    #[error("{given} is an IPv4-mapped prefix, which no packet carries")]
     Mapped {
         /// What was given.
         given: IpNet,
@@ -167,6 +170,16 @@ impl Prefix {
     }
 }
 
+impl Remedy for PrefixError {
+    fn remedy(&self) -> Option<Cow<'_, str>> {
+        Some(match self {
+            Self::Syntax(_) => "write it like 192.0.2.0/24, 2001:db8::/64 or 192.0.2.7".into(),
+            Self::HostBits { canonical, .. } => format!("the prefix is {canonical}").into(),
+            Self::Mapped { canonical, .. } => format!("write {canonical}").into(),
+        })
+    }
+}
+
 /// Reads a prefix length: digits alone.
 fn length(text: &str) -> Option<u8> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
@@ -232,7 +245,8 @@ mod tests {
     use super::*;
 
     fn error(text: &str) -> String {
-        text.parse::<Prefix>().unwrap_err().to_string()
+        let error = text.parse::<Prefix>().unwrap_err();
+        format!("{error}; {}", error.remedy().unwrap())
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! Services: named receivers, numbered for the kernel program.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-use super::{Description, Listen, Protocol, ServiceName};
+use super::{Description, Listen, Protocol, Remedy, ServiceName};
 
 /// How many numbers there are. Number 0 stands for no service, so one service fewer fits.
 pub const MAX_SERVICES: u16 = 4096;
@@ -45,11 +46,20 @@ pub struct Services {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ServiceError {
     /// All numbers are taken.
-    #[error("service {0}: {max} services are the most that fit; remove one with: inlet service rm SERVICE", max = MAX_SERVICES - 1)]
+    #[error("service {0}: {max} services are the most that fit", max = MAX_SERVICES - 1)]
     TooMany(ServiceName),
     /// `on_missing` is neither `refuse` nor `pass`.
-    #[error("unknown on-missing policy {0:?}; write refuse or pass")]
+    #[error("unknown on-missing policy {0:?}")]
     OnMissing(String),
+}
+
+impl Remedy for ServiceError {
+    fn remedy(&self) -> Option<Cow<'_, str>> {
+        Some(match self {
+            Self::TooMany(_) => "remove one with: inlet service rm SERVICE".into(),
+            Self::OnMissing(_) => "write refuse or pass".into(),
+        })
+    }
 }
 
 impl Service {

@@ -1,12 +1,14 @@
 //! Making a ruleset, from nothing or from one that exists.
 
+use std::borrow::Cow;
+
 use rustc_hash::FxHashMap;
 
 use super::conflict::conflicts;
 use super::{Conflict, Entry, Entry4, Entry6, MAX_SHAPES, Named, Ruleset, Shape, ShapeId};
 use crate::rule::{
-    Description, IfaceId, Interface, InterfaceName, Listen, Match, OnMissing, Rule, Service, ServiceError, ServiceId,
-    ServiceName, Services, Verdict,
+    Description, IfaceId, Interface, InterfaceName, Listen, Match, OnMissing, Remedy, Rule, Service, ServiceError,
+    ServiceId, ServiceName, Services, Verdict,
 };
 
 /// A ruleset in the making: rules in any order, checked and put in canonical form by [`Builder::finish`].
@@ -29,7 +31,7 @@ pub struct Builder {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BuildError {
     /// Rules that match a packet with equal rank.
-    #[error("rules {}{}; make one narrower or remove one", .0[0], others(.0))]
+    #[error("rules {}{}", .0[0], others(.0))]
     Conflict(Vec<Conflict>),
     /// A rule whose source is of another family than its local prefix.
     #[error("rule for {local} from {source_prefix} can match nothing: one is IPv4 and the other IPv6")]
@@ -40,13 +42,13 @@ pub enum BuildError {
         source_prefix: crate::rule::Prefix,
     },
     /// More different combinations of ports, sources, interfaces and verdicts than fit.
-    #[error("more than {MAX_SHAPES} different combinations of ports, source, interface and verdict; use fewer")]
+    #[error("more than {MAX_SHAPES} different combinations of ports, source, interface and verdict")]
     TooManyShapes,
     /// More interfaces than fit.
-    #[error("more than 65535 interfaces in one ruleset; use fewer")]
+    #[error("more than 65535 interfaces in one ruleset")]
     TooManyInterfaces,
     /// A service that rules still name.
-    #[error("service {name} has {rules} rule{}; unbind them first (list them with: inlet rules)", if *rules == 1 { "" } else { "s" })]
+    #[error("service {name} has {rules} rule{}", if *rules == 1 { "" } else { "s" })]
     InUse {
         /// The service.
         name: ServiceName,
@@ -54,9 +56,7 @@ pub enum BuildError {
         rules: u64,
     },
     /// Two services whose descriptions could claim the same socket.
-    #[error(
-        "services {first} and {second} could both claim a socket at {listen}; let them differ in address, uid, unit or cgroup"
-    )]
+    #[error("services {first} and {second} could both claim a socket at {listen}")]
     Overlap {
         /// The one.
         first: ServiceName,
@@ -66,11 +66,25 @@ pub enum BuildError {
         listen: Listen,
     },
     /// A service that means all listeners wherever they are.
-    #[error("service {0}: tcp:*:* means every listener of the host; say whose with a unit or a cgroup, or give ports")]
+    #[error("service {0}: tcp:*:* means every listener of the host")]
     Boundless(ServiceName),
     /// A change to the services that is not possible.
     #[error(transparent)]
     Service(#[from] ServiceError),
+}
+
+impl Remedy for BuildError {
+    fn remedy(&self) -> Option<Cow<'_, str>> {
+        Some(match self {
+            Self::Conflict(_) => "make one narrower or remove one".into(),
+            Self::Families { .. } => return None,
+            Self::TooManyShapes | Self::TooManyInterfaces => "use fewer".into(),
+            Self::InUse { .. } => "unbind them first (list them with: inlet rules)".into(),
+            Self::Overlap { .. } => "let them differ in address, user, unit or cgroup".into(),
+            Self::Boundless(_) => "say whose with a unit or a cgroup, or give ports".into(),
+            Self::Service(error) => return error.remedy(),
+        })
+    }
 }
 
 fn others(conflicts: &[Conflict]) -> String {

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use inlet_core::Remedy;
+
 use crate::socket::{Endpoint, Refusal, Refused};
 
 /// How many sockets a message names.
@@ -21,6 +23,14 @@ pub(super) fn listed(found: &[Endpoint], refused: &[Refused]) -> String {
         parts.push(format!("and {} more", count - LISTED));
     }
     format!("; seen: {}", parts.join("; "))
+}
+
+/// An error of the core and its remedy in one line.
+pub(super) fn with_remedy(error: &impl Remedy) -> String {
+    match error.remedy() {
+        Some(remedy) => format!("{error}; {remedy}"),
+        None => error.to_string(),
+    }
 }
 
 /// Endpoints within a sentence.

@@ -15,7 +15,7 @@ use super::keys::{Described, FILE, SERVICE, SET, resolve_interfaces};
 use super::loader::{Loader, NotIncluded};
 use super::sets::{Sets, lines};
 use super::{Parsed, Routes, is_json};
-use crate::rule::{OnMissing, Prefix, ServiceName};
+use crate::rule::{OnMissing, Prefix, Remedy, ServiceName};
 use crate::ruleset::{BuildError, Builder, Conflict, Ruleset};
 
 /// What has been read.
@@ -48,7 +48,7 @@ pub(super) fn parse(mut loader: Loader<'_>, old: &Ruleset) -> Result<Parsed, Dia
             let places = read(&mut loader, old, wanted).wanted;
             conflicts.iter().for_each(|pair| found.push(conflict(pair, &places)));
         }
-        Err(other) => found.push(advice(Place::default(), &other.to_string())),
+        Err(other) => found.push(with_remedy(Place::default(), &other)),
     }
     Err(found.finish(loader.into_files()))
 }
@@ -86,20 +86,23 @@ fn conflict(pair: &Conflict, places: &HashMap<String, Vec<Place>>) -> Diagnostic
     both.sort_by_key(|(place, _)| place.order());
     both.dedup();
     let (Some((first_place, first)), Some((place, second))) = (both.first().cloned(), both.last().cloned()) else {
-        return advice(Place::default(), &pair.to_string());
+        return Diagnostic::new(Place::default(), pair.to_string()).help(TIE);
     };
-    let told =
-        Diagnostic::new(place.clone(), Conflict { first, second }.to_string()).help("make one narrower or remove one");
+    let told = Diagnostic::new(place.clone(), Conflict { first, second }.to_string()).help(TIE);
     if place == first_place { told } else { told.related(first_place, "the other one") }
 }
 
-/// An error of the core says what is wrong, and after a semicolon what to do.
-pub(super) fn advice(place: Place, text: &str) -> Diagnostic {
-    match text.split_once("; ") {
-        Some((message, help)) => Diagnostic::new(place, message).help(help),
-        None => Diagnostic::new(place, text),
+/// An error at a place, with its remedy.
+fn with_remedy(place: Place, error: &impl Remedy) -> Diagnostic {
+    let diagnostic = Diagnostic::new(place, error.to_string());
+    match error.remedy() {
+        Some(remedy) => diagnostic.help(remedy),
+        None => diagnostic,
     }
 }
+
+/// What to do about two rules that tie.
+const TIE: &str = "make one narrower or remove one";
 
 impl Reader<'_, '_> {
     /// Reads the files that are left, the last one first. What has been read of a file stands in its call, and the rules
@@ -201,7 +204,7 @@ impl Reader<'_, '_> {
         let described = match described.description() {
             Ok(description) => description,
             Err(error) if self.found.count() == before => {
-                self.found.push(advice(key.place.clone(), &error.to_string()));
+                self.found.push(with_remedy(key.place.clone(), &error));
                 None
             }
             // A part of it is wrong and has been told of.
@@ -212,7 +215,7 @@ impl Reader<'_, '_> {
                 self.builder.set_on_missing(id, policy);
                 self.builder.set_description(id, described);
             }
-            Err(error) => self.found.push(advice(key.place.clone(), &error.to_string())),
+            Err(error) => self.found.push(with_remedy(key.place.clone(), &error)),
         }
     }
 
@@ -277,7 +280,7 @@ impl Reader<'_, '_> {
         for (span, prefix) in lines(&text) {
             match prefix {
                 Ok(prefix) => prefixes.push(prefix),
-                Err(error) => self.found.push(advice(Place::new(file, span), &error.to_string())),
+                Err(error) => self.found.push(with_remedy(Place::new(file, span), &error)),
             }
         }
         prefixes

@@ -2,7 +2,7 @@
 
 use super::nearest::suggestion;
 use super::node::{Node, Value};
-use super::{Reader, advice};
+use super::{Reader, with_remedy};
 use crate::config::diagnostic::{Diagnostic, Place};
 use crate::config::expand::{ANY_SOURCE, Parts, check_except, check_families};
 use crate::config::keys::{Plain, RULE};
@@ -183,13 +183,14 @@ impl<'a> Reader<'_, '_> {
     fn iface(&mut self, node: &Node<'a>) -> Option<IfaceId> {
         let name: InterfaceName = self.parsed(node)?;
         if let Err(reason) = self.loader.host.interface(&name) {
-            self.found.push(advice(node.place(), &reason));
+            let told = Diagnostic::new(node.place(), reason.message);
+            self.found.push(match reason.remedy {
+                Some(remedy) => told.help(remedy),
+                None => told,
+            });
             return None;
         }
-        self.builder
-            .interface_named(&name)
-            .map_err(|error| self.found.push(advice(node.place(), &error.to_string())))
-            .ok()
+        self.builder.interface_named(&name).map_err(|error| self.found.push(with_remedy(node.place(), &error))).ok()
     }
 
     /// Adds the rules of one local prefix or set, or notes where those stand that are looked for.
@@ -212,7 +213,7 @@ impl<'a> Reader<'_, '_> {
             }),
         };
         if let Err(error) = pushed {
-            self.found.push(advice(place.clone(), &error.to_string()));
+            self.found.push(with_remedy(place.clone(), &error));
         }
     }
 }

@@ -2,13 +2,13 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fmt::Display;
 use std::str::FromStr;
 
 use super::nearest::suggestion;
 use super::node::{Key, Node, Value};
-use super::{Reader, advice};
+use super::{Reader, with_remedy};
 use crate::config::diagnostic::{Diagnostic, Place};
+use crate::rule::Remedy;
 
 impl<'a> Reader<'_, '_> {
     /// The fields of a table with known keys. Other keys, and keys that are there twice, are told of.
@@ -82,16 +82,16 @@ impl<'a> Reader<'_, '_> {
     }
 
     /// A value from its text.
-    pub(super) fn parsed<T: FromStr<Err: Display>>(&mut self, node: &Node<'a>) -> Option<T> {
+    pub(super) fn parsed<T: FromStr<Err: Remedy>>(&mut self, node: &Node<'a>) -> Option<T> {
         let text = self.text(node)?;
         self.parse(&text, &node.place())
     }
 
-    pub(super) fn parse<T: FromStr<Err: Display>>(&mut self, text: &str, place: &Place) -> Option<T> {
+    pub(super) fn parse<T: FromStr<Err: Remedy>>(&mut self, text: &str, place: &Place) -> Option<T> {
         match text.parse() {
             Ok(value) => Some(value),
             Err(error) => {
-                self.found.push(advice(place.clone(), &error.to_string()));
+                self.found.push(with_remedy(place.clone(), &error));
                 None
             }
         }

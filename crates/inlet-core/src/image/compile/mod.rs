@@ -10,6 +10,7 @@ mod sweep;
 mod tables;
 mod write;
 
+use std::borrow::Cow;
 use std::cell::OnceCell;
 
 use self::buckets::{Buckets, Made};
@@ -20,7 +21,7 @@ use self::search::{Interval, Searches};
 use self::tables::{SMALL_WORDS, Tables, TooManySteps};
 use super::format::{Address, BLOCK_WORDS, HEADER_WORDS, Header, Local, MAX_HOPS, MAX_STEPS};
 use super::stored;
-use crate::rule::Prefix;
+use crate::rule::{Prefix, Remedy};
 use crate::ruleset::{Entry, Entry4, Entry6, Ruleset};
 use crate::threads::{MANY, join};
 
@@ -40,13 +41,20 @@ const MASKED: usize = 1 << 18;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ImageError {
     /// The rules of one prefix would need too many conditions searched one after the other.
-    #[error(
-        "rules of {0}: more than {MAX_STEPS} port ranges with conditions on source or interface overlap; use fewer or add a rule without conditions"
-    )]
+    #[error("rules of {0}: more than {MAX_STEPS} port ranges with conditions on source or interface overlap")]
     TooManySteps(Prefix),
     /// The image is larger than the program can search.
-    #[error("the ruleset needs {0} MiB to search and at most 512 fit; use fewer rules or shorter lists")]
+    #[error("the ruleset needs {0} MiB to search and at most 512 fit")]
     TooLarge(usize),
+}
+
+impl Remedy for ImageError {
+    fn remedy(&self) -> Option<Cow<'_, str>> {
+        Some(match self {
+            Self::TooManySteps(_) => "use fewer or add a rule without conditions".into(),
+            Self::TooLarge(_) => "use fewer rules or shorter lists".into(),
+        })
+    }
 }
 
 /// A compiled ruleset, in parts. [`Image::write`] puts them together.

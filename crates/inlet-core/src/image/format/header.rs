@@ -1,6 +1,9 @@
 //! The header of an image, and how 64-bit values lie in words.
 
+use std::borrow::Cow;
+
 use super::Span;
+use crate::rule::Remedy;
 
 /// How many words the header takes.
 pub const HEADER_WORDS: usize = 64;
@@ -84,13 +87,20 @@ pub enum HeaderError {
     #[error("not an image of Inlet")]
     Magic,
     /// It is of another format.
-    #[error(
-        "image format {0} is not {FORMAT}, the one this program reads; take it down, bring it up and apply the rules again"
-    )]
+    #[error("image format {0} is not {FORMAT}, the one this program reads")]
     Format(u32),
     /// It is shorter than it says, or its parts do not lie within it.
     #[error("image is damaged: its parts do not lie within its {0} words")]
     Bounds(usize),
+}
+
+impl Remedy for HeaderError {
+    fn remedy(&self) -> Option<Cow<'_, str>> {
+        match self {
+            Self::Format(_) => Some("take it down, bring it up and apply the rules again".into()),
+            Self::Magic | Self::Bounds(_) => None,
+        }
+    }
 }
 
 impl Header {

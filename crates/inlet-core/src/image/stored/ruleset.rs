@@ -4,11 +4,13 @@
 //! policy and whether it is described above 16 bits, its name, and its description; an interface its index and its name; a name its length in bytes and the bytes,
 //! padded with 0. A shape takes 8 words, an IPv4 rule 2 (its sortable number), an IPv6 rule 5 (the address, then its tail).
 
+use std::borrow::Cow;
+
 use super::valid::is_valid;
 use crate::image::format::{Header, HeaderError, from_words, to_words};
 use crate::rule::{
-    Confine, Description, IfaceId, Interface, OnMissing, PortRange, Prefix, Protocol, Service, ServiceId, ServiceName,
-    Services, UserName, Verdict,
+    Confine, Description, IfaceId, Interface, OnMissing, PortRange, Prefix, Protocol, Remedy, Service, ServiceId,
+    ServiceName, Services, UserName, Verdict,
 };
 use crate::ruleset::{Entry4, Entry6, Ruleset, Shape};
 use crate::threads::{MANY, join};
@@ -31,6 +33,15 @@ pub enum SourceError {
     /// A part is cut off or holds what cannot be.
     #[error("image is damaged: its {0} cannot be read")]
     Damaged(&'static str),
+}
+
+impl Remedy for SourceError {
+    fn remedy(&self) -> Option<Cow<'_, str>> {
+        match self {
+            Self::Header(error) => error.remedy(),
+            Self::Damaged(_) => None,
+        }
+    }
 }
 
 /// The source part: names and shapes in words, the rules still as they lie in the ruleset.
