@@ -8,8 +8,8 @@ use std::net::IpAddr;
 use super::format::{
     Address, BLOCK_WORDS, BUCKET_MORE, ENTRY_NODE, ENTRY_SHIFT, HAS_LARGE, HAS_ONE, HAS_SMALL, HAS_TWO, Header,
     HeaderError, Key, LEAF_BY_IFACE, LEAF_BY_SOURCE, LOW_HALF, Leaf, MORE_SEARCH, NODE_BISECT, NODE_WORDS, Outcome,
-    PORTS_LARGE, PORTS_ONE, PORTS_TWO, PREFIXES, RANGE_BITS, Root, SHIFT_MASK, SMALL_RANGES, Span, VALUE_WORDS,
-    from_words, port_key,
+    PORTS_LARGE, PORTS_ONE, PORTS_TWO, PREFIXES, RANGE_BITS, Root, SHIFT, SMALL_RANGES, Span, VALUE_WORDS, from_words,
+    port_key,
 };
 use crate::rule::Packet;
 
@@ -102,7 +102,7 @@ impl<'a> Walk<'a> {
                 return self.in_block(self.bisect(first as usize, count as usize, key), key);
             }
             let high = (flags & LOW_HALF != 0).then(|| from_words(self.index(place + 4), self.index(place + 5)));
-            let span = Span { first, shift: flags & SHIFT_MASK, pieces: count, high };
+            let span = Span { first, shift: flags & SHIFT, pieces: count, high };
             entry = self.index(place + NODE_WORDS + span.nearest(key));
         }
         let mut block = (entry & ((1 << ENTRY_SHIFT) - 1)) as usize;

@@ -2,7 +2,7 @@
 
 use super::{
     BUCKET4_KEY, BUCKET4_SHIFT, BUCKET4_WORDS, BUCKET6_HIGH_SHIFT, BUCKET6_KEY, BUCKET6_LOW_SHIFT, BUCKET6_WORDS, Key,
-    LOW_HALF, NOTHING, SHIFT_MASK, Span, WINDOW4_WORDS, WINDOW6_WORDS, from_words, to_words,
+    LOW_HALF, NOTHING, SHIFT, Span, WINDOW4_WORDS, WINDOW6_WORDS, from_words, to_words,
 };
 
 /// A local prefix and what is found there: the port table, and the link to the next shorter prefix.
@@ -126,13 +126,13 @@ impl Address for u128 {
 
     fn is_in(self, bucket: &[u32], slot: usize) -> bool {
         let (high, low) = (self ^ Self::read(&bucket[BUCKET6_KEY + 4 * slot..])).halves();
-        let outside = |half: u64, shift: u32| half >> (shift & SHIFT_MASK) >> (shift >> NOTHING) != 0;
+        let outside = |half: u64, shift: u32| half >> (shift & SHIFT) >> (shift >> NOTHING) != 0;
         !outside(high, byte(bucket[BUCKET6_HIGH_SHIFT], slot)) && !outside(low, byte(bucket[BUCKET6_LOW_SHIFT], slot))
     }
 
     fn read_span(window: &[u32]) -> Span {
         let high = (window[2] & LOW_HALF != 0).then(|| from_words(window[6], window[7]));
         let first = from_words(window[4], window[5]);
-        Span { first, shift: window[2] & SHIFT_MASK, pieces: window[1], high }
+        Span { first, shift: window[2] & SHIFT, pieces: window[1], high }
     }
 }

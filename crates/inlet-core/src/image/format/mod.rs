@@ -24,7 +24,7 @@ pub const ENTRY_NODE: u32 = 3;
 /// The words of a node before its entries.
 pub const NODE_WORDS: usize = 6;
 /// In the second word of a node and the third of a window: the bits of the shift.
-pub const SHIFT_MASK: u32 = 0x3f;
+pub const SHIFT: u32 = 0x3f;
 /// In the second word of a node and the third of an IPv6 window: the keys are told apart by their low 64 bits.
 pub const LOW_HALF: u32 = 1 << 8;
 /// In the second word of a node: its blocks are to be bisected.
