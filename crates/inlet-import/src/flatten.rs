@@ -98,7 +98,7 @@ pub(super) fn flatten(chains: Chains) -> Flat {
     let mut flat = Flat { sets: chains.sets.clone(), ..Flat::default() };
     for (chain, protocols) in order(&chains) {
         let first = flat.items.len();
-        let within = Selection { protocols, ..Selection::all(true, true) };
+        let within = Selection { protocols, ..Selection::all() };
         walk(&chains, chain, &within, 0, &mut flat);
         let end = flat.items.len();
         settle(&mut flat.items[first..], BASE_END, end);

@@ -9,7 +9,7 @@ use super::ImportError;
 use super::flatten::{Base, Chains, Line, Target};
 use super::members::{addresses_of, port, values};
 use super::selection::{Addresses, Except, Selection};
-use inlet_core::{PortRange, Prefix, Protocol};
+use inlet_core::{Family, PortRange, Prefix, Protocol};
 
 /// Reads the document.
 pub(super) fn read(text: &str) -> Result<Chains, ImportError> {
@@ -82,6 +82,15 @@ impl Set {
     }
 }
 
+/// The families of a rule's table.
+fn families_of(rule: &Value) -> BTreeSet<Family> {
+    match rule["family"].as_str() {
+        Some("ip") => [Family::V4].into(),
+        Some("ip6") => [Family::V6].into(),
+        _ => Family::ALL.into(),
+    }
+}
+
 struct Reader<'a> {
     rule: &'a Value,
     sets: &'a BTreeMap<String, Set>,
@@ -94,8 +103,7 @@ struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     fn new(rule: &'a Value, sets: &'a BTreeMap<String, Set>) -> Self {
-        let family = rule["family"].as_str().unwrap_or_default();
-        let selection = Selection::all(family != "ip6", family != "ip");
+        let selection = Selection { families: families_of(rule), ..Selection::all() };
         Self { rule, sets, selection, unknown: None, irrelevant: false, of_socket: false }
     }
 
@@ -153,10 +161,8 @@ impl<'a> Reader<'a> {
 
     /// The protocols of which the rule is about all packets of its table.
     fn all_protocols(&self) -> BTreeSet<Protocol> {
-        let Selection { protocols, v4, v6, local, ports, source, iface, except, nothing } = &self.selection;
-        let family = self.rule["family"].as_str().unwrap_or_default();
-        let all =
-            *v4 == (family != "ip6") && *v6 == (family != "ip") && except.is_empty() && !nothing && iface.is_none();
+        let Selection { protocols, families, local, ports, source, iface, except, nothing } = &self.selection;
+        let all = *families == families_of(self.rule) && except.is_empty() && !nothing && iface.is_none();
         let everywhere = *local == Addresses::Any && *source == Addresses::Any && ports[..] == [PortRange::ANY];
         if all && everywhere && self.unknown.is_none() { protocols.clone() } else { BTreeSet::new() }
     }
@@ -168,8 +174,8 @@ impl<'a> Reader<'a> {
 
     fn tproxy(&mut self, value: &Value) -> Target {
         match value["family"].as_str() {
-            Some("ip") => self.selection.v6 = false,
-            Some("ip6") => self.selection.v4 = false,
+            Some("ip") => self.only(Family::V4),
+            Some("ip6") => self.only(Family::V6),
             _ => {}
         }
         let addr: Option<IpAddr> = value["addr"].as_str().and_then(|addr| addr.trim_matches(['[', ']']).parse().ok());
@@ -178,6 +184,10 @@ impl<'a> Reader<'a> {
             self.cannot("without a port each port has a socket of its own");
         }
         Target::Tproxy { addr, port, goes_on: true }
+    }
+
+    fn only(&mut self, family: Family) {
+        self.selection.families.retain(|other| *other == family);
     }
 
     fn condition(&mut self, condition: &Value) {
@@ -189,7 +199,8 @@ impl<'a> Reader<'a> {
         let done = match (payload("protocol"), payload("field"), meta) {
             _ if !known => None,
             (protocol @ ("ip" | "ip6"), field @ ("daddr" | "saddr"), _) => {
-                self.addresses(protocol == "ip6", field == "saddr", right, not)
+                self.only(if protocol == "ip6" { Family::V6 } else { Family::V4 });
+                self.addresses(field == "saddr", right, not)
             }
             (protocol @ ("tcp" | "udp" | "th"), "dport", _) => self.ports(protocol, right, not),
             (_, _, "l4proto") => self.protocols(right, not),
@@ -214,13 +225,12 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn addresses(&mut self, v6: bool, source: bool, right: &Value, not: bool) -> Option<()> {
-        (if v6 { &mut self.selection.v4 } else { &mut self.selection.v6 }).clone_from(&false);
+    fn addresses(&mut self, source: bool, right: &Value, not: bool) -> Option<()> {
         let addresses = match right.as_str().and_then(|text| text.strip_prefix('@')) {
             Some(name) => Addresses::These(Some(name.to_owned()), self.set(name)?.addresses()?),
             None => Addresses::These(None, addresses_of(&values(right).into_iter().cloned().collect::<Vec<_>>())?),
         };
-        let all = Selection::all(true, true);
+        let all = Selection::all();
         match (not, source) {
             (false, false) => self.selection = self.selection.and(&Selection { local: addresses, ..all }),
             (false, true) => self.selection = self.selection.and(&Selection { source: addresses, ..all }),
@@ -246,7 +256,7 @@ impl<'a> Reader<'a> {
         let ports: Vec<PortRange> = members.iter().map(port).collect::<Option<_>>()?;
         match not {
             true => self.selection.except.push(Except::Ports(ports)),
-            false => self.selection = self.selection.and(&Selection { ports, ..Selection::all(true, true) }),
+            false => self.selection = self.selection.and(&Selection { ports, ..Selection::all() }),
         }
         Some(())
     }
@@ -276,8 +286,8 @@ impl<'a> Reader<'a> {
 
     fn family(&mut self, right: &Value, not: bool) -> Option<()> {
         match (right.as_str()?, not) {
-            ("ipv4", false) | ("ipv6", true) => self.selection.v6 = false,
-            ("ipv6", false) | ("ipv4", true) => self.selection.v4 = false,
+            ("ipv4", false) | ("ipv6", true) => self.only(Family::V4),
+            ("ipv6", false) | ("ipv4", true) => self.only(Family::V6),
             _ => return None,
         }
         Some(())

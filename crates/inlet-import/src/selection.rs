@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use inlet_core::{InterfaceName, Match, PortRange, Prefix, Protocol};
+use inlet_core::{Family, InterfaceName, Match, PortRange, Prefix, Protocol};
 
 /// Addresses of one side.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,8 +25,7 @@ pub(super) enum Except {
 #[derive(Clone, Debug)]
 pub(super) struct Selection {
     pub(super) protocols: BTreeSet<Protocol>,
-    pub(super) v4: bool,
-    pub(super) v6: bool,
+    pub(super) families: BTreeSet<Family>,
     pub(super) local: Addresses,
     pub(super) ports: Vec<PortRange>,
     pub(super) source: Addresses,
@@ -37,12 +36,11 @@ pub(super) struct Selection {
 }
 
 impl Selection {
-    /// All packets of these families.
-    pub(super) fn all(v4: bool, v6: bool) -> Self {
+    /// All packets.
+    pub(super) fn all() -> Self {
         Self {
             protocols: Protocol::ALL.into(),
-            v4,
-            v6,
+            families: Family::ALL.into(),
             local: Addresses::Any,
             ports: vec![PortRange::ANY],
             source: Addresses::Any,
@@ -61,8 +59,7 @@ impl Selection {
     pub(super) fn and(&self, other: &Self) -> Self {
         let mut both = self.clone();
         both.protocols = &self.protocols & &other.protocols;
-        both.v4 &= other.v4;
-        both.v6 &= other.v6;
+        both.families = &self.families & &other.families;
         both.local = self.local.and(&other.local);
         both.source = self.source.and(&other.source);
         both.ports = meet_ports(&self.ports, &other.ports);
@@ -77,19 +74,18 @@ impl Selection {
     /// Each port and prefix once, and only the addresses of families that local and source prefixes share.
     pub(super) fn settle(&mut self) {
         self.ports = joined(std::mem::take(&mut self.ports));
-        let has = |addresses: &Addresses, v6: bool| match addresses {
+        let Self { families, local, source, .. } = self;
+        let has = |addresses: &Addresses, family: Family| match addresses {
             Addresses::Any => true,
-            Addresses::These(_, prefixes) => prefixes.iter().any(|prefix| prefix.is_v6() == v6),
+            Addresses::These(_, prefixes) => prefixes.iter().any(|prefix| prefix.family() == family),
         };
-        self.v4 &= has(&self.local, false) && has(&self.source, false);
-        self.v6 &= has(&self.local, true) && has(&self.source, true);
-        let (v4, v6) = (self.v4, self.v6);
-        [&mut self.local, &mut self.source].into_iter().for_each(|addresses| addresses.keep(v4, v6));
+        families.retain(|family| has(local, *family) && has(source, *family));
+        [local, source].into_iter().for_each(|addresses| addresses.keep(families));
     }
 
     /// Whether no packet is meant.
     pub(super) fn is_empty(&self) -> bool {
-        self.nothing || self.protocols.is_empty() || self.ports.is_empty() || !(self.v4 || self.v6)
+        self.nothing || self.protocols.is_empty() || self.ports.is_empty() || self.families.is_empty()
     }
 
     /// Whether one of the exceptions has all of an entry, which is about this interface.
@@ -115,11 +111,7 @@ impl Selection {
     pub(super) fn locals(&self) -> Vec<Prefix> {
         match &self.local {
             Addresses::These(_, prefixes) => prefixes.clone(),
-            Addresses::Any => {
-                let all =
-                    [(self.v4, inlet_core::Family::V4.everywhere()), (self.v6, inlet_core::Family::V6.everywhere())];
-                all.into_iter().filter(|(family, _)| *family).map(|(_, prefix)| prefix).collect()
-            }
+            Addresses::Any => self.families.iter().map(|family| family.everywhere()).collect(),
         }
     }
 
@@ -153,12 +145,12 @@ impl Addresses {
         }
     }
 
-    fn keep(&mut self, v4: bool, v6: bool) {
+    fn keep(&mut self, families: &BTreeSet<Family>) {
         if let Self::These(name, prefixes) = self {
             prefixes.sort();
             prefixes.dedup();
             let before = prefixes.len();
-            prefixes.retain(|prefix| if prefix.is_v6() { v6 } else { v4 });
+            prefixes.retain(|prefix| families.contains(&prefix.family()));
             if prefixes.len() != before {
                 *name = None;
             }

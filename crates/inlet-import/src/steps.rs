@@ -101,7 +101,7 @@ pub(super) fn steps(
 
 /// The packets of a selection that an exception is about.
 pub(super) fn positive(selection: &Selection, except: &Except) -> Option<Selection> {
-    let mut part = Selection::all(true, true);
+    let mut part = Selection::all();
     match except {
         Except::Local(addresses) => part.local = addresses.clone(),
         Except::Source(addresses) => part.source = addresses.clone(),

@@ -14,8 +14,8 @@ mod crowded;
 pub use crowded::{at_borders, crowded};
 
 use crate::rule::{
-    Confine, Description, InterfaceName, Match, OnMissing, Packet, PortRange, Prefix, Protocol, Rule, ServiceName,
-    Verdict,
+    Confine, Description, Family, InterfaceName, Match, OnMissing, Packet, PortRange, Prefix, Protocol, Rule,
+    ServiceName, Verdict,
 };
 use crate::ruleset::{Builder, Change, Plan, Ruleset, Shape};
 
@@ -156,9 +156,9 @@ struct Draft {
 
 fn rule() -> impl Strategy<Value = Draft> {
     let protocol = select(&Protocol::ALL[..]);
-    (any::<bool>(), protocol, ports(), option::weighted(0.25, 0..INTERFACES), 0..SERVICES + 2).prop_flat_map(
-        |(v6, protocol, ports, iface, verdict)| {
-            (prefix(v6), option::weighted(0.3, prefix(v6))).prop_map(move |(local, source)| Draft {
+    (select(&Family::ALL[..]), protocol, ports(), option::weighted(0.25, 0..INTERFACES), 0..SERVICES + 2).prop_flat_map(
+        |(family, protocol, ports, iface, verdict)| {
+            (prefix(family), option::weighted(0.3, prefix(family))).prop_map(move |(local, source)| Draft {
                 protocol,
                 local,
                 ports,
@@ -171,12 +171,12 @@ fn rule() -> impl Strategy<Value = Draft> {
 }
 
 /// Prefixes around a few addresses, so that many of them nest.
-fn prefix(v6: bool) -> impl Strategy<Value = Prefix> {
+fn prefix(family: Family) -> impl Strategy<Value = Prefix> {
     let spread = prop_oneof![Just(0_u128), any::<u8>().prop_map(u128::from), any::<u128>().prop_map(|n| n >> 100)];
     let near = prop_oneof![Just(0_u128), (0_u32..128).prop_map(|bit| 1 << bit), any::<u128>()];
-    (0_u8..=128, spread, near).prop_map(move |(len, spread, near)| match v6 {
-        true => Prefix::v6(0x2001_0db8 << 96 ^ spread ^ near >> (near as u32 % 127), len),
-        false => Prefix::v4((0xc000_0200 ^ spread ^ near >> 96) as u32, len % 33),
+    (0_u8..=128, spread, near).prop_map(move |(len, spread, near)| match family {
+        Family::V6 => Prefix::v6(0x2001_0db8 << 96 ^ spread ^ near >> (near as u32 % 127), len),
+        Family::V4 => Prefix::v4((0xc000_0200 ^ spread ^ near >> 96) as u32, len % 33),
     })
 }
 
@@ -327,7 +327,7 @@ impl Aim {
             true => Rule::new(Protocol::Tcp, default, PortRange::ANY, Verdict::Pass).matching,
             false => self.rule.get(rules).matching,
         };
-        let everywhere = if matching.local.is_v6() { Prefix::v6(0, 0) } else { Prefix::v4(0, 0) };
+        let everywhere = matching.local.family().everywhere();
         let port = self.port.of(matching.ports.first().into(), matching.ports.last().into()) as u16;
         let protocol = match (self.other_protocol, matching.protocol) {
             (false, protocol) => protocol,

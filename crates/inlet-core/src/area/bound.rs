@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use crate::rule::{Packet, Prefix, Protocol};
+use crate::rule::{Family, Packet, Prefix, Protocol};
 
 /// What a TCP listener or an unconnected UDP socket is bound to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -28,11 +28,10 @@ pub struct Rank {
 impl Bound {
     /// The local prefixes of the packets that it can receive: one host, or all addresses of a family or of both.
     pub fn locals(&self) -> Vec<Prefix> {
-        let all = (Prefix::v4(0, 0), Prefix::v6(0, 0));
         match self.addr.ip().to_canonical() {
-            IpAddr::V4(Ipv4Addr::UNSPECIFIED) => vec![all.0],
-            IpAddr::V6(addr) if addr.is_unspecified() && self.v6only => vec![all.1],
-            IpAddr::V6(addr) if addr.is_unspecified() => vec![all.0, all.1],
+            IpAddr::V4(Ipv4Addr::UNSPECIFIED) => vec![Family::V4.everywhere()],
+            IpAddr::V6(addr) if addr.is_unspecified() && self.v6only => vec![Family::V6.everywhere()],
+            IpAddr::V6(addr) if addr.is_unspecified() => Family::ALL.map(Family::everywhere).to_vec(),
             addr => vec![Prefix::from(addr)],
         }
     }

@@ -130,10 +130,10 @@ fn sources_covered(whole: Option<Prefix>, parts: impl Iterator<Item = Option<Pre
         }
     }
     narrow.sort_unstable();
-    let Some(family) = narrow.first() else { return false };
-    let (first, last) = whole.map_or_else(|| family.everywhere().ends(), |whole| whole.ends());
+    let Some(first) = narrow.first() else { return false };
+    let (low, high) = whole.map_or_else(|| first.family().everywhere().ends(), |whole| whole.ends());
     // The first address that none of those before covers; `None` when that is beyond the last there is.
-    let mut next = Some(first);
+    let mut next = Some(low);
     for source in narrow {
         let (from, to) = source.ends();
         match next {
@@ -142,7 +142,7 @@ fn sources_covered(whole: Option<Prefix>, parts: impl Iterator<Item = Option<Pre
             None => break,
         }
     }
-    next.is_none_or(|at| at > last)
+    next.is_none_or(|at| at > high)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! What a rule with lists stands for, and the ports that it excepts.
 
-use crate::rule::{IfaceId, Match, PortRange, Prefix, Protocol, Rule, Verdict};
+use crate::rule::{Family, IfaceId, Match, PortRange, Prefix, Protocol, Rule, Verdict};
 use crate::ruleset::BuildError;
 
 /// All of a rule but its local prefixes and ports.
@@ -53,10 +53,9 @@ pub(super) fn check_families<'p>(
     sources: &[Option<Prefix>],
 ) -> Result<(), BuildError> {
     let sources = || sources.iter().flatten();
-    let lonely = |prefix: &Prefix, v6: bool| prefix.is_v6() == v6;
-    for v6 in [false, true] {
-        let here = local.clone().find(|prefix| lonely(prefix, v6));
-        let there = sources().find(|prefix| lonely(prefix, v6));
+    for family in Family::ALL {
+        let here = local.clone().find(|prefix| prefix.family() == family);
+        let there = sources().find(|prefix| prefix.family() == family);
         let pair = match (here, there) {
             (Some(local), None) => sources().next().map(|source| (local, source)),
             (None, Some(source)) => local.clone().next().map(|local| (local, source)),

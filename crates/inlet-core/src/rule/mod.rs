@@ -127,7 +127,7 @@ impl Match {
 
     /// Whether source and local prefix are of one family, as they must be for any packet to match.
     pub fn same_family(&self) -> bool {
-        self.source.is_none_or(|source| source.is_v6() == self.local.is_v6())
+        self.source.is_none_or(|source| source.family() == self.local.family())
     }
 }
 

@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use super::Remedy;
+use super::{Family, Remedy};
 
 /// An IPv4 or IPv6 prefix, from /0 to a single host, without host bits. Never an IPv4-mapped IPv6 prefix: packets of
 /// IPv4 clients reach the hook as IPv4, also when a dual-stack socket receives them (RFC 4291, section 2.5.5.2).
@@ -90,9 +90,17 @@ impl Prefix {
         self.0.prefix_len()
     }
 
+    /// The family of its addresses.
+    pub fn family(&self) -> Family {
+        match self.0 {
+            IpNet::V4(_) => Family::V4,
+            IpNet::V6(_) => Family::V6,
+        }
+    }
+
     /// Whether this is an IPv6 prefix.
     pub fn is_v6(&self) -> bool {
-        matches!(self.0, IpNet::V6(_))
+        self.family() == Family::V6
     }
 
     /// Whether the address is inside. An address of the other family never is.
@@ -139,12 +147,12 @@ impl Prefix {
 
     /// The first and the last address as numbers. IPv4 addresses take the upper end, so that both families end alike.
     pub(crate) fn ends(&self) -> (u128, u128) {
-        match self.is_v6() {
-            false => {
+        match self.family() {
+            Family::V4 => {
                 let (first, last) = self.bounds4();
                 (u128::from(first) << 96, u128::from(last) << 96 | u128::MAX >> 32)
             }
-            true => self.bounds6(),
+            Family::V6 => self.bounds6(),
         }
     }
 
@@ -162,11 +170,6 @@ impl Prefix {
             }
             _ => None,
         }
-    }
-
-    /// All addresses of the same family.
-    pub(crate) fn everywhere(&self) -> Self {
-        if self.is_v6() { Self::v6(0, 0) } else { Self::v4(0, 0) }
     }
 }
 
@@ -218,7 +221,7 @@ impl From<IpAddr> for Prefix {
 
 impl Ord for Prefix {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.is_v6(), self.addr(), self.len()).cmp(&(other.is_v6(), other.addr(), other.len()))
+        (self.family(), self.addr(), self.len()).cmp(&(other.family(), other.addr(), other.len()))
     }
 }
 

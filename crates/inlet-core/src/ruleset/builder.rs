@@ -7,8 +7,8 @@ use rustc_hash::FxHashMap;
 use super::conflict::conflicts;
 use super::{Conflict, Entry, Entry4, Entry6, MAX_SHAPES, Named, Ruleset, Shape, ShapeId};
 use crate::rule::{
-    Description, IfaceId, Interface, InterfaceName, Listen, Match, OnMissing, Remedy, Rule, Service, ServiceError,
-    ServiceId, ServiceName, Services, Verdict,
+    Description, Family, IfaceId, Interface, InterfaceName, Listen, Match, OnMissing, Remedy, Rule, Service,
+    ServiceError, ServiceId, ServiceName, Services, Verdict,
 };
 
 /// A ruleset in the making: rules in any order, checked and put in canonical form by [`Builder::finish`].
@@ -201,9 +201,9 @@ impl Builder {
             return Err(BuildError::Families { local, source_prefix });
         }
         let shape = self.shape(Shape::of(rule))?;
-        match local.is_v6() {
-            false => self.v4.push(Entry4::new(local, shape)),
-            true => self.v6.push(Entry6::new(local, shape)),
+        match local.family() {
+            Family::V4 => self.v4.push(Entry4::new(local, shape)),
+            Family::V6 => self.v6.push(Entry6::new(local, shape)),
         }
         Ok(())
     }
@@ -227,9 +227,9 @@ impl Builder {
     /// Removes the rule with exactly this match and gives its verdict.
     pub fn remove(&mut self, matching: &Match) -> Option<Verdict> {
         let wanted = Shape::of(&Rule { matching: *matching, verdict: Verdict::Pass });
-        match matching.local.is_v6() {
-            false => take(&mut self.v4, &self.shapes, matching, &wanted),
-            true => take(&mut self.v6, &self.shapes, matching, &wanted),
+        match matching.local.family() {
+            Family::V4 => take(&mut self.v4, &self.shapes, matching, &wanted),
+            Family::V6 => take(&mut self.v6, &self.shapes, matching, &wanted),
         }
     }
 

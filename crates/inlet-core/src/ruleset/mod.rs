@@ -9,7 +9,7 @@ mod selector;
 use std::fmt;
 
 use crate::rule::{
-    IfaceId, Interface, Match, PortRange, Precedence, Prefix, Protocol, Rule, ServiceId, Services, Verdict,
+    Family, IfaceId, Interface, Match, PortRange, Precedence, Prefix, Protocol, Rule, ServiceId, Services, Verdict,
 };
 
 pub use builder::{BuildError, Builder};
@@ -35,8 +35,16 @@ pub struct Ruleset {
     pub(crate) v6: Vec<Entry6>,
 }
 
-/// Packets that the sockets of a service are for, or are not: by protocol and family, true for IPv6.
-pub type Kind = (ServiceId, Protocol, bool);
+/// A kind of packets that rules give to a service. A service needs a socket for each kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Kind {
+    /// The service.
+    pub service: ServiceId,
+    /// The protocol of the packets.
+    pub protocol: Protocol,
+    /// The family of their local addresses.
+    pub family: Family,
+}
 
 impl Ruleset {
     /// The ruleset without rules and services.
@@ -91,8 +99,10 @@ impl Ruleset {
     /// Those rules whose local prefix is this one or inside it, in address order. No other rule is before one of this
     /// prefix.
     pub fn rules_within(&self, local: Prefix) -> impl Iterator<Item = Rule> {
-        let v4 = if local.is_v6() { &[] } else { within(&self.v4, local) };
-        let v6 = if local.is_v6() { within(&self.v6, local) } else { &[] };
+        let (v4, v6): (&[Entry4], &[Entry6]) = match local.family() {
+            Family::V4 => (within(&self.v4, local), &[]),
+            Family::V6 => (&[], within(&self.v6, local)),
+        };
         self.expand(v4).chain(self.expand(v6))
     }
 
@@ -127,17 +137,16 @@ impl Ruleset {
         counts
     }
 
-    /// What rules give to services.
+    /// The kinds of packets that rules give to services.
     pub fn kinds(&self) -> std::collections::BTreeSet<Kind> {
         let mut named = vec![[false; 2]; self.shapes.len()];
         self.v4.iter().for_each(|entry| named[entry.shape() as usize][0] = true);
         self.v6.iter().for_each(|entry| named[entry.shape() as usize][1] = true);
         let mut kinds = std::collections::BTreeSet::new();
         for (shape, named) in self.shapes.iter().zip(named) {
-            if let Verdict::Service(id) = shape.verdict {
-                kinds.extend(
-                    [false, true].into_iter().filter(|v6| named[usize::from(*v6)]).map(|v6| (id, shape.protocol, v6)),
-                );
+            if let Verdict::Service(service) = shape.verdict {
+                let families = Family::ALL.into_iter().zip(named).filter(|(_, named)| *named);
+                kinds.extend(families.map(|(family, _)| Kind { service, protocol: shape.protocol, family }));
             }
         }
         kinds
@@ -147,11 +156,11 @@ impl Ruleset {
     pub fn get(&self, matching: &Match) -> Option<Verdict> {
         let wanted = Shape::of(&Rule { matching: *matching, verdict: Verdict::Pass });
         let shape = |id: u32| self.shapes[id as usize];
-        let found = match matching.local.is_v6() {
-            false => {
+        let found = match matching.local.family() {
+            Family::V4 => {
                 group(&self.v4, matching.local).iter().map(|entry| shape(entry.shape())).find(|s| s.same_match(&wanted))
             }
-            true => {
+            Family::V6 => {
                 group(&self.v6, matching.local).iter().map(|entry| shape(entry.shape())).find(|s| s.same_match(&wanted))
             }
         };

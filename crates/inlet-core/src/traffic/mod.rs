@@ -17,7 +17,7 @@ use std::ops::ControlFlow;
 use self::sides::Sides;
 use self::walk::Walk;
 use crate::area::{AddrRange, Arrival};
-use crate::rule::{Packet, PortRange, Prefix, Protocol, Rule};
+use crate::rule::{Family, Packet, PortRange, Prefix, Protocol, Rule};
 use crate::ruleset::{Plan, Ruleset};
 
 /// Packets that get another answer. The rules are those of the two rulesets, with the numbers of these.
@@ -71,7 +71,7 @@ fn walk_near(
     sides: &Sides<'_>,
     each: &mut dyn FnMut(Moved) -> ControlFlow<()>,
 ) -> ControlFlow<()> {
-    let (v4, v6) = prefixes.split_at(prefixes.partition_point(|prefix| !prefix.is_v6()));
+    let (v4, v6) = prefixes.split_at(prefixes.partition_point(|prefix| prefix.family() == Family::V4));
     let near4 = |ruleset: &Ruleset| narrow::near(&ruleset.v4, v4);
     let near6 = |ruleset: &Ruleset| narrow::near(&ruleset.v6, v6);
     Walk::<u32>::new(sides, each).run(&near4(old), &near4(new))?;

@@ -1,6 +1,6 @@
 //! The services: those without sockets, without rules, and with sockets that receive nothing.
 
-use inlet_core::{Kind, Listen, OnMissing, Protocol, Service, ServiceId};
+use inlet_core::{Family, Kind, Listen, OnMissing, Protocol, Service, ServiceId};
 
 use super::text::quoted;
 use super::{Checkup, Finding, Severity, Subject};
@@ -11,11 +11,12 @@ pub(super) fn check(subject: &Subject<'_>, found: &mut Checkup) {
     not_adopted(subject, found);
     let wanted = subject.ruleset.kinds();
     for (id, service) in subject.ruleset.services().iter() {
-        let kinds: Vec<Kind> = wanted.iter().filter(|kind| kind.0 == id).copied().collect();
+        let kinds: Vec<Kind> = wanted.iter().filter(|kind| kind.service == id).copied().collect();
         if kinds.is_empty() {
             without_rules(subject, service, found);
         }
-        let serves = |(id, protocol, v6): Kind| {
+        let serves = |Kind { service: id, protocol, family }: Kind| {
+            let v6 = family == Family::V6;
             let will_have = || subject.in_file && will_have(subject, service, protocol, v6);
             subject.members.serves(id, protocol, v6) || will_have()
         };
@@ -55,10 +56,8 @@ fn without_rules(subject: &Subject<'_>, service: &Service, found: &mut Checkup) 
 }
 
 fn without_sockets(subject: &Subject<'_>, id: ServiceId, service: &Service, missing: &[Kind], found: &mut Checkup) {
-    let kinds: Vec<String> = missing
-        .iter()
-        .map(|(_, protocol, v6)| format!("{protocol} over {}", if *v6 { "IPv6" } else { "IPv4" }))
-        .collect();
+    let kinds: Vec<String> =
+        missing.iter().map(|Kind { protocol, family, .. }| format!("{protocol} over {family}")).collect();
     let none = if subject.members.sockets(id).is_empty() { "no live socket" } else { "no live socket of that kind" };
     let what = format!("service {} has rules for {}, and {none}", service.name, kinds.join(", "));
     let (severity, why) = match service.on_missing {
@@ -68,11 +67,9 @@ fn without_sockets(subject: &Subject<'_>, id: ServiceId, service: &Service, miss
         OnMissing::Pass => (Severity::Warning, "its packets are left to the kernel's ordinary lookup"),
     };
     let waits =
-        |wanted: &&Wanted| wanted.service == id && missing.iter().any(|(_, it, _)| *it == wanted.endpoint.protocol());
+        |wanted: &&Wanted| wanted.service == id && missing.iter().any(|it| it.protocol == wanted.endpoint.protocol());
     let mend = match &service.description {
-        Some(_) if subject.waiting.iter().any(|it| waits(&it)) => {
-            adopt(missing.iter().map(|(_, protocol, _)| *protocol))
-        }
+        Some(_) if subject.waiting.iter().any(|it| waits(&it)) => adopt(missing.iter().map(|kind| kind.protocol)),
         Some(description) => format!("start a server that fits its description ({description})"),
         None => format!("start its server, then: inlet register {} --pid PID", quoted(service.name.as_str())),
     };

@@ -5,7 +5,7 @@ use rustc_hash::FxHashMap;
 use super::search::{Interval, Searches};
 use super::sweep::Sweep;
 use crate::image::format::{Key, LEAF_BY_IFACE, LEAF_BY_SOURCE, Leaf};
-use crate::rule::{IfaceId, Interface, Prefix, Services, Verdict};
+use crate::rule::{Family, IfaceId, Interface, Prefix, Services, Verdict};
 use crate::ruleset::Shape;
 
 /// What leaves and searches are written to, and the names that rules are resolved with.
@@ -63,10 +63,10 @@ impl Conditions {
         }
         let rules = &key.0;
         let anywhere = self.by_iface(rules, None, otherwise, store);
-        let leaf = match rules.iter().find_map(|rule| rule.source) {
+        let leaf = match rules.iter().find_map(|rule| rule.source).map(|source| source.family()) {
             None => anywhere,
-            Some(source) if source.is_v6() => self.by_source::<u128>(rules, anywhere, store),
-            Some(_) => self.by_source::<u32>(rules, anywhere, store),
+            Some(Family::V4) => self.by_source::<u32>(rules, anywhere, store),
+            Some(Family::V6) => self.by_source::<u128>(rules, anywhere, store),
         };
         self.known.insert(key, leaf);
         leaf

@@ -102,7 +102,7 @@ fn touched<K: Address, E: Entry>(
     // Rules of one prefix follow one another.
     let mut locals: Vec<Prefix> = plan.rules.iter().map(|change| change.matching().local).collect();
     locals.dedup();
-    for local in locals.into_iter().filter(|local| local.is_v6() == K::IS_V6) {
+    for local in locals.into_iter().filter(|local| local.family() == K::FAMILY) {
         let (first, last) = K::bounds(local);
         // Of a span without pieces every address is outside.
         let first = (span.at(first) as u32).checked_sub(1)?;

@@ -4,6 +4,7 @@ use super::{
     BUCKET4_KEY, BUCKET4_SHIFT, BUCKET4_WORDS, BUCKET6_HIGH_SHIFT, BUCKET6_KEY, BUCKET6_LOW_SHIFT, BUCKET6_WORDS, Key,
     LOW_HALF, NOTHING, SHIFT, Span, WINDOW4_WORDS, WINDOW6_WORDS, from_words, to_words,
 };
+use crate::rule::Family;
 
 /// A local prefix and what is found there: the port table, and the link to the next shorter prefix.
 #[derive(Clone, Copy, Debug)]
@@ -22,8 +23,8 @@ pub(crate) trait Address: Key {
     fn first_of(self, len: u8) -> Self;
     /// The last address of the prefix that begins with this one.
     fn last_of(self, len: u8) -> Self;
-    /// Whether this is IPv6.
-    const IS_V6: bool;
+    /// The family of these addresses.
+    const FAMILY: Family;
     /// How many words a bucket takes.
     const BUCKET: usize;
     /// How many words a window takes.
@@ -51,7 +52,7 @@ fn set_byte(word: &mut u32, slot: usize, byte: u32) {
 
 /// Bucket: values (10 words), more, shifts (a byte each), keys (4 words). Window: bucket, pieces, shift, first.
 impl Address for u32 {
-    const IS_V6: bool = false;
+    const FAMILY: Family = Family::V4;
     const BUCKET: usize = BUCKET4_WORDS;
     const WINDOW: usize = WINDOW4_WORDS;
 
@@ -88,7 +89,7 @@ impl Address for u32 {
 /// Bucket: values (10 words), more, nothing, shifts of the high halves and of the low halves (a byte each), 2 words
 /// nothing, keys (16 words). Window: bucket, pieces, shift, nothing, first, high.
 impl Address for u128 {
-    const IS_V6: bool = true;
+    const FAMILY: Family = Family::V6;
     const BUCKET: usize = BUCKET6_WORDS;
     const WINDOW: usize = WINDOW6_WORDS;
 

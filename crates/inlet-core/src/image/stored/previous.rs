@@ -11,7 +11,7 @@
 
 use super::ruleset::{self, SourceError, Words};
 use super::valid::is_valid;
-use crate::rule::{Match, Prefix, Rule, ServiceId, Services, Verdict};
+use crate::rule::{Family, Match, Prefix, Rule, ServiceId, Services, Verdict};
 use crate::ruleset::{BuildError, Builder, Change, Entry, Entry4, Entry6, MAX_SHAPES, Plan, Ruleset, Shape, ShapeId};
 
 const FORMAT: u32 = 1;
@@ -40,9 +40,9 @@ impl Previous {
         let (mut v4, mut v6) = (Vec::new(), Vec::new());
         let mut drop = |rule: &Rule| {
             let Ok(shape) = new.shapes.binary_search(&Shape::of(rule)) else { return };
-            match rule.matching.local.is_v6() {
-                false => v4.push(Entry4::new(rule.matching.local, shape as u32)),
-                true => v6.push(Entry6::new(rule.matching.local, shape as u32)),
+            match rule.matching.local.family() {
+                Family::V4 => v4.push(Entry4::new(rule.matching.local, shape as u32)),
+                Family::V6 => v6.push(Entry6::new(rule.matching.local, shape as u32)),
             }
         };
         for change in &plan.rules {
