@@ -108,7 +108,7 @@ fn loss_by(guarded: &[Guarded], receivers: &Receivers, old: &Ruleset, new: &Rule
 fn told(moved: &Moved, packet: &Packet, old: &Ruleset, new: &Ruleset) -> (String, String) {
     let quoted = |ruleset: &Ruleset, rule: &Rule| format!("`{}`", ruleset.named(rule));
     let port = packet.local.port();
-    match (&moved.new, &moved.old) {
+    match (&moved.new, &moved.previous) {
         (Some(rule), _) => (format!("rule {}", quoted(new, rule)), pass(rule, packet, port)),
         (None, Some(rule)) => (format!("removing {}", quoted(old, rule)), format!("keep rule {}", quoted(old, rule))),
         (None, None) => ("no rule".to_owned(), "see: inlet plan".to_owned()),

@@ -111,7 +111,7 @@ impl Receivers {
         let has = |ruleset: &Ruleset, rule: Option<Rule>, packet: &Packet| {
             self.of_packet(ruleset, rule, packet).iter().any(|it| it.cookie == socket.cookie)
         };
-        let is_lost = |packet: &Packet| has(old, moved.old, packet) && !has(new, moved.new, packet);
+        let is_lost = |packet: &Packet| has(old, moved.previous, packet) && !has(new, moved.new, packet);
         let own = socket.bound.addr.port();
         let port = if moved.ports.contains(own) { own } else { moved.ports.first() };
         let ranges = self.locals.iter().filter_map(|local| local.intersection(&moved.local));

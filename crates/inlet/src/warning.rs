@@ -67,7 +67,7 @@ fn losses(receivers: &Receivers, proposal: &Proposal) -> Vec<Warning> {
     let (mut warnings, mut told) = (Vec::new(), BTreeSet::new());
     let Proposal { before, after, plan, .. } = proposal;
     traffic_to(before, after, plan, receivers.local_prefixes(), &mut |moved| {
-        let ordinary = !matches!(moved.old.map(|rule| rule.verdict), Some(Verdict::Service(_) | Verdict::Refuse));
+        let ordinary = !matches!(moved.previous.map(|rule| rule.verdict), Some(Verdict::Service(_) | Verdict::Refuse));
         let at = receivers.at(moved.protocol, moved.ports.first(), moved.ports.last());
         for listed in at.filter(|_| ordinary) {
             let lost = || receivers.lost(listed, &moved, before, after);

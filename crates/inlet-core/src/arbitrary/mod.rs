@@ -39,24 +39,24 @@ pub fn pair(rules: usize) -> impl Strategy<Value = (Ruleset, Ruleset)> {
     let surroundings = (0..SERVICES, prop_oneof![4 => Just(0), 1 => 0..INTERFACES]);
     (vec((rule(), edit), 0..=rules), vec(rule(), 0..=rules / 4), pass, surroundings).prop_map(
         |(drafts, more, pass, (first_service, interface_shift))| {
-            let old: Vec<Draft> = drafts.iter().map(|(draft, _)| draft.clone()).collect();
+            let previous: Vec<Draft> = drafts.iter().map(|(draft, _)| draft.clone()).collect();
             let kept = drafts.into_iter().filter_map(|(draft, edit)| match edit {
                 Some(usize::MAX) => None,
                 edit => Some(Draft { verdict: edit.unwrap_or(draft.verdict), ..draft }),
             });
             let new: Vec<Draft> = kept.chain(more).collect();
             let surroundings = Surroundings { first_service, interface_shift };
-            (build(&old, &pass, &Surroundings::default()), build(&new, &pass, &surroundings))
+            (build(&previous, &pass, &Surroundings::default()), build(&new, &pass, &surroundings))
         },
     )
 }
 
 /// Packets of which most match a rule of one of two rulesets.
 pub fn pair_with_packets(rules: usize, packets: usize) -> impl Strategy<Value = (Ruleset, Ruleset, Vec<Packet>)> {
-    (pair(rules), vec(aim(), packets)).prop_map(|((old, new), aims)| {
-        let rules: Vec<Rule> = old.rules().chain(new.rules()).collect();
+    (pair(rules), vec(aim(), packets)).prop_map(|((previous, new), aims)| {
+        let rules: Vec<Rule> = previous.rules().chain(new.rules()).collect();
         let packets = aims.iter().map(|aim| aim.packet(&rules)).collect();
-        (old, new, packets)
+        (previous, new, packets)
     })
 }
 
@@ -101,9 +101,9 @@ fn successors(((mut drafts, mut pass), changes, aims): (First, Vec<Step>, Vec<Ai
     (rulesets, packets)
 }
 
-fn changed(old: &Ruleset, new: &Ruleset) -> Vec<Rule> {
+fn changed(previous: &Ruleset, new: &Ruleset) -> Vec<Rule> {
     let rule = |change: &Change| Rule { matching: *change.matching(), verdict: Verdict::Pass };
-    Plan::between(old, new).rules.iter().map(rule).collect()
+    Plan::between(previous, new).rules.iter().map(rule).collect()
 }
 
 /// A rule for one of 256 places or, seldom, for many of them; each like that of [`rule`]. The places of IPv6 are networks, or

@@ -73,16 +73,16 @@ pub enum Routes {
     Manage,
 }
 
-/// Reads a ruleset. Services that `old` has keep the numbers that they have there.
+/// Reads a ruleset. Services that `previous` has keep the numbers that they have there.
 ///
 /// # Errors
 /// Everything that is wrong with it and the files that it includes.
-pub fn parse(file: Source, old: &Ruleset, host: &mut dyn Host) -> Result<Parsed, Diagnostics> {
+pub fn parse(file: Source, previous: &Ruleset, host: &mut dyn Host) -> Result<Parsed, Diagnostics> {
     let is_json = is_json(&file);
     let mut loader = Loader::new(file, host);
-    match is_json.then(|| fast::parse(&mut loader, old)).flatten() {
+    match is_json.then(|| fast::parse(&mut loader, previous)).flatten() {
         Some(parsed) => Ok(parsed),
-        None => slow::parse(loader, old),
+        None => slow::parse(loader, previous),
     }
 }
 
@@ -103,20 +103,20 @@ pub mod ways {
     use crate::ruleset::Ruleset;
 
     /// The way that is only for texts without mistakes.
-    pub fn fast(file: Source, old: &Ruleset, host: &mut dyn Host) -> Option<Parsed> {
-        super::fast::parse(&mut Loader::new(file, host), old)
+    pub fn fast(file: Source, previous: &Ruleset, host: &mut dyn Host) -> Option<Parsed> {
+        super::fast::parse(&mut Loader::new(file, host), previous)
     }
 
-    /// The former way with two threads, which is for long texts whose last key is `rules`.
-    pub fn halves(file: Source, old: &Ruleset, host: &mut dyn Host) -> Option<Parsed> {
-        super::fast::parse_halves(&mut Loader::new(file, host), old)
+    /// The previous way with two threads, which is for long texts whose last key is `rules`.
+    pub fn halves(file: Source, previous: &Ruleset, host: &mut dyn Host) -> Option<Parsed> {
+        super::fast::parse_halves(&mut Loader::new(file, host), previous)
     }
 
     /// The way that knows all places and has the last word.
     ///
     /// # Errors
     /// Everything that is wrong.
-    pub fn slow(file: Source, old: &Ruleset, host: &mut dyn Host) -> Result<Parsed, Diagnostics> {
-        super::slow::parse(Loader::new(file, host), old)
+    pub fn slow(file: Source, previous: &Ruleset, host: &mut dyn Host) -> Result<Parsed, Diagnostics> {
+        super::slow::parse(Loader::new(file, host), previous)
     }
 }

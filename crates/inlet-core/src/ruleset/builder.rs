@@ -107,10 +107,10 @@ impl Builder {
         Self { services, busy, interfaces, sorted: shapes.len(), shapes, numbers: FxHashMap::default(), v4, v6 }
     }
 
-    /// A builder without rules and services that gives services of `old` the number that they have there, and new
-    /// services numbers that `old` does not have.
-    pub fn successor_of(old: &Ruleset) -> Self {
-        Self { busy: old.services.clone(), ..Self::default() }
+    /// A builder without rules and services that gives services of `previous` the number that they have there, and new
+    /// services numbers that `previous` does not have.
+    pub fn successor_of(previous: &Ruleset) -> Self {
+        Self { busy: previous.services.clone(), ..Self::default() }
     }
 
     /// A builder without rules that has all of these services, under their numbers.

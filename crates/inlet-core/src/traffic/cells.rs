@@ -10,9 +10,9 @@ use crate::area::Arrival;
 use crate::rule::{PortRange, Protocol};
 use crate::ruleset::{Shape, ShapeId};
 
-/// The rules of one of the prefixes around an address, in the old ruleset and in the new one.
+/// The rules of one of the prefixes around an address, in the previous ruleset and in the new one.
 pub(super) struct Level {
-    pub(super) old: Vec<ShapeId>,
+    pub(super) previous: Vec<ShapeId>,
     pub(super) new: Vec<ShapeId>,
 }
 
@@ -39,7 +39,7 @@ pub(super) struct Part<K> {
 /// Who won, and who wins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Winners {
-    pub(super) old: Winner,
+    pub(super) previous: Winner,
     pub(super) new: Winner,
 }
 
@@ -91,9 +91,9 @@ fn append<K: Step, T: PartialEq>(rows: &mut Vec<(K, K, Vec<T>)>, first: K, last:
 fn candidates<'a>(sides: &'a Sides<'a>, levels: &[Level]) -> Vec<Candidate<'a>> {
     let mut candidates = Vec::new();
     for (number, level) in levels.iter().enumerate() {
-        let [old_changes, new_changes] = sides.changes(&level.old, &level.new);
+        let [previous_changes, new_changes] = sides.changes(&level.previous, &level.new);
         for (side, ids, changes, is_new) in
-            [(&sides.old, &level.old, old_changes, false), (&sides.new, &level.new, new_changes, true)]
+            [(&sides.previous, &level.previous, previous_changes, false), (&sides.new, &level.new, new_changes, true)]
         {
             for (id, is_change) in ids.iter().zip(changes) {
                 let shape = side.shape(*id);
@@ -187,12 +187,12 @@ impl Contest<'_> {
             let mut of_side = open.iter().map(|number| &self.candidates[*number]).filter(|it| it.is_new == is_new);
             of_side.find(|it| it.ifindex.is_none() || it.ifindex == ifindex).map(|it| it.place)
         };
-        Winners { old: wins(false), new: wins(true) }
+        Winners { previous: wins(false), new: wins(true) }
     }
 
     fn moves(&self, winners: Winners) -> bool {
-        let old = winners.old.map(|(_, id)| self.sides.old.shape(id).verdict);
+        let previous = winners.previous.map(|(_, id)| self.sides.previous.shape(id).verdict);
         let new = winners.new.map(|(_, id)| self.sides.new.shape(id).verdict);
-        !self.sides.same_answer(old, new)
+        !self.sides.same_answer(previous, new)
     }
 }

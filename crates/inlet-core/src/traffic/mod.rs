@@ -34,38 +34,43 @@ pub struct Moved {
     /// The interface on which they come in.
     pub arrival: Arrival,
     /// The rule that decided; `None` when there was none.
-    pub old: Option<Rule>,
+    pub previous: Option<Rule>,
     /// The rule that decides now; `None` when there is none.
     pub new: Option<Rule>,
 }
 
-/// Calls `each` with all packets whose answer under `new` is another than under `old`, in address order; no packet is
+/// Calls `each` with all packets whose answer under `new` is another than under `previous`, in address order; no packet is
 /// in two of the boxes. `plan` is what differs between the two. It ends early when `each` breaks.
-pub fn traffic(old: &Ruleset, new: &Ruleset, plan: &Plan, each: &mut dyn FnMut(Moved) -> ControlFlow<()>) {
-    let _ = walk(old, new, plan, each);
+pub fn traffic(previous: &Ruleset, new: &Ruleset, plan: &Plan, each: &mut dyn FnMut(Moved) -> ControlFlow<()>) {
+    let _ = walk(previous, new, plan, each);
 }
 
-fn walk(old: &Ruleset, new: &Ruleset, plan: &Plan, each: &mut dyn FnMut(Moved) -> ControlFlow<()>) -> ControlFlow<()> {
-    let sides = Sides::new(old, new);
-    match narrow::changed(old, new, plan) {
-        Some(changed) => walk_near(old, new, &changed, &sides, each),
-        None => walk_all(old, new, &sides, each),
+fn walk(
+    previous: &Ruleset,
+    new: &Ruleset,
+    plan: &Plan,
+    each: &mut dyn FnMut(Moved) -> ControlFlow<()>,
+) -> ControlFlow<()> {
+    let sides = Sides::new(previous, new);
+    match narrow::changed(previous, new, plan) {
+        Some(changed) => walk_near(previous, new, &changed, &sides, each),
+        None => walk_all(previous, new, &sides, each),
     }
 }
 
 fn walk_all(
-    old: &Ruleset,
+    previous: &Ruleset,
     new: &Ruleset,
     sides: &Sides<'_>,
     each: &mut dyn FnMut(Moved) -> ControlFlow<()>,
 ) -> ControlFlow<()> {
-    Walk::<u32>::new(sides, each).run(&old.v4, &new.v4)?;
-    Walk::<u128>::new(sides, each).run(&old.v6, &new.v6)
+    Walk::<u32>::new(sides, each).run(&previous.v4, &new.v4)?;
+    Walk::<u128>::new(sides, each).run(&previous.v6, &new.v6)
 }
 
 /// Walks over the rules of these prefixes, inside them and around them.
 fn walk_near(
-    old: &Ruleset,
+    previous: &Ruleset,
     new: &Ruleset,
     prefixes: &[Prefix],
     sides: &Sides<'_>,
@@ -74,21 +79,21 @@ fn walk_near(
     let (v4, v6) = prefixes.split_at(prefixes.partition_point(|prefix| prefix.family() == Family::V4));
     let near4 = |ruleset: &Ruleset| narrow::near(&ruleset.v4, v4);
     let near6 = |ruleset: &Ruleset| narrow::near(&ruleset.v6, v6);
-    Walk::<u32>::new(sides, each).run(&near4(old), &near4(new))?;
-    Walk::<u128>::new(sides, each).run(&near6(old), &near6(new))
+    Walk::<u32>::new(sides, each).run(&near4(previous), &near4(new))?;
+    Walk::<u128>::new(sides, each).run(&near6(previous), &near6(new))
 }
 
 /// [`traffic`], but only of packets to these prefixes. It is quick when few rules are inside them or few rules change,
 /// however many there are.
 pub fn traffic_to(
-    old: &Ruleset,
+    previous: &Ruleset,
     new: &Ruleset,
     plan: &Plan,
     prefixes: Vec<Prefix>,
     each: &mut dyn FnMut(Moved) -> ControlFlow<()>,
 ) {
     let mut area = narrow::outermost(prefixes);
-    if let Some(changed) = narrow::changed(old, new, plan) {
+    if let Some(changed) = narrow::changed(previous, new, plan) {
         area = narrow::shared(&area, &changed);
     }
     // Outside of it not all rules are looked at.
@@ -97,30 +102,30 @@ pub fn traffic_to(
         let meeting = area[after..].iter().map_while(|prefix| moved.local.intersection(&(*prefix).into()));
         meeting.map(|local| Moved { local, ..moved.clone() }).try_for_each(&mut *each)
     };
-    let sides = Sides::new(old, new);
-    let _ = match narrow::is_worthwhile(area.len(), old, new) {
-        true => walk_near(old, new, &area, &sides, &mut inside),
-        false => walk_all(old, new, &sides, &mut inside),
+    let sides = Sides::new(previous, new);
+    let _ = match narrow::is_worthwhile(area.len(), previous, new) {
+        true => walk_near(previous, new, &area, &sides, &mut inside),
+        false => walk_all(previous, new, &sides, &mut inside),
     };
 }
 
 /// [`traffic`], but only of packets of this protocol to this port. It is quick when few rules are about that port, however
 /// many there are.
 pub fn traffic_at(
-    old: &Ruleset,
+    previous: &Ruleset,
     new: &Ruleset,
     protocol: Protocol,
     port: u16,
     each: &mut dyn FnMut(Moved) -> ControlFlow<()>,
 ) -> ControlFlow<()> {
-    let (old, new) = (narrow::about(old, protocol, port), narrow::about(new, protocol, port));
+    let (previous, new) = (narrow::about(previous, protocol, port), narrow::about(new, protocol, port));
     let Ok(ports) = PortRange::new(port, port) else { return ControlFlow::Continue(()) };
     // Of other ports the rules that are left do not tell who wins.
     let mut here = |moved: Moved| match moved.ports.contains(port) {
         true => each(Moved { ports, ..moved }),
         false => ControlFlow::Continue(()),
     };
-    walk(&old, &new, &Plan::between(&old, &new), &mut here)
+    walk(&previous, &new, &Plan::between(&previous, &new), &mut here)
 }
 
 impl Moved {
@@ -135,9 +140,9 @@ impl Moved {
 
     /// Whether both say the same of packets to their addresses.
     fn differs_in_local_only(&self, other: &Self) -> bool {
-        let Self { protocol, local: _, ports, source, arrival, old, new } = self;
-        (protocol, ports, old, new, source, arrival)
-            == (&other.protocol, &other.ports, &other.old, &other.new, &other.source, &other.arrival)
+        let Self { protocol, local: _, ports, source, arrival, previous, new } = self;
+        (protocol, ports, previous, new, source, arrival)
+            == (&other.protocol, &other.ports, &other.previous, &other.new, &other.source, &other.arrival)
     }
 }
 

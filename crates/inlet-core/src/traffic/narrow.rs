@@ -8,18 +8,18 @@ const RULES_A_PREFIX: usize = 16;
 
 /// The prefixes of rules that differ, none inside another, in order; `None` when a look at all rules is as well: there are
 /// many, or an interface has another index, which may concern any rule.
-pub(super) fn changed(old: &Ruleset, new: &Ruleset, plan: &Plan) -> Option<Vec<Prefix>> {
-    let index = |name| old.interfaces().iter().find(|interface| interface.name == name).map(|it| it.index);
+pub(super) fn changed(previous: &Ruleset, new: &Ruleset, plan: &Plan) -> Option<Vec<Prefix>> {
+    let index = |name| previous.interfaces().iter().find(|interface| interface.name == name).map(|it| it.index);
     let moved = new.interfaces().iter().any(|it| index(it.name.clone()).is_some_and(|index| index != it.index));
-    if moved || !is_worthwhile(plan.rules.len(), old, new) {
+    if moved || !is_worthwhile(plan.rules.len(), previous, new) {
         return None;
     }
     Some(outermost(plan.rules.iter().map(|change| change.matching().local).collect()))
 }
 
 /// Whether so many prefixes are few enough for a look at them alone.
-pub(super) fn is_worthwhile(prefixes: usize, old: &Ruleset, new: &Ruleset) -> bool {
-    prefixes * RULES_A_PREFIX <= old.len() + new.len()
+pub(super) fn is_worthwhile(prefixes: usize, previous: &Ruleset, new: &Ruleset) -> bool {
+    prefixes * RULES_A_PREFIX <= previous.len() + new.len()
 }
 
 /// Those prefixes that are inside no other one, in order.

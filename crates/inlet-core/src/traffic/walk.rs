@@ -53,14 +53,14 @@ struct Groups {
 
 impl<'a, K: Addr + std::hash::Hash> Walk<'a, K> {
     pub(super) fn new(sides: &'a Sides<'a>, each: &'a mut dyn FnMut(Moved) -> ControlFlow<()>) -> Self {
-        let groups = (Groups::new(&sides.old), Groups::new(&sides.new));
+        let groups = (Groups::new(&sides.previous), Groups::new(&sides.new));
         Self { sides, each, open: Vec::new(), differing: 0, groups, known: FxHashMap::default(), pending: Vec::new() }
     }
 
-    pub(super) fn run<E: Entry>(mut self, mut old: &[E], mut new: &[E]) -> ControlFlow<()> {
+    pub(super) fn run<E: Entry>(mut self, mut previous: &[E], mut new: &[E]) -> ControlFlow<()> {
         let mut at = K::WHOLE.0;
-        while let Some(next) = [old.first(), new.first()].into_iter().flatten().map(place).min() {
-            let (before, after) = (split_group(&mut old, Some(next)), split_group(&mut new, Some(next)));
+        while let Some(next) = [previous.first(), new.first()].into_iter().flatten().map(place).min() {
+            let (before, after) = (split_group(&mut previous, Some(next)), split_group(&mut new, Some(next)));
             let (first, last) = K::bounds(next.local());
             at = self.leave(at, Some(first))?;
             if at < first {
@@ -112,9 +112,9 @@ impl<'a, K: Addr + std::hash::Hash> Walk<'a, K> {
     /// Lets boxes go on that the stretch before ended with; gives those that do not.
     fn join(&mut self, first: K, moved: &mut [Moved]) -> Vec<Moved> {
         let mut ended = Vec::new();
-        for (at, former) in std::mem::take(&mut self.pending).into_iter().enumerate() {
-            let adjoins = first > K::WHOLE.0 && former.local.last() == first.before().ip();
-            let same = |it: &Moved| it.differs_in_local_only(&former);
+        for (at, previous) in std::mem::take(&mut self.pending).into_iter().enumerate() {
+            let adjoins = first > K::WHOLE.0 && previous.local.last() == first.before().ip();
+            let same = |it: &Moved| it.differs_in_local_only(&previous);
             // Mostly it is the same list again.
             let goes_on = match moved.get(at) {
                 _ if !adjoins => None,
@@ -122,8 +122,8 @@ impl<'a, K: Addr + std::hash::Hash> Walk<'a, K> {
                 _ => moved.iter().position(same),
             };
             match goes_on {
-                Some(at) => moved[at].local = AddrRange::new(former.local.first(), moved[at].local.last()),
-                None => ended.push(former),
+                Some(at) => moved[at].local = AddrRange::new(previous.local.first(), moved[at].local.last()),
+                None => ended.push(previous),
             }
         }
         ended
@@ -139,8 +139,8 @@ impl<'a, K: Addr + std::hash::Hash> Walk<'a, K> {
         if let Some(cells) = self.known.get(&key) {
             return cells.clone();
         }
-        let level = |(old, new): &(GroupId, GroupId)| Level {
-            old: self.groups.0.members(*old),
+        let level = |(previous, new): &(GroupId, GroupId)| Level {
+            previous: self.groups.0.members(*previous),
             new: self.groups.1.members(*new),
         };
         let levels: Vec<Level> = key.iter().rev().map(level).collect();
@@ -163,7 +163,7 @@ impl<'a, K: Addr + std::hash::Hash> Walk<'a, K> {
             ports: *ports,
             source: source.map(|(first, last)| AddrRange::new(first.ip(), last.ip())),
             arrival: arrival.clone(),
-            old: rule(&self.sides.old, winners.old),
+            previous: rule(&self.sides.previous, winners.previous),
             new: rule(&self.sides.new, winners.new),
         }
     }

@@ -33,8 +33,8 @@ pub(super) struct Reader<'l, 'h> {
 }
 
 /// Reads file 0 of the loader and those that it includes.
-pub(super) fn parse(mut loader: Loader<'_>, old: &Ruleset) -> Result<Parsed, Diagnostics> {
-    let Reader { builder, mut found, routes, .. } = read(&mut loader, old, HashMap::new());
+pub(super) fn parse(mut loader: Loader<'_>, previous: &Ruleset) -> Result<Parsed, Diagnostics> {
+    let Reader { builder, mut found, routes, .. } = read(&mut loader, previous, HashMap::new());
     match builder.finish() {
         Ok(ruleset) if found.count() == 0 => {
             return Ok(Parsed { ruleset, routes: routes.map(|(routes, _)| routes).unwrap_or_default() });
@@ -45,7 +45,7 @@ pub(super) fn parse(mut loader: Loader<'_>, old: &Ruleset) -> Result<Parsed, Dia
             let wanted = conflicts.iter().flat_map(|pair| [&pair.first, &pair.second]);
             let wanted = wanted.map(|rule| (rule.clone(), Vec::new())).collect();
             loader.start_again();
-            let places = read(&mut loader, old, wanted).wanted;
+            let places = read(&mut loader, previous, wanted).wanted;
             conflicts.iter().for_each(|pair| found.push(conflict(pair, &places)));
         }
         Err(other) => found.push(with_remedy(Place::default(), &other)),
@@ -53,10 +53,10 @@ pub(super) fn parse(mut loader: Loader<'_>, old: &Ruleset) -> Result<Parsed, Dia
     Err(found.finish(loader.into_files()))
 }
 
-fn read<'l, 'h>(loader: &'l mut Loader<'h>, old: &Ruleset, wanted: HashMap<String, Vec<Place>>) -> Reader<'l, 'h> {
+fn read<'l, 'h>(loader: &'l mut Loader<'h>, previous: &Ruleset, wanted: HashMap<String, Vec<Place>>) -> Reader<'l, 'h> {
     let mut reader = Reader {
         loader,
-        builder: Builder::successor_of(old),
+        builder: Builder::successor_of(previous),
         found: Diagnostics::default(),
         services: BTreeMap::new(),
         sets: Sets::default(),

@@ -37,9 +37,9 @@ pub struct Compiled<'a> {
 ///
 /// # Errors
 /// As for [`compile()`].
-pub fn recompile<'a>(old: Compiled<'a>, new: &'a Ruleset, plan: &Plan) -> Result<Image<'a>, ImageError> {
+pub fn recompile<'a>(previous: Compiled<'a>, new: &'a Ruleset, plan: &Plan) -> Result<Image<'a>, ImageError> {
     // What has no image this way may have one the other way, and whose error it is does not depend on the past.
-    match renewed(old, new, plan) {
+    match renewed(previous, new, plan) {
         Some(Ok(image)) if !is_swollen(image.header()) => Ok(image),
         _ => compile(new),
     }
@@ -51,20 +51,20 @@ fn is_swollen(header: &Header) -> bool {
 }
 
 /// The image in which only what the plan touches is made anew; `None` when that is too much, or not possible.
-fn renewed<'a>(old: Compiled<'a>, new: &'a Ruleset, plan: &Plan) -> Option<Result<Image<'a>, ImageError>> {
-    let header = Header::decode(old.image).ok().filter(|header| header.compiler == COMPILER)?;
+fn renewed<'a>(previous: Compiled<'a>, new: &'a Ruleset, plan: &Plan) -> Option<Result<Image<'a>, ImageError>> {
+    let header = Header::decode(previous.image).ok().filter(|header| header.compiler == COMPILER)?;
     let Header { v4, v6, cells, .. } = &header;
     if !is_whole::<u32>(v4, v6.windows, v6.buckets) || !is_whole::<u128>(v6, v4.buckets, *cells) {
         return None;
     }
     let room = new.len() / PART;
-    if plan.rules.len() > room || !means_the_same(old.ruleset, new) {
+    if plan.rules.len() > room || !means_the_same(previous.ruleset, new) {
         return None;
     }
     let (pieces4, rules4) = touched::<u32, _>(plan, &v4.span(), &new.v4, room)?;
     let (pieces6, rules6) = touched::<u128, _>(plan, &v6.span(), &new.v6, room)?;
     let rules = plan.rules.len() + rules4 + rules6;
-    (rules <= room).then(|| renew(old.image, &header, new, [&pieces4, &pieces6]))
+    (rules <= room).then(|| renew(previous.image, &header, new, [&pieces4, &pieces6]))
 }
 
 /// Whether there are windows for all pieces of a root, whole buckets, and no piece beyond the last address. Of an image that
@@ -79,15 +79,15 @@ fn is_whole<K: Address>(root: &Root, windows_end: u32, buckets_end: u32) -> bool
 }
 
 /// Whether leaves that stay say what they said: services have their numbers and policies, interfaces their indexes.
-fn means_the_same(old: &Ruleset, new: &Ruleset) -> bool {
-    let services = old.services.iter().all(|(id, was)| {
+fn means_the_same(previous: &Ruleset, new: &Ruleset) -> bool {
+    let services = previous.services.iter().all(|(id, was)| {
         let same_number = new.services.id(was.name.as_str()).is_none_or(|now| now == id);
         let same = |now: &crate::rule::Service| (&now.name, now.on_missing) == (&was.name, was.on_missing);
         same_number && new.services.get(id).is_none_or(same)
     });
     let index =
         |name: &crate::rule::InterfaceName| new.interfaces.iter().find(|now| now.name == *name).map(|now| now.index);
-    services && old.interfaces.iter().all(|was| index(&was.name).is_none_or(|index| index == was.index))
+    services && previous.interfaces.iter().all(|was| index(&was.name).is_none_or(|index| index == was.index))
 }
 
 /// The pieces of a family's span that a plan touches, and how many rules are inside them, at least one each. `None` when that

@@ -1,8 +1,8 @@
 //! The ruleset that was in force before, kept beside the image of the one that took its place.
 //!
 //! It is kept as what must be done to the ruleset in force to get it back: rules to drop and rules to restore, or, when
-//! that is less, the former ruleset whole. So the memory that it takes is that of the change, and never more than some
-//! bytes for each former rule.
+//! that is less, the previous ruleset whole. So the memory that it takes is that of the change, and never more than some
+//! bytes for each previous rule.
 //!
 //! Words: the format, 1 when it is whole, how many words the head takes, how many rules of IPv4 and IPv6 are restored,
 //! and dropped; the head (services, interfaces and shapes as in the source part of an image); then, as bytes, the rules:
@@ -16,27 +16,27 @@ use crate::ruleset::{BuildError, Builder, Change, Entry, Entry4, Entry6, MAX_SHA
 
 const FORMAT: u32 = 1;
 const COUNTS: usize = 7;
-const DAMAGED: SourceError = SourceError::Damaged("former rules");
+const DAMAGED: SourceError = SourceError::Damaged("previous rules");
 
-/// A former ruleset, as what must be done to get it back.
+/// A previous ruleset, as what must be done to get it back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Previous {
-    /// All services of the former ruleset, and those of its rules that are restored.
+    /// All services of the previous ruleset, and those of its rules that are restored.
     restored: Ruleset,
     /// Rules of the ruleset in force that go; `None`: all of them.
     dropped: Option<(Vec<Entry4>, Vec<Entry6>)>,
 }
 
 impl Previous {
-    /// What must be done to `new` to get `old` back; `plan` is what differs.
+    /// What must be done to `new` to get `previous` back; `plan` is what differs.
     ///
     /// # Errors
     /// None that a ruleset which could be built gives.
-    pub fn between(old: &Ruleset, new: &Ruleset, plan: &Plan) -> Result<Self, BuildError> {
-        if plan.rules.len() >= old.len() {
-            return Ok(Self { restored: old.clone(), dropped: None });
+    pub fn between(previous: &Ruleset, new: &Ruleset, plan: &Plan) -> Result<Self, BuildError> {
+        if plan.rules.len() >= previous.len() {
+            return Ok(Self { restored: previous.clone(), dropped: None });
         }
-        let mut restored = Builder::with_services(old.services());
+        let mut restored = Builder::with_services(previous.services());
         let (mut v4, mut v6) = (Vec::new(), Vec::new());
         let mut drop = |rule: &Rule| {
             let Ok(shape) = new.shapes.binary_search(&Shape::of(rule)) else { return };
@@ -48,8 +48,8 @@ impl Previous {
         for change in &plan.rules {
             match change {
                 Change::Added(rule) => drop(rule),
-                Change::Removed(rule) => push_named(&mut restored, old, rule, rule.verdict)?,
-                Change::Replaced { new: rule, old: verdict } => {
+                Change::Removed(rule) => push_named(&mut restored, previous, rule, rule.verdict)?,
+                Change::Replaced { new: rule, previous: verdict } => {
                     drop(rule);
                     push_named(&mut restored, new, rule, *verdict)?;
                 }
@@ -57,15 +57,15 @@ impl Previous {
         }
         v4.sort_unstable();
         v6.sort_unstable();
-        Ok(Self { restored: with_indexes_of(restored, old).finish()?, dropped: Some((v4, v6)) })
+        Ok(Self { restored: with_indexes_of(restored, previous).finish()?, dropped: Some((v4, v6)) })
     }
 
-    /// The services of the former ruleset.
+    /// The services of the previous ruleset.
     pub fn services(&self) -> &Services {
         self.restored.services()
     }
 
-    /// A builder that holds the former ruleset, of which `in_force` took the place. Its services have the numbers that
+    /// A builder that holds the previous ruleset, of which `in_force` took the place. Its services have the numbers that
     /// they had, its interfaces the indexes.
     ///
     /// # Errors
@@ -134,11 +134,11 @@ impl Previous {
 }
 
 fn read_head(words: &mut Words<'_>) -> Result<(bool, Ruleset, [usize; 4]), SourceError> {
-    let counts = words.take(COUNTS, "counts of former rules")?;
+    let counts = words.take(COUNTS, "counts of previous rules")?;
     let &[FORMAT, whole, head, v4, v6, dropped4, dropped6] = counts else {
-        return Err(SourceError::Damaged("form of former rules"));
+        return Err(SourceError::Damaged("form of previous rules"));
     };
-    let mut head = Words(words.take(head as usize, "former services")?);
+    let mut head = Words(words.take(head as usize, "previous services")?);
     let (restored, ..) = ruleset::read_head(&mut head)?;
     Ok((whole != 0, restored, [v4, v6, dropped4, dropped6].map(|count| count as usize)))
 }
@@ -158,10 +158,10 @@ fn push_kept<E: Entry>(builder: &mut Builder, in_force: &Ruleset, all: &[E], dro
             continue;
         }
         let rule = in_force.shapes[entry.shape() as usize].rule(entry.local());
-        let former = |id: ServiceId| in_force.services.get(id).and_then(|it| builder.services().id(it.name.as_str()));
+        let previous = |id: ServiceId| in_force.services.get(id).and_then(|it| builder.services().id(it.name.as_str()));
         let verdict = match rule.verdict {
             // A rule that stayed names a service that stayed.
-            Verdict::Service(id) => Verdict::Service(former(id).unwrap_or(id)),
+            Verdict::Service(id) => Verdict::Service(previous(id).unwrap_or(id)),
             plain => plain,
         };
         push_named(builder, in_force, &rule, verdict)?;
