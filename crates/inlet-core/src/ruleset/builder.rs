@@ -1,14 +1,13 @@
 //! Making a ruleset, from nothing or from one that exists.
 
-use std::borrow::Cow;
-
 use rustc_hash::FxHashMap;
 
+use super::build_error::BuildError;
 use super::conflict::conflicts;
-use super::{Conflict, Entry, Entry4, Entry6, MAX_SHAPES, Named, Ruleset, Shape, ShapeId};
+use super::{Entry, Entry4, Entry6, MAX_SHAPES, Named, Ruleset, Shape, ShapeId};
 use crate::rule::{
-    Description, Family, IfaceId, Interface, InterfaceName, Listen, Match, OnMissing, Remedy, Rule, Service,
-    ServiceError, ServiceId, ServiceName, Services, Verdict,
+    Description, Family, IfaceId, Interface, InterfaceName, Match, OnMissing, Rule, Service, ServiceError, ServiceId,
+    ServiceName, Services, Verdict,
 };
 
 /// A ruleset in the making: rules in any order, checked and put in canonical form by [`Builder::finish`].
@@ -25,73 +24,6 @@ pub struct Builder {
     numbers: FxHashMap<Shape, ShapeId>,
     v4: Vec<Entry4>,
     v6: Vec<Entry6>,
-}
-
-/// Why rules do not make a ruleset.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum BuildError {
-    /// Rules that match a packet with equal rank.
-    #[error("rules {}{}", .0[0], others(.0))]
-    Conflict(Vec<Conflict>),
-    /// A rule whose source is of another family than its local prefix.
-    #[error("rule for {local} from {source_prefix} can match nothing: one is IPv4 and the other IPv6")]
-    Families {
-        /// The local prefix.
-        local: crate::rule::Prefix,
-        /// The source prefix.
-        source_prefix: crate::rule::Prefix,
-    },
-    /// More different combinations of ports, sources, interfaces and verdicts than fit.
-    #[error("more than {MAX_SHAPES} different combinations of ports, source, interface and verdict")]
-    TooManyShapes,
-    /// More interfaces than fit.
-    #[error("more than 65535 interfaces in one ruleset")]
-    TooManyInterfaces,
-    /// A service that rules still name.
-    #[error("service {name} has {rules} rule{}", if *rules == 1 { "" } else { "s" })]
-    InUse {
-        /// The service.
-        name: ServiceName,
-        /// How many rules name it.
-        rules: u64,
-    },
-    /// Two services whose descriptions could claim the same socket.
-    #[error("services {first} and {second} could both claim a socket at {listen}")]
-    Overlap {
-        /// The one.
-        first: ServiceName,
-        /// The other.
-        second: ServiceName,
-        /// What both say.
-        listen: Listen,
-    },
-    /// A service that means all listeners wherever they are.
-    #[error("service {0}: tcp:*:* means every listener of the host")]
-    Boundless(ServiceName),
-    /// A change to the services that is not possible.
-    #[error(transparent)]
-    Service(#[from] ServiceError),
-}
-
-impl Remedy for BuildError {
-    fn remedy(&self) -> Option<Cow<'_, str>> {
-        Some(match self {
-            Self::Conflict(_) => "make one narrower or remove one".into(),
-            Self::Families { .. } => return None,
-            Self::TooManyShapes | Self::TooManyInterfaces => "use fewer".into(),
-            Self::InUse { .. } => "unbind them first (list them with: inlet rules)".into(),
-            Self::Overlap { .. } => "let them differ in address, user, unit or cgroup".into(),
-            Self::Boundless(_) => "say whose with a unit or a cgroup, or give ports".into(),
-            Self::Service(error) => return error.remedy(),
-        })
-    }
-}
-
-fn others(conflicts: &[Conflict]) -> String {
-    match conflicts.len() {
-        0 | 1 => String::new(),
-        n => format!(" (and {} pairs more)", n - 1),
-    }
 }
 
 impl Builder {

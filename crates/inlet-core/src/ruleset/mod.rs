@@ -1,5 +1,6 @@
 //! A ruleset: all rules and services of one instance, the unit that is planned, committed and exported.
 
+mod build_error;
 mod builder;
 mod conflict;
 mod entry;
@@ -12,7 +13,8 @@ use crate::rule::{
     Family, IfaceId, Interface, Match, PortRange, Precedence, Prefix, Protocol, Rule, ServiceId, Services, Verdict,
 };
 
-pub use builder::{BuildError, Builder};
+pub use build_error::BuildError;
+pub use builder::Builder;
 pub use conflict::Conflict;
 pub(crate) use entry::{Entry, Entry4, Entry6, MAX_SHAPES, Shape, ShapeId};
 pub use plan::{Change, Plan, ServiceChange};

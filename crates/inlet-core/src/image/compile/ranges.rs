@@ -1,12 +1,17 @@
 //! Port ranges: what is left of the rules of a prefix when each port has its leaf.
 
+use std::cmp::Reverse;
+
 use super::search::Interval;
 use crate::image::format::{Leaf, port_key};
 use crate::rule::{Protocol, Services};
-use crate::ruleset::{Entry, Ruleset, Shape};
+use crate::ruleset::{Entry, Ruleset, Shape, ShapeId};
 
 /// How many rules count as few.
 const FEW: usize = 8;
+
+/// How many ranges are numbered by how many prefixes have them.
+const MOST_USED: usize = 1 << 12;
 
 /// Whether the ports alone decide.
 pub(super) fn is_unconditional(shape: &Shape) -> bool {
@@ -101,4 +106,23 @@ impl Range {
     fn goes_on_in(self, next: Self) -> bool {
         self.udp == next.udp && self.last + 1 == next.first
     }
+}
+
+/// The rules without conditions that the most prefixes have, alone or with one other: their ranges come first, in few cache
+/// lines.
+pub(super) fn most_used(ruleset: &Ruleset) -> Vec<ShapeId> {
+    let mut uses = vec![0_u32; ruleset.shapes.len()];
+    count_few(&ruleset.v4, &mut uses);
+    count_few(&ruleset.v6, &mut uses);
+    let mut ids: Vec<ShapeId> = (0..).zip(&uses).filter(|(_, uses)| **uses > 0).map(|(id, _)| id).collect();
+    ids.retain(|id| is_unconditional(&ruleset.shapes[*id as usize]));
+    ids.sort_by_key(|id| Reverse(uses[*id as usize]));
+    ids.truncate(MOST_USED);
+    ids
+}
+
+/// Counts the rules of prefixes that have one or two.
+fn count_few<E: Entry>(entries: &[E], uses: &mut [u32]) {
+    let groups = entries.chunk_by(|a, b| a.same_local(*b)).filter(|group| group.len() <= 2);
+    groups.flatten().for_each(|entry| uses[entry.shape() as usize] += 1);
 }

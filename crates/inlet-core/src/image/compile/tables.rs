@@ -1,13 +1,12 @@
 //! Port tables: for the rules of one prefix, the leaf of every port of both protocols.
 
 use std::borrow::Cow;
-use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use rustc_hash::FxHashMap;
 
 use super::conditions::{Condition, Conditions, Store};
-use super::ranges::{Range, few, is_unconditional, of_rules, overlay};
+use super::ranges::{Range, few, is_unconditional, most_used, of_rules, overlay};
 use super::search::{Interval, Searches};
 use crate::image::format::{
     HAS_LARGE, HAS_ONE, HAS_SMALL, HAS_TWO, Header, Leaf, MAX_STEPS, PORTS_LARGE, PORTS_ONE, PORTS_TWO, RANGE_BITS,
@@ -17,9 +16,6 @@ use crate::ruleset::{Entry, Ruleset, Shape, ShapeId};
 
 /// The words of a port table of one cache line: the first port of each range, then the leaves.
 pub(super) const SMALL_WORDS: usize = 2 * SMALL_RANGES;
-
-/// How many ranges are numbered by how many prefixes have them.
-const MOST_USED: usize = 1 << 12;
 
 /// More conditions than the program searches for one port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -276,25 +272,6 @@ impl<'a> Tables<'a> {
         self.cells.push(added.entry);
         PORTS_LARGE | (self.cells.len() - 1) as u32
     }
-}
-
-/// The rules without conditions that the most prefixes have, alone or with one other: their ranges come first, in few cache
-/// lines.
-fn most_used(ruleset: &Ruleset) -> Vec<ShapeId> {
-    let mut uses = vec![0_u32; ruleset.shapes.len()];
-    count_few(&ruleset.v4, &mut uses);
-    count_few(&ruleset.v6, &mut uses);
-    let mut ids: Vec<ShapeId> = (0..).zip(&uses).filter(|(_, uses)| **uses > 0).map(|(id, _)| id).collect();
-    ids.retain(|id| is_unconditional(&ruleset.shapes[*id as usize]));
-    ids.sort_by_key(|id| Reverse(uses[*id as usize]));
-    ids.truncate(MOST_USED);
-    ids
-}
-
-/// Counts the rules of prefixes that have one or two.
-fn count_few<E: Entry>(entries: &[E], uses: &mut [u32]) {
-    let groups = entries.chunk_by(|a, b| a.same_local(*b)).filter(|group| group.len() <= 2);
-    groups.flatten().for_each(|entry| uses[entry.shape() as usize] += 1);
 }
 
 impl<'s> Group<'s> {
