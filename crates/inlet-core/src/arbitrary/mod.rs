@@ -111,14 +111,14 @@ fn changed(previous: &Ruleset, new: &Ruleset) -> Vec<Rule> {
 /// parts of one /64.
 fn spread(one_network: bool) -> impl Strategy<Value = Draft> {
     let shift = if one_network { 48 } else { 80 };
-    (rule(), any::<u8>(), prop_oneof![9 => Just(8), 1 => Just(2)]).prop_map(move |(draft, place, more)| {
+    (rule(), any::<u8>(), prop_oneof![9 => Just(8), 1 => Just(2)]).prop_map(move |(draft, site, more)| {
         let local = match draft.local.net() {
             ipnet::IpNet::V4(net) => {
-                let addr = (net.addr().to_bits() % (1 << 24)) ^ (u32::from(place) << 16);
+                let addr = (net.addr().to_bits() % (1 << 24)) ^ (u32::from(site) << 16);
                 Prefix::v4(0xc000_0000 | addr, net.prefix_len().max(8 + more))
             }
             ipnet::IpNet::V6(net) => {
-                let addr = (net.addr().to_bits() % (1 << (shift + 8))) ^ (u128::from(place) << shift);
+                let addr = (net.addr().to_bits() % (1 << (shift + 8))) ^ (u128::from(site) << shift);
                 Prefix::v6(0x2001_0db8 << 96 | addr, net.prefix_len().max(120 - shift as u8 + more))
             }
         };

@@ -1,4 +1,4 @@
-//! A protocol with a local address, as `--listen` has it.
+//! A protocol with a local address, as `--listen` takes it.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -14,7 +14,7 @@ pub struct Endpoint {
     addr: SocketAddr,
 }
 
-/// A text that is not an endpoint.
+/// Why a text is not an endpoint.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EndpointError {
     /// The protocol is unknown.
@@ -35,7 +35,7 @@ impl Remedy for EndpointError {
 }
 
 impl Endpoint {
-    /// The protocol with the address.
+    /// Makes one of a protocol and an address.
     pub fn new(protocol: Protocol, addr: SocketAddr) -> Self {
         Self { protocol, addr }
     }

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use super::Remedy;
 
-/// A range of ports, both ends included, never with port 0. `1-65535` is written `any`.
+/// A range of ports in host byte order, both ends included. It never has port 0. `1-65535` is written `any`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PortRange {
     first: u16,
@@ -17,7 +17,7 @@ pub struct PortRange {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ports(Ranges);
 
-/// Nearly always there is one range, which needs no memory of its own.
+/// Nearly always there is one range. It needs no memory on the heap.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Ranges {
     One(PortRange),
@@ -41,7 +41,7 @@ pub enum PortError {
         /// The number after it.
         last: u16,
     },
-    /// No port at all.
+    /// The text has no port.
     #[error("no port given")]
     Empty,
 }
@@ -156,7 +156,7 @@ impl FromStr for Ports {
     type Err = PortError;
 
     fn from_str(text: &str) -> Result<Self, PortError> {
-        // Nearly all are a number, and files may have a million of them.
+        // Nearly all texts are a number, and a file may have a million of them.
         if let Ok(port) = text.parse::<u16>() {
             return PortRange::new(port, port).map(Self::from);
         }

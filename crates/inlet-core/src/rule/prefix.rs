@@ -9,10 +9,12 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::{Family, Remedy};
 
-/// An IPv4 or IPv6 prefix, from /0 to a single host, without host bits. Never an IPv4-mapped IPv6 prefix: packets of
-/// IPv4 clients reach the hook as IPv4, also when a dual-stack socket receives them (RFC 4291, section 2.5.5.2).
+/// An IPv4 or IPv6 prefix, from /0 to a single host, without host bits.
 ///
-/// The order is: IPv4 before IPv6, then by address, then the shorter prefix first, so that a prefix comes right before
+/// It is never an IPv4-mapped IPv6 prefix: packets of IPv4 clients reach the hook as IPv4, even when a dual-stack
+/// socket receives them (RFC 4291, section 2.5.5.2).
+///
+/// Prefixes sort by family (IPv4 first), then address, then length (the shorter first). So a prefix comes right before
 /// the prefixes inside it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Prefix(IpNet);
@@ -28,24 +30,24 @@ pub enum PrefixError {
     HostBits {
         /// What was given.
         given: IpNet,
-        /// The same with its host bits cleared.
+        /// The same network with its host bits cleared.
         canonical: IpNet,
     },
-    /// Inside ::ffff:0:0/96.
+    /// The prefix lies inside ::ffff:0:0/96.
     #[error("{given} is an IPv4-mapped prefix, which no packet carries")]
     Mapped {
         /// What was given.
         given: IpNet,
-        /// The IPv4 prefix meant.
+        /// The IPv4 prefix that it stands for.
         canonical: IpNet,
     },
 }
 
 impl Prefix {
-    /// The prefix, when it is canonical.
+    /// Makes a prefix of a network that is in canonical form.
     ///
     /// # Errors
-    /// [`PrefixError::HostBits`] and [`PrefixError::Mapped`], each naming the canonical form.
+    /// [`PrefixError::HostBits`] and [`PrefixError::Mapped`], each with the canonical form.
     pub fn new(net: IpNet) -> Result<Self, PrefixError> {
         if net != net.trunc() {
             return Err(PrefixError::HostBits { given: net, canonical: net.trunc() });
@@ -68,8 +70,8 @@ impl Prefix {
         Self(IpNet::V6(net.trunc()))
     }
 
-    /// The prefix of `len` bits that holds an address, whose host bits are cleared; `None` for a length that the family
-    /// does not have, and for an IPv4-mapped prefix.
+    /// The prefix of `len` bits that holds `addr`. Host bits are cleared. `None` when the family has no such length,
+    /// and for an IPv4-mapped prefix.
     pub fn holding(addr: IpAddr, len: u8) -> Option<Self> {
         Self::new(IpNet::new(addr, len).ok()?.trunc()).ok()
     }
@@ -113,7 +115,7 @@ impl Prefix {
         self.0.contains(&other.0)
     }
 
-    /// Whether all of its addresses are multicast, or the one broadcast address of IPv4: rules never see such packets.
+    /// Whether rules never see packets to these addresses: all are multicast, or the one is IPv4 broadcast.
     pub fn is_multicast(&self) -> bool {
         match self.0 {
             IpNet::V4(net) => net.addr().is_multicast() && net.prefix_len() >= 4 || net.addr().is_broadcast(),
@@ -145,7 +147,8 @@ impl Prefix {
         (net.network().to_bits(), net.broadcast().to_bits())
     }
 
-    /// The first and the last address as numbers. IPv4 addresses take the upper end, so that both families end alike.
+    /// The first and the last address as numbers in host byte order. IPv4 addresses take the upper 32 bits, so that the
+    /// last address of both families is the highest number.
     pub(crate) fn ends(&self) -> (u128, u128) {
         match self.family() {
             Family::V4 => {
@@ -183,7 +186,7 @@ impl Remedy for PrefixError {
     }
 }
 
-/// Reads a prefix length: digits alone.
+/// Reads a prefix length, which has digits only.
 fn length(text: &str) -> Option<u8> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }
@@ -200,7 +203,7 @@ impl FromStr for Prefix {
 
     /// Reads `ADDR/LEN`, or `ADDR` for a single host.
     fn from_str(text: &str) -> Result<Self, PrefixError> {
-        // Texts are short, and files may have a million of them: a plain loop is quicker here than `split_once`.
+        // A file may have a million of these short texts, and a plain loop is faster here than `split_once`.
         let net = match text.bytes().position(|byte| byte == b'/') {
             Some(at) => {
                 let (addr, len) = (&text[..at], &text[at + 1..]);

@@ -1,4 +1,4 @@
-//! Why rules and services do not make a ruleset.
+//! Why rules and services do not form a ruleset.
 
 use std::borrow::Cow;
 
@@ -6,13 +6,13 @@ use super::conflict::Conflict;
 use super::entry::MAX_SHAPES;
 use crate::rule::{Listen, Prefix, Remedy, ServiceError, ServiceName};
 
-/// Why rules do not make a ruleset.
+/// Why rules and services do not form a ruleset.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BuildError {
     /// Rules that match a packet with equal rank.
     #[error("rules {}{}", .0[0], others(.0))]
     Conflict(Vec<Conflict>),
-    /// A rule whose source is of another family than its local prefix.
+    /// The source and the local prefix of a rule have different families.
     #[error("rule for {local} from {source_prefix} can match nothing: one is IPv4 and the other IPv6")]
     Families {
         /// The local prefix.
@@ -20,13 +20,13 @@ pub enum BuildError {
         /// The source prefix.
         source_prefix: Prefix,
     },
-    /// More different combinations of ports, sources, interfaces and verdicts than fit.
+    /// There are more combinations of ports, sources, interfaces and verdicts than a ruleset can number.
     #[error("more than {MAX_SHAPES} different combinations of ports, source, interface and verdict")]
     TooManyShapes,
-    /// More interfaces than fit.
+    /// There are more interfaces than a ruleset can number.
     #[error("more than 65535 interfaces in one ruleset")]
     TooManyInterfaces,
-    /// A service that rules still name.
+    /// A service cannot be removed because rules name it.
     #[error("service {name} has {rules} rule{}", if *rules == 1 { "" } else { "s" })]
     InUse {
         /// The service.
@@ -37,17 +37,17 @@ pub enum BuildError {
     /// Two services whose descriptions could claim the same socket.
     #[error("services {first} and {second} could both claim a socket at {listen}")]
     Overlap {
-        /// The one.
+        /// One of the services.
         first: ServiceName,
-        /// The other.
+        /// The other service.
         second: ServiceName,
-        /// What both say.
+        /// An address that both claim.
         listen: Listen,
     },
-    /// A service that means all listeners wherever they are.
+    /// A service claims every listener of the host.
     #[error("service {0}: tcp:*:* means every listener of the host")]
     Boundless(ServiceName),
-    /// A change to the services that is not possible.
+    /// A change to the services is not possible.
     #[error(transparent)]
     Service(#[from] ServiceError),
 }

@@ -1,4 +1,4 @@
-//! What changes between two rulesets.
+//! The differences between two rulesets.
 
 use rustc_hash::FxHashMap;
 
@@ -8,47 +8,47 @@ use crate::rule::{Description, Match, OnMissing, Precedence, Rule, ServiceName, 
 /// Everything that differs between two rulesets, rules in address order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
-    /// Services that come, go or change, by name.
+    /// Services that are added, removed or changed, by name.
     pub services: Vec<ServiceChange>,
-    /// Rules that come, go or change their verdict.
+    /// Rules that are added, removed or get another verdict.
     pub rules: Vec<Change>,
 }
 
 /// A service that differs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ServiceChange {
-    /// It is new.
+    /// The service is new.
     Added(ServiceName, OnMissing),
-    /// It is gone.
+    /// The service is removed.
     Removed(ServiceName),
-    /// Its policy is another.
+    /// The service has another policy.
     OnMissing {
         /// Its name.
         name: ServiceName,
-        /// What it was.
+        /// The previous policy.
         previous: OnMissing,
-        /// What it is now.
+        /// The new policy.
         new: OnMissing,
     },
-    /// Its sockets are described otherwise; of a new service, described at all.
+    /// The service has another description. A new service that has a description is listed here too.
     Described {
         /// Its name.
         name: ServiceName,
-        /// What was said.
+        /// The previous description.
         previous: Option<Description>,
-        /// What is said now.
+        /// The new description.
         new: Option<Description>,
     },
 }
 
-/// A rule that differs. Its service and interface numbers are those of the ruleset that it is from.
+/// A rule that differs. The numbers of its service and interface are those of its own ruleset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
     /// Only the new ruleset has the match.
     Added(Rule),
     /// Only the previous ruleset has the match.
     Removed(Rule),
-    /// Both have the match, with another verdict.
+    /// Both have the match, with different verdicts.
     Replaced {
         /// The rule of the new ruleset.
         new: Rule,
@@ -67,7 +67,7 @@ impl Change {
 }
 
 impl Plan {
-    /// The changed rules in match order, so many of them at most.
+    /// The changed rules in match order, at most `limit`.
     pub fn in_match_order(&self, limit: usize) -> Vec<&Change> {
         let mut order: Vec<(Precedence, usize)> =
             self.rules.iter().zip(0..).map(|(change, at)| (Precedence::of(change.matching()), at)).collect();
@@ -79,7 +79,7 @@ impl Plan {
         order.into_iter().map(|(_, at)| &self.rules[at]).collect()
     }
 
-    /// What changes when `new` takes the place of `previous`.
+    /// What changes when `new` replaces `previous`.
     pub fn between(previous: &Ruleset, new: &Ruleset) -> Self {
         let sides = Sides { previous, new, same: same_shapes(previous, new) };
         let mut rules = Vec::new();
@@ -120,11 +120,11 @@ fn compare_services(previous: &Ruleset, new: &Ruleset) -> Vec<ServiceChange> {
 struct Sides<'a> {
     previous: &'a Ruleset,
     new: &'a Ruleset,
-    /// Per shape of the new ruleset the one of the previous that says the same.
+    /// For each shape of the new ruleset the equal shape of the previous one.
     same: Vec<Option<ShapeId>>,
 }
 
-/// For each new shape the previous one that says the same with the names of its own ruleset.
+/// For each new shape the previous shape that is equal, with services and interfaces compared by name.
 fn same_shapes(previous: &Ruleset, new: &Ruleset) -> Vec<Option<ShapeId>> {
     if previous.shapes == new.shapes && same_numbers(previous, new) {
         return (0..new.shapes.len() as ShapeId).map(Some).collect();
@@ -152,7 +152,7 @@ pub(crate) fn in_names<'a>(ruleset: &'a Ruleset, shape: &Shape) -> (Shape, Optio
     (bare, iface, ruleset.service_name(shape.verdict))
 }
 
-/// The verdict without the number of the service: a service stands as refuse, told apart by its name.
+/// The verdict without the number of a service. A service becomes `Refuse` here, and its name tells it apart.
 fn kind(verdict: Verdict) -> Verdict {
     match verdict {
         Verdict::Service(_) => Verdict::Refuse,
@@ -168,7 +168,7 @@ impl Sides<'_> {
             if previous.is_empty() && new.is_empty() {
                 break;
             }
-            let (first_previous, first_new) = (previous.first().map(place), new.first().map(place));
+            let (first_previous, first_new) = (previous.first().map(local_entry), new.first().map(local_entry));
             let next = [first_previous, first_new].into_iter().flatten().min();
             let previous_group = split_group(&mut previous, next);
             let new_group = split_group(&mut new, next);
@@ -182,7 +182,7 @@ impl Sides<'_> {
         }
     }
 
-    /// How many entries are the same in both from the first on, up to the end of a local prefix.
+    /// How many entries at the front are equal in both, up to the end of a local prefix.
     fn same_so_far<E: Entry>(&self, previous: &[E], new: &[E]) -> usize {
         let is_same = |(previous, new): &(&E, &E)| {
             previous.same_local(**new) && self.same[new.shape() as usize] == Some(previous.shape())
@@ -218,13 +218,13 @@ impl Sides<'_> {
 }
 
 /// An entry reduced to its local prefix.
-pub(crate) fn place<E: Entry>(entry: &E) -> E {
+pub(crate) fn local_entry<E: Entry>(entry: &E) -> E {
     entry.with_shape(0)
 }
 
 /// Takes the entries of the local prefix `next` off the front.
 pub(crate) fn split_group<'a, E: Entry>(entries: &mut &'a [E], next: Option<E>) -> &'a [E] {
-    let len = entries.iter().take_while(|entry| Some(place(*entry)) == next).count();
+    let len = entries.iter().take_while(|entry| Some(local_entry(*entry)) == next).count();
     let (group, rest) = entries.split_at(len);
     *entries = rest;
     group
@@ -232,7 +232,7 @@ pub(crate) fn split_group<'a, E: Entry>(entries: &mut &'a [E], next: Option<E>) 
 
 type MatchInNames<'a> = (Shape, Option<&'a str>);
 
-/// A rule by what it matches, the interface by name.
+/// What a rule matches, with the interface by name; and the rule.
 fn keyed<'a, E: Entry>(ruleset: &'a Ruleset, entry: &E) -> (MatchInNames<'a>, Rule) {
     let shape = ruleset.shapes[entry.shape() as usize];
     let (bare, iface, _) = in_names(ruleset, &shape);

@@ -46,7 +46,7 @@ pub(super) struct Winners {
 /// A rule that may win at this address.
 struct Candidate<'a> {
     shape: &'a Shape,
-    place: (usize, ShapeId),
+    id: (usize, ShapeId),
     ifindex: Option<u32>,
     is_new: bool,
     is_change: bool,
@@ -98,15 +98,15 @@ fn candidates<'a>(sides: &'a Sides<'a>, levels: &[Level]) -> Vec<Candidate<'a>> 
             for (id, is_change) in ids.iter().zip(changes) {
                 let shape = side.shape(*id);
                 let ifindex = shape.iface.map(|id| side.ruleset.interface(id).index);
-                candidates.push(Candidate { shape, place: (number, *id), ifindex, is_new, is_change });
+                candidates.push(Candidate { shape, id: (number, *id), ifindex, is_new, is_change });
             }
         }
     }
     // An interface that is not there lets nothing in.
     candidates.retain(|candidate| candidate.ifindex != Some(0));
-    candidates.sort_by_key(|Candidate { shape, place, .. }| {
+    candidates.sort_by_key(|Candidate { shape, id, .. }| {
         let source = shape.source.map_or(0, |source| source.len());
-        (place.0, shape.ports.width(), Reverse(source), Reverse(shape.iface.is_some()))
+        (id.0, shape.ports.width(), Reverse(source), Reverse(shape.iface.is_some()))
     });
     candidates
 }
@@ -185,7 +185,7 @@ impl Contest<'_> {
     fn winners(&self, open: &[usize], ifindex: Option<u32>) -> Winners {
         let wins = |is_new: bool| {
             let mut of_side = open.iter().map(|number| &self.candidates[*number]).filter(|it| it.is_new == is_new);
-            of_side.find(|it| it.ifindex.is_none() || it.ifindex == ifindex).map(|it| it.place)
+            of_side.find(|it| it.ifindex.is_none() || it.ifindex == ifindex).map(|it| it.id)
         };
         Winners { previous: wins(false), new: wins(true) }
     }

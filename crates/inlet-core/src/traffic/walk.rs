@@ -10,7 +10,7 @@ use super::sides::{Side, Sides};
 use super::{Addr, Moved};
 use crate::area::AddrRange;
 use crate::rule::{Prefix, Rule};
-use crate::ruleset::{Entry, ShapeId, place, split_group};
+use crate::ruleset::{Entry, ShapeId, local_entry, split_group};
 
 /// The rules of one prefix in one ruleset, as a number; 0 when it has none there.
 type GroupId = u32;
@@ -59,7 +59,7 @@ impl<'a, K: Addr + std::hash::Hash> Walk<'a, K> {
 
     pub(super) fn run<E: Entry>(mut self, mut previous: &[E], mut new: &[E]) -> ControlFlow<()> {
         let mut at = K::WHOLE.0;
-        while let Some(next) = [previous.first(), new.first()].into_iter().flatten().map(place).min() {
+        while let Some(next) = [previous.first(), new.first()].into_iter().flatten().map(local_entry).min() {
             let (before, after) = (split_group(&mut previous, Some(next)), split_group(&mut new, Some(next)));
             let (first, last) = K::bounds(next.local());
             at = self.leave(at, Some(first))?;

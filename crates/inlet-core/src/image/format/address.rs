@@ -1,4 +1,4 @@
-//! Local prefixes, and how addresses of a family lie in windows and buckets.
+//! Local prefixes, and how windows and buckets store them for each family.
 
 use super::{
     BUCKET4_KEY, BUCKET4_SHIFT, BUCKET4_WORDS, BUCKET6_HIGH_SHIFT, BUCKET6_KEY, BUCKET6_LOW_SHIFT, BUCKET6_WORDS, Key,
@@ -6,7 +6,7 @@ use super::{
 };
 use crate::rule::Family;
 
-/// A local prefix and what is found there: the port table, and the link to the next shorter prefix.
+/// A local prefix and its value: the port table, and the link to the next shorter prefix.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Local<K> {
     pub(crate) first: K,
@@ -15,7 +15,7 @@ pub(crate) struct Local<K> {
     pub(crate) value: [u32; 2],
 }
 
-/// How addresses of a family lie in buckets and windows.
+/// How windows and buckets store the addresses of a family.
 pub(crate) trait Address: Key {
     /// The address of these bits.
     fn of_bits(bits: u128) -> Self;
@@ -50,7 +50,8 @@ fn set_byte(word: &mut u32, slot: usize, byte: u32) {
     *word = u32::from_ne_bytes(bytes);
 }
 
-/// Bucket: values (10 words), more, shifts (a byte each), keys (4 words). Window: bucket, pieces, shift, first.
+/// A bucket has the values (10 words), `more`, the shifts (one byte each) and the keys (4 words). A window has bucket,
+/// pieces, shift and first.
 impl Address for u32 {
     const FAMILY: Family = Family::V4;
     const BUCKET: usize = BUCKET4_WORDS;
@@ -86,8 +87,9 @@ impl Address for u32 {
     }
 }
 
-/// Bucket: values (10 words), more, nothing, shifts of the high halves and of the low halves (a byte each), 2 words
-/// nothing, keys (16 words). Window: bucket, pieces, shift, nothing, first, high.
+/// A bucket has the values (10 words), `more`, 1 unused word, the shifts of the high halves and of the low halves (one
+/// byte each), 2 unused words and the keys (16 words). A window has bucket, pieces, shift, 1 unused word, first and
+/// high.
 impl Address for u128 {
     const FAMILY: Family = Family::V6;
     const BUCKET: usize = BUCKET6_WORDS;

@@ -1,11 +1,11 @@
-//! Whether what was read is a ruleset as they are made: what else there is relies on that.
+//! Whether a ruleset that was read is valid, as all other code expects.
 
 use crate::rule::{Family, Verdict};
 use crate::ruleset::{Entry, Ruleset, Shape};
 use crate::threads::{MANY, join};
 
-/// Whether shapes and rules ascend, the rules have shapes of their family, the shapes services and interfaces that are there,
-/// and addresses no bits beyond their length.
+/// Whether shapes and rules are sorted, rules have shapes of their family, shapes have services and interfaces that
+/// exist, and addresses have no bits beyond their length.
 pub(super) fn is_valid(ruleset: &Ruleset) -> bool {
     let Ruleset { services, interfaces, shapes, v4, v6 } = ruleset;
     let has_all = |shape: &Shape| {
