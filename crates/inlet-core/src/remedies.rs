@@ -1,4 +1,4 @@
-//! The remedy of an error whose type is not known any more.
+//! Finds the remedy of an error whose type is erased.
 
 use std::borrow::Cow;
 use std::error::Error;
@@ -11,7 +11,7 @@ use crate::rule::{
 };
 use crate::ruleset::BuildError;
 
-/// What to do about an error of this crate that came as any error; `None` for others.
+/// What to do about an error of this crate behind `dyn Error`; `None` for other errors.
 pub fn remedy_of<'a>(error: &'a (dyn Error + 'static)) -> Option<Cow<'a, str>> {
     fn of<'a, E: Remedy + 'static>(error: &'a (dyn Error + 'static)) -> Option<Cow<'a, str>> {
         error.downcast_ref::<E>()?.remedy()

@@ -158,7 +158,8 @@ fn agree(ruleset: &Ruleset, words: &[u32]) {
     }
 }
 
-/// Two ranges of one width that overlap do not tie when the sources differ: then the source decides, not the lower port.
+/// Two ranges of one width that overlap do not tie when the sources differ: then the source decides, not the lower
+/// port.
 #[test]
 fn of_equally_wide_ranges_the_source_decides() {
     let mut builder = Builder::new();

@@ -243,8 +243,8 @@ fn a_small_change_to_many_rules_is_found() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
 
-    /// Few changes to many rules are found without a look at all of them, and that gives the same, of all packets and of
-    /// those to prefixes that are wider than the changes, or narrower.
+    /// Few changes to many rules are found without a look at all of them, and that gives the same, of all packets and
+    /// of those to prefixes that are wider than the changes, or narrower.
     #[test]
     fn a_narrow_look_sees_all((old, new, packets) in pair_with_packets(6, 100), len in 0_u8..=32) {
         let many = |few: &Ruleset| {

@@ -1,4 +1,4 @@
-//! What `iptables-save` and `ip6tables-save` write: the chains of the mangle table, where TPROXY is.
+//! Reads the output of `iptables-save` and `ip6tables-save`: the chains of the mangle table, where TPROXY is.
 
 use std::collections::BTreeMap;
 
@@ -33,7 +33,7 @@ pub(super) fn read(text: &str, sets: &str) -> Result<Chains, ImportError> {
             chains.rules.entry(name(chain)).or_default().push(line);
         }
     }
-    // No packet meets both.
+    // No packet goes through both.
     let base = |family: Family| Base { chain: format!("{family} PREROUTING"), keeps: Protocol::ALL.into() };
     chains.bases = Family::ALL.map(base).into();
     let addresses = known.into_iter().filter_map(|(name, set)| match set {
@@ -44,7 +44,7 @@ pub(super) fn read(text: &str, sets: &str) -> Result<Chains, ImportError> {
     if is_save { Ok(chains) } else { Err(ImportError::Unknown) }
 }
 
-/// The table that is being read, and its family as far as the text says.
+/// The table that is being read, and its family when the text gives it.
 struct Here {
     table: String,
     family: Option<Family>,
@@ -60,7 +60,7 @@ impl Here {
     }
 }
 
-/// One for each address with a port, where a set has these.
+/// One selection for each address with a port, when the rule uses a set of these.
 fn alternatives(selection: &Selection, pairs: &Option<Vec<(Prefix, Protocol, PortRange)>>) -> Vec<Selection> {
     let Some(pairs) = pairs else { return vec![selection.clone()] };
     let one = |(prefix, protocol, ports): &(Prefix, Protocol, PortRange)| Selection {
@@ -79,7 +79,7 @@ struct Reader<'a> {
     selection: Selection,
     pairs: Option<Vec<(Prefix, Protocol, PortRange)>>,
     unknown: Option<String>,
-    /// Whether the rule is about connections that are there, or about other protocols.
+    /// Whether the rule is about existing connections or other protocols.
     irrelevant: bool,
 }
 
@@ -97,7 +97,7 @@ impl<'a> Reader<'a> {
         self.unknown.get_or_insert(why.into());
     }
 
-    /// Reads all of it: the target and the comment, the conditions into this.
+    /// Reads the whole rule. Returns target and comment, and collects the conditions.
     fn read(&mut self, chain: &dyn Fn(&str) -> String) -> (Target, Option<String>) {
         let (mut target, mut comment, mut not) = (Target::None, None, false);
         while let Some(word) = self.words.next() {
@@ -232,7 +232,7 @@ impl<'a> Reader<'a> {
                 Target::Accept
             }
             name => {
-                // Targets of their own have options; what they do is no concern of sockets.
+                // Other targets have options. What they do does not concern sockets.
                 let options: Vec<&String> = self.words.by_ref().collect();
                 let is_target =
                     name.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit()) && !options.is_empty();

@@ -1,4 +1,4 @@
-//! What `nft -j list ruleset` writes: the chains that packets meet when they come in.
+//! Reads the output of `nft -j list ruleset`: the base chains and the chains that they jump to.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -24,7 +24,7 @@ pub(super) fn read(text: &str) -> Result<Chains, ImportError> {
         let reader = Reader::new(rule, &sets);
         let (line, kept) = reader.line();
         let lines = chains.rules.entry(chain.clone()).or_default();
-        // Behind the rules that give packets a socket it would let these go too.
+        // After a rule that gives packets a socket, it would skip these packets too.
         if !lines
             .iter()
             .any(|line: &Line| matches!(line.target, Target::Tproxy { .. } | Target::Jump(_) | Target::Goto(_)))
@@ -39,8 +39,8 @@ pub(super) fn read(text: &str) -> Result<Chains, ImportError> {
     Ok(chains)
 }
 
-/// The chains where packets come in, by priority: lower numbers first. Of equal ones the chain that was made later is asked
-/// first, as the kernel puts it in front of the others (`nf_hook_entries_grow`).
+/// The base chains by priority, the lower number first. Of equal ones the kernel asks the newer chain first: it puts it
+/// in front of the others (`nf_hook_entries_grow`).
 fn bases<'a>(chains: impl Iterator<Item = &'a Value>, mut keeps: BTreeMap<String, BTreeSet<Protocol>>) -> Vec<Base> {
     let comes_in = |chain: &&Value| chain["hook"] == "prerouting" && chain["type"] == "filter";
     let mut bases: Vec<&Value> = chains.filter(comes_in).collect();
@@ -53,7 +53,7 @@ fn bases<'a>(chains: impl Iterator<Item = &'a Value>, mut keeps: BTreeMap<String
     bases.into_iter().map(base).collect()
 }
 
-/// What names an object in the whole ruleset: family, table and its own name.
+/// The full name of an object: family, table and its own name.
 fn key(object: &Value, name: &str) -> String {
     let text = |key: &str| object[key].as_str().unwrap_or_default();
     format!("{} {} {}", text("family"), text("table"), text(name))
@@ -64,12 +64,12 @@ fn short(name: &str) -> String {
     name.rsplit(' ').next().unwrap_or(name).to_owned()
 }
 
-/// A named set: its members, when a ruleset has words for them.
+/// A named set: its members, when a ruleset can express them.
 struct Set(Option<Vec<Value>>);
 
 impl Set {
     fn read(set: &Value) -> Self {
-        // Members that come and go with packets are not those that stand there now.
+        // The members of a dynamic set change with packets.
         let changes = set["flags"]
             .as_array()
             .is_some_and(|flags| flags.iter().any(|flag| flag == "dynamic" || flag == "timeout"));
@@ -97,7 +97,7 @@ struct Reader<'a> {
     selection: Selection,
     unknown: Option<String>,
     irrelevant: bool,
-    /// Whether it is about packets that have a transparent socket.
+    /// Whether it matches packets that have a transparent socket.
     of_socket: bool,
 }
 
@@ -111,7 +111,7 @@ impl<'a> Reader<'a> {
         self.unknown.get_or_insert(why.into());
     }
 
-    /// The rule, and the protocols whose packets it lets go when they have a socket.
+    /// Reads the rule. Also gives the protocols whose packets it skips when they have a socket.
     fn line(mut self) -> (Line, BTreeSet<Protocol>) {
         let mut target = Target::None;
         let expressions = self.rule["expr"].as_array().cloned().unwrap_or_default();
@@ -129,7 +129,7 @@ impl<'a> Reader<'a> {
                     self.cannot("dropping stays with the firewall; a ruleset can refuse");
                     target = Target::Accept;
                 }
-                // What iptables made, nft cannot tell in full.
+                // nft does not print rules of iptables in full.
                 ("xt", _) => {
                     let is_target = value["type"] == "target";
                     if value["name"] == "socket" {
@@ -159,7 +159,7 @@ impl<'a> Reader<'a> {
         (Line { place, text, comment, selections: vec![self.selection], target, unknown: self.unknown }, kept)
     }
 
-    /// The protocols of which the rule is about all packets of its table.
+    /// The protocols of which the rule matches all packets of its table.
     fn all_protocols(&self) -> BTreeSet<Protocol> {
         let Selection { protocols, families, local, ports, source, iface, except, nothing } = &self.selection;
         let all = *families == families_of(self.rule) && except.is_empty() && !nothing && iface.is_none();

@@ -1,4 +1,4 @@
-//! Which packets a rule of a firewall is about, as far as a ruleset can say it.
+//! The packets that a firewall rule matches, as far as a ruleset can express them.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use inlet_core::{Family, InterfaceName, Match, PortRange, Prefix, Protocol};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Addresses {
     Any,
-    /// These, which are all of a set when it is named.
+    /// These; all members of a set when it is named.
     These(Option<String>, Vec<Prefix>),
 }
 
@@ -31,7 +31,7 @@ pub(super) struct Selection {
     pub(super) source: Addresses,
     pub(super) iface: Option<InterfaceName>,
     pub(super) except: Vec<Except>,
-    /// Whether two of the conditions exclude each other.
+    /// Whether two of the conditions contradict each other.
     pub(super) nothing: bool,
 }
 
@@ -55,7 +55,7 @@ impl Selection {
         self.iface = Some(name);
     }
 
-    /// The packets that both are about.
+    /// The packets that both select.
     pub(super) fn and(&self, other: &Self) -> Self {
         let mut both = self.clone();
         both.protocols = &self.protocols & &other.protocols;
@@ -71,7 +71,7 @@ impl Selection {
         both
     }
 
-    /// Each port and prefix once, and only the addresses of families that local and source prefixes share.
+    /// Keeps each port and prefix once, and only the families that local and source prefixes share.
     pub(super) fn settle(&mut self) {
         self.ports = joined(std::mem::take(&mut self.ports));
         let Self { families, local, source, .. } = self;
@@ -83,12 +83,12 @@ impl Selection {
         [local, source].into_iter().for_each(|addresses| addresses.keep(families));
     }
 
-    /// Whether no packet is meant.
+    /// Whether it selects no packet.
     pub(super) fn is_empty(&self) -> bool {
         self.nothing || self.protocols.is_empty() || self.ports.is_empty() || self.families.is_empty()
     }
 
-    /// Whether one of the exceptions has all of an entry, which is about this interface.
+    /// Whether one exception covers an entry of this interface.
     pub(super) fn excepts(&self, entry: &Match, iface: &Option<InterfaceName>) -> bool {
         let has = |addresses: &Addresses, prefix: Option<Prefix>| match (addresses, prefix) {
             (Addresses::Any, _) => true,
@@ -115,7 +115,7 @@ impl Selection {
         }
     }
 
-    /// The sources, or once none.
+    /// The sources, or one `None`.
     pub(super) fn sources(&self) -> Vec<Option<Prefix>> {
         match &self.source {
             Addresses::Any => vec![None],
@@ -176,7 +176,7 @@ fn joined(mut ports: Vec<PortRange>) -> Vec<PortRange> {
     ports
 }
 
-/// The ports that none of these has.
+/// The ports that are in none of these ranges.
 pub(super) fn all_but(ports: &[PortRange]) -> Vec<PortRange> {
     let mut sorted: Vec<PortRange> = ports.to_vec();
     sorted.sort();

@@ -20,7 +20,7 @@ pub(super) struct Aim {
     remote_port: u16,
 }
 
-/// A place relative to a range.
+/// A value relative to a range.
 #[derive(Clone, Copy, Debug)]
 enum Border {
     First,

@@ -1,5 +1,5 @@
-//! Random rulesets and packets for property tests: few addresses and ports, so that rules nest, overlap and meet, and
-//! packets at the borders of what rules match, where mistakes live.
+//! Random rulesets and packets for property tests. They use few addresses and ports, so that rules nest, overlap and
+//! meet.
 
 use std::collections::HashMap;
 
@@ -22,7 +22,7 @@ use crate::ruleset::{Builder, Change, Plan, Ruleset, Shape};
 
 /// How many services a random ruleset has.
 pub const SERVICES: usize = 4;
-/// How many interfaces rules may name; their indexes are 0 (there is none) to this minus one.
+/// How many interfaces rules may name. Their indexes go from 0 (no such interface) to this minus one.
 pub const INTERFACES: u32 = 4;
 
 /// A ruleset without conflicts, of up to `rules` rules.
@@ -32,8 +32,8 @@ pub fn ruleset(rules: usize) -> impl Strategy<Value = Ruleset> {
         .prop_map(|(rules, pass)| build(&rules, &pass, &Surroundings::default()))
 }
 
-/// A ruleset, and one that comes from it by a few changes: rules go, come and get other verdicts, services have other
-/// numbers, interfaces other indexes.
+/// A ruleset and a changed one: rules are added, removed and get other verdicts, services have other numbers,
+/// interfaces other indexes.
 pub fn pair(rules: usize) -> impl Strategy<Value = (Ruleset, Ruleset)> {
     let edit = prop_oneof![6 => Just(None), 1 => (0..SERVICES + 2).prop_map(Some), 2 => Just(Some(usize::MAX))];
     let pass = vec(any::<bool>(), SERVICES);
@@ -61,9 +61,10 @@ pub fn pair_with_packets(rules: usize, packets: usize) -> impl Strategy<Value = 
     })
 }
 
-/// A ruleset and its successors, each by a few changes, with packets of which most match a rule of one of them. The rules are
-/// spread over many addresses, those of IPv6 over many networks or over one /64. Seldom services get other numbers or
-/// policies, or interfaces other indexes.
+/// A ruleset and its successors, each with a few changes, and packets of which most match a rule of one of them.
+///
+/// The rules are spread over many addresses, those of IPv6 over many networks or over one /64. Rarely services get
+/// other numbers or policies, or interfaces other indexes.
 pub fn history(rules: usize, changes: usize, packets: usize) -> impl Strategy<Value = (Vec<Ruleset>, Vec<Packet>)> {
     any::<bool>().prop_flat_map(move |one_network| {
         let draft = move || prop_oneof![30 => spread(one_network), 1 => rule()];
@@ -75,10 +76,10 @@ pub fn history(rules: usize, changes: usize, packets: usize) -> impl Strategy<Va
     })
 }
 
-/// What changes: rules that go, rules that come, and how services and interfaces are counted on and a policy turned.
+/// A change: rules to remove, rules to add, and how to shift the numbers of services and interfaces and flip a policy.
 type Step = (Vec<Index>, Vec<Draft>, (usize, usize, bool));
 
-/// What is there first: rules, and the policies of the services.
+/// The start: rules, and the policies of the services.
 type First = (Vec<Draft>, Vec<bool>);
 
 fn successors(((mut drafts, mut pass), changes, aims): (First, Vec<Step>, Vec<Aim>)) -> (Vec<Ruleset>, Vec<Packet>) {
@@ -107,8 +108,8 @@ fn changed(previous: &Ruleset, new: &Ruleset) -> Vec<Rule> {
     Plan::between(previous, new).rules.iter().map(rule).collect()
 }
 
-/// A rule for one of 256 places or, seldom, for many of them; each like that of [`rule`]. The places of IPv6 are networks, or
-/// parts of one /64.
+/// A rule for one of 256 networks or, rarely, for many of them; each like those of [`rule`]. The networks of IPv6 are
+/// real networks or parts of one /64.
 fn spread(one_network: bool) -> impl Strategy<Value = Draft> {
     let shift = if one_network { 48 } else { 80 };
     (rule(), any::<u8>(), prop_oneof![9 => Just(8), 1 => Just(2)]).prop_map(move |(draft, site, more)| {
@@ -126,12 +127,12 @@ fn spread(one_network: bool) -> impl Strategy<Value = Draft> {
     })
 }
 
-/// What numbers a ruleset is built with.
+/// The numbers that a ruleset is built with.
 #[derive(Clone, Copy, Debug, Default)]
 struct Surroundings {
     /// The service that gets the first number.
     first_service: usize,
-    /// What is added to the indexes of interfaces that are there.
+    /// What is added to the indexes of existing interfaces.
     interface_shift: u32,
 }
 
@@ -144,7 +145,7 @@ pub fn with_packets(rules: usize, packets: usize) -> impl Strategy<Value = (Rule
     })
 }
 
-/// A rule whose numbers of service and interface are those of the builder that [`ruleset`] uses.
+/// A rule whose service and interface have the numbers of the builder in [`ruleset`].
 #[derive(Clone, Debug)]
 struct Draft {
     protocol: Protocol,
@@ -187,7 +188,7 @@ fn ports() -> impl Strategy<Value = PortRange> {
         3 => port.clone().prop_map(|port| (port, port)),
         2 => (port.clone(), port).prop_map(|(a, b)| (a.min(b), a.max(b))),
         1 => Just((1, u16::MAX)),
-        // Of one width and shifted: they overlap, and only source and interface keep them from tying.
+        // Ranges of one width, shifted: they overlap, and only source and interface keep them from tying.
         2 => (1_u16..30, select(vec![2, 5])).prop_map(|(first, more)| (first, first + more)),
     ]
     .prop_map(|(first, last)| PortRange::new(first, last).unwrap_or(PortRange::ANY))
@@ -233,7 +234,7 @@ fn build(drafts: &[Draft], pass: &[bool], surroundings: &Surroundings) -> Rulese
     builder.finish().unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// Every second service is described, in one of the forms.
+/// Every second service has a description, in one of two forms.
 fn description(number: usize, confined: bool) -> Option<Description> {
     let listen = [format!("tcp:127.0.0.{}:80", number + 1), format!("udp:*:{}", number + 53)];
     let listen = listen.iter().filter_map(|text| text.parse().ok());

@@ -1,4 +1,4 @@
-//! The keys of a ruleset file, and values that stand nowhere else.
+//! The keys of a ruleset file, and the values that only files have.
 
 use std::borrow::Cow;
 use std::str::FromStr;
@@ -11,11 +11,11 @@ use crate::ruleset::Builder;
 
 /// The keys of a file.
 pub(super) const FILE: &[&str] = &["include", "routes", "services", "sets", "rules"];
-/// Those of a service.
+/// The keys of a service.
 pub(super) const SERVICE: &[&str] = &["on_missing", "listen", "unit", "cgroup", "user"];
-/// Those of a set that is not a list.
+/// The keys of a set that is not a list.
 pub(super) const SET: &[&str] = &["file"];
-/// Those of a rule.
+/// The keys of a rule.
 pub(super) const RULE: &[&str] = &["to", "verdict", "protocol", "local", "ports", "except", "from", "iface"];
 
 /// A verdict without a service.
@@ -25,7 +25,7 @@ pub(super) enum Plain {
     Refuse,
 }
 
-/// A text that is none of the few that a key can have.
+/// The text is not one of the few that a key can have.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("unknown {what} {text:?}")]
 pub struct UnknownChoice {
@@ -73,7 +73,7 @@ impl FromStr for Routes {
     }
 }
 
-/// What a service says about its sockets, read.
+/// The keys of a service that describe its sockets, after reading.
 #[derive(Default)]
 pub(super) struct Described {
     pub(super) listen: Option<Vec<Listen>>,
@@ -82,7 +82,7 @@ pub(super) struct Described {
     pub(super) user: Option<UserName>,
 }
 
-/// Why this is no description.
+/// Why these keys do not describe sockets.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum DescribedError {
     #[error("a service has \"unit\" or \"cgroup\", not both")]
@@ -123,7 +123,7 @@ impl Described {
     }
 }
 
-/// Looks up the interfaces of a builder, and gives those that cannot be named, with the reason.
+/// Looks up the interfaces of a builder. Returns those that cannot be named, with the reason.
 pub(super) fn resolve_interfaces(builder: &mut Builder, host: &mut dyn Host) -> Vec<(InterfaceName, NoInterface)> {
     let (mut known, mut bad) = (Vec::new(), Vec::new());
     for interface in builder.interfaces() {

@@ -90,8 +90,8 @@ mod tests {
                 };
                 let mut order: Vec<Rule> = ruleset.match_order_of(holds);
                 order.retain(holds);
-                let told: Vec<Rule> = all.iter().filter(|it| it.standing.matches()).map(|it| it.rule).collect();
-                prop_assert_eq!(told, order);
+                let matching_rules: Vec<Rule> = all.iter().filter(|it| it.standing.matches()).map(|it| it.rule).collect();
+                prop_assert_eq!(matching_rules, order);
             }
         }
     }

@@ -1,4 +1,4 @@
-//! What moves at one address: ports, then sources, then interfaces.
+//! The packets to one address whose answer differs: by port, then source, then interface.
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
@@ -10,7 +10,7 @@ use crate::area::Arrival;
 use crate::rule::{PortRange, Protocol};
 use crate::ruleset::{Shape, ShapeId};
 
-/// The rules of one of the prefixes around an address, in the previous ruleset and in the new one.
+/// The rules of one prefix around an address, in the previous ruleset and in the new one.
 pub(super) struct Level {
     pub(super) previous: Vec<ShapeId>,
     pub(super) new: Vec<ShapeId>,
@@ -36,7 +36,7 @@ pub(super) struct Part<K> {
     pub(super) winners: Winners,
 }
 
-/// Who won, and who wins.
+/// The winners in both rulesets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Winners {
     pub(super) previous: Winner,
@@ -58,13 +58,13 @@ impl Candidate<'_> {
     }
 }
 
-/// Rules of one protocol in the order in which they win, those of both rulesets together.
+/// Rules of one protocol from both rulesets, in the order in which they win.
 struct Contest<'a> {
     sides: &'a Sides<'a>,
     candidates: Vec<Candidate<'a>>,
 }
 
-/// What moves at an address with these rules around it, the longest prefix first.
+/// The packets whose answer differs at an address with these rules around it, the longest prefix first.
 pub(super) fn cells<K: Addr>(sides: &Sides<'_>, levels: &[Level]) -> Vec<Cell<K>> {
     let mut cells = Vec::new();
     let mut all = candidates(sides, levels);
@@ -79,7 +79,7 @@ pub(super) fn cells<K: Addr>(sides: &Sides<'_>, levels: &[Level]) -> Vec<Cell<K>
     cells
 }
 
-/// Adds what is in a stretch to what is before it: neighbours of which the same is to be said become one.
+/// Adds the row of a range. Neighbouring ranges with equal rows become one.
 fn append<K: Step, T: PartialEq>(rows: &mut Vec<(K, K, Vec<T>)>, first: K, last: K, row: Vec<T>) {
     match rows.last_mut() {
         Some((_, end, same)) if end.next() == Some(first) && *same == row => *end = last,
@@ -102,7 +102,7 @@ fn candidates<'a>(sides: &'a Sides<'a>, levels: &[Level]) -> Vec<Candidate<'a>> 
             }
         }
     }
-    // An interface that is not there lets nothing in.
+    // No packet comes in on an interface that does not exist.
     candidates.retain(|candidate| candidate.ifindex != Some(0));
     candidates.sort_by_key(|Candidate { shape, id, .. }| {
         let source = shape.source.map_or(0, |source| source.len());
@@ -122,7 +122,7 @@ impl Contest<'_> {
         };
         let ranges: Vec<Numbered<u16>> = self.candidates.iter().enumerate().map(ports).collect();
         segments(&ranges, |first, last, open| {
-            // Where no rule changed, the same rule wins as before.
+            // Where no rule changed, the same rule wins in both.
             if open.iter().any(|number| self.candidates[*number].is_change) {
                 append(&mut rows, first, last, self.by_source(open));
             }
@@ -153,7 +153,7 @@ impl Contest<'_> {
         rows.into_iter().flat_map(parts).collect()
     }
 
-    /// Of each ruleset the rules that can win: none after the first one without conditions.
+    /// The rules of each ruleset that can win: none after the first one without conditions.
     fn rivals(&self, open: &[usize]) -> Vec<usize> {
         let mut decided = [false; 2];
         let mut rivals = Vec::new();
@@ -171,17 +171,18 @@ impl Contest<'_> {
     fn by_arrival(&self, open: &[usize]) -> Vec<(Arrival, Winners)> {
         let indexes: BTreeSet<u32> = open.iter().filter_map(|number| self.candidates[*number].ifindex).collect();
         let elsewhere = self.winners(open, None);
-        let mut told: Vec<(u32, Winners)> = indexes.into_iter().map(|at| (at, self.winners(open, Some(at)))).collect();
-        told.retain(|(_, winners)| *winners != elsewhere);
-        let rest = match told.is_empty() {
+        let mut by_index: Vec<(u32, Winners)> =
+            indexes.into_iter().map(|at| (at, self.winners(open, Some(at)))).collect();
+        by_index.retain(|(_, winners)| *winners != elsewhere);
+        let rest = match by_index.is_empty() {
             true => Arrival::Any,
-            false => Arrival::NotOn(told.iter().map(|(index, _)| *index).collect()),
+            false => Arrival::NotOn(by_index.iter().map(|(index, _)| *index).collect()),
         };
-        let all = told.into_iter().map(|(index, winners)| (Arrival::On(index), winners)).chain([(rest, elsewhere)]);
+        let all = by_index.into_iter().map(|(index, winners)| (Arrival::On(index), winners)).chain([(rest, elsewhere)]);
         all.filter(|(_, winners)| self.moves(*winners)).collect()
     }
 
-    /// Who wins among these when the packet comes in on an interface, or on one that no rule names.
+    /// The winners among these rules for packets of one interface, or of one that no rule names.
     fn winners(&self, open: &[usize], ifindex: Option<u32>) -> Winners {
         let wins = |is_new: bool| {
             let mut of_side = open.iter().map(|number| &self.candidates[*number]).filter(|it| it.is_new == is_new);

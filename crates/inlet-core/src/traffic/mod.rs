@@ -1,9 +1,10 @@
-//! Which packets get another answer when one ruleset takes the place of another.
+//! Which packets get another answer when one ruleset replaces another.
 //!
-//! The answer of a packet is the verdict of the rule that decides, its service by name, or that there is no rule.
-//! [`traffic`] names exactly the packets whose answer differs, as disjoint boxes: it walks the borders of addresses,
-//! ports, sources and interfaces, never the packets. Only what a changed rule matches is looked at, so a small change to
-//! a large ruleset is a small piece of work, and equal situations are worked out once.
+//! The answer to a packet is the verdict of the rule that decides, its service by name, or that no rule matches.
+//! [`traffic`] names exactly the packets whose answer differs, as disjoint boxes.
+//!
+//! It walks the borders of addresses, ports, sources and interfaces, never packets. It looks only at what changed rules
+//! match, so a small change of a large ruleset is little work. Equal situations are computed once.
 
 mod cells;
 mod narrow;
@@ -20,27 +21,27 @@ use crate::area::{AddrRange, Arrival};
 use crate::rule::{Family, Packet, PortRange, Prefix, Protocol, Rule};
 use crate::ruleset::{Plan, Ruleset};
 
-/// Packets that get another answer. The rules are those of the two rulesets, with the numbers of these.
+/// Packets that get another answer. Each rule has the numbers of its own ruleset.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Moved {
     /// Their protocol.
     pub protocol: Protocol,
-    /// Where they go to.
+    /// The addresses that they go to.
     pub local: AddrRange,
     /// The ports that they go to.
     pub ports: PortRange,
-    /// Where they come from; `None` for everywhere.
+    /// The addresses that they come from; `None` for all.
     pub source: Option<AddrRange>,
     /// The interface on which they come in.
     pub arrival: Arrival,
-    /// The rule that decided; `None` when there was none.
+    /// The rule of the previous ruleset that decides; `None` when no rule matches.
     pub previous: Option<Rule>,
-    /// The rule that decides now; `None` when there is none.
+    /// The rule of the new ruleset that decides; `None` when no rule matches.
     pub new: Option<Rule>,
 }
 
-/// Calls `each` with all packets whose answer under `new` is another than under `previous`, in address order; no packet is
-/// in two of the boxes. `plan` is what differs between the two. It ends early when `each` breaks.
+/// Calls `each` with all packets whose answer differs, in address order. No packet is in two boxes. `plan` is the
+/// difference between the rulesets. It stops when `each` breaks.
 pub fn traffic(previous: &Ruleset, new: &Ruleset, plan: &Plan, each: &mut dyn FnMut(Moved) -> ControlFlow<()>) {
     let _ = walk(previous, new, plan, each);
 }
@@ -68,7 +69,7 @@ fn walk_all(
     Walk::<u128>::new(sides, each).run(&previous.v6, &new.v6)
 }
 
-/// Walks over the rules of these prefixes, inside them and around them.
+/// Walks over the rules of these prefixes, of all prefixes inside them and around them.
 fn walk_near(
     previous: &Ruleset,
     new: &Ruleset,
@@ -83,8 +84,7 @@ fn walk_near(
     Walk::<u128>::new(sides, each).run(&near6(previous), &near6(new))
 }
 
-/// [`traffic`], but only of packets to these prefixes. It is quick when few rules are inside them or few rules change,
-/// however many there are.
+/// [`traffic`], but only packets to these prefixes. It is fast when few rules are inside them or few rules change.
 pub fn traffic_to(
     previous: &Ruleset,
     new: &Ruleset,
@@ -96,7 +96,7 @@ pub fn traffic_to(
     if let Some(changed) = narrow::changed(previous, new, plan) {
         area = narrow::shared(&area, &changed);
     }
-    // Outside of it not all rules are looked at.
+    // Outside of this area not all rules are looked at.
     let mut inside = |moved: Moved| {
         let after = area.partition_point(|prefix| AddrRange::from(*prefix).last() < moved.local.first());
         let meeting = area[after..].iter().map_while(|prefix| moved.local.intersection(&(*prefix).into()));
@@ -109,8 +109,7 @@ pub fn traffic_to(
     };
 }
 
-/// [`traffic`], but only of packets of this protocol to this port. It is quick when few rules are about that port, however
-/// many there are.
+/// [`traffic`], but only packets of this protocol to this port. It is fast when few rules match that port.
 pub fn traffic_at(
     previous: &Ruleset,
     new: &Ruleset,
@@ -120,7 +119,7 @@ pub fn traffic_at(
 ) -> ControlFlow<()> {
     let (previous, new) = (narrow::about(previous, protocol, port), narrow::about(new, protocol, port));
     let Ok(ports) = PortRange::new(port, port) else { return ControlFlow::Continue(()) };
-    // Of other ports the rules that are left do not tell who wins.
+    // The rules that are left do not decide about other ports.
     let mut here = |moved: Moved| match moved.ports.contains(port) {
         true => each(Moved { ports, ..moved }),
         false => ControlFlow::Continue(()),
@@ -129,7 +128,7 @@ pub fn traffic_at(
 }
 
 impl Moved {
-    /// Whether the packet is one of these.
+    /// Whether the packet is in the box.
     pub fn contains(&self, packet: &Packet) -> bool {
         self.protocol == packet.protocol
             && self.local.contains(packet.local.ip())
@@ -138,7 +137,7 @@ impl Moved {
             && self.arrival.contains(packet.ifindex)
     }
 
-    /// Whether both say the same of packets to their addresses.
+    /// Whether both boxes differ only in their addresses.
     fn differs_in_local_only(&self, other: &Self) -> bool {
         let Self { protocol, local: _, ports, source, arrival, previous, new } = self;
         (protocol, ports, previous, new, source, arrival)
@@ -146,10 +145,10 @@ impl Moved {
     }
 }
 
-/// What is gone through in order: ports and addresses.
+/// Values that are walked in order: ports and addresses.
 trait Step: Copy + Ord {
     fn next(self) -> Option<Self>;
-    /// The one before; never asked of the lowest.
+    /// The value before; never called on the lowest.
     fn before(self) -> Self;
 }
 

@@ -1,11 +1,11 @@
-//! The two rulesets side by side: which of their shapes say the same.
+//! The two rulesets side by side, and which of their shapes are equal.
 
 use rustc_hash::FxHashMap;
 
 use crate::rule::{ServiceId, Verdict};
 use crate::ruleset::{Entry, Ruleset, Shape, ShapeId, in_names};
 
-/// What a shape says: shapes of one class match the same packets with the same verdict, whichever ruleset they are of.
+/// A class of equal shapes: they match the same packets with the same verdict, whichever ruleset they belong to.
 type Class = u32;
 
 /// One of the rulesets.
@@ -19,7 +19,7 @@ pub(super) struct Side<'a> {
 pub(super) struct Sides<'a> {
     pub(super) previous: Side<'a>,
     pub(super) new: Side<'a>,
-    /// The number in the previous ruleset of a service of the new one.
+    /// For a service of the new ruleset, its number in the previous one.
     numbers: FxHashMap<ServiceId, ServiceId>,
 }
 
@@ -62,7 +62,7 @@ impl<'a> Sides<'a> {
         self.changes(&shapes(previous), &shapes(new)).iter().any(|side| side.contains(&true))
     }
 
-    /// Which of the shapes of one prefix, in the one ruleset and in the other, the other one does not have.
+    /// For the shapes of one prefix in each ruleset, whether the other ruleset lacks them.
     pub(super) fn changes(&self, previous: &[ShapeId], new: &[ShapeId]) -> [Vec<bool>; 2] {
         let (previous, new) = (self.previous.classes_of(previous), self.new.classes_of(new));
         let sorted = |classes: &[Class]| {

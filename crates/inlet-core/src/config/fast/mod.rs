@@ -1,7 +1,7 @@
-//! Reading JSON without mistakes: rules go into a builder as they are read, so a million of them need no second copy.
+//! Reads JSON without mistakes. Rules go into a builder as they are read, so a million of them need no second copy.
 //!
-//! Whatever is unusual or wrong ends it without a word; [`super::slow`] then reads the text again, and has the last
-//! word on what is an error. It accepts all that this accepts, and makes the same of it.
+//! Anything unusual or wrong stops it without a message. Then [`super::slow`] reads the text again and has the last
+//! word on what is an error. It accepts every text that this accepts, with the same result.
 
 mod halves;
 mod rule;
@@ -48,7 +48,7 @@ fn read_halves(halves: &Halves<'_>, loader: &mut Loader<'_>, previous: &Ruleset)
     read.finish(loader)
 }
 
-/// What was read.
+/// What has been read.
 struct Read {
     builder: Builder,
     declared: Services,
@@ -79,7 +79,7 @@ impl Read {
     }
 }
 
-/// What ends it. Nobody reads this.
+/// The error that stops the fast way. Nobody reads its text.
 pub(super) fn slow<E: de::Error>() -> E {
     E::custom("to be read the slow way")
 }
