@@ -24,6 +24,7 @@ mod area;
 pub mod config;
 pub mod image;
 mod lookup;
+mod remedies;
 mod rule;
 mod ruleset;
 mod threads;
@@ -34,11 +35,12 @@ pub use area::{
     takers,
 };
 pub use lookup::{Contender, Standing, contest, lookup};
+pub use remedies::remedy_of;
 pub use rule::{
     CgroupPath, Confine, Criterion, Description, DescriptionError, Endpoint, EndpointError, Family, IfaceId, Interface,
     InterfaceName, InterfaceNameError, Listen, ListenAddr, MAX_DEPTH, MAX_NAME, MAX_SERVICES, Match, NameError,
-    OnMissing, Packet, PortError, PortRange, Ports, Precedence, Prefix, PrefixError, Protocol, ProtocolError, Rule,
-    Service, ServiceError, ServiceId, ServiceName, Services, UnitName, UserName, Verdict,
+    OnMissing, Packet, PortError, PortRange, Ports, Precedence, Prefix, PrefixError, Protocol, ProtocolError, Remedy,
+    Rule, Service, ServiceError, ServiceId, ServiceName, Services, UnitName, UserName, Verdict,
 };
 pub use ruleset::{BuildError, Builder, Change, Conflict, Kind, Named, Plan, Ruleset, Selector, ServiceChange, Target};
 pub use traffic::{Moved, traffic, traffic_at, traffic_to};

@@ -4,7 +4,7 @@ mod text;
 
 use std::path::{Path, PathBuf};
 
-use inlet_core::config::{Host, Parsed, Source};
+use inlet_core::config::{Host, NoInterface, Parsed, Source};
 use inlet_core::{Interface, InterfaceName, Ruleset, ServiceName, config};
 
 pub use self::text::read_text;
@@ -50,8 +50,12 @@ impl Host for Surroundings<'_> {
         read_text(path).map_err(|cause| unreadable(path, &cause))
     }
 
-    fn interface(&mut self, name: &InterfaceName) -> std::result::Result<u32, String> {
-        self.netns.index_of(name, self.known).map_err(|error| error.to_string())
+    fn interface(&mut self, name: &InterfaceName) -> std::result::Result<u32, NoInterface> {
+        let no_interface = |error: Error| NoInterface {
+            message: error.to_string(),
+            remedy: error.remedy().map(std::borrow::Cow::into_owned),
+        };
+        self.netns.index_of(name, self.known).map_err(no_interface)
     }
 }
 
