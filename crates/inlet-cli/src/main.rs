@@ -69,7 +69,7 @@ fn run() -> Result<Outcome, Failure> {
     let stdout = io::stdout().lock();
     let palette = Palette::of(&stdout);
     let mut out = BufWriter::with_capacity(1 << 16, stdout);
-    let done = commands::run(&cli, &mut Screen { out: &mut out, palette, json: cli.json });
+    let done = commands::run(&cli, &mut Screen { out: &mut out, palette, json: cli.json, width: render::width() });
     out.flush()?;
     done
 }

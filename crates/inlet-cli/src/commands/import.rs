@@ -1,4 +1,4 @@
-//! The command that translates what other tools were told.
+//! The command that translates the rules of other tools.
 
 use std::path::Path;
 

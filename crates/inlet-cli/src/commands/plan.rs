@@ -1,4 +1,4 @@
-//! Commands that replace the whole ruleset: told before, done, confirmed, taken back.
+//! Commands that replace the whole ruleset: planned, applied, confirmed, rolled back.
 
 use std::process::Command;
 use std::time::Duration;

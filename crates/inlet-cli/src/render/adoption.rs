@@ -46,7 +46,7 @@ pub(crate) fn adoption(screen: &mut Screen<'_>, service: &str, adoption: &Adopti
     if connections > 0 {
         table.row(["refused".to_owned(), counted(connections, "connected socket"), "connected".to_owned()]);
     }
-    Ok(table.write(screen.out, 0, screen.palette.heading)?)
+    table.write(screen, 0)
 }
 
 fn report<'a>(service: &'a str, adoption: &'a Adoption) -> Report<'a> {

@@ -3,10 +3,11 @@
 use inlet::core::{Area, Claim, Ruleset};
 use serde::Serialize;
 
-use super::counted;
+use super::grouped;
+use super::join::adjacent;
 
 /// How many exceptions a line names.
-const NAMED: usize = 4;
+const NAMED: usize = 8;
 
 #[derive(Serialize)]
 pub(crate) struct AreaReport {
@@ -43,29 +44,36 @@ pub(crate) fn claim_report(ruleset: &Ruleset, claim: &Claim) -> ClaimReport {
     }
 }
 
-/// An area without its protocol: `192.0.2.0/24 80 from 203.0.113.0/24 on eth0`.
-pub(crate) fn area(ruleset: &Ruleset, area: &Area) -> String {
-    format!("{} {}{}", area.local, area.ports, conditions(ruleset, area))
-}
-
-/// The exceptions of a claim, each by what tells it from the claim.
+/// The exceptions of a claim, each by what tells it from the claim. Those that are another prefix and no more are joined.
 pub(crate) fn exceptions(ruleset: &Ruleset, claim: &Claim) -> String {
-    let one = |except: &Area| {
-        let parts = [
-            (except.local != claim.area.local).then(|| except.local.to_string()),
-            (except.ports != claim.area.ports).then(|| except.ports.to_string()),
-        ];
-        let words: Vec<String> = parts.into_iter().flatten().collect();
-        let source = except.source.filter(|_| except.source != claim.area.source);
-        let ifindex = except.ifindex.filter(|_| except.ifindex != claim.area.ifindex);
-        format!("{}{}", words.join(" "), conditions(ruleset, &Area { source, ifindex, ..*except })).trim().to_owned()
-    };
-    let mut named: Vec<String> = claim.except.iter().take(NAMED).map(one).collect();
-    let more = claim.except.len().saturating_sub(NAMED) + claim.more;
+    let area = &claim.area;
+    let is_prefix =
+        |except: &&Area| except.ports == area.ports && except.source == area.source && except.ifindex == area.ifindex;
+    let (prefixes, others): (Vec<&Area>, Vec<&Area>) = claim.except.iter().partition(is_prefix);
+    let prefixes = adjacent(prefixes.into_iter().map(|except| except.local.into()).collect());
+    let named = prefixes.iter().map(ToString::to_string).chain(others.iter().map(|it| exception(ruleset, area, it)));
+    let mut named: Vec<String> = named.take(NAMED).collect();
+    let more = prefixes.len() + others.len() - named.len() + claim.more;
     if more > 0 {
-        named.push(format!("{more} more"));
+        named.push(format!("and {} more", grouped(more as u64)));
     }
     named.join(", ")
+}
+
+fn exception(ruleset: &Ruleset, area: &Area, except: &Area) -> String {
+    let parts = [
+        (except.local != area.local).then(|| except.local.to_string()),
+        (except.ports != area.ports).then(|| except.ports.to_string()),
+    ];
+    let words: Vec<String> = parts.into_iter().flatten().collect();
+    let source = except.source.filter(|_| except.source != area.source);
+    let ifindex = except.ifindex.filter(|_| except.ifindex != area.ifindex);
+    format!("{}{}", words.join(" "), conditions(ruleset, &Area { source, ifindex, ..*except })).trim().to_owned()
+}
+
+/// Whether the words of [`exceptions`] name all of them.
+pub(crate) fn is_whole(claim: &Claim) -> bool {
+    claim.more == 0 && claim.except.len() <= NAMED
 }
 
 fn conditions(ruleset: &Ruleset, area: &Area) -> String {
@@ -75,12 +83,7 @@ fn conditions(ruleset: &Ruleset, area: &Area) -> String {
 }
 
 /// The name of an interface, as far as rules name it.
-fn interface(ruleset: &Ruleset, index: u32) -> String {
+pub(crate) fn interface(ruleset: &Ruleset, index: u32) -> String {
     let known = ruleset.interfaces().iter().find(|interface| interface.index == index);
     known.map_or_else(|| format!("interface {index}"), |interface| interface.name.to_string())
-}
-
-/// What is left out of a list.
-pub(crate) fn and_more(more: usize, noun: &str) -> String {
-    format!("and {} (all with --json)", counted(more, &format!("more {noun}")))
 }

@@ -1,11 +1,12 @@
 //! Descriptions of services, and what was found by them.
 
+use anstyle::Style;
 use inlet::core::{Confine, Description, Protocol, Ruleset, UserName};
 use inlet::{Found, Known, LastRefusal, ServiceState};
 use serde::Serialize;
 
 use super::table::Table;
-use super::{Screen, printable};
+use super::{Screen, grouped, printable};
 use crate::failure::Failure;
 
 #[derive(Serialize)]
@@ -40,7 +41,7 @@ pub(crate) fn findings(screen: &mut Screen<'_>, ruleset: &Ruleset, findings: &[F
         };
         table.row([what.to_owned(), finding.endpoint.to_string(), format!("-> {}", name(finding)), more]);
     }
-    Ok(table.write(screen.out, 0, screen.palette.heading)?)
+    table.write(screen, 0)
 }
 
 #[derive(Serialize)]
@@ -100,24 +101,25 @@ fn waiting(service: &ServiceState) -> Vec<String> {
     described.filter(|listen| !has(listen)).map(ToString::to_string).collect()
 }
 
-/// What is to be told of a service beside its sockets.
-pub(crate) fn lines(service: &ServiceState, is_watched: bool) -> Vec<String> {
-    let Some(description) = &service.description else { return Vec::new() };
-    let mut lines = vec![format!("described: {description}")];
+/// What a service says of itself beside its sockets: its description, and what is wrong with what was found by it.
+pub(crate) fn write(screen: &mut Screen<'_>, service: &ServiceState, is_watched: bool) -> Result<(), Failure> {
+    let Some(description) = &service.description else { return Ok(()) };
+    let (plain, bad, changed) = (Style::new(), screen.palette.bad, screen.palette.changed);
+    screen.line(plain, &format!("described: {description}"))?;
     if let Some(reason) = &service.unfound {
-        lines.push(format!("finds nothing: {}", printable(&reason.to_string())));
+        screen.line(bad, &format!("finds nothing: {}", printable(&reason.to_string())))?;
     }
     let waiting = waiting(service);
     if !waiting.is_empty() {
-        lines.push(format!("waiting for {}", waiting.join(", ")));
+        screen.line(changed, &format!("waiting for {}", waiting.join(", ")))?;
     }
     let has_udp = description.listen().iter().any(|listen| listen.protocol() == Protocol::Udp);
     if has_udp && !is_watched {
-        lines.push("no watcher: UDP sockets bound from now on are not found; run: inlet watch".to_owned());
+        screen.line(changed, "no watcher: UDP sockets bound from now on are not found; run: inlet watch")?;
     }
     if let Some(LastRefusal { count, endpoint, pid, command, reason }) = &service.refusal {
         let owner = pid.map_or_else(String::new, |pid| format!(" of pid {pid} ({})", printable(command)));
-        lines.push(format!("refused {count}, last {endpoint}{owner}: {reason}"));
+        screen.line(bad, &format!("refused {}, last {endpoint}{owner}: {reason}", grouped(*count)))?;
     }
-    lines
+    Ok(())
 }

@@ -20,7 +20,7 @@ const NEAR: usize = 5;
 /// A place, how it is marked, and what is said there.
 type Annotated<'a> = (&'a Place, AnnotationKind, Option<&'a str>);
 
-/// Tells all of them on stderr, and how many there are.
+/// Writes all of them to stderr, and how many there are.
 pub(crate) fn diagnostics(found: &Diagnostics) -> io::Result<()> {
     let mut stderr = io::stderr().lock();
     let renderer = match AutoStream::choice(&stderr) {
@@ -51,7 +51,7 @@ fn group<'a>(found: &'a Diagnostics, diagnostic: &'a Diagnostic) -> Group<'a> {
     let snippets = snippets.iter().filter_map(|places| snippet(file(places)?, places));
     let group = Level::ERROR.primary_title(printable(message)).elements(snippets);
     match help {
-        Some(help) => group.element(Level::HELP.message(printable(help))),
+        Some(help) => group.element(Level::HELP.with_name("fix").message(printable(help))),
         None => group,
     }
 }
@@ -86,16 +86,16 @@ fn line_of(text: &str, offset: usize) -> Range<usize> {
 
 #[derive(Serialize)]
 struct Report<'a> {
-    errors: Vec<Told<'a>>,
+    errors: Vec<Entry<'a>>,
     more: usize,
 }
 
 #[derive(Serialize)]
-struct Told<'a> {
+struct Entry<'a> {
     #[serde(flatten)]
     at: At<'a>,
     message: &'a str,
-    help: Option<&'a str>,
+    fix: Option<&'a str>,
     related: Option<Related<'a>>,
 }
 
@@ -116,13 +116,13 @@ struct Related<'a> {
 
 /// All of them for programs.
 pub(crate) fn errors(screen: &mut Screen<'_>, found: &Diagnostics) -> Result<(), Failure> {
-    let told = found.list.iter().map(|told| Told {
-        at: At::of(found, &told.place),
-        message: &told.message,
-        help: told.help.as_deref(),
-        related: told.related.as_ref().map(|other| Related { at: At::of(found, &other.place), what: other.what }),
+    let entries = found.list.iter().map(|error| Entry {
+        at: At::of(found, &error.place),
+        message: &error.message,
+        fix: error.help.as_deref(),
+        related: error.related.as_ref().map(|other| Related { at: At::of(found, &other.place), what: other.what }),
     });
-    screen.document(&Report { errors: told.collect(), more: found.more })
+    screen.document(&Report { errors: entries.collect(), more: found.more })
 }
 
 impl<'a> At<'a> {

@@ -1,4 +1,4 @@
-//! A ruleset file that was made of what another tool was told.
+//! A ruleset file that was translated from the rules of another tool.
 
 use inlet::core::import::{Imported, Left};
 use serde_json::json;

@@ -4,14 +4,24 @@ use inlet::core::{Claim, Ruleset};
 use inlet::{Listener, Listeners, ServiceTraffic};
 use serde::Serialize;
 
-use super::Screen;
-use super::area::{ClaimReport, and_more, area, claim_report, exceptions};
+use super::area::{ClaimReport, claim_report, interface};
 use super::socket::{self, Socket};
 use super::table::Table;
+use super::{Screen, counted, grouped, join};
 use crate::failure::Failure;
 
-/// How many claims are shown of a socket or a service.
-const SHOWN: usize = 12;
+/// How many lines are shown of a socket or a service.
+const SHOWN: usize = 24;
+
+/// How many addresses or ports a line names: of a socket, whose service may have more below, and of a service.
+const FEW: usize = 8;
+const MANY: usize = 200;
+
+/// Before the lines of a socket or a service.
+const INDENT: usize = 4;
+
+/// By what it is received, the ports, the addresses.
+type Row = [String; 3];
 
 #[derive(Serialize)]
 struct Report {
@@ -38,23 +48,19 @@ pub(crate) fn listeners(screen: &mut Screen<'_>, ruleset: &Ruleset, all: &Listen
     if screen.json {
         return screen.document(&report(ruleset, all));
     }
-    let mut table = Table::headed(&["SOCKET", "OWNER", "RECEIVES", "EXCEPT", "BY"]);
     for listener in &all.listeners {
-        let claims = of_listener(ruleset, all, listener);
         let [local, _, owner] = socket::words(&listener.socket);
-        rows(&mut table, [local, owner], claims);
+        screen.title(&local, &owner)?;
+        let mut rows = rows(ruleset, Some("bind"), &listener.kept, FEW);
+        rows.extend(by_service(ruleset, all, listener));
+        paragraph(screen, rows)?;
     }
-    table.write(screen.out, 0, screen.palette.heading)?;
-    if all.services.is_empty() {
-        return Ok(());
-    }
-    writeln!(screen.out)?;
-    let mut table = Table::headed(&["SERVICE", "SOCKETS", "RECEIVES", "EXCEPT", "BY"]);
     for service in &all.services {
-        let claims = lines(ruleset, &service.given, "rule", true).collect();
-        rows(&mut table, [service.name.to_string(), service.sockets.to_string()], claims);
+        writeln!(screen.out)?;
+        screen.title(&format!("service {}", service.name), &counted(service.sockets, "socket"))?;
+        paragraph(screen, rows(ruleset, None, &service.given, MANY))?;
     }
-    Ok(table.write(screen.out, 0, screen.palette.heading)?)
+    Ok(())
 }
 
 fn report(ruleset: &Ruleset, all: &Listeners) -> Report {
@@ -75,52 +81,64 @@ fn report(ruleset: &Ruleset, all: &Listeners) -> Report {
     }
 }
 
-/// What a listener receives by its own address, and then by its service.
-fn of_listener(ruleset: &Ruleset, all: &Listeners, listener: &Listener) -> Vec<[String; 3]> {
-    let mut claims: Vec<[String; 3]> = lines(ruleset, &listener.kept, "bind", false).collect();
-    let service = all.services.iter().find(|service| Some(&service.name) == listener.service.as_ref());
-    if let Some(service) = service {
-        let socket = &listener.socket;
-        let is_for = |claim: &&Claim| {
-            let family = if claim.area.local.is_v6() { socket.v6 } else { socket.v4 };
-            family && claim.area.protocol == listener.bound.protocol
-        };
-        let given: Vec<Claim> = service.given.iter().filter(is_for).cloned().collect();
-        claims.extend(lines(ruleset, &given, &format!("service {}", service.name), false));
-    }
-    claims
-}
-
-fn lines<'a>(
-    ruleset: &'a Ruleset,
-    claims: &'a [Claim],
-    by: &'a str,
-    with_protocol: bool,
-) -> impl Iterator<Item = [String; 3]> + 'a {
-    let line = move |claim: &Claim| {
-        let protocol = if with_protocol { format!("{} ", claim.area.protocol) } else { String::new() };
-        // What a rule passes is received by the bind all the same.
-        [protocol + &area(ruleset, &claim.area), exceptions(ruleset, claim), by.to_owned()]
+/// What a listener receives by its service.
+fn by_service(ruleset: &Ruleset, all: &Listeners, listener: &Listener) -> Vec<Row> {
+    let Some(name) = &listener.service else { return Vec::new() };
+    let socket = &listener.socket;
+    let is_for = |claim: &&Claim| {
+        let family = if claim.area.local.addr().is_ipv6() { socket.v6 } else { socket.v4 };
+        family && claim.area.protocol == listener.bound.protocol
     };
-    claims.iter().map(line)
+    let service = all.services.iter().find(|service| service.name == *name);
+    let given: Vec<Claim> = service.iter().flat_map(|service| &service.given).filter(is_for).cloned().collect();
+    rows(ruleset, Some(&format!("service {name}")), &given, FEW)
 }
 
-fn rows(table: &mut Table, first: [String; 2], claims: Vec<[String; 3]>) {
-    let [mut name, mut owner] = first;
-    let more = claims.len().saturating_sub(SHOWN);
-    if claims.is_empty() {
-        table.row([
-            std::mem::take(&mut name),
-            std::mem::take(&mut owner),
-            "nothing".to_owned(),
-            String::new(),
-            String::new(),
-        ]);
+/// The rows below a title. What a rule passes is received by the bind all the same.
+fn paragraph(screen: &mut Screen<'_>, rows: Vec<Row>) -> Result<(), Failure> {
+    let mut table = Table::default();
+    let more = rows.len().saturating_sub(SHOWN);
+    if rows.is_empty() {
+        table.row(["nothing".to_owned(), String::new(), String::new()]);
     }
-    for [receives, except, by] in claims.into_iter().take(SHOWN) {
-        table.row([std::mem::take(&mut name), std::mem::take(&mut owner), receives, except, by]);
-    }
+    rows.into_iter().take(SHOWN).for_each(|row| table.row(row));
     if more > 0 {
-        table.row([String::new(), String::new(), and_more(more, "line"), String::new(), String::new()]);
+        table.row(["...".to_owned(), String::new(), format!("{} (all with --json)", counted(more, "more line"))]);
     }
+    let columns = screen.columns();
+    table.write_within(screen, INDENT, Some(columns))
+}
+
+/// A line for each claim, joined where they differ in one thing only: by what it is received (without that the protocols),
+/// the ports, the addresses. Lines below it have its conditions and exceptions.
+fn rows(ruleset: &Ruleset, by: Option<&str>, claims: &[Claim], named: usize) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for (number, joined) in join::claims(ruleset, claims).into_iter().enumerate() {
+        let first = match by {
+            None => list(&joined.protocols, ",", named),
+            Some(by) if number == 0 => by.to_owned(),
+            Some(_) => String::new(),
+        };
+        rows.push([first, list(&joined.ports, ",", named), list(&joined.locals, ", ", named)]);
+        let mut below = |what: &str, text: String| rows.push([String::new(), what.to_owned(), text]);
+        if !joined.sources.is_empty() {
+            below("from", list(&joined.sources, ", ", named));
+        }
+        if let Some(index) = joined.ifindex {
+            below("on", interface(ruleset, index));
+        }
+        if !joined.except.is_empty() {
+            below("except", joined.except);
+        }
+    }
+    rows
+}
+
+/// The first of some things, and how many more there are.
+fn list(all: &[impl ToString], separator: &str, named: usize) -> String {
+    let mut texts: Vec<String> = all.iter().take(named).map(ToString::to_string).collect();
+    if all.len() > named {
+        texts.push(format!("and {} more", grouped((all.len() - named) as u64)));
+    }
+    texts.join(separator)
 }

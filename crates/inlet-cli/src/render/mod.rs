@@ -7,19 +7,18 @@ mod described;
 mod diagnostics;
 mod explain;
 mod import;
+mod join;
 mod listeners;
 mod palette;
 mod plan;
 mod printable;
 mod rules;
+mod screen;
 mod socket;
 mod status;
 mod table;
 mod traffic;
-
-use std::io::Write;
-
-use serde::Serialize;
+mod width;
 
 pub(crate) use adoption::{adoption, unregistered};
 pub(crate) use check::checkup;
@@ -32,26 +31,37 @@ pub(crate) use palette::Palette;
 pub(crate) use plan::{applied, committed, confirmed, proposal};
 pub(crate) use printable::printable;
 pub(crate) use rules::rules;
+pub(crate) use screen::Screen;
 pub(crate) use status::{Overview, Place, down, services, status, up};
-
-use crate::failure::Failure;
-
-/// Where output goes and in which form.
-pub(crate) struct Screen<'a> {
-    pub(crate) out: &'a mut dyn Write,
-    pub(crate) palette: Palette,
-    pub(crate) json: bool,
-}
-
-impl Screen<'_> {
-    /// One JSON document.
-    fn document(&mut self, value: &impl Serialize) -> Result<(), Failure> {
-        serde_json::to_writer_pretty(&mut self.out, value)?;
-        Ok(self.out.write_all(b"\n")?)
-    }
-}
+pub(crate) use width::width;
 
 /// A count with its noun.
 fn counted(count: usize, noun: &str) -> String {
-    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{} {noun}{plural}", grouped(count as u64))
+}
+
+/// A number for people: 1,234,567.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() * 4 / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_have_separators() {
+        let numbers = [0, 999, 1000, 65_535, 1_234_567, u64::MAX].map(grouped);
+        assert_eq!(numbers, ["0", "999", "1,000", "65,535", "1,234,567", "18,446,744,073,709,551,615"]);
+        assert_eq!([counted(1, "rule"), counted(2000, "rule")], ["1 rule", "2,000 rules"]);
+    }
 }

@@ -1,12 +1,14 @@
-//! A list of rules. It may have a million of them, so each is formatted into one line that is used again, once to
-//! measure and once to write.
+//! A list of rules. In a pipe each has its line. It may be a million of them, so each is formatted into one line that is used
+//! again, once to measure and once to write. On a terminal those that tie share lines.
 
 use std::fmt::Write as _;
 
 use inlet::core::config::rule_json;
-use inlet::core::{Rule, Ruleset, Verdict};
+use inlet::core::{Match, Rule, Ruleset, Verdict};
 
-use super::{Screen, palette::paint};
+use super::join::by_key;
+use super::table::Table;
+use super::{Screen, counted, palette::paint};
 use crate::failure::Failure;
 
 const COLUMNS: usize = 6;
@@ -14,7 +16,62 @@ const HEADING: [&str; COLUMNS] = ["PROTOCOL", "LOCAL", "PORTS", "FROM", "IFACE",
 const BLANKS: &str = "                                                                                ";
 
 pub(crate) fn rules(screen: &mut Screen<'_>, ruleset: &Ruleset, rules: &[Rule]) -> Result<(), Failure> {
-    if screen.json { json(screen, ruleset, rules) } else { table(screen, ruleset, rules) }
+    match (screen.json, rules, screen.width) {
+        (true, ..) => json(screen, ruleset, rules),
+        (false, [], _) if ruleset.is_empty() => Ok(writeln!(screen.out, "no rules")?),
+        (false, [], _) => Ok(writeln!(screen.out, "no rule matches ({} in all)", counted(ruleset.len(), "rule"))?),
+        (false, rules, None) => table(screen, ruleset, rules),
+        (false, rules, Some(_)) => joined(screen, ruleset, rules),
+    }
+}
+
+/// Rules that are equally specific cannot match one packet, so their order does not matter, and those that differ in one
+/// thing only are one row. The long column comes last, where it has the most room.
+fn joined(screen: &mut Screen<'_>, ruleset: &Ruleset, rules: &[Rule]) -> Result<(), Failure> {
+    let rank = |rule: &Rule| {
+        let Match { local, ports, source, iface, .. } = rule.matching;
+        (local.len(), ports.width(), source.map(|source| source.len()), iface.is_some())
+    };
+    let mut table = Table::headed(&["PROTOCOL", "PORTS", "VERDICT", "LOCAL"]);
+    for tied in rules.chunk_by(|one, other| rank(one) == rank(other)) {
+        rows(ruleset, tied).into_iter().for_each(|row| table.row(row));
+    }
+    table.write(screen, 0)
+}
+
+/// The rows of rules that are equally specific: joined by their ports, then their prefixes, their sources, their protocols.
+fn rows(ruleset: &Ruleset, rules: &[Rule]) -> Vec<[String; 4]> {
+    let by_ports = by_key(rules.iter().map(|rule| {
+        let Match { protocol, local, ports, source, iface } = rule.matching;
+        ((protocol, local, source, iface, rule.verdict), ports.to_string())
+    }));
+    let by_local = by_key(by_ports.into_iter().map(|((protocol, local, source, iface, verdict), ports)| {
+        ((protocol, ports.join(","), source, iface, verdict), local.to_string())
+    }));
+    let by_source = by_key(by_local.into_iter().map(|((protocol, ports, source, iface, verdict), locals)| {
+        ((protocol, ports, locals.join(", "), iface, verdict), source.map(|source| source.to_string()))
+    }));
+    let by_protocol = by_key(by_source.into_iter().map(|((protocol, ports, locals, iface, verdict), sources)| {
+        let sources: Vec<String> = sources.into_iter().flatten().collect();
+        ((ports, locals, sources.join(", "), iface, verdict), protocol.to_string())
+    }));
+    let row = |((ports, mut locals, sources, iface, verdict), protocols): ((String, String, String, _, _), Vec<_>)| {
+        if !sources.is_empty() {
+            locals += &format!(" from {sources}");
+        }
+        if let Some(id) = iface {
+            locals += &format!(" on {}", ruleset.interface(id).name);
+        }
+        [protocols.join(","), ports, verdict_text(ruleset, verdict), locals]
+    };
+    by_protocol.into_iter().map(row).collect()
+}
+
+fn verdict_text(ruleset: &Ruleset, verdict: Verdict) -> String {
+    match ruleset.service_name(verdict) {
+        Some(name) => format!("-> {name}"),
+        None => verdict.as_str().to_owned(),
+    }
 }
 
 /// An array with one rule a line.

@@ -3,13 +3,15 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use anstyle::Style;
 use inlet::{Counters, Location, Pending, ServiceState};
 use serde::Serialize;
 
 use super::described::{self, Described, Refused};
+use super::palette::{Palette, paint};
 use super::socket::{self, Socket};
 use super::table::Table;
-use super::{Screen, counted, palette::paint};
+use super::{Screen, counted, grouped};
 use crate::failure::Failure;
 
 /// Where an instance is, in a form that outlives it.
@@ -111,8 +113,8 @@ struct Service<'a> {
 #[derive(Serialize)]
 struct Counted {
     steered: u64,
-    missing: u64,
-    bad_socket: u64,
+    missed: u64,
+    failed: u64,
     refused: u64,
 }
 
@@ -124,7 +126,7 @@ impl<'a> From<&'a ServiceState> for Service<'a> {
             on_missing: service.on_missing.as_str(),
             rules: service.rules,
             sockets: service.sockets.iter().map(Socket::from).collect(),
-            counters: Counted { steered, missing, bad_socket, refused },
+            counters: Counted { steered, missed: missing, failed: bad_socket, refused },
             described: Described::of(service),
             refused: service.refusal.as_ref().map(Refused::from),
         }
@@ -157,12 +159,12 @@ pub(crate) fn status(screen: &mut Screen<'_>, overview: &Overview) -> Result<(),
     if let Some(pending) = pending {
         row("confirm", confirm(pending));
     }
-    row("rules", rules.to_string());
+    row("rules", grouped(*rules as u64));
     row("routes", if *keeps_routes { "local routes kept by inlet" } else { "not kept by inlet" }.to_owned());
-    row("services", services.len().to_string());
-    row("sockets", format!("{sockets} of at most {max_sockets}"));
-    row("by rule", format!("{passed} passed, {refused} refused"));
-    table.write(screen.out, 0, screen.palette.heading)?;
+    row("services", grouped(services.len() as u64));
+    row("sockets", format!("{} of at most {}", grouped(sockets as u64), grouped((*max_sockets).into())));
+    row("by rule", format!("{} passed, {} refused", grouped(*passed), grouped(*refused)));
+    table.write(screen, 0)?;
     services.iter().try_for_each(|service| paragraph(screen, service, *is_watched))
 }
 
@@ -175,13 +177,10 @@ fn confirm(pending: &Pending) -> String {
         (Some(left), false) => {
             let left = counted(seconds(left) as usize, "second");
             format!(
-                "not confirmed, and nobody waits: in {left} the next command that changes something goes back; now: inlet confirm, or inlet rollback"
+                "not confirmed, and no process waits: after {left} the next change goes back first; run now: inlet confirm, or inlet rollback"
             )
         }
-        (None, _) => {
-            "not confirmed in time: the next command that changes something goes back first; now: inlet rollback"
-                .to_owned()
-        }
+        (None, _) => "not confirmed in time: the next change goes back first; run now: inlet rollback".to_owned(),
     }
 }
 
@@ -191,21 +190,29 @@ fn seconds(left: Duration) -> u64 {
 }
 
 fn paragraph(screen: &mut Screen<'_>, service: &ServiceState, is_watched: bool) -> Result<(), Failure> {
-    let Counters { steered, missing, bad_socket, refused } = service.counters;
-    let heading = screen.palette.heading;
     let rules = counted(usize::try_from(service.rules).unwrap_or(usize::MAX), "rule");
-    writeln!(screen.out, "\nservice {}", paint(heading, &service.name))?;
+    writeln!(screen.out)?;
+    screen.title(&format!("service {}", service.name), "")?;
     writeln!(screen.out, "  {rules}, on missing: {}", service.on_missing)?;
-    writeln!(screen.out, "  packets: {steered} steered, {missing} missed, {refused} refused, {bad_socket} failed")?;
-    for line in described::lines(service, is_watched) {
-        writeln!(screen.out, "  {line}")?;
-    }
+    screen.parts("packets:", &packets(service.counters, screen.palette))?;
+    described::write(screen, service, is_watched)?;
     if service.sockets.is_empty() {
         writeln!(screen.out, "  {}", paint(screen.palette.bad, "no live socket"))?;
     }
     let mut table = Table::default();
     service.sockets.iter().for_each(|socket| table.row(socket::words(socket)));
-    Ok(table.write(screen.out, 2, heading)?)
+    table.write(screen, 2)
+}
+
+/// The counters; what is wrong when it is not 0 is painted then.
+fn packets(counters: Counters, palette: Palette) -> [(Style, String); 4] {
+    let Counters { steered, missing, bad_socket, refused } = counters;
+    let bad = |count: u64, name: &str| {
+        let style = if count > 0 { palette.bad } else { Style::new() };
+        (style, format!("{} {name}", grouped(count)))
+    };
+    let steered = (Style::new(), format!("{} steered", grouped(steered)));
+    [steered, bad(missing, "missed"), bad(refused, "refused"), bad(bad_socket, "failed")]
 }
 
 pub(crate) fn services(screen: &mut Screen<'_>, services: &[ServiceState]) -> Result<(), Failure> {
@@ -217,11 +224,11 @@ pub(crate) fn services(screen: &mut Screen<'_>, services: &[ServiceState]) -> Re
         table.row([
             service.name.to_string(),
             service.on_missing.to_string(),
-            service.rules.to_string(),
-            service.sockets.len().to_string(),
-            service.counters.steered.to_string(),
-            service.counters.missing.to_string(),
+            grouped(service.rules),
+            grouped(service.sockets.len() as u64),
+            grouped(service.counters.steered),
+            grouped(service.counters.missing),
         ]);
     }
-    Ok(table.write(screen.out, 0, screen.palette.heading)?)
+    table.write(screen, 0)
 }

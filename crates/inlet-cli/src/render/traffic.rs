@@ -30,7 +30,7 @@ pub(crate) struct Movements {
 struct Lines {
     shown: Vec<String>,
     count: usize,
-    /// Packets that the change no longer decides about are told below another change.
+    /// Packets that the change no longer decides about stand below another change.
     elsewhere: bool,
 }
 
@@ -206,12 +206,12 @@ fn entry<'a>(proposal: &'a Proposal, moved: &'a Moved) -> impl Serialize + use<'
         from: moved.source.as_ref().map(AddrRange::to_string),
         iface,
         not_iface,
-        was: moved.old.as_ref().map(|rule| told(before, rule)),
-        now: moved.new.as_ref().map(|rule| told(after, rule)),
+        was: moved.old.as_ref().map(|rule| answer_json(before, rule)),
+        now: moved.new.as_ref().map(|rule| answer_json(after, rule)),
     }
 }
 
-fn told<'a>(ruleset: &'a Ruleset, rule: &'a Rule) -> Answer<impl Serialize + 'a> {
+fn answer_json<'a>(ruleset: &'a Ruleset, rule: &'a Rule) -> Answer<impl Serialize + 'a> {
     let service = ruleset.service_name(rule.verdict).map(str::to_owned);
     Answer { verdict: rule.verdict.as_str(), service, rule: rule_json(ruleset, rule) }
 }
@@ -252,7 +252,7 @@ pub(crate) fn warn(
 
 /// A warning as programs get it.
 #[derive(Serialize)]
-pub(crate) struct Told<T> {
+pub(crate) struct WarningReport<T> {
     kind: &'static str,
     service: Option<String>,
     on_missing: Option<&'static str>,
@@ -261,10 +261,10 @@ pub(crate) struct Told<T> {
     reason: Option<String>,
 }
 
-pub(crate) fn warnings<'a>(proposal: &'a Proposal, warnings: &'a [Warning]) -> Vec<Told<impl Serialize + 'a>> {
+pub(crate) fn warnings<'a>(proposal: &'a Proposal, warnings: &'a [Warning]) -> Vec<WarningReport<impl Serialize + 'a>> {
     let traffic = |moved: &'a Moved| entry(proposal, moved);
-    let told = |warning: &'a Warning| match warning {
-        Warning::NoSocket { service, on_missing, moved } => Told {
+    let report = |warning: &'a Warning| match warning {
+        Warning::NoSocket { service, on_missing, moved } => WarningReport {
             kind: "no_socket",
             service: Some(service.to_string()),
             on_missing: Some(on_missing.as_str()),
@@ -272,7 +272,7 @@ pub(crate) fn warnings<'a>(proposal: &'a Proposal, warnings: &'a [Warning]) -> V
             traffic: Some(traffic(moved)),
             reason: None,
         },
-        Warning::NotThere { service, reason } => Told {
+        Warning::NotThere { service, reason } => WarningReport {
             kind: "not_there",
             service: Some(service.to_string()),
             on_missing: None,
@@ -280,7 +280,7 @@ pub(crate) fn warnings<'a>(proposal: &'a Proposal, warnings: &'a [Warning]) -> V
             traffic: None,
             reason: Some(reason.clone()),
         },
-        Warning::Loses { socket, moved } => Told {
+        Warning::Loses { socket, moved } => WarningReport {
             kind: "loses",
             service: None,
             on_missing: None,
@@ -289,5 +289,5 @@ pub(crate) fn warnings<'a>(proposal: &'a Proposal, warnings: &'a [Warning]) -> V
             reason: None,
         },
     };
-    warnings.iter().map(told).collect()
+    warnings.iter().map(report).collect()
 }

@@ -149,7 +149,7 @@ const TOLD: &str = r#"error: no service "wbe"
 1 | {"rules": [{"to": "wbe", "protocol": "tcp", "local": "@feed", "ports": 80}]}
   |                   ^^^^^
   |
-  = help: did you mean "web"?
+  = fix: did you mean "web"?
 
 error: 192.0.2.1/24 has host bits set
  --> DIR/feed.txt:2:1
@@ -157,7 +157,7 @@ error: 192.0.2.1/24 has host bits set
 2 | 192.0.2.1/24 # ␛[2J
   | ^^^^^^^^^^^^
   |
-  = help: the prefix is 192.0.2.0/24
+  = fix: the prefix is 192.0.2.0/24
 
 inlet: DIR/inlet.toml: 2 errors
 "#;

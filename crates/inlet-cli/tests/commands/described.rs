@@ -226,7 +226,7 @@ fn a_user_that_is_gone_keeps_nobody_from_changing_the_rules() {
     host.world.local("192.0.2.0/24").unwrap();
     host.ok(&["bind", "web", "tcp", "192.0.2.0/24", "80"]);
     host.ok(&["bind", "other", "tcp", "192.0.2.0/24", "81"]);
-    host.ok(&["service", "set", "web", "--listen", "tcp:127.0.0.1:18096", "--uid", "ghost"]);
+    host.ok(&["service", "set", "web", "--listen", "tcp:127.0.0.1:18096", "--user", "ghost"]);
     let first = ghost_listens();
     wait_for(|| sockets(&host, "web") == 1);
     fs::write(&passwd, &users).unwrap();

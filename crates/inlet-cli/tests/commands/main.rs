@@ -15,5 +15,6 @@ mod routes;
 mod show;
 mod sockets;
 mod ssh;
+mod width;
 
 pub(crate) use host::{Host, LONG, Ran, at, words};

@@ -270,9 +270,7 @@ fn who_waits_may_be_killed() {
     until("nobody waits", || host.json(&["status"])["confirm"]["waiting"] == false);
     until("the time is over", || host.json(&["status"])["confirm"]["seconds_left"] == 0);
     assert_eq!((host.ok(&["export"]), asked("192.0.2.7:443")), (proxy, "proxy".to_owned()));
-    assert!(
-        host.ok(&["status"]).contains("not confirmed in time: the next command that changes something goes back first")
-    );
+    assert!(host.ok(&["status"]).contains("not confirmed in time: the next change goes back first"));
     let ran = host.run(&["service", "set", "new"]);
     assert_eq!(ran.code, Some(0));
     assert_eq!(

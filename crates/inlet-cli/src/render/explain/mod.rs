@@ -76,7 +76,7 @@ fn text(
     for note in notes(question, explanation) {
         row("note", note);
     }
-    Ok(table.write(screen.out, 0, screen.palette.heading)?)
+    table.write(screen, 0)
 }
 
 fn address(reach: &Reach) -> String {
