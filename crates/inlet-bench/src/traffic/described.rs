@@ -16,7 +16,9 @@ use libbpf_rs::query::LinkInfo;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Serialize;
 
+use crate::args::Cli;
 use crate::baseline::no_event;
+use crate::budget::Budget;
 use crate::launch::Inlet;
 use crate::stats::{Spread, median};
 use crate::traffic::setup::{Lane, NET, Way, location};
@@ -80,14 +82,14 @@ impl Times {
     }
 }
 
-/// Measures both.
-pub(crate) fn run(quick: bool, inlet: Option<&Path>) -> Result<Report> {
-    let (rounds, binds) = if quick { (100, 50) } else { (400, 300) };
+/// Measures both, in this time.
+pub(crate) fn run(cli: &Cli, time: Budget<'_>) -> Result<Report> {
+    let (rounds, binds) = if cli.quick { (100, 50) } else { (400, 300) };
     let world = World::try_new()?;
     let lane = Lane::set_up(Way::Inlet(1), &world)?;
-    let rates = connects(&world, &lane, rounds)?;
+    let rates = connects(&world, &lane, rounds, time.share(0.8))?;
     let connects = ATTACHED.iter().zip(&rates).map(|(attached, with)| row(attached, with, &rates[0])).collect();
-    let found_ms = Times::of(found(&world, &lane, &Inlet::find(inlet)?, binds)?);
+    let found_ms = Times::of(found(&world, &lane, &Inlet::find(cli.inlet.as_deref())?, binds, time)?);
     let report = Report { connects, found_ms };
     print(&report)?;
     Ok(report)
@@ -102,13 +104,13 @@ fn row(attached: &'static str, with: &[f64], without: &[f64]) -> Row {
 /// Rates without and with the program that descriptions attach for connections, in turn. Others on the machine are noisier
 /// than what is to be seen, so the turns are short; and so the program is attached here, once Inlet has made it: a commit
 /// takes as long.
-fn connects(world: &World, lane: &Lane, rounds: usize) -> Result<[Vec<f64>; 3]> {
+fn connects(world: &World, lane: &Lane, rounds: usize, time: Budget<'_>) -> Result<[Vec<f64>; 3]> {
     const SHORT: Duration = Duration::from_millis(25);
     let programs = [None, Some(no_event()?), Some(program(world, lane)?)];
     let cgroups = File::open(cgroup_root()?)?;
     let mut rates = [Vec::new(), Vec::new(), Vec::new()];
     table::progress(format_args!("described: {rounds} rounds of connects"));
-    for round in 0..=rounds {
+    time.samples(2, rounds + 1, |round| {
         for turn in 0..programs.len() {
             let with = (round + turn) % programs.len();
             let attach = |program: &OwnedFd| raw::attach_sockops(program.as_fd(), cgroups.as_fd());
@@ -120,7 +122,8 @@ fn connects(world: &World, lane: &Lane, rounds: usize) -> Result<[Vec<f64>; 3]> 
                 rates[with].push(rate);
             }
         }
-    }
+        Ok(())
+    })?;
     Ok(rates)
 }
 
@@ -153,7 +156,7 @@ fn describe(world: &World, lane: &Lane, service: &str, listen: Option<&[&str]>) 
 }
 
 /// How long it takes, in ms, from before a socket is bound to its first datagram.
-fn found(world: &World, lane: &Lane, inlet: &Path, binds: usize) -> Result<Vec<f64>> {
+fn found(world: &World, lane: &Lane, inlet: &Path, binds: usize, time: Budget<'_>) -> Result<Vec<f64>> {
     table::progress(format_args!("described: {binds} binds"));
     let selector = Selector {
         protocol: Protocol::Udp,
@@ -171,7 +174,12 @@ fn found(world: &World, lane: &Lane, inlet: &Path, binds: usize) -> Result<Vec<f
     lane.server.enter(|| {
         let _watching = inlet_testkit::Program::start(&mut watch)?;
         wait_for_watcher(world, lane)?;
-        (0..binds).map(|_| first_datagram(&client)).collect()
+        let mut times = Vec::new();
+        time.samples(1, binds, |_| {
+            times.push(first_datagram(&client)?);
+            Ok(())
+        })?;
+        Ok(times)
     })
 }
 
