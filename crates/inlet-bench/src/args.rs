@@ -7,8 +7,8 @@ use clap::{Parser, Subcommand};
 
 /// Measure what Inlet costs
 ///
-/// Runs as root, in network namespaces of its own. Without a command it measures everything, in at most ten minutes: on a
-/// machine where samples take long it takes fewer of them, and says how many.
+/// Runs as root, in network namespaces of its own. Without a command it measures everything, in at most ten minutes: on
+/// a machine where samples take long it takes fewer of them, and says how many.
 #[derive(Debug, Parser)]
 #[command(name = "inlet-bench", version)]
 pub(crate) struct Cli {

@@ -1,8 +1,8 @@
 //! How long a run may take: not so many samples, but so much time, whatever the machine.
 //!
-//! On a machine with a large last level of cache it takes a tenth of a second to displace the caches once, and some figures
-//! displace them before every sample. So each part of the run has a share of the time, takes as many samples as fit, and
-//! says how many these were.
+//! On a machine with a large last level of cache it takes a tenth of a second to displace the caches once, and some
+//! figures displace them before every sample. So each part of the run has a share of the time, takes as many samples as
+//! fit, and says how many these were.
 
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
@@ -83,8 +83,8 @@ impl<'a> Budget<'a> {
         self.end.is_some_and(|end| self.clock.now() >= end)
     }
 
-    /// Takes up to `count` samples: `least` in any case, and then as long as another one of the usual length fits. Gives how
-    /// many were taken.
+    /// Takes up to `count` samples: `least` in any case, and then as long as another one of the usual length fits.
+    /// Gives how many were taken.
     pub(crate) fn samples(
         self,
         least: usize,

@@ -1,4 +1,5 @@
-//! What must hold, and whether it does. A part that was not measured has no lines here; the sizes named are those measured.
+//! What must hold, and whether it does. A part that was not measured has no lines here; the sizes named are those
+//! measured.
 
 use std::io;
 

@@ -1,4 +1,5 @@
-//! The measuring: an instance whose program in force is run for made-up packets, beside the programs it is compared with.
+//! The measuring: an instance whose program in force is run for made-up packets, beside the programs it is compared
+//! with.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Instant;

@@ -1,4 +1,5 @@
-//! Descriptions: what their programs cost connections that they do not mean, and how soon `inlet watch` finds a UDP socket.
+//! Descriptions: what their programs cost connections that they do not mean, and how soon `inlet watch` finds a UDP
+//! socket.
 
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
@@ -66,8 +67,8 @@ pub(crate) struct Row {
 const ATTACHED: [&str; 3] = ["nothing", "a program that does nothing", "descriptions"];
 
 impl Report {
-    /// Descriptions against nothing, and against a program that does nothing. Of ratios round by round: those of the medians
-    /// differ more from run to run than what is to be seen.
+    /// Descriptions against nothing, and against a program that does nothing. Of ratios round by round: those of the
+    /// medians differ more from run to run than what is to be seen.
     pub(crate) fn ratios(&self) -> [f64; 2] {
         let [empty, described] = [1, 2].map(|at| self.connects[at].by_round);
         [described, described / empty]
@@ -101,9 +102,9 @@ fn row(attached: &'static str, with: &[f64], without: &[f64]) -> Row {
     Row { attached, rate, ratio: rate.median / bare.median, by_round }
 }
 
-/// Rates without and with the program that descriptions attach for connections, in turn. Others on the machine are noisier
-/// than what is to be seen, so the turns are short; and so the program is attached here, once Inlet has made it: a commit
-/// takes as long.
+/// Rates without and with the program that descriptions attach for connections, in turn. Others on the machine are
+/// noisier than what is to be seen, so the turns are short; and so the program is attached here, once Inlet has made
+/// it: a commit takes as long.
 fn connects(world: &World, lane: &Lane, rounds: usize, time: Budget<'_>) -> Result<[Vec<f64>; 3]> {
     const SHORT: Duration = Duration::from_millis(25);
     let programs = [None, Some(no_event()?), Some(program(world, lane)?)];

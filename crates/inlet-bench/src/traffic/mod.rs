@@ -1,7 +1,7 @@
 //! What traffic costs: TCP connects, UDP datagrams and a bulk TCP stream through a veth pair, for several ways to bind.
 //!
-//! Each way has two network namespaces and a pair of its own. The rounds are interleaved, and what counts is the ratio to
-//! the direct bind of the same round.
+//! Each way has two network namespaces and a pair of its own. The rounds are interleaved, and what counts is the ratio
+//! to the direct bind of the same round.
 
 mod bulk;
 pub(crate) mod described;

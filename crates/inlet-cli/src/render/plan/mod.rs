@@ -32,8 +32,8 @@ pub(crate) fn committed(screen: &mut Screen<'_>, committed: &Committed, after: &
     Ok(writeln!(screen.out, "generation {generation}")?)
 }
 
-/// Shows a commit of a whole ruleset, with the traffic that it moved when that is not much; `within` is the time in which
-/// it has to be confirmed.
+/// Shows a commit of a whole ruleset, with the traffic that it moved when that is not much; `within` is the time in
+/// which it has to be confirmed.
 pub(crate) fn applied(
     screen: &mut Screen<'_>,
     committed: &Committed,
