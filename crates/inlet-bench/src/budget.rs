@@ -25,7 +25,7 @@ pub(crate) const HOT: f64 = 0.5;
 pub(crate) const COLD: f64 = 0.3;
 pub(crate) const ALONE: f64 = 0.5;
 
-/// What tells the time.
+/// A source of time.
 trait Clock: Sync {
     /// The time since some fixed moment.
     fn now(&self) -> Duration;

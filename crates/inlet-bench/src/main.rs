@@ -36,7 +36,7 @@ use crate::machine::Machine;
 use crate::report::Report;
 use crate::traffic::described;
 
-/// What can go wrong is told and ends the run.
+/// An error ends the run, with its message.
 pub(crate) type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 
 fn main() -> Result<ExitCode> {

@@ -199,7 +199,7 @@ fn first_datagram(client: &UdpSocket) -> Result<f64> {
     let begun = Instant::now();
     let socket = UdpSocket::bind(BOUND)?;
     loop {
-        // Those that came too early are refused, which the next call tells.
+        // Those that came too early are refused, which the next call returns as an error.
         let _ = client.send(&[0]);
         if poll(&mut [PollFd::new(&socket, PollFlags::IN)], Some(&PAUSE))? > 0 {
             return Ok(begun.elapsed().as_secs_f64() * 1e3);
