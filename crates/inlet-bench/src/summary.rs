@@ -53,7 +53,7 @@ fn udp(inlet: &traffic::Row, ways: &[traffic::Row]) -> String {
 }
 
 fn tcp(inlet: &traffic::Row, ways: &[traffic::Row]) -> String {
-    against_tproxy("connections, measured alike", inlet, ways, |row| row.tcp.to_direct.median)
+    against_tproxy("connections likewise", inlet, ways, |row| row.tcp.to_direct.median)
 }
 
 fn against_tproxy(what: &str, inlet: &traffic::Row, ways: &[traffic::Row], of: fn(&traffic::Row) -> f64) -> String {

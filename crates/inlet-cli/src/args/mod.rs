@@ -60,7 +60,7 @@ pub(crate) enum Command {
     Bind(Bind),
     /// Remove rules
     ///
-    /// Name the rule as `inlet rules` shows it.
+    /// Each is named by its match: protocol, prefix, ports and, where the rule has them, --from and --iface.
     Unbind(Match),
     /// Add, change or remove a service
     #[command(subcommand)]
@@ -132,7 +132,8 @@ pub(crate) enum Command {
     /// List what each socket and each service receives
     ///
     /// These are all TCP listeners and unconnected UDP sockets of the namespace. A socket receives what it is bound to,
-    /// less what rules take away, and what rules give to its service.
+    /// less what rules take away, and what rules give to its service. Prefixes and ports with the same answer are joined.
+    /// In a pipe lines have up to 120 columns.
     Listeners,
     /// Show who receives a packet, and why
     ///

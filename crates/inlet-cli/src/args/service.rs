@@ -105,7 +105,7 @@ pub(crate) struct SocketOwner {
 
 #[derive(Args, Debug)]
 pub(crate) struct Unregister {
-    /// The service
+    /// The name of the service
     pub(crate) service: ServiceName,
 
     /// Only sockets that this process has open
