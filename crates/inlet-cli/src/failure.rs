@@ -1,11 +1,14 @@
-//! Why a command did not do its work, and how that is told: one line on stderr, or all that is wrong with a file.
+//! Why a command did not do its work, and how it says so on stderr: one line, and the next step on a line of its own; or all
+//! that is wrong with a file.
 
+use std::borrow::Cow;
 use std::error::Error;
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use inlet::core::import::{ImportError, Left};
+use inlet::{Endpoint, Refusal};
+use inlet_import::{ImportError, Left};
 
 use crate::render::{diagnostics, printable};
 
@@ -21,7 +24,7 @@ pub(crate) enum Failure {
     /// These could not be translated; all the rest is done.
     Untranslated(Vec<Left>),
     /// A described socket is there and cannot be adopted.
-    NotAdopted(String),
+    NotAdopted(Endpoint, Refusal),
     /// Output cannot be written.
     Output(io::Error),
     /// The arguments are of no known shape, or one of them has a bad value.
@@ -44,15 +47,15 @@ impl Failure {
         matches!(self, Self::Clap(_) | Self::Value(..))
     }
 
-    /// Tells it on stderr. Nothing is left to be done when that fails too.
+    /// Says it on stderr. Nothing is left to be done when that fails too.
     pub(crate) fn report(&self) {
         let line = match self {
-            Self::Inlet(inlet::Error::Config(found)) => return drop(diagnostics(found)),
+            Self::Inlet(inlet::Error::File(inlet::FileError::Wrong(found))) => return drop(diagnostics(found)),
             Self::Inlet(error) => chain(error),
             Self::Found => return,
             Self::Import(file, error) => format!("{file}: {}", chain(error)),
             Self::Untranslated(left) => return untranslated(left),
-            Self::NotAdopted(what) => format!("cannot adopt {what}"),
+            Self::NotAdopted(endpoint, reason) => format!("cannot adopt {endpoint}: {reason}"),
             Self::Output(cause) => format!("cannot write output: {cause}"),
             Self::Value(what, cause) => format!("{what}: {cause}"),
             Self::Clap(error) => match bad_value(error) {
@@ -60,21 +63,38 @@ impl Failure {
                 None => return drop(error.print()),
             },
         };
-        let _ = writeln!(io::stderr().lock(), "inlet: {}", printable(&line));
+        say("error", &line, self.remedy());
+    }
+
+    /// The next step, when there is one.
+    fn remedy(&self) -> Option<Cow<'_, str>> {
+        match self {
+            Self::Inlet(error) => error.remedy(),
+            Self::NotAdopted(_, reason) => reason.remedy().map(Cow::Borrowed),
+            _ => None,
+        }
+    }
+}
+
+/// A line on stderr, and the next step on another one.
+fn say(kind: &str, line: &str, fix: Option<Cow<'_, str>>) {
+    let mut stderr = io::stderr().lock();
+    let _ = writeln!(stderr, "{kind}: {}", printable(line));
+    if let Some(fix) = fix {
+        let _ = writeln!(stderr, "fix: {}", printable(&fix));
     }
 }
 
 /// One line for each, as for errors.
 fn untranslated(left: &[Left]) {
     for Left { place, text, why } in left {
-        let line = printable(&format!("not translated, {place}: {text}: {why}"));
-        let _ = writeln!(io::stderr().lock(), "inlet: {}", line.replace('\n', " "));
+        say("error", &format!("not translated, {place}: {text}: {why}").replace('\n', " "), None);
     }
 }
 
-/// Tells on stderr what is no failure of the command.
-pub(crate) fn note(text: &str) {
-    let _ = writeln!(io::stderr().lock(), "inlet: {}", printable(text));
+/// Says on stderr what is no failure of the command, with the next step if there is one.
+pub(crate) fn note(text: &str, fix: Option<String>) {
+    say("note", text, fix.map(Cow::Owned));
 }
 
 /// The message and those of its causes which it does not tell already.
@@ -125,8 +145,11 @@ mod tests {
     #[test]
     fn causes_are_told_once() {
         let cause = io::Error::from_raw_os_error(1);
-        let error = inlet::Error::Kernel { what: "hook", since: "5.9", source: cause };
-        assert!(chain(&error).ends_with("Linux 6.1 or newer: Operation not permitted (os error 1)"));
+        let error = inlet::Error::Kernel(inlet::KernelError::Feature { what: "hook", since: "5.9", source: cause });
+        assert_eq!(
+            chain(&error),
+            "this kernel has no hook, which came with Linux 5.9: Operation not permitted (os error 1)"
+        );
         let cause = io::Error::from_raw_os_error(2);
         let error = inlet::Error::Os { operation: "open", object: "x".to_owned(), cause };
         assert_eq!(chain(&error), "cannot open x: No such file or directory (os error 2)");

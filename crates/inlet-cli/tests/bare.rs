@@ -91,7 +91,7 @@ fn man_pages_have_their_sections() {
     }
     let ran = inlet(&["man", "/proc/inlet-man"]);
     assert_eq!(ran.code, Some(1));
-    assert!(ran.stderr.starts_with("inlet: cannot write man pages into /proc/inlet-man: "), "{}", ran.stderr);
+    assert!(ran.stderr.starts_with("error: cannot write man pages into /proc/inlet-man: "), "{}", ran.stderr);
 }
 
 #[test]
@@ -156,7 +156,7 @@ fn bad_usage() {
         let ran = inlet(args);
         assert_eq!((ran.code, ran.stdout.as_str()), (Some(2), ""), "{args:?}: {}", ran.stderr);
         assert!(ran.stderr.contains(text), "{args:?}: {}", ran.stderr);
-        assert!(ran.stderr.starts_with("inlet: ") && ran.stderr.lines().count() == 1, "{args:?}: {}", ran.stderr);
+        assert!(ran.stderr.starts_with("error: ") && ran.stderr.lines().count() == 1, "{args:?}: {}", ran.stderr);
     }
 }
 
@@ -190,7 +190,7 @@ fn what_fails_at_run_time_ends_with_1() {
     std::fs::write(path("words"), "not a number\n").unwrap();
     std::fs::write(path("zero"), "0").unwrap();
     let (words, zero, none) = (path("words"), path("zero"), path("none"));
-    let no_bpffs = "no bpf filesystem at /proc; mount one with: mount -t bpf -o mode=0755 bpf /proc";
+    let no_bpffs = "error: no bpf filesystem at /proc\nfix: mount -t bpf -o mode=0755 bpf /proc\n";
     let table: &[(&[&str], &str)] = &[
         (&["up"], no_bpffs),
         (&["down"], no_bpffs),
@@ -209,6 +209,8 @@ fn what_fails_at_run_time_ends_with_1() {
         let ran = inlet(args);
         assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), ""), "{args:?}: {}", ran.stderr);
         assert!(ran.stderr.contains(text), "{args:?}: {}", ran.stderr);
-        assert!(ran.stderr.starts_with("inlet: ") && ran.stderr.lines().count() == 1, "{args:?}: {}", ran.stderr);
+        let lines: Vec<&str> = ran.stderr.lines().collect();
+        assert!(lines[0].starts_with("error: ") && lines.len() <= 2, "{args:?}: {}", ran.stderr);
+        assert!(lines.get(1).is_none_or(|line| line.starts_with("fix: ")), "{args:?}: {}", ran.stderr);
     }
 }

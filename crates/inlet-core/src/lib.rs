@@ -21,52 +21,24 @@
 #[cfg(feature = "arbitrary")]
 pub mod arbitrary;
 mod area;
-mod both;
-mod bound;
-mod build;
 pub mod config;
-mod conflict;
-mod contest;
-mod description;
-mod effective;
-mod entry;
-mod iface;
 pub mod image;
-pub mod import;
-mod local;
 mod lookup;
-mod name;
-mod plan;
-mod ports;
-mod precedence;
-mod prefix;
 mod rule;
 mod ruleset;
-mod selector;
-mod service;
-mod shadow;
+mod threads;
 mod traffic;
 
-pub use area::Area;
-pub use bound::{Bound, Rank};
-pub use build::{BuildError, Builder};
-pub use conflict::Conflict;
-pub use contest::{Contender, Standing, contest};
-pub use description::{
-    CgroupPath, Confine, Description, DescriptionError, Listen, ListenAddr, MAX_DEPTH, MAX_NAME, UnitName, UserName,
+pub use area::{
+    AddrRange, Area, Arrival, Bound, Claim, EXCEPTIONS, PrefixSet, Rank, given, kept, never_matching, steered_prefixes,
+    takers,
 };
-pub use effective::{Claim, EXCEPTIONS, given, kept};
-pub use iface::{IfaceId, Interface, InterfaceName, InterfaceNameError};
-pub use local::{PrefixSet, steered_prefixes};
-pub use lookup::{Packet, lookup};
-pub use name::{NameError, ServiceName};
-pub use plan::{Change, Plan, ServiceChange};
-pub use ports::{PortError, PortRange, Ports};
-pub use precedence::{Criterion, Precedence};
-pub use prefix::{Prefix, PrefixError};
-pub use rule::{Match, Protocol, ProtocolError, Rule, Verdict};
-pub use ruleset::{Kind, Named, Ruleset};
-pub use selector::{Selector, Target};
-pub use service::{MAX_SERVICES, OnMissing, Service, ServiceError, ServiceId, Services};
-pub use shadow::{never_matching, takers};
-pub use traffic::{AddrRange, Arrival, Moved, traffic, traffic_at, traffic_to};
+pub use lookup::{Contender, Standing, contest, lookup};
+pub use rule::{
+    CgroupPath, Confine, Criterion, Description, DescriptionError, Endpoint, EndpointError, Family, IfaceId, Interface,
+    InterfaceName, InterfaceNameError, Listen, ListenAddr, MAX_DEPTH, MAX_NAME, MAX_SERVICES, Match, NameError,
+    OnMissing, Packet, PortError, PortRange, Ports, Precedence, Prefix, PrefixError, Protocol, ProtocolError, Rule,
+    Service, ServiceError, ServiceId, ServiceName, Services, UnitName, UserName, Verdict,
+};
+pub use ruleset::{BuildError, Builder, Change, Conflict, Kind, Named, Plan, Ruleset, Selector, ServiceChange, Target};
+pub use traffic::{Moved, traffic, traffic_at, traffic_to};

@@ -16,59 +16,48 @@
 //! ```
 //!
 //! Programs are loaded with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON. Built for Linux 6.1 and newer.
-#![deny(unsafe_code)]
+#![deny(unsafe_code, clippy::self_named_module_files)]
 
-mod capability;
-mod check;
-mod commit;
-mod confirm;
+mod bpf;
 mod described;
 mod error;
-mod explain;
 mod fault;
 mod file;
-mod generation;
-mod group;
 mod instance;
-mod layout;
-mod listeners;
-mod lock;
-mod lockout;
-mod netlink;
-mod netns;
-mod previous;
+mod kernel;
+mod processes;
 mod program;
-mod proposal;
-#[allow(unsafe_code)]
-mod raw;
-mod receivers;
-mod recover;
 mod route;
-mod skeleton;
 mod snapshot;
 mod socket;
-mod ssh;
 mod state;
-mod text;
-mod waiter;
-mod warning;
 
-pub use check::{Checker, Checkup, Finding, Severity};
-pub use commit::Committed;
-pub use confirm::{Pending, await_confirmation};
-pub use described::{Found, Known, LastRefusal, LeftBehind, Ran, RefusedListener, Unfound, Watcher, run};
-pub use error::{Error, Result};
-pub use explain::{Answer, Explainer, Explanation, Live, LiveProgram, Outcome, Unasked};
-pub use file::{ApplyOptions, read_ruleset};
-pub use inlet_core as core;
-pub use instance::{Instance, ServiceRequest, UpOptions};
-pub use layout::{DEFAULT_BPFFS, Location};
-pub use listeners::{Listener, Listeners, ServiceTraffic};
-pub use netns::Netns;
-pub use proposal::Proposal;
+// Where an instance is.
+pub use kernel::Netns;
+pub use state::{DEFAULT_BPFFS, Location};
+
+// What can be asked.
+pub use described::{Found, Known, LastRefusal, Unfound};
 pub use route::{Reach, Route, RouteChanges};
-pub use snapshot::{Counters, ServiceState, Snapshot, SocketState};
-pub use socket::{Adopted, Adoption, Endpoint, EndpointError, Owner, Refusal, Refused};
-pub use text::read_text;
-pub use waiter::{Waiter, wait_in_background};
-pub use warning::Warning;
+pub use snapshot::{
+    Answer, Checker, Checkup, Explainer, Explanation, Finding, Listener, Listeners, Live, LiveProgram, Outcome,
+    Proposal, ServiceState, ServiceTraffic, Severity, Snapshot, Unasked, Warning,
+};
+pub use socket::{Owner, SocketState};
+pub use state::{Counters, Pending};
+
+// What can be changed.
+pub use file::{read_ruleset, read_text};
+pub use instance::{Adopted, Adoption, ApplyOptions, Committed, Instance, ServiceRequest, UpOptions};
+
+// What goes on beside an instance.
+pub use processes::{LeftBehind, Ran, Waiter, Watcher, await_confirmation, run, wait_in_background};
+
+// Why something fails.
+pub use error::{
+    CommitError, ConfirmError, DescribeError, Error, FileError, KernelError, Refusal, Refused, Result, RouteError,
+    SocketError, StateError,
+};
+
+pub use inlet_core as core;
+pub use inlet_core::{Endpoint, EndpointError};

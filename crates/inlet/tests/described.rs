@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use common::{asked, bind, here, open, patient, selector, snapshot, state, to, tree, up};
 use inlet::core::Protocol::{Tcp, Udp};
 use inlet::core::{Confine, Description};
-use inlet::{Error, Instance, Known, RefusedListener, ServiceRequest, Watcher};
+use inlet::{DescribeError, Error, Instance, Known, Refusal, ServiceRequest, StateError, Watcher};
 use inlet_testkit::{
     Cgroup, Listen, Netns, Program, Proto, TcpServer, UdpServer, World, as_user, dial_tcp, require_feature,
 };
@@ -139,7 +139,7 @@ fn many_listeners_share_and_the_newest_evicts_none() {
     let service = state(&world, "web");
     assert_eq!(service.sockets.len(), 64);
     let refusal = service.refusal.unwrap();
-    assert_eq!((refusal.count, refusal.reason), (1, RefusedListener::Full));
+    assert_eq!((refusal.count, refusal.reason), (1, Refusal::Full));
     assert_eq!(refusal.endpoint.to_string(), "tcp:127.0.0.1:18081");
     assert_eq!(refusal.pid, Some(std::process::id()));
     drop(one_more);
@@ -190,7 +190,7 @@ fn listeners_of_others_are_not_adopted() {
     let elsewhere = namespace.enter(|| listener("127.0.0.1:18082"));
     let service = state(&world, "web");
     assert_eq!(service.sockets.len(), 0, "of another namespace");
-    assert_eq!(service.refusal.unwrap().reason, RefusedListener::OtherNamespace);
+    assert_eq!(service.refusal.unwrap().reason, Refusal::OtherNamespace);
     drop(elsewhere);
 }
 
@@ -217,8 +217,8 @@ fn multipath_tcp_is_told_with_the_remedy() {
     let service = state(&world, "web");
     assert!(service.sockets.is_empty());
     let refusal = service.refusal.unwrap();
-    assert_eq!((refusal.count, refusal.reason), (1, RefusedListener::Mptcp));
-    assert!(refusal.reason.to_string().contains("GODEBUG=multipathtcp=0"));
+    assert_eq!((refusal.count, refusal.reason), (1, Refusal::Mptcp));
+    assert!(refusal.reason.remedy().unwrap().contains("GODEBUG=multipathtcp=0"));
 }
 
 #[test]
@@ -227,7 +227,7 @@ fn a_watcher_adopts_udp_sockets_as_they_are_bound() {
     let unwatched = UdpServer::spawn("unwatched", "127.0.0.1:8080".parse().unwrap()).unwrap();
     assert!(state(&world, "web").sockets.is_empty() && !snapshot(&world).is_watched().unwrap());
     let watcher = Watcher::new(here(&world)).unwrap();
-    assert!(matches!(Watcher::new(here(&world)), Err(Error::Watched { .. })));
+    assert!(matches!(Watcher::new(here(&world)), Err(Error::Describe(DescribeError::Watched { .. }))));
     assert!(snapshot(&world).is_watched().unwrap());
     assert_eq!(watcher.look().unwrap().len(), 1);
     assert_eq!(asked(Udp, "192.0.2.7:53"), "unwatched");
@@ -261,7 +261,7 @@ fn a_watcher_ends_with_its_instance() {
     let Some(world) = world(&["udp:127.0.0.1:8080"]) else { return };
     let watcher = Watcher::new(here(&world)).unwrap();
     Instance::down(&here(&world)).unwrap();
-    assert!(matches!(watcher.wait(None), Err(Error::NotUp { .. })));
+    assert!(matches!(watcher.wait(None), Err(Error::State(StateError::NotUp { .. }))));
 }
 
 #[test]

@@ -11,10 +11,14 @@ use std::time::{Duration, Instant};
 
 use common::bpf::{detach, namespace_of, passing, usurp};
 use common::{
-    Receiver, asked, at, bind, here, open, selector, snapshot, source, to, tree, tree_of_one, up, wait_for_sockets,
+    Receiver, asked, at, bind, here, open, selector, snapshot, source, to, told, tree, tree_of_one, up,
+    wait_for_sockets,
 };
 use inlet::core::{Packet, Protocol::Tcp};
-use inlet::{Error, Instance, Live, Location, Netns, ServiceRequest, Snapshot, Unasked, UpOptions};
+use inlet::{
+    CommitError, Error, Instance, KernelError, Live, Location, Netns, ServiceRequest, Snapshot, StateError, Unasked,
+    UpOptions,
+};
 use inlet_testkit::{Caps, World, require, with_caps, without_caps};
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use rustix::process::{Gid, Uid};
@@ -33,14 +37,17 @@ fn up_again(world: &World) -> Error {
 fn not_up_and_already_up() {
     let Some(world) = World::new() else { return };
     for error in openings(&world).into_iter().chain([Instance::down(&here(&world)).unwrap_err()]) {
-        assert_eq!(error.to_string(), "inlet is not up in this network namespace; start it with: inlet up");
+        assert_eq!(told(&error), "inlet is not up in this network namespace\nfix: inlet up");
     }
     bind(&mut up(&world), "web", Tcp, "192.0.2.0/24", "80");
     let error = up_again(&world);
-    assert_eq!(error.to_string(), "inlet is already up in this network namespace; see: inlet status");
+    assert_eq!(told(&error), "inlet is already up in this network namespace\nfix: look at it with: inlet status");
     assert_eq!(snapshot(&world).ruleset().len(), 1);
     Instance::down(&here(&world)).unwrap();
-    assert!(matches!(openings(&world)[..], [Error::NotUp { .. }, Error::NotUp { .. }]));
+    assert!(matches!(
+        openings(&world)[..],
+        [Error::State(StateError::NotUp { .. }), Error::State(StateError::NotUp { .. })]
+    ));
 }
 
 #[test]
@@ -55,8 +62,8 @@ fn no_bpf_filesystem() {
             Instance::down(&location()).unwrap_err(),
         ];
         for error in errors {
-            let expected = format!("no bpf filesystem at {path}; mount one with: mount -t bpf -o mode=0755 bpf {path}");
-            assert_eq!(error.to_string(), expected);
+            let expected = format!("no bpf filesystem at {path}\nfix: mount -t bpf -o mode=0755 bpf {path}");
+            assert_eq!(told(&error), expected);
         }
     }
 }
@@ -66,7 +73,7 @@ fn a_namespace_that_is_not_there() {
     let Some(_world) = World::new() else { return };
     for spec in ["no-such-namespace", "/no/such/file", "pid:0", "pid:x", "/proc/self/status"] {
         let error = Netns::open(spec).unwrap_err();
-        assert!(matches!(error, Error::Netns { .. }), "{error:?}");
+        assert!(matches!(error, Error::Kernel(KernelError::Netns { .. })), "{error:?}");
         assert!(error.to_string().starts_with(&format!("network namespace {spec}: ")), "{error}");
     }
 }
@@ -75,7 +82,7 @@ fn a_namespace_that_is_not_there() {
 fn missing_capabilities_are_named() {
     let Some(world) = World::new() else { return };
     let missing = |error: Error| match error {
-        Error::Capability { missing, .. } => missing,
+        Error::Kernel(KernelError::Capability { missing, .. }) => missing,
         other => panic!("{other:?}"),
     };
     let without = |caps| without_caps(caps, || missing(up_again(&world)));
@@ -93,8 +100,8 @@ fn missing_capabilities_are_named() {
     with_caps(Caps::BPF | Caps::NET_ADMIN, || {
         let error = open(&world).bind(&to("web"), &selector(Tcp, "192.0.2.0/24", "80")).unwrap_err();
         assert_eq!(
-            error.to_string(),
-            "changing the rules needs CAP_PERFMON; run it as root or with these capabilities"
+            told(&error),
+            "changing the rules needs CAP_PERFMON\nfix: run it as root or with these capabilities"
         );
     });
     assert_eq!(tree(world.bpffs.path()), tree_of_one(&world, 1));
@@ -138,10 +145,12 @@ fn a_foreign_program_on_the_link() {
     let link = here(&world).dir().join("link");
     usurp(&link, passing().as_fd());
     for error in openings(&world).into_iter().chain([up_again(&world)]) {
-        let Error::ForeignProgram { path, program } = &error else { panic!("{error:?}") };
+        let Error::State(StateError::ForeignProgram { path, program }) = &error else { panic!("{error:?}") };
         assert_eq!(*path, link);
-        let advice = format!("see it with: bpftool prog show id {program}, remove the instance with: inlet down");
-        assert!(error.to_string().ends_with(&advice), "{error}");
+        let advice = format!(
+            "\nfix: look at the program with: bpftool prog show id {program}; remove the instance with: inlet down"
+        );
+        assert!(told(&error).ends_with(&advice), "{error}");
     }
     Instance::down(&here(&world)).unwrap();
     assert_eq!(tree(world.bpffs.path()), ["inlet"]);
@@ -154,8 +163,8 @@ fn a_link_that_was_detached() {
     drop(up(&world));
     detach(&here(&world).dir().join("link"));
     for error in openings(&world).into_iter().chain([up_again(&world)]) {
-        assert!(matches!(error, Error::Detached { .. }), "{error:?}");
-        assert!(error.to_string().ends_with("remove what is left with: inlet down"), "{error}");
+        assert!(matches!(error, Error::State(StateError::Detached { .. })), "{error:?}");
+        assert!(told(&error).ends_with("\nfix: remove what is left with: inlet down"), "{error}");
     }
     Instance::down(&here(&world)).unwrap();
     assert_eq!(up(&world).generation(), 1);
@@ -169,9 +178,9 @@ fn a_newer_state_format() {
     let before = tree(world.bpffs.path());
     meta.update(&0_u32.to_ne_bytes(), &99_u32.to_ne_bytes(), MapFlags::ANY).unwrap();
     for error in openings(&world).into_iter().chain([up_again(&world)]) {
-        assert!(matches!(error, Error::NewerState { found: 99, .. }), "{error:?}");
+        assert!(matches!(error, Error::State(StateError::Newer { found: 99, .. })), "{error:?}");
         assert!(error.to_string().contains("state format 99 is newer than 2"), "{error}");
-        assert!(error.to_string().ends_with("use the newer inlet"), "{error}");
+        assert!(told(&error).ends_with("\nfix: use the newer inlet"), "{error}");
     }
     assert_eq!(tree(world.bpffs.path()), before);
 }
@@ -223,9 +232,9 @@ fn a_directory_that_somebody_else_can_change() {
     let root = world.bpffs.path().join("inlet");
     as_reader(65534, || std::fs::create_dir(&root).unwrap());
     for error in changes(&world) {
-        assert!(matches!(error, Error::Untrusted { owner: 65534, .. }), "{error:?}");
+        assert!(matches!(error, Error::State(StateError::Untrusted { owner: 65534, .. })), "{error:?}");
         let advice = format!("remove it with: rm -r {}", root.display());
-        assert!(error.to_string().ends_with(&advice), "{error}");
+        assert!(told(&error).ends_with(&advice), "{error}");
     }
     std::fs::remove_dir_all(&root).unwrap();
     let elsewhere = world.bpffs.path().join("elsewhere");
@@ -240,9 +249,9 @@ fn a_directory_that_somebody_else_can_change() {
     let mode = |mode| std::fs::set_permissions(&root, std::fs::Permissions::from_mode(mode)).unwrap();
     mode(0o775);
     for error in changes(&world) {
-        assert!(matches!(error, Error::Untrusted { owner: 0, mode: 0o775, .. }), "{error:?}");
-        let advice = format!("take their right away with: chmod go-w {}", root.display());
-        assert!(error.to_string().ends_with(&advice), "{error}");
+        assert!(matches!(error, Error::State(StateError::Untrusted { owner: 0, mode: 0o775, .. })), "{error:?}");
+        let advice = format!("\nfix: chmod go-w {}", root.display());
+        assert!(told(&error).ends_with(&advice), "{error}");
     }
     mode(0o755);
     Instance::down(&here(&world)).unwrap();
@@ -265,10 +274,10 @@ fn a_commit_that_cannot_clear_away_what_it_replaced() {
     // A directory on which something is mounted cannot be removed.
     run("mount", &["-t", "tmpfs", "none", first.to_str().unwrap()]);
     let error = instance.bind(&to("web"), &selector(Tcp, "192.0.2.0/24", "80")).unwrap_err();
-    assert!(matches!(error, Error::Unfinished { generation: 2, .. }), "{error:?}");
-    let text = error.to_string();
+    assert!(matches!(error, Error::Commit(CommitError::Unfinished { generation: 2, .. })), "{error:?}");
+    let text = told(&error);
     assert!(text.starts_with("the new ruleset is in force (generation 2), but "), "{text}");
-    assert!(text.ends_with("any command that changes the instance finishes it"), "{text}");
+    assert!(text.ends_with("\nfix: any command that changes the instance finishes it"), "{text}");
     assert_eq!((instance.generation(), instance.ruleset().unwrap().len()), (2, 1));
     let error = instance.set_service(&"new".parse().unwrap(), ServiceRequest::default()).unwrap_err();
     assert!(matches!(error, Error::Os { operation: "remove", .. }), "{error:?}");
@@ -293,7 +302,7 @@ fn a_number_that_is_not_free_yet_is_not_given_away() {
     // One could go back to the service until now.
     let pass = inlet::core::Target::Pass;
     let error = instance.bind(&pass, &selector(Tcp, "192.0.2.0/24", "81")).unwrap_err();
-    assert!(matches!(error, Error::Unfinished { generation: 4, .. }), "{error:?}");
+    assert!(matches!(error, Error::Commit(CommitError::Unfinished { generation: 4, .. })), "{error:?}");
     assert_eq!(asked(Tcp, "192.0.2.9:80"), "Refused", "the new ruleset is in force");
     for _ in 0..2 {
         let error = instance.set_service(&"new".parse().unwrap(), ServiceRequest::default()).unwrap_err();
@@ -325,7 +334,7 @@ fn an_interface_with_a_second_name() {
     bind(&mut instance, "web", Tcp, "198.51.100.0/24", "80");
     assert_eq!(instance.ruleset().unwrap().interfaces()[0].index, 0);
     let refused = |error: Error, name: &str| {
-        assert_eq!(error.to_string(), format!("{name:?} is another name of interface \"d1\"; write d1"));
+        assert_eq!(told(&error), format!("{name:?} is another name of interface \"d1\"\nfix: write d1"));
     };
     refused(instance.bind(&to("web"), &on("d2")).unwrap_err(), "d2");
     instance.unbind(&on("d0")).unwrap();
@@ -340,7 +349,7 @@ fn namespaces_are_apart() {
     let other = inlet_testkit::Netns::unentered().unwrap();
     let there = || Location::new(world.bpffs.path(), Netns::open(other.path().to_str().unwrap()).unwrap());
     bind(&mut up(&world), "web", Tcp, "192.0.2.0/24", "80");
-    assert!(matches!(Snapshot::open(there()), Err(Error::NotUp { .. })));
+    assert!(matches!(Snapshot::open(there()), Err(Error::State(StateError::NotUp { .. }))));
     let mut instance = Instance::up(there(), &UpOptions::default()).unwrap();
     bind(&mut instance, "dns", Tcp, "198.51.100.0/24", "53");
     other.local("198.51.100.0/24").unwrap();
@@ -404,7 +413,7 @@ fn a_group_may_read_and_nobody_else() {
         assert_eq!(explanation.live, Live::NotAsked(Unasked::NotPermitted));
         drop(snapshot);
         let error = Instance::open(at(bpffs)).unwrap_err();
-        assert!(matches!(error, Error::Capability { .. }), "{error:?}");
+        assert!(matches!(error, Error::Kernel(KernelError::Capability { .. })), "{error:?}");
     });
     as_reader(gid + 1, || {
         let error = Snapshot::open(at(bpffs)).unwrap_err();
@@ -412,10 +421,10 @@ fn a_group_may_read_and_nobody_else() {
     });
     // Which of two generations is in force only those know who may open the link.
     std::fs::create_dir(here(&world).dir().join("gen-9")).unwrap();
-    as_reader(gid, || assert!(matches!(Snapshot::open(at(bpffs)), Err(Error::Interrupted { .. }))));
+    as_reader(gid, || assert!(matches!(Snapshot::open(at(bpffs)), Err(Error::State(StateError::Interrupted { .. })))));
     assert_eq!(snapshot(&world).generation(), 2);
     let error = up_again(&world);
-    assert!(matches!(error, Error::AlreadyUp { .. }), "{error:?}");
+    assert!(matches!(error, Error::State(StateError::AlreadyUp { .. })), "{error:?}");
     as_reader(gid, || assert_eq!(Snapshot::open(at(bpffs)).unwrap().generation(), 2));
 }
 
@@ -424,24 +433,24 @@ fn names_that_do_not_exist() {
     let Some(world) = World::new() else { return };
     let options = UpOptions { group: Some("no-such-group".into()), ..UpOptions::default() };
     let error = Instance::up(here(&world), &options).unwrap_err();
-    assert_eq!(error.to_string(), "unknown group \"no-such-group\"; see: getent group");
+    assert_eq!(told(&error), "unknown group \"no-such-group\"\nfix: list the groups with: getent group");
     let mut instance = up(&world);
     let rule = selector(Tcp, "192.0.2.0/24", "80");
     let cases = [
-        (instance.unbind(&rule).unwrap_err(), "no rule tcp 192.0.2.0/24 80; see: inlet rules"),
+        (instance.unbind(&rule).unwrap_err(), "no rule tcp 192.0.2.0/24 80\nfix: list the rules with: inlet rules"),
         (
             instance.remove_service("web").unwrap_err(),
-            "no service \"web\"; see: inlet services, or create it with: inlet service set web",
+            "no service \"web\"\nfix: list them with: inlet services; or create it with: inlet service set web",
         ),
         (
             instance
                 .bind(&to("web"), &inlet::core::Selector { iface: Some("eth7".parse().unwrap()), ..rule })
                 .unwrap_err(),
-            "no interface \"eth7\" in this network namespace; see: ip link",
+            "no interface \"eth7\" in this network namespace\nfix: list the interfaces with: ip link",
         ),
     ];
     for (error, text) in cases {
-        assert_eq!(error.to_string(), text);
+        assert_eq!(told(&error), text);
     }
     assert_eq!((instance.generation(), instance.ruleset().unwrap().services().len()), (1, 0));
 }

@@ -5,10 +5,10 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::{Receiver, asked, open, snapshot, source, state, to, tree, tree_of_one, up};
+use common::{Receiver, asked, open, snapshot, source, state, to, told, tree, tree_of_one, up};
 use inlet::core::OnMissing;
 use inlet::core::Protocol::{Tcp, Udp};
-use inlet::{Error, Instance, Pending, ServiceRequest, await_confirmation};
+use inlet::{ConfirmError, Error, Instance, Pending, ServiceRequest, SocketError, await_confirmation};
 use inlet_testkit::{TcpServer, World};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -61,7 +61,7 @@ fn back_and_forth() {
 #[test]
 fn the_first_ruleset_has_none_before_it() {
     let Some(world) = World::new() else { return };
-    assert!(matches!(up(&world).roll_back(), Err(Error::NoPrevious)));
+    assert!(matches!(up(&world).roll_back(), Err(Error::Confirm(ConfirmError::NoPrevious))));
     open(&world)
         .set_service(
             &"web".parse().unwrap(),
@@ -112,13 +112,13 @@ fn a_renamed_service_takes_its_sockets_along() {
     // While both are in force it is in one only.
     let both = PROXY.replacen("{\"proxy\"", "{\"web\": {}, \"proxy\"", 1);
     instance.apply(source(&both)).unwrap();
-    assert!(matches!(instance.register("web", &receivers[0].tcp), Err(Error::Taken { .. })));
+    assert!(matches!(instance.register("web", &receivers[0].tcp), Err(Error::Socket(SocketError::Taken { .. }))));
 }
 
 #[test]
 fn changes_wait_for_confirmation() {
     let Some((world, _receivers)) = world() else { return };
-    assert!(matches!(open(&world).confirm(), Err(Error::NothingToConfirm)));
+    assert!(matches!(open(&world).confirm(), Err(Error::Confirm(ConfirmError::NothingToConfirm))));
     assert_eq!(snapshot(&world).pending().unwrap(), None);
     let mut instance = open(&world);
     apply_for(&mut instance, PROXY, HOUR);
@@ -127,8 +127,8 @@ fn changes_wait_for_confirmation() {
         instance.bind(&to("web"), &common::selector(Udp, "192.0.2.0/24", "1")).unwrap_err(),
         instance.set_service(&"new".parse().unwrap(), ServiceRequest::default()).unwrap_err(),
     ] {
-        let text = error.to_string();
-        assert!(text.ends_with("first: inlet confirm, or inlet rollback") && text.contains("3600 seconds"), "{text}");
+        let text = told(&error);
+        assert!(text.ends_with("\nfix: inlet confirm, or inlet rollback") && text.contains("3600 seconds"), "{text}");
     }
     // Sockets are not of the ruleset.
     let _proxy = Receiver::of(&mut instance, "proxy");
@@ -153,7 +153,7 @@ fn who_comes_late_goes_back_first() {
     assert_eq!((instance.went_back_from(), instance.generation()), (Some(3), 4));
     assert_eq!(instance.ruleset().unwrap(), &first);
     let error = instance.confirm().unwrap_err();
-    assert!(matches!(error, Error::TooLate { unconfirmed: 3, generation: 4 }), "{error}");
+    assert!(matches!(error, Error::Confirm(ConfirmError::TooLate { unconfirmed: 3, generation: 4 })), "{error}");
     assert_eq!((asked(Tcp, "192.0.2.7:80").as_str(), asked(Udp, "192.0.2.7:53").as_str()), ("web", "dns"));
     // Forward again is a decision of its own, without a time.
     instance.roll_back().unwrap();

@@ -9,9 +9,9 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use common::{Receiver, anywhere, asked, bind, open, state, up, wait_for_sockets};
+use common::{Receiver, anywhere, asked, bind, open, state, told, up, wait_for_sockets};
 use inlet::core::Protocol::Tcp;
-use inlet::{Endpoint, Error, Instance, Refusal};
+use inlet::{Endpoint, Error, Instance, Refusal, SocketError};
 use inlet_testkit::{Caps, Program, TcpServer, World, as_user, without_caps};
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType};
 use rustix::net::sockopt::set_socket_reuseport;
@@ -80,7 +80,7 @@ fn listen_narrows() {
     }
     // One of several that is absent: nothing changes, and what is there is told.
     let error = instance.register_process("web", this, &[endpoint(&one), nobody]).unwrap_err();
-    let Error::NoSocket { absent, found, .. } = &error else { panic!("{error:?}") };
+    let Error::Socket(SocketError::NoSocket { absent, found, .. }) = &error else { panic!("{error:?}") };
     assert_eq!((&absent[..], &found[..]), (&[nobody][..], &[endpoint(&one)][..]));
     let text = error.to_string();
     assert!(text.contains(&format!("seen: {}; ", endpoint(&one))), "{text}");
@@ -97,12 +97,12 @@ fn several_ports_are_a_choice_to_make() {
     let [_plain, _tls, _same] = ["[::1]:8080", "127.0.0.1:8443", "127.0.0.1:8080"].map(at);
     let this = std::process::id();
     let error = instance.register_process("web", this, &[]).unwrap_err();
-    assert!(matches!(error, Error::SeveralPorts { .. }), "{error:?}");
+    assert!(matches!(error, Error::Socket(SocketError::SeveralPorts { .. })), "{error:?}");
     let [one, two, three] = ["tcp:127.0.0.1:8080", "'tcp:[::1]:8080'", "tcp:127.0.0.1:8443"];
     let text = format!(
-        "process {this} has sockets at several ports of a protocol; say which are for \"web\" with some of: --listen {one} --listen {two} --listen {three}"
+        "process {this} has sockets at several ports of a protocol\nfix: say which are for \"web\" with some of: --listen {one} --listen {two} --listen {three}"
     );
-    assert_eq!(error.to_string(), text);
+    assert_eq!(told(&error), text);
     drop(instance);
     assert!(state(&world, "web").sockets.is_empty());
     let mut instance = open(&world);
@@ -201,8 +201,8 @@ fn a_process_that_is_gone_or_has_nothing() {
     let gone = ended.id();
     let error = instance.register_process("web", gone, &[]).unwrap_err();
     assert_eq!(error.to_string(), format!("process {gone} does not exist"));
-    assert!(matches!(instance.unregister("web", Some(gone)), Err(Error::NoProcess(_))));
-    assert!(matches!(instance.register_process("web", 0, &[]), Err(Error::NoProcess(0))));
+    assert!(matches!(instance.unregister("web", Some(gone)), Err(Error::Socket(SocketError::NoProcess(_)))));
+    assert!(matches!(instance.register_process("web", 0, &[]), Err(Error::Socket(SocketError::NoProcess(0)))));
     assert!(matches!(instance.register_process("none", std::process::id(), &[]), Err(Error::UnknownService(_))));
     let idle = holder(std::fs::File::open("/dev/null").unwrap(), |_| {});
     let error = instance.register_process("web", idle.id(), &[]).unwrap_err();
@@ -218,7 +218,7 @@ fn the_right_over_the_process_is_needed() {
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
     let theirs = holder(copy(&socket), |command| _ = as_user(command, 65534, 65534, &[]));
     let error = without_caps(Caps::SYS_PTRACE, || instance.register_process("web", theirs.id(), &[]).unwrap_err());
-    assert!(matches!(error, Error::ProcessDenied { .. }), "{error:?}");
+    assert!(matches!(error, Error::Socket(SocketError::ProcessDenied { .. })), "{error:?}");
     let text = error.to_string();
     assert!(text.contains("CAP_SYS_PTRACE") && text.contains(&theirs.id().to_string()), "{text}");
     instance.register_process("web", theirs.id(), &[]).unwrap();
@@ -228,6 +228,6 @@ fn the_right_over_the_process_is_needed() {
 fn without_systemd_there_are_no_sockets_of_it() {
     let Some((_world, mut instance)) = bound() else { return };
     let error = instance.register_systemd("web", &[]).unwrap_err();
-    assert!(matches!(error, Error::NoListenFds(_)), "{error:?}");
+    assert!(matches!(error, Error::Socket(SocketError::NoListenFds(_))), "{error:?}");
     assert!(error.to_string().contains("LISTEN_FDS is not set"), "{error}");
 }

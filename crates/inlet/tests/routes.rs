@@ -4,10 +4,10 @@
 
 mod common;
 
-use common::{Receiver, asked, bind, here, selector, snapshot, source, up};
+use common::{Receiver, asked, bind, here, selector, snapshot, source, told, up};
 use inlet::core::Protocol::Tcp;
 use inlet::core::{Builder, PortRange, Prefix, Rule, Target, Verdict};
-use inlet::{Error, Instance, Location, Netns, UpOptions};
+use inlet::{Error, Instance, Location, Netns, RouteError, UpOptions};
 use inlet_testkit::{Namespace, World};
 
 /// A ruleset whose prefixes are all to be local, and an IPv6 one.
@@ -118,8 +118,11 @@ fn a_route_that_cuts_the_host_off_is_refused() {
         ("2001:db8:2::/64", "unicast 2001:db8:2::/64 dev d0"),
     ] {
         let error = refuse(prefix).unwrap_err();
-        assert!(matches!(&error, Error::RouteCutsOff { route, .. } if route.starts_with(because)), "{prefix}: {error}");
-        assert!(error.to_string().contains("ip route add local"), "{error}");
+        assert!(
+            matches!(&error, Error::Route(RouteError::CutsOff { route, .. }) if route.starts_with(because)),
+            "{prefix}: {error}"
+        );
+        assert!(told(&error).contains("ip route add local"), "{error}");
     }
     // All addresses: those that are local anyway. A part of a network: an address of ours in it.
     refuse("0.0.0.0/0").unwrap();
@@ -130,7 +133,7 @@ fn a_route_that_cuts_the_host_off_is_refused() {
     refuse("0.0.0.0/1").unwrap_err();
     world.ip(&["route", "flush", "table", "main"]).unwrap();
     refuse("0.0.0.0/1").unwrap();
-    assert!(matches!(refuse("128.0.0.0/1").unwrap_err(), Error::RouteCutsOff { .. }));
+    assert!(matches!(refuse("128.0.0.0/1").unwrap_err(), Error::Route(RouteError::CutsOff { .. })));
 }
 
 #[test]
@@ -151,7 +154,7 @@ fn a_million_hosts_are_few_routes_or_none() {
     assert!(ours(&world).len() < 20, "{:?}", ours(&world));
     let before = ours(&world);
     let error = instance.commit(hosts(1_000_000, 2)).unwrap_err();
-    assert!(matches!(error, Error::TooManyRoutes { count: 1_000_000, max: 10_000 }), "{error}");
+    assert!(matches!(error, Error::Route(RouteError::TooMany { count: 1_000_000, max: 10_000 })), "{error}");
     assert_eq!(ours(&world), before);
     // Once they are local otherwise, nothing is to be made.
     world.local("100.0.0.0/8").unwrap();
@@ -178,8 +181,8 @@ fn without_loopback_nothing_is_changed() {
     let mut instance = up(&world);
     world.ip(&["link", "set", "lo", "down"]).unwrap();
     let error = apply(&mut instance, RULES).unwrap_err();
-    assert!(matches!(error, Error::LoopbackDown { .. }), "{error}");
-    assert!(error.to_string().ends_with("ip link set lo up"));
+    assert!(matches!(error, Error::Route(RouteError::LoopbackDown { .. })), "{error}");
+    assert!(told(&error).ends_with("\nfix: ip link set lo up"));
     assert_eq!((instance.generation(), instance.keeps_routes()), (1, false));
     world.ip(&["link", "set", "lo", "up"]).unwrap();
     apply(&mut instance, RULES).unwrap();

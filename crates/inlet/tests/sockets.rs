@@ -10,10 +10,11 @@ use std::os::unix::net::UnixListener;
 use std::thread;
 
 use common::{
-    Receiver, Running, anywhere, asked, bind, dial, here, open, patient, snapshot, state, up, wait_for_sockets, who,
+    Receiver, Running, anywhere, asked, bind, dial, here, open, patient, snapshot, state, told, up, wait_for_sockets,
+    who,
 };
 use inlet::core::Protocol::{self, Tcp, Udp};
-use inlet::{Counters, Error, Instance, ServiceRequest, UpOptions};
+use inlet::{Counters, Error, Instance, ServiceRequest, SocketError, UpOptions};
 use inlet_testkit::{Listen, Netns, TcpServer, UdpServer, World, dial_tcp, dial_udp, require_feature};
 use rustix::net::{AddressFamily, SocketType, ipproto, socket};
 
@@ -220,7 +221,7 @@ fn refuse_one_more(instance: &mut Instance, protocol: Protocol) {
         Tcp => instance.register("web", &one_more.tcp),
         Udp => instance.register("web", &one_more.udp),
     };
-    let Err(Error::LaneFull { max: 64, .. }) = error else { panic!("{error:?}") };
+    let Err(Error::Socket(SocketError::LaneFull { max: 64, .. })) = error else { panic!("{error:?}") };
     assert_eq!(
         error.unwrap_err().to_string(),
         format!("service \"web\" has 64 IPv4 {protocol} sockets, the most that fit")
@@ -254,9 +255,11 @@ fn no_flow_is_lost_while_sockets_come() {
 fn refusal(instance: &mut Instance, socket: impl AsFd) -> String {
     let before = snapshot_of(instance);
     let error = instance.register("web", socket).unwrap_err();
-    let Error::NoSocket { refused, .. } = error else { panic!("{error:?}") };
+    let Error::Socket(SocketError::NoSocket { refused, .. }) = &error else { panic!("{error:?}") };
     assert_eq!((snapshot_of(instance), refused.len()), (before, 1));
-    refused[0].to_string()
+    let fix = refused[0].reason.remedy().map(|fix| format!("\nfix: {fix}"));
+    assert_eq!(error.remedy().as_deref(), refused[0].reason.remedy(), "the error advises the same");
+    format!("{}{}", refused[0], fix.unwrap_or_default())
 }
 
 fn snapshot_of(instance: &Instance) -> (u64, usize) {
@@ -293,7 +296,7 @@ fn each_refused_socket_is_named_with_its_reason() {
         (client.into(), "connected", None),
         (
             elsewhere.try_clone().unwrap().into(),
-            "of another network namespace; name that one with --netns",
+            "of another network namespace\nfix: name that one with --netns; or narrow the description by unit, cgroup or user",
             Some(addr(&|| elsewhere.local_addr().unwrap())),
         ),
     ];
@@ -331,7 +334,7 @@ fn a_socket_serves_one_service_and_once() {
     assert!(again.known && again.cookie == first.cookie);
     let error = instance.register("other", &receiver.tcp).unwrap_err();
     let addr = format!("tcp:[::]:{}", receiver.tcp.local_addr().port());
-    assert_eq!(error.to_string(), format!("socket {addr} serves \"web\" already; first: inlet unregister web"));
+    assert_eq!(told(&error), format!("socket {addr} serves \"web\" already\nfix: inlet unregister web"));
     assert!(matches!(instance.register("none", &receiver.tcp), Err(Error::UnknownService(_))));
     drop(instance);
     assert_eq!((state(&world, "web").sockets.len(), state(&world, "other").sockets.len()), (1, 0));
@@ -350,15 +353,15 @@ fn as_many_sockets_as_the_instance_was_made_for() {
     let options = |max_sockets| UpOptions { max_sockets, ..UpOptions::default() };
     for wrong in [0, UpOptions::MAX_SOCKETS + 1] {
         let error = Instance::up(here(&world), &options(wrong)).unwrap_err();
-        assert_eq!(error.to_string(), format!("--max-sockets {wrong} is out of range; give 1 to 1048576"));
+        assert_eq!(told(&error), format!("--max-sockets {wrong} is out of range\nfix: give 1 to 1048576"));
     }
     let mut instance = Instance::up(here(&world), &options(2)).unwrap();
     instance.set_service(&"web".parse().unwrap(), ServiceRequest::default()).unwrap();
     let (one, two) = (Receiver::of(&mut instance, "web"), Receiver::new("web"));
     let error = instance.register("web", &two.tcp).unwrap_err();
     assert_eq!(
-        error.to_string(),
-        "all places are taken, of which 2 sockets can have one for each family; unregister some, or start anew with: inlet up --max-sockets N"
+        told(&error),
+        "the instance is full: it has room for 2 sockets of each family\nfix: unregister some; or begin anew with room for more: inlet down, inlet up --max-sockets N"
     );
     drop(instance);
     assert_eq!(snapshot(&world).max_sockets(), 2);

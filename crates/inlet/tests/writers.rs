@@ -125,6 +125,9 @@ fn one_of_several_ups_wins() {
     });
     assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 1, "{outcomes:?}");
     let others = outcomes.iter().filter_map(|outcome| outcome.as_ref().err());
-    assert!(others.into_iter().all(|error| matches!(error, inlet::Error::AlreadyUp { .. })), "{outcomes:?}");
+    assert!(
+        others.into_iter().all(|error| matches!(error, inlet::Error::State(inlet::StateError::AlreadyUp { .. }))),
+        "{outcomes:?}"
+    );
     assert_eq!(common::tree(bpffs), common::tree_of_one(&world, 1));
 }

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
 use inlet::core::{InterfaceName, Packet, Ruleset};
-use inlet::{Error, Explainer, Explanation, Location, Snapshot, read_ruleset};
+use inlet::{Error, Explainer, Explanation, KernelError, Location, Snapshot, read_ruleset};
 
 use super::{location, source};
 use crate::args::{Cli, Explain};
@@ -56,7 +56,8 @@ fn addresses(args: &Explain) -> Result<(SocketAddr, SocketAddr), Failure> {
 
 fn interface(location: &Location, name: &InterfaceName) -> Result<u32, Error> {
     let netns = location.netns();
-    let unknown = || Error::UnknownInterface { name: name.to_string(), netns: netns.label().to_owned() };
+    let unknown =
+        || Error::Kernel(KernelError::UnknownInterface { name: name.to_string(), netns: netns.label().to_owned() });
     netns.interface_index(name)?.ok_or_else(unknown)
 }
 

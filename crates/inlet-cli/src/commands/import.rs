@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use inlet::core::import::{ImportError, Imported, tproxy, tubular};
+use inlet_import::{ImportError, Imported, tproxy, tubular};
 
 use super::source;
 use crate::args::Import;

@@ -16,7 +16,7 @@ use std::io::Read;
 use std::path::Path;
 
 use inlet::core::config::Source;
-use inlet::{Error, Instance, Location, Netns, Snapshot};
+use inlet::{Error, FileError, Instance, Location, Netns, Snapshot};
 
 use crate::Outcome;
 use crate::args::{Cli, Command};
@@ -26,7 +26,7 @@ use crate::render::{self, Screen};
 /// Runs the command. What is wrong with a ruleset file, programs get as JSON.
 pub(crate) fn run(cli: &Cli, screen: &mut Screen<'_>) -> Result<Outcome, Failure> {
     let done = dispatch(cli, screen);
-    if let Err(Failure::Inlet(Error::Config(found))) = &done
+    if let Err(Failure::Inlet(Error::File(FileError::Wrong(found)))) = &done
         && screen.json
     {
         render::errors(screen, found)?;
@@ -83,9 +83,10 @@ fn writer_unless(cli: &Cli, force: bool) -> inlet::Result<Instance> {
     }
     if let Some(unconfirmed) = instance.went_back_from() {
         let now = instance.generation();
-        failure::note(&format!(
-            "generation {unconfirmed} was not confirmed in time; the ruleset before it is in force again (generation {now})"
-        ));
+        let text = format!(
+            "generation {unconfirmed} was not confirmed in time; the previous ruleset is in force again (generation {now})"
+        );
+        failure::note(&text, None);
     }
     Ok(instance)
 }

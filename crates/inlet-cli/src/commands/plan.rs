@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
-use inlet::{ApplyOptions, Committed, Error, Instance, Waiter};
+use inlet::{ApplyOptions, Committed, ConfirmError, Error, Instance, Waiter};
 
 use super::{location, reader, source, writer_unless};
 use crate::Outcome;
@@ -55,7 +55,7 @@ fn finish(
         if confirm_within.is_none() && !committed.plan.is_empty() {
             // Nobody would go back in time.
             writer_unless(cli, true)?.roll_back()?;
-            return Err(Failure::Inlet(Error::NobodyWaits));
+            return Err(Failure::Inlet(Error::Confirm(ConfirmError::NobodyWaits)));
         }
     }
     render::applied(screen, committed, &after, confirm_within)

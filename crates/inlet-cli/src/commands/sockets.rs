@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use inlet::core::ServiceName;
-use inlet::{Error, Known, Watcher};
+use inlet::{Error, Known, SocketError, Watcher};
 
 use super::{location, reader, writer};
 use crate::Outcome;
@@ -49,7 +49,7 @@ pub(super) fn adopt(cli: &Cli, service: Option<&ServiceName>, screen: &mut Scree
     render::findings(screen, &ruleset, &findings)?;
     match findings.iter().find_map(|finding| Some((finding.endpoint, finding.outcome.err()?))) {
         None => Ok(()),
-        Some((endpoint, reason)) => Err(Failure::NotAdopted(format!("{endpoint}: {reason}"))),
+        Some((endpoint, reason)) => Err(Failure::NotAdopted(endpoint, reason)),
     }
 }
 
@@ -74,7 +74,7 @@ pub(super) fn run(cli: &Cli, args: &Run) -> Result<Outcome, Failure> {
     let mut command = Command::new(words.next().map_or_else(Default::default, Clone::clone));
     let ran = inlet::run(&location, &args.service, &args.listen, command.args(words))?;
     if let Some(left) = &ran.left_behind {
-        failure::note(&left.to_string());
+        failure::note(&left.to_string(), Some(left.remedy()));
     }
     Ok(Outcome::Ended(ran.code()))
 }
@@ -86,5 +86,5 @@ fn pid_in(path: &Path) -> Result<u32, Error> {
     let text = String::from_utf8_lossy(&bytes);
     let found = text.trim();
     let pid = found.parse().ok().filter(|pid| *pid != 0);
-    pid.ok_or_else(|| Error::PidFile { path: path.to_owned(), found: found.to_owned() })
+    pid.ok_or_else(|| Error::Socket(SocketError::PidFile { path: path.to_owned(), found: found.to_owned() }))
 }

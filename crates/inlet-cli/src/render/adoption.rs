@@ -1,5 +1,7 @@
 //! Sockets that went to a service or left it.
 
+use std::collections::BTreeSet;
+
 use inlet::{Adoption, Refusal, Refused};
 use serde::Serialize;
 
@@ -26,6 +28,7 @@ struct Adopted {
 struct Reason<'a> {
     socket: &'a str,
     reason: String,
+    fix: Option<&'static str>,
 }
 
 pub(crate) fn adoption(screen: &mut Screen<'_>, service: &str, adoption: &Adoption) -> Result<(), Failure> {
@@ -46,7 +49,14 @@ pub(crate) fn adoption(screen: &mut Screen<'_>, service: &str, adoption: &Adopti
     if connections > 0 {
         table.row(["refused".to_owned(), counted(connections, "connected socket"), "connected".to_owned()]);
     }
-    table.write(screen, 0)
+    table.write(screen, 0)?;
+    fixes(screen, adoption.refused.iter().map(|refused| refused.reason))
+}
+
+/// The next steps after refusals, each once.
+pub(super) fn fixes(screen: &mut Screen<'_>, reasons: impl Iterator<Item = Refusal>) -> Result<(), Failure> {
+    let fixes: BTreeSet<&str> = reasons.filter_map(|reason| reason.remedy()).collect();
+    fixes.into_iter().try_for_each(|fix| Ok(writeln!(screen.out, "fix: {fix}")?))
 }
 
 fn report<'a>(service: &'a str, adoption: &'a Adoption) -> Report<'a> {
@@ -56,7 +66,11 @@ fn report<'a>(service: &'a str, adoption: &'a Adoption) -> Report<'a> {
         cookie: socket.cookie,
         known: socket.known,
     };
-    let reason = |refused: &'a Refused| Reason { socket: &refused.what, reason: refused.reason.to_string() };
+    let reason = |refused: &'a Refused| Reason {
+        socket: &refused.what,
+        reason: refused.reason.to_string(),
+        fix: refused.reason.remedy(),
+    };
     Report {
         service,
         adopted: adoption.adopted.iter().map(adopted).collect(),

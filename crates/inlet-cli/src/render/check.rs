@@ -18,7 +18,7 @@ struct FindingReport<'a> {
     code: &'static str,
     what: &'a str,
     why: &'a str,
-    mend: &'a str,
+    fix: &'a str,
 }
 
 pub(crate) fn checkup(screen: &mut Screen<'_>, checkup: &Checkup) -> Result<(), Failure> {
@@ -32,10 +32,10 @@ pub(crate) fn checkup(screen: &mut Screen<'_>, checkup: &Checkup) -> Result<(), 
             Severity::Warning => screen.palette.changed,
             Severity::Note => screen.palette.heading,
         };
-        let Finding { what, why, mend, .. } = finding;
+        let Finding { what, why, fix, .. } = finding;
         writeln!(screen.out, "{}: {}", paint(style, severity(finding.severity)), printable(what))?;
         writeln!(screen.out, "  why:  {}", printable(why))?;
-        writeln!(screen.out, "  mend: {}", printable(mend))?;
+        writeln!(screen.out, "  fix:  {}", printable(fix))?;
     }
     for unchecked in &checkup.unchecked {
         writeln!(screen.out, "not checked: {}", printable(unchecked))?;
@@ -56,7 +56,7 @@ fn severity(severity: Severity) -> &'static str {
 
 impl<'a> From<&'a Finding> for FindingReport<'a> {
     fn from(finding: &'a Finding) -> Self {
-        let Finding { code, what, why, mend, .. } = finding;
-        Self { severity: severity(finding.severity), code, what, why, mend }
+        let Finding { code, what, why, fix, .. } = finding;
+        Self { severity: severity(finding.severity), code, what, why, fix }
     }
 }

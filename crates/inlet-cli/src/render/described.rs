@@ -2,9 +2,10 @@
 
 use anstyle::Style;
 use inlet::core::{Confine, Description, Protocol, Ruleset, UserName};
-use inlet::{Found, Known, LastRefusal, ServiceState};
+use inlet::{Found, Known, LastRefusal, ServiceState, Unfound};
 use serde::Serialize;
 
+use super::adoption::fixes;
 use super::table::Table;
 use super::{Screen, grouped, printable};
 use crate::failure::Failure;
@@ -17,6 +18,7 @@ struct Row<'a> {
     cookie: u64,
     known: bool,
     refused: Option<String>,
+    fix: Option<&'static str>,
 }
 
 pub(crate) fn findings(screen: &mut Screen<'_>, ruleset: &Ruleset, findings: &[Found]) -> Result<(), Failure> {
@@ -29,6 +31,7 @@ pub(crate) fn findings(screen: &mut Screen<'_>, ruleset: &Ruleset, findings: &[F
             cookie: finding.cookie,
             known: finding.outcome == Ok(Known::Before),
             refused: finding.outcome.err().map(|reason| reason.to_string()),
+            fix: finding.outcome.err().and_then(|reason| reason.remedy()),
         };
         return screen.document(&findings.iter().map(found).collect::<Vec<_>>());
     }
@@ -41,7 +44,8 @@ pub(crate) fn findings(screen: &mut Screen<'_>, ruleset: &Ruleset, findings: &[F
         };
         table.row([what.to_owned(), finding.endpoint.to_string(), format!("-> {}", name(finding)), more]);
     }
-    table.write(screen, 0)
+    table.write(screen, 0)?;
+    fixes(screen, findings.iter().filter_map(|finding| finding.outcome.err()))
 }
 
 #[derive(Serialize)]
@@ -54,6 +58,7 @@ pub(crate) struct Described {
     waiting: Vec<String>,
     /// Why nothing is found.
     problem: Option<String>,
+    fix: Option<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -63,6 +68,7 @@ pub(crate) struct Refused<'a> {
     pid: Option<u32>,
     command: &'a str,
     reason: String,
+    fix: Option<&'static str>,
 }
 
 impl Described {
@@ -80,6 +86,7 @@ impl Described {
             user: user.as_ref().map(UserName::as_str).map(str::to_owned),
             waiting: waiting(service),
             problem: service.unfound.as_ref().map(ToString::to_string),
+            fix: service.unfound.as_ref().map(Unfound::remedy),
         })
     }
 }
@@ -87,7 +94,14 @@ impl Described {
 impl<'a> From<&'a LastRefusal> for Refused<'a> {
     fn from(refusal: &'a LastRefusal) -> Self {
         let LastRefusal { count, endpoint, pid, ref command, reason } = *refusal;
-        Self { count, local: endpoint.addr().to_string(), pid, command, reason: reason.to_string() }
+        Self {
+            count,
+            local: endpoint.addr().to_string(),
+            pid,
+            command,
+            reason: reason.to_string(),
+            fix: reason.remedy(),
+        }
     }
 }
 
@@ -108,6 +122,7 @@ pub(crate) fn write(screen: &mut Screen<'_>, service: &ServiceState, is_watched:
     screen.line(plain, &format!("described: {description}"))?;
     if let Some(reason) = &service.unfound {
         screen.line(bad, &format!("finds nothing: {}", printable(&reason.to_string())))?;
+        screen.line(plain, &format!("fix: {}", reason.remedy()))?;
     }
     let waiting = waiting(service);
     if !waiting.is_empty() {
@@ -115,11 +130,15 @@ pub(crate) fn write(screen: &mut Screen<'_>, service: &ServiceState, is_watched:
     }
     let has_udp = description.listen().iter().any(|listen| listen.protocol() == Protocol::Udp);
     if has_udp && !is_watched {
-        screen.line(changed, "no watcher: UDP sockets bound from now on are not found; run: inlet watch")?;
+        screen.line(changed, "no watcher: UDP sockets bound from now on are not found")?;
+        screen.line(plain, "fix: inlet watch")?;
     }
     if let Some(LastRefusal { count, endpoint, pid, command, reason }) = &service.refusal {
         let owner = pid.map_or_else(String::new, |pid| format!(" of pid {pid} ({})", printable(command)));
         screen.line(bad, &format!("refused {}, last {endpoint}{owner}: {reason}", grouped(*count)))?;
+        if let Some(fix) = reason.remedy() {
+            screen.line(plain, &format!("fix: {fix}"))?;
+        }
     }
     Ok(())
 }

@@ -32,7 +32,7 @@ pub(crate) fn diagnostics(found: &Diagnostics) -> io::Result<()> {
     }
     let name = found.files.first().map_or("", |file| file.name.as_str());
     let more = if found.count() > SHOWN { format!(", of which the first {SHOWN} are shown") } else { String::new() };
-    writeln!(stderr, "inlet: {}: {}{more}", printable(name), super::counted(found.count(), "error"))
+    writeln!(stderr, "error: {}: {}{more}", printable(name), super::counted(found.count(), "error"))
 }
 
 fn group<'a>(found: &'a Diagnostics, diagnostic: &'a Diagnostic) -> Group<'a> {

@@ -1,6 +1,6 @@
 //! A ruleset file that was translated from the rules of another tool.
 
-use inlet::core::import::{Imported, Left};
+use inlet_import::{Imported, Left};
 use serde_json::json;
 
 use super::Screen;

@@ -232,17 +232,18 @@ pub(crate) fn warn(
                     OnMissing::Refuse => "they would be refused",
                     OnMissing::Pass => "the kernel's ordinary lookup would decide",
                 };
-                format!(
-                    "service {service} has no live socket for {packets}: {then}; see: inlet register, inlet service set"
-                )
+                format!("service {service} has no live socket for {packets}: {then}")
             }
-            Warning::NotThere { service, reason } => format!("service {service}: {reason}"),
+            Warning::NotThere { service, reason, .. } => format!("service {service}: {reason}"),
             Warning::Loses { socket, moved } => {
                 let [local, _, owners] = socket::words(socket);
                 format!("{local}, {owners}, would not receive {} any more", packets(before, after, moved))
             }
         };
         writeln!(screen.out, "{}", paint(screen.palette.changed, format_args!("warning: {line}")))?;
+        if let Some(fix) = warning.remedy() {
+            writeln!(screen.out, "fix: {}", super::printable(fix))?;
+        }
     }
     match warnings.len().saturating_sub(limit) {
         0 => Ok(()),
@@ -252,16 +253,20 @@ pub(crate) fn warn(
 
 /// A warning as programs get it.
 #[derive(Serialize)]
-pub(crate) struct WarningReport<T> {
+pub(crate) struct WarningReport<'a, T> {
     kind: &'static str,
     service: Option<String>,
     on_missing: Option<&'static str>,
     socket: Option<Socket>,
     traffic: Option<T>,
     reason: Option<String>,
+    fix: Option<&'a str>,
 }
 
-pub(crate) fn warnings<'a>(proposal: &'a Proposal, warnings: &'a [Warning]) -> Vec<WarningReport<impl Serialize + 'a>> {
+pub(crate) fn warnings<'a>(
+    proposal: &'a Proposal,
+    warnings: &'a [Warning],
+) -> Vec<WarningReport<'a, impl Serialize + 'a>> {
     let traffic = |moved: &'a Moved| entry(proposal, moved);
     let report = |warning: &'a Warning| match warning {
         Warning::NoSocket { service, on_missing, moved } => WarningReport {
@@ -271,14 +276,16 @@ pub(crate) fn warnings<'a>(proposal: &'a Proposal, warnings: &'a [Warning]) -> V
             socket: None,
             traffic: Some(traffic(moved)),
             reason: None,
+            fix: warning.remedy(),
         },
-        Warning::NotThere { service, reason } => WarningReport {
+        Warning::NotThere { service, reason, .. } => WarningReport {
             kind: "not_there",
             service: Some(service.to_string()),
             on_missing: None,
             socket: None,
             traffic: None,
             reason: Some(reason.clone()),
+            fix: warning.remedy(),
         },
         Warning::Loses { socket, moved } => WarningReport {
             kind: "loses",
@@ -287,6 +294,7 @@ pub(crate) fn warnings<'a>(proposal: &'a Proposal, warnings: &'a [Warning]) -> V
             socket: Some(socket.into()),
             traffic: Some(traffic(moved)),
             reason: None,
+            fix: warning.remedy(),
         },
     };
     warnings.iter().map(report).collect()

@@ -8,10 +8,10 @@ use crate::{Host, LONG, at};
 fn an_instance_begins_and_ends() {
     let Some(host) = Host::new() else { return };
     for command in [["status"].as_slice(), &["export"], &["down"], &["unbind", "tcp", "192.0.2.0/24", "80"]] {
-        host.fails(command, "inlet is not up in this network namespace; start it with: inlet up");
+        host.fails(command, "inlet is not up in this network namespace\nfix: inlet up");
     }
     assert!(host.ok(&["up", "--max-sockets", "8"]).starts_with("inlet is up in this network namespace"));
-    host.fails(&["up"], "inlet is already up in this network namespace; see: inlet status");
+    host.fails(&["up"], "inlet is already up in this network namespace\nfix: look at it with: inlet status");
     host.fails(&["up", "--group", "no-such-group"], "unknown group \"no-such-group\"");
     assert_eq!(host.json(&["status"])["max_sockets"], 8);
     assert_eq!(host.ok(&["down"]), "inlet is down in this network namespace\n");
@@ -56,10 +56,13 @@ fn refused_changes_change_nothing() {
         &["bind", "proxy", "tcp", "192.0.2.0/24", "85-94"],
         "rules `tcp 192.0.2.0/24 80-89 -> web` and `tcp 192.0.2.0/24 85-94 -> proxy` overlap",
     );
-    host.fails(&["unbind", "tcp", "192.0.2.0/24", "80"], "no rule tcp 192.0.2.0/24 80; see: inlet rules");
+    host.fails(
+        &["unbind", "tcp", "192.0.2.0/24", "80"],
+        "no rule tcp 192.0.2.0/24 80\nfix: list the rules with: inlet rules",
+    );
     host.fails(
         &["unbind", "tcp", "192.0.2.0/24", "80-89", "--from", "10.0.0.0/8"],
-        "from 10.0.0.0/8; see: inlet rules",
+        "from 10.0.0.0/8\nfix: list the rules with: inlet rules",
     );
     host.fails(&["bind", "web", "tcp", "192.0.2.0/24", "1", "--iface", "no-such"], "no interface \"no-such\" in");
     host.fails(&["bind", "web", "tcp", "192.0.2.0/24", "1", "--from", "2001:db8::/32"], "can match nothing");
@@ -138,7 +141,7 @@ fn a_bad_file_changes_nothing() {
         assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), ""), "{text}: {}", ran.stderr);
         assert!(ran.stderr.starts_with(&format!("error: {expected}")), "{text}: {}", ran.stderr);
         assert!(ran.stderr.contains("--> standard input:1:"), "{text}: {}", ran.stderr);
-        assert!(ran.stderr.ends_with("\n\ninlet: standard input: 1 error\n"), "{text}: {}", ran.stderr);
+        assert!(ran.stderr.ends_with("\n\nerror: standard input: 1 error\n"), "{text}: {}", ran.stderr);
     }
     assert_eq!(host.ok(&["export"]), before);
 }
@@ -159,7 +162,7 @@ error: 192.0.2.1/24 has host bits set
   |
   = fix: the prefix is 192.0.2.0/24
 
-inlet: DIR/inlet.toml: 2 errors
+error: DIR/inlet.toml: 2 errors
 "#;
 
 #[test]

@@ -29,8 +29,8 @@ fn one<'a>(findings: &'a [Value], code: &str) -> &'a Value {
 }
 
 /// Runs the command that a finding gives, as a user would.
-fn mend(host: &Host, finding: &Value) {
-    let command = finding["mend"].as_str().unwrap().split(" (or ").next().unwrap();
+fn apply_fix(host: &Host, finding: &Value) {
+    let command = finding["fix"].as_str().unwrap().split(" (or ").next().unwrap();
     let inlet = format!("{} --bpffs {}", env!("CARGO_BIN_EXE_inlet"), host.world.bpffs.path().display());
     let mut shell = Command::new("sh");
     shell.arg("-ec").arg(format!("inlet() {{ {inlet} \"$@\"; }}\n{command}"));
@@ -65,8 +65,8 @@ fn what_is_wrong_with_rules_is_found_and_mended() {
     assert_eq!(found[0]["severity"], "warning", "what matters most first");
     let never = one(&found, "rule-never-matches");
     assert_eq!(never["what"], "rule `tcp 192.0.2.0/24 80 -> refuse` can never match");
-    assert_eq!(never["mend"], "inlet unbind tcp 192.0.2.0/24 80");
-    found.iter().filter(|it| it["code"] != "rp-filter").for_each(|finding| mend(&host, finding));
+    assert_eq!(never["fix"], "inlet unbind tcp 192.0.2.0/24 80");
+    found.iter().filter(|it| it["code"] != "rp-filter").for_each(|finding| apply_fix(&host, finding));
     assert_eq!(codes(&findings(&host, &[]).1), [""; 0]);
 }
 
@@ -84,7 +84,7 @@ fn an_interface_that_is_gone_or_new_is_found() {
     make();
     let (code, found) = findings(&host, &[]);
     assert_eq!((code, codes(&found)), (Some(1), vec!["interface-made-anew"]));
-    mend(&host, &found[0]);
+    apply_fix(&host, &found[0]);
     assert_eq!(findings(&host, &[]).0, Some(0));
 }
 
@@ -121,7 +121,7 @@ fn what_is_wrong_with_services_and_sockets_is_found() {
     let (_, found) = findings(&host, &[]);
     let answers = one(&found, "udp-answers-from-other-address")["what"].as_str().unwrap();
     assert!(answers.starts_with("udp:0.0.0.0:5354 of process "), "{answers}");
-    mend(&host, one(&found, "udp-takes-answers"));
+    apply_fix(&host, one(&found, "udp-takes-answers"));
     let (_, found) = findings(&host, &[]);
     assert!(!codes(&found).contains(&"udp-takes-answers") || one(&found, "udp-takes-answers")["severity"] == "note");
 }
@@ -174,7 +174,7 @@ fn a_file_is_checked_before_it_is_in_force() {
     std::fs::write(&file, described).unwrap();
     let (code, found) = findings(&host, &[path]);
     assert_eq!((code, codes(&found)), (Some(0), vec!["service-without-sockets"]));
-    assert!(found[0]["mend"].as_str().unwrap().contains("description (listen tcp:127.0.0.1:8080)"), "{found:?}");
+    assert!(found[0]["fix"].as_str().unwrap().contains("description (listen tcp:127.0.0.1:8080)"), "{found:?}");
     // A listener that is there already will be had.
     let listener = std::net::TcpListener::bind("127.0.0.1:8080").unwrap();
     assert_eq!(codes(&findings(&host, &[path]).1), [""; 0]);
@@ -250,7 +250,7 @@ fn routes_are_kept_until_down() {
     // A route that somebody removed is missed by check, and made anew with the next commit.
     host.world.ip(&["route", "del", "local", "198.51.100.0/24"]).unwrap();
     let (_, found) = findings(&host, &[]);
-    mend(&host, one(&found, "prefix-not-local"));
+    apply_fix(&host, one(&found, "prefix-not-local"));
     assert_eq!(codes(&findings(&host, &[]).1), [""; 0]);
     let said = host.ok(&["apply", path]);
     assert!(said.contains("- route local 192.0.2.0/24 dev lo\n") && local().is_empty(), "{said}");
@@ -287,22 +287,47 @@ fn sockets_that_wait_to_be_adopted_are_found() {
     host.ok(&["service", "set", "dns", "--listen", "udp:127.0.0.1:18053"]);
     host.ok(&["bind", "dns", "udp", "192.0.2.0/24", "18053"]);
     let (_, found) = findings(&host, &[]);
-    let waits = one(&found, "service-without-sockets")["mend"].as_str().unwrap();
+    let waits = one(&found, "service-without-sockets")["fix"].as_str().unwrap();
     assert!(waits.starts_with("start a server that fits its description (listen udp:127.0.0.1:18053)"), "{waits}");
     // Nobody watches: what is bound from now on is not found by itself.
     let _other = UdpServer::spawn("other", at("127.0.0.1:18054")).unwrap();
     let _dns = UdpServer::spawn("dns", at("127.0.0.1:18053")).unwrap();
     let (_, found) = findings(&host, &[]);
     let adopt = "inlet adopt (or let this run, which finds those to come too: inlet watch)";
-    assert_eq!(one(&found, "service-without-sockets")["mend"], adopt);
+    assert_eq!(one(&found, "service-without-sockets")["fix"], adopt);
     let waits = found.iter().filter(|it| it["code"] == "socket-not-adopted").collect::<Vec<_>>();
-    assert_eq!((waits.len(), &waits[0]["mend"]), (1, &json!(adopt)));
+    assert_eq!((waits.len(), &waits[0]["fix"]), (1, &json!(adopt)));
     assert_eq!(waits[0]["what"], "udp:127.0.0.1:18053 is described by service dns, which does not have it");
-    mend(&host, waits[0]);
+    apply_fix(&host, waits[0]);
     let (code, found) = findings(&host, &[]);
     let codes = codes(&found);
     assert!(code == Some(0) && !codes.contains(&"socket-not-adopted"), "{found:?}");
     assert!(!codes.contains(&"service-without-sockets"), "{found:?}");
     let answer = inlet_testkit::dial_udp(at("192.0.2.9:18053"), &Dial::new().timeout(LONG));
     assert_eq!(answer.name(), Some("dns"));
+}
+
+/// Descriptions find the hierarchy wherever it is mounted, and so does the check.
+#[test]
+fn cgroups_are_found_wherever_they_are_mounted() {
+    let Some(host) = Host::up() else { return };
+    let elsewhere = tempfile::tempdir().unwrap();
+    // In a mount namespace of its own: nobody else sees what is mounted there.
+    let moved = "mount -t cgroup2 none \"$DIR\" && umount -R -l /sys/fs/cgroup && exec \"$@\"";
+    let inside = |script: &str, args: &[&str]| {
+        let command = host.command(args);
+        let mut shell = Command::new("unshare");
+        shell.args(["-m", "sh", "-c", script, "sh"]).arg(command.get_program()).args(command.get_args());
+        output(shell.env("DIR", elsewhere.path())).unwrap()
+    };
+    let warns = |script: &str| {
+        let said: Value = serde_json::from_slice(&inside(script, &["check", "--json"]).stdout).unwrap();
+        said["findings"].as_array().unwrap().iter().any(|finding| finding["code"] == "no-cgroup2")
+    };
+    assert!(!warns(moved));
+    let described = inside(moved, &["service", "set", "web", "--listen", "tcp:127.0.0.1:18097"]);
+    assert!(described.status.success(), "{}", String::from_utf8_lossy(&described.stderr));
+    // Without any it is missed.
+    let without = "for dir in $(awk '$0 ~ / - cgroup2 / {print $5}' /proc/self/mountinfo); do umount -l \"$dir\"; done; exec \"$@\"";
+    assert!(warns(without));
 }

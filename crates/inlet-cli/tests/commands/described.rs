@@ -11,7 +11,7 @@ use inlet_testkit::{Dial, Program, Proto, TcpServer, as_user, dial_tcp, dial_udp
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::{Host, LONG, at};
+use crate::{Host, LONG, at, is_error};
 
 const SOCAT: [&str; 3] = ["socat", "TCP-LISTEN:18090,bind=127.0.0.1,fork,reuseaddr", "SYSTEM:echo found"];
 
@@ -152,10 +152,9 @@ fn what_a_command_leaves_behind_is_told() {
         mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2")).unwrap().split(' ').nth(1).unwrap();
     let left = Left { pid: Pid::from_raw(pid).unwrap(), group: PathBuf::from(format!("{root}{path}")) };
     assert_eq!(ran.status.code(), Some(0), "{stderr}");
-    assert!(path.contains("/inlet-run-") && stderr.lines().count() == 1, "{path}: {stderr}");
-    let told = format!(
-        "inlet: the command left processes behind in control group {path}, and service web keeps their sockets"
-    );
+    assert!(path.contains("/inlet-run-") && stderr.lines().count() == 2, "{path}: {stderr}");
+    let told =
+        format!("note: the command left processes behind in control group {path}, and service web keeps their sockets");
     assert!(stderr.starts_with(&told), "{stderr}");
     assert!(stderr.ends_with("; when they have ended: inlet service set web --by-hand\n"), "{stderr}");
     assert_eq!(service(&host, "web")["described"]["cgroup"], path);
@@ -183,8 +182,8 @@ fn apply_refuses_what_is_not_there_unless_it_comes_later() {
         assert!(plan["warnings"][0]["reason"].as_str().unwrap().starts_with(message), "{plan}");
         let refused = host.apply(&file);
         assert_eq!(refused.code, Some(1), "{confine}");
-        assert!(refused.stderr.starts_with(&format!("inlet: {message}")), "{}", refused.stderr);
-        assert!(refused.stderr.contains("--later") && refused.stderr.lines().count() == 1, "{}", refused.stderr);
+        assert!(refused.stderr.starts_with(&format!("error: {message}")), "{}", refused.stderr);
+        assert!(refused.stderr.contains("--later") && is_error(&refused.stderr), "{}", refused.stderr);
         assert!(
             host.json(&["services"])
                 .as_array()
@@ -236,7 +235,7 @@ fn a_user_that_is_gone_keeps_nobody_from_changing_the_rules() {
     host.ok(&["bind", "other", "tcp", "192.0.2.0/24", "82"]);
     host.ok(&["adopt"]);
     let status = host.ok(&["status"]);
-    assert!(status.contains("finds nothing: there is no user ghost; make it, then: inlet adopt"), "{status}");
+    assert!(status.contains("finds nothing: there is no user ghost\n"), "{status}");
     assert!(service(&host, "web")["described"]["problem"].as_str().unwrap().starts_with("there is no user ghost"));
     // What it had it keeps, and the others get what they want.
     assert_eq!(sockets(&host, "web"), 1);

@@ -17,4 +17,4 @@ mod sockets;
 mod ssh;
 mod width;
 
-pub(crate) use host::{Host, LONG, Ran, at, words};
+pub(crate) use host::{Host, LONG, Ran, at, is_error, words};

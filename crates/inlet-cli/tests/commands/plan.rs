@@ -69,7 +69,8 @@ fn a_plan_tells_and_changes_nothing() {
     tcp 192.0.2.128/25:22 not iface lo: pass -> web
 ";
     let warning = "warning: service proxy has no live socket for tcp [2001:db8::/64]:443 from 2001:db8:1::/48: they would be \
-        refused; see: inlet register, inlet service set\n";
+        refused\n\
+        fix: give it sockets with: inlet register, or describe them: inlet service set\n";
     assert_eq!(ran.stdout, format!("{expected}{warning}"));
     assert_eq!(ok(host.feed(&["plan", "-"], WEB)), "no change\n");
     assert_eq!(ok(host.feed(&["plan", "-"], &before.0)), "no change\n");
@@ -157,7 +158,7 @@ fn a_long_plan_is_cut_unless_all_is_asked_for() {
 #[test]
 fn rollback_goes_back_and_forth() {
     let Some(host) = Host::up() else { return };
-    host.fails(&["rollback"], "there is no former ruleset to go back to: nothing was changed since inlet up");
+    host.fails(&["rollback"], "there is no previous ruleset to go back to: nothing was changed since inlet up");
     ok(host.apply(WEB));
     let web = host.ok(&["export"]);
     ok(host.apply(PROXY));
@@ -203,7 +204,7 @@ fn what_is_not_confirmed_goes() {
     assert_eq!(asked("192.0.2.7:443"), "web");
     assert_eq!(host.json(&["status"])["confirm"], Value::Null);
     until("who waited ends", || waiting(&host).is_empty());
-    host.fails(&["confirm"], "nothing waits for confirmation; see: inlet status");
+    host.fails(&["confirm"], "nothing waits for confirmation\nfix: look at what is in force with: inlet status");
 }
 
 #[test]
@@ -221,11 +222,11 @@ fn what_is_confirmed_stays() {
     assert_eq!(ran.code, Some(1));
     assert!(
         ran.stderr.contains("waits for confirmation")
-            && ran.stderr.ends_with("first: inlet confirm, or inlet rollback\n"),
+            && ran.stderr.ends_with("\nfix: inlet confirm, or inlet rollback\n"),
         "{}",
         ran.stderr
     );
-    host.fails(&["bind", "web", "udp", "192.0.2.0/24", "53"], "first: inlet confirm, or inlet rollback");
+    host.fails(&["bind", "web", "udp", "192.0.2.0/24", "53"], "\nfix: inlet confirm, or inlet rollback");
     let [pid] = waiting(&host)[..] else { panic!("{:?}", waiting(&host)) };
     survives_the_terminal(pid);
     assert_eq!(host.ok(&["confirm"]), "generation 3 stays\n");
@@ -275,7 +276,7 @@ fn who_waits_may_be_killed() {
     assert_eq!(ran.code, Some(0));
     assert_eq!(
         ran.stderr,
-        "inlet: generation 3 was not confirmed in time; the ruleset before it is in force again (generation 4)\n"
+        "note: generation 3 was not confirmed in time; the previous ruleset is in force again (generation 4)\n"
     );
     assert_eq!(
         (asked("192.0.2.7:443").as_str(), ran.stdout.as_str()),
@@ -295,7 +296,7 @@ fn who_confirms_too_late_is_told() {
     until("the time is over", || host.json(&["status"])["confirm"]["seconds_left"] == 0);
     host.fails(
         &["confirm"],
-        "too late: generation 3 was not confirmed in time, and the ruleset before it is in force again (generation 4)",
+        "too late: generation 3 was not confirmed in time, and the previous ruleset is in force again (generation 4)",
     );
     assert_eq!(asked("192.0.2.7:443"), "web");
 }
@@ -339,9 +340,9 @@ fn ssh_is_not_locked_out() {
     host.ok(&["bind", "proxy", "tcp", "::/0", "any"]);
     let listener = format!("tcp:0.0.0.0:22 (pid {}, sshd), which serves SSH", sshd.id());
     let any = ["bind", "proxy", "tcp", "192.0.2.0/24", "any"];
-    host.fails(&any, &format!("rule `tcp 192.0.2.0/24 any -> proxy` would take 192.0.2.0:22 from {listener}; first: inlet bind --pass tcp 192.0.2.0/24 22 (in a file: except = [22]); or do it even so with --force"));
+    host.fails(&any, &format!("rule `tcp 192.0.2.0/24 any -> proxy` would take 192.0.2.0:22 from {listener}\nfix: inlet bind --pass tcp 192.0.2.0/24 22 (in a file: except = [22]); or do it even so with --force"));
     host.fails(&["bind", "--refuse", "tcp", "192.0.2.9", "22"], "leave that rule out; or do it even so with --force");
-    host.fails(&["bind", "--refuse", "tcp", "192.0.2.0/24", "22"], "first: inlet bind --pass tcp 192.0.2.0/32 22");
+    host.fails(&["bind", "--refuse", "tcp", "192.0.2.0/24", "22"], "\nfix: inlet bind --pass tcp 192.0.2.0/32 22");
     let file = r#"{"services": {"proxy": {}}, "rules": [{"to": "proxy", "protocol": "tcp", "local": "0.0.0.0/0", "ports": "any"EXCEPT}]}"#;
     let locked = host.apply(&file.replace("EXCEPT", ""));
     assert!(locked.code == Some(1) && locked.stderr.contains("except = [22]"), "{}", locked.stderr);
@@ -369,7 +370,7 @@ fn a_session_is_not_cut_off() {
     let (session, _) = listener.accept().unwrap();
     host.fails(
         &any,
-        "which serves this session; first: inlet bind --pass tcp 127.0.0.0/8 2222 (in a file: except = [2222])",
+        "which serves this session\nfix: inlet bind --pass tcp 127.0.0.0/8 2222 (in a file: except = [2222])",
     );
     host.ok(&["bind", "proxy", "tcp", "127.0.0.0/8", "80-90"]);
     drop((client, session));

@@ -27,7 +27,7 @@ fn sockets_come_and_go() {
     let pid = std::process::id().to_string();
     host.fails(
         &["register", "other", "--pid", &pid, "--listen", "tcp:127.0.0.1:8080"],
-        "socket tcp:127.0.0.1:8080 serves \"web\" already; first: inlet unregister web",
+        "socket tcp:127.0.0.1:8080 serves \"web\" already\nfix: inlet unregister web",
     );
     assert_eq!(host.ok(&["unregister", "web", "--pid", &pid]), "took 1 socket out of web\n");
     assert_eq!(host.json(&["unregister", "web"]), serde_json::json!({"service": "web", "unregistered": 0}));
@@ -85,4 +85,22 @@ fn systemd_passes_sockets() {
     let ran = output(elsewhere.env("LISTEN_FDS", "1").env("LISTEN_PID", "1")).unwrap();
     let error = String::from_utf8(ran.stderr).unwrap();
     assert!(ran.status.code() == Some(1) && error.contains("they are for process 1"), "{error}");
+}
+
+/// Whoever takes the advice runs nothing but inlet, whatever the name of the service.
+#[test]
+fn advice_has_names_that_a_shell_does_nothing_with() {
+    let Some(host) = Host::up() else { return };
+    let name = "a$(touch /tmp/inlet-was-run)";
+    let ran = host.run(&["unregister", name]);
+    let advice = ran.stderr.lines().find_map(|line| line.strip_prefix("fix: ")).unwrap();
+    assert_eq!(ran.stderr.lines().next(), Some("error: no service \"a$(touch /tmp/inlet-was-run)\""));
+    let command = advice.rsplit_once("with: ").unwrap().1.strip_prefix("inlet ").unwrap();
+    let script = format!("\"$INLET\" {command}");
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &script]).env("INLET", env!("CARGO_BIN_EXE_inlet")).env("INLET_BPFFS", host.world.bpffs.path());
+    let advised = output(&mut shell).unwrap();
+    assert!(advised.status.success(), "{script}: {advised:?}");
+    assert!(!std::path::Path::new("/tmp/inlet-was-run").exists());
+    assert_eq!(host.json(&["services"])[0]["name"], name);
 }

@@ -148,9 +148,9 @@ fn nobody_is_locked_out(port: u16) {
 
     // In the session its own connection tells; elsewhere that it is the SSH server.
     let listener = format!("tcp:0.0.0.0:{port} (pid {}, sshd), which serves", sshd.program.id());
-    session.fails(&host, &["apply", &all], &format!("from {listener} this session; first: inlet bind --pass"));
+    session.fails(&host, &["apply", &all], &format!("from {listener} this session\nfix: inlet bind --pass"));
     session.fails(&host, &bind, &format!("{listener} this session"));
-    host.fails(&["apply", &all], &format!("from {listener} SSH; first: inlet bind --pass"));
+    host.fails(&["apply", &all], &format!("from {listener} SSH\nfix: inlet bind --pass"));
     host.fails(&bind, &format!("{listener} SSH"));
     assert!(sshd.can_log_in() && host.json(&["rules"]).as_array().unwrap().is_empty());
 

@@ -63,13 +63,13 @@ impl Host {
         serde_json::from_str(&self.ok(&[args, &["--json"]].concat())).unwrap()
     }
 
-    /// Runs a command that fails with this text in one line.
+    /// Runs a command that fails with this text, in one line with the next step on another one.
     #[track_caller]
     pub(crate) fn fails(&self, args: &[&str], text: &str) {
         let ran = self.run(args);
         assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), ""), "{args:?}: {}", ran.stderr);
         assert!(ran.stderr.contains(text), "{args:?}: {}", ran.stderr);
-        assert!(ran.stderr.starts_with("inlet: ") && ran.stderr.lines().count() == 1, "{args:?}: {}", ran.stderr);
+        assert!(is_error(&ran.stderr), "{args:?}: {}", ran.stderr);
     }
 
     /// Runs `inlet apply -` on a text.
@@ -94,6 +94,12 @@ impl Host {
 
 pub(crate) fn at(text: &str) -> SocketAddr {
     text.parse().unwrap()
+}
+
+/// Whether this is one error: a line, and the next step on a line of its own where there is one.
+pub(crate) fn is_error(stderr: &str) -> bool {
+    let lines: Vec<&str> = stderr.lines().collect();
+    lines[0].starts_with("error: ") && (lines.len() == 1 || lines.len() == 2 && lines[1].starts_with("fix: "))
 }
 
 /// The words of each line.

@@ -2,7 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use crate::{Builder, Packet, PortRange, Prefix, Protocol, Rule, Ruleset, Verdict};
+use crate::rule::{Packet, PortRange, Prefix, Protocol, Rule, Verdict};
+use crate::ruleset::{Builder, Ruleset};
 
 const NET4: u32 = 10 << 24;
 const NET6: u128 = 0x2001_0db8 << 96;

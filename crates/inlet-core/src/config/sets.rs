@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::str::FromStr;
 
-use crate::{Prefix, PrefixError};
+use crate::rule::{Prefix, PrefixError};
 
 /// The sets of a ruleset by name. Within a set a prefix counts once, however often it is listed.
 #[derive(Default)]

@@ -34,30 +34,12 @@
 //! many prefixes share few such ranges, of which those shared most come first, in few cache lines; another one is searched with the protocol's bit above the port. What is found is a
 //! leaf ([`Leaf`]): a verdict, or a further search by source or interface, which ends in a leaf again.
 
-mod address;
-mod buckets;
 mod compile;
-mod conditions;
-mod decision;
-mod former;
-mod key;
-mod layout;
-mod ranges;
-mod recompile;
-mod search;
-mod sound;
-mod source;
-mod span;
-mod sweep;
-mod tables;
+pub mod format;
+mod stored;
 mod walk;
-mod write;
 
-pub use compile::{Image, ImageError, compile};
-pub use decision::{Leaf, Outcome};
-pub use former::Former;
-pub use layout::{FORMAT, HEADER_WORDS, Header, HeaderError, Root};
-pub use recompile::{Compiled, recompile};
-pub use source::{SourceError, decode};
+pub use compile::{Compiled, Image, ImageError, Part, compile, recompile};
+pub use format::{FORMAT, HEADER_WORDS, Header, HeaderError, Leaf, Outcome, Root};
+pub use stored::{Previous, SourceError, decode};
 pub use walk::Walk;
-pub use write::Part;

@@ -5,15 +5,13 @@
 
 use std::net::IpAddr;
 
-use super::address::{Address, PREFIXES};
-use super::buckets::SEARCH;
-use super::decision::{Leaf, Outcome};
-use super::key::Key;
-use super::layout::{Header, HeaderError, Root, join};
-use super::ranges::port_key;
-use super::search::{BISECT, BLOCK_WORDS, Entry, LOW_HALF, NODE_WORDS, Window};
-use super::tables::{HAS_LARGE, HAS_ONE, HAS_SMALL, HAS_TWO, LARGE, ONE, RANGE_BITS, SMALL_RANGES, TWO};
-use crate::Packet;
+use super::format::{
+    Address, BLOCK_WORDS, BUCKET_MORE, ENTRY_NODE, ENTRY_SHIFT, HAS_LARGE, HAS_ONE, HAS_SMALL, HAS_TWO, Header,
+    HeaderError, Key, LEAF_BY_IFACE, LEAF_BY_SOURCE, LOW_HALF, Leaf, MORE_SEARCH, NODE_BISECT, NODE_WORDS, Outcome,
+    PORTS_LARGE, PORTS_ONE, PORTS_TWO, PREFIXES, RANGE_BITS, Root, SHIFT_MASK, SMALL_RANGES, Span, VALUE_WORDS,
+    from_words, port_key,
+};
+use crate::rule::Packet;
 
 /// An image ready to be searched.
 pub struct Walk<'a> {
@@ -60,7 +58,7 @@ impl<'a> Walk<'a> {
     }
 
     /// The value of a local address.
-    fn local<K: BlockKey + Address>(&self, root: &Root, key: K) -> [u32; 2] {
+    fn local<K: Address>(&self, root: &Root, key: K) -> [u32; 2] {
         if root.used == 0 {
             return [0, 0];
         }
@@ -74,14 +72,14 @@ impl<'a> Walk<'a> {
         self.in_bucket(root, bucket, key)
     }
 
-    fn in_bucket<K: BlockKey + Address>(&self, root: &Root, bucket: usize, key: K) -> [u32; 2] {
+    fn in_bucket<K: Address>(&self, root: &Root, bucket: usize, key: K) -> [u32; 2] {
         let bucket = &self.words[root.buckets as usize + bucket * K::BUCKET..];
         let found = (0..PREFIXES).find(|slot| key.is_in(bucket, *slot));
-        match (found, if root.more != 0 { bucket[K::MORE] } else { 0 }) {
-            (None, more) if more & SEARCH != 0 => self.search(self.cell(more & !SEARCH), key),
+        match (found, if root.more != 0 { bucket[BUCKET_MORE] } else { 0 }) {
+            (None, more) if more & MORE_SEARCH != 0 => self.search(self.cell(more & !MORE_SEARCH), key),
             (None, more) if more != 0 => self.in_bucket(root, more as usize, key),
             (slot, _) => {
-                let value = K::VALUES + 2 * slot.unwrap_or(PREFIXES);
+                let value = VALUE_WORDS * slot.unwrap_or(PREFIXES);
                 [bucket[value], bucket[value + 1]]
             }
         }
@@ -92,23 +90,23 @@ impl<'a> Walk<'a> {
     }
 
     /// The value of the interval that the key is in.
-    fn search<K: BlockKey>(&self, mut entry: u32, key: K) -> [u32; 2] {
+    fn search<K: Key>(&self, mut entry: u32, key: K) -> [u32; 2] {
         for _ in 0..self.header.levels {
-            if entry >> 30 != Entry::NODE {
+            if entry >> ENTRY_SHIFT != ENTRY_NODE {
                 break;
             }
-            let place = (entry & Entry::PLACE) as usize;
+            let place = (entry & ((1 << ENTRY_SHIFT) - 1)) as usize;
             let [count, flags] = [self.index(place), self.index(place + 1)];
-            let first = join(self.index(place + 2), self.index(place + 3));
-            if self.header.bisect != 0 && flags & BISECT != 0 {
+            let first = from_words(self.index(place + 2), self.index(place + 3));
+            if self.header.bisect != 0 && flags & NODE_BISECT != 0 {
                 return self.in_block(self.bisect(first as usize, count as usize, key), key);
             }
-            let high = (flags & LOW_HALF != 0).then(|| join(self.index(place + 4), self.index(place + 5)));
-            let window = Window { first, shift: flags & 0x3f, high, entries: count as usize };
-            entry = self.index(place + NODE_WORDS + window.at(key));
+            let high = (flags & LOW_HALF != 0).then(|| from_words(self.index(place + 4), self.index(place + 5)));
+            let span = Span { first, shift: flags & SHIFT_MASK, pieces: count, high };
+            entry = self.index(place + NODE_WORDS + span.nearest(key));
         }
-        let mut block = (entry & Entry::PLACE) as usize;
-        for _ in 0..entry >> 30 {
+        let mut block = (entry & ((1 << ENTRY_SHIFT) - 1)) as usize;
+        for _ in 0..entry >> ENTRY_SHIFT {
             if self.key::<K>(block + 1, 0) <= key {
                 block += 1;
             }
@@ -117,7 +115,7 @@ impl<'a> Walk<'a> {
     }
 
     /// The last of `count` blocks from `first` on whose first key is not above the key.
-    fn bisect<K: BlockKey>(&self, mut first: usize, mut count: usize, key: K) -> usize {
+    fn bisect<K: Key>(&self, mut first: usize, mut count: usize, key: K) -> usize {
         while count > 1 {
             let half = count / 2;
             if self.key::<K>(first + half, 0) <= key {
@@ -128,17 +126,19 @@ impl<'a> Walk<'a> {
         first
     }
 
-    fn in_block<K: BlockKey>(&self, block: usize, key: K) -> [u32; 2] {
+    fn in_block<K: Key>(&self, block: usize, key: K) -> [u32; 2] {
         let rank = (1..K::PER_BLOCK).filter(|slot| self.key::<K>(block, *slot) <= key).count();
         let value = self.block::<K>(block) + K::PER_BLOCK * K::WORDS + 2 * rank;
         [self.words[value], self.words[value + 1]]
     }
 
-    fn block<K: BlockKey>(&self, block: usize) -> usize {
-        K::area(&self.header) as usize + block * BLOCK_WORDS
+    /// Where a block of keys of this kind begins.
+    fn block<K: Key>(&self, block: usize) -> usize {
+        let area = if K::BITS == 32 { self.header.blocks32 } else { self.header.blocks128 };
+        area as usize + block * BLOCK_WORDS
     }
 
-    fn key<K: BlockKey>(&self, block: usize, slot: usize) -> K {
+    fn key<K: Key>(&self, block: usize, slot: usize) -> K {
         K::read(&self.words[self.block::<K>(block) + slot * K::WORDS..])
     }
 
@@ -148,14 +148,14 @@ impl<'a> Walk<'a> {
 
     fn ports(&self, table: u32, key: u32) -> Leaf {
         let may_be = |kind: u32| self.header.port_tables & kind != 0;
-        if may_be(HAS_LARGE) && table & LARGE != 0 {
-            return Leaf(self.search(self.cell(table & !LARGE), key)[0]);
+        if may_be(HAS_LARGE) && table & PORTS_LARGE != 0 {
+            return Leaf(self.search(self.cell(table & !PORTS_LARGE), key)[0]);
         }
-        if may_be(HAS_ONE) && table & ONE != 0 {
-            return self.range(table & !ONE, key);
+        if may_be(HAS_ONE) && table & PORTS_ONE != 0 {
+            return self.range(table & !PORTS_ONE, key);
         }
-        if may_be(HAS_TWO) && table & TWO != 0 {
-            let [first, second] = [table & ((1 << RANGE_BITS) - 1), (table & !TWO) >> RANGE_BITS];
+        if may_be(HAS_TWO) && table & PORTS_TWO != 0 {
+            let [first, second] = [table & ((1 << RANGE_BITS) - 1), (table & !PORTS_TWO) >> RANGE_BITS];
             return Some(self.range(first, key)).filter(|leaf| *leaf != Leaf::MISS).unwrap_or(self.range(second, key));
         }
         if !may_be(HAS_SMALL) {
@@ -175,30 +175,13 @@ impl<'a> Walk<'a> {
     fn resolve(&self, mut leaf: Leaf, packet: &Packet) -> Leaf {
         for _ in 0..self.header.steps {
             let found = match (leaf.kind(), packet.remote.ip()) {
-                (Leaf::BY_SOURCE, IpAddr::V4(addr)) => self.search(self.cell(leaf.number()), addr.to_bits()),
-                (Leaf::BY_SOURCE, IpAddr::V6(addr)) => self.search(self.cell(leaf.number()), addr.to_bits()),
-                (Leaf::BY_IFACE, _) => self.search(self.cell(leaf.number()), packet.ifindex),
+                (LEAF_BY_SOURCE, IpAddr::V4(addr)) => self.search(self.cell(leaf.number()), addr.to_bits()),
+                (LEAF_BY_SOURCE, IpAddr::V6(addr)) => self.search(self.cell(leaf.number()), addr.to_bits()),
+                (LEAF_BY_IFACE, _) => self.search(self.cell(leaf.number()), packet.ifindex),
                 _ => return leaf,
             };
             leaf = Leaf(found[0]);
         }
         leaf
-    }
-}
-
-/// A key that can be read back from a block.
-trait BlockKey: Key {
-    fn area(header: &Header) -> u32;
-}
-
-impl BlockKey for u32 {
-    fn area(header: &Header) -> u32 {
-        header.blocks32
-    }
-}
-
-impl BlockKey for u128 {
-    fn area(header: &Header) -> u32 {
-        header.blocks128
     }
 }

@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 
 use super::segments::{Numbered, segments};
 use super::sides::Sides;
-use super::{Addr, Arrival, Step};
-use crate::entry::{Shape, ShapeId};
-use crate::{PortRange, Protocol};
+use super::{Addr, Step};
+use crate::area::Arrival;
+use crate::rule::{PortRange, Protocol};
+use crate::ruleset::{Shape, ShapeId};
 
 /// The rules of one of the prefixes around an address, in the old ruleset and in the new one.
 pub(super) struct Level {

@@ -1,8 +1,7 @@
 //! The part of a ruleset that matters for a few prefixes, found without a look at the rest.
 
-use crate::entry::{Entry, Shape};
-use crate::ruleset::group;
-use crate::{Plan, Prefix, Protocol, Ruleset};
+use crate::rule::{Prefix, Protocol};
+use crate::ruleset::{Entry, Plan, Ruleset, Shape, group};
 
 /// For each prefix so many rules are worth a look at all of them.
 const RULES_A_PREFIX: usize = 16;

@@ -2,9 +2,8 @@
 
 use rustc_hash::FxHashMap;
 
-use crate::entry::{Entry, Shape, ShapeId};
-use crate::plan::in_names;
-use crate::{Ruleset, ServiceId, Verdict};
+use crate::rule::{ServiceId, Verdict};
+use crate::ruleset::{Entry, Ruleset, Shape, ShapeId, in_names};
 
 /// What a shape says: shapes of one class match the same packets with the same verdict, whichever ruleset they are of.
 type Class = u32;
@@ -36,7 +35,8 @@ impl<'a> Sides<'a> {
             ruleset.shapes.iter().map(class).collect()
         };
         let (before, after) = (classes(old), classes(new));
-        let by_name = |(id, service): (ServiceId, &crate::Service)| Some((id, old.services.id(service.name.as_str())?));
+        let by_name =
+            |(id, service): (ServiceId, &crate::rule::Service)| Some((id, old.services.id(service.name.as_str())?));
         let former = new.services.iter().filter_map(by_name).collect();
         let (old, new) = (Side { ruleset: old, classes: before }, Side { ruleset: new, classes: after });
         Self { old, new, former }

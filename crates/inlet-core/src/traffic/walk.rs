@@ -7,10 +7,10 @@ use rustc_hash::FxHashMap;
 
 use super::cells::{Cell, Level, Part, Winner, cells};
 use super::sides::{Side, Sides};
-use super::{Addr, AddrRange, Moved};
-use crate::entry::{Entry, ShapeId};
-use crate::plan::{place, split_group};
-use crate::{Prefix, Rule};
+use super::{Addr, Moved};
+use crate::area::AddrRange;
+use crate::rule::{Prefix, Rule};
+use crate::ruleset::{Entry, ShapeId, place, split_group};
 
 /// The rules of one prefix in one ruleset, as a number; 0 when it has none there.
 type GroupId = u32;

@@ -6,19 +6,16 @@ use std::mem::{offset_of, size_of};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 
-use inlet_core::{Protocol, ServiceId};
+use inlet_core::{Endpoint, Protocol, ServiceId};
 use libbpf_rs::{MapCore, MapFlags};
 use rustix::io::Errno;
 
-use super::refusals::{self, RefusedListener};
-use crate::error::{Error, Result};
-use crate::layout::DescribedFiles;
-use crate::netns::Netns;
-use crate::raw;
-use crate::skeleton::adopt::types;
-use crate::snapshot::Snapshot;
-use crate::socket::{Endpoint, Lane, Lanes, Place, Places, Refusal, Sockets, cookie_in};
-use crate::state::{Access, Maps, open_map};
+use super::refusals;
+use crate::bpf::adopt::types;
+use crate::error::{Error, Refusal, Result};
+use crate::kernel::{Netns, raw};
+use crate::socket::{Lane, Lanes, Place, Places, Sockets, cookie_in};
+use crate::state::{Access, DescribedFiles, Maps, open_map};
 
 /// A socket that a description means, and what became of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,15 +106,12 @@ fn programs(files: &DescribedFiles, protocols: &[Protocol]) -> Result<Vec<OwnedF
     protocols.iter().map(open).collect()
 }
 
-impl Snapshot {
-    /// The sockets that descriptions in force mean, whether their services have them or not. Nothing is changed: without a
-    /// place of its own a socket is only told.
-    pub(crate) fn wanted(&self) -> Result<Vec<Wanted>> {
-        let files = self.files.described();
-        match files.0.exists() {
-            true => look_through(&programs(&files, &Protocol::ALL)?, self.location().netns()),
-            false => Ok(Vec::new()),
-        }
+/// The sockets that descriptions in force mean, whether their services have them or not. Nothing is changed: without a place
+/// of its own a socket is only reported.
+pub(crate) fn wanted_now(files: &DescribedFiles, netns: &Netns) -> Result<Vec<Wanted>> {
+    match files.0.exists() {
+        true => look_through(&programs(files, &Protocol::ALL)?, netns),
+        false => Ok(Vec::new()),
     }
 }
 
@@ -142,7 +136,7 @@ fn find_places(socket: &Wanted, places: &mut Places<'_>) -> std::result::Result<
     let lanes = families.iter().filter(|(serves, _)| *serves);
     lanes
         .map(|(_, v6)| Lane::of(socket.service, socket.endpoint.protocol(), *v6))
-        .map(|lane| places.find(lane, socket.cookie).map_err(|_| Refusal::NoPlace))
+        .map(|lane| places.find(lane, socket.cookie).map_err(|_| Refusal::Full))
         .collect()
 }
 
@@ -196,9 +190,9 @@ fn tell_failed(
         let Some(errno) = failed.get(&finding.cookie) else { continue };
         let listed = sockets.get(finding.cookie);
         let is_mptcp = listed.is_some_and(|listed| listed.mptcp);
-        finding.outcome = Err(if is_mptcp { Refusal::Mptcp } else { Refusal::NotTaken(*errno) });
+        let reason = if is_mptcp { Refusal::Mptcp } else { Refusal::NotTaken(*errno) };
+        finding.outcome = Err(reason);
         if finding.endpoint.protocol() == Protocol::Tcp {
-            let reason = if is_mptcp { RefusedListener::Mptcp } else { RefusedListener::NotTaken(*errno) };
             let owner = listed.and_then(|listed| sockets.describe_listed(&listed).owners.into_iter().next());
             refusals::keep(&refusals, finding.service, finding.endpoint, owner.as_ref(), reason)?;
         }

@@ -1,172 +1,25 @@
 //! Described sockets: programs in the kernel that find them for their services, without anything that has to run.
 //!
 //! Descriptions are part of the ruleset. When a commit changes them, new programs are made for them before its commit
-//! point and take the place of the former ones after it; sockets that exist already are then looked through.
+//! point and take the place of the previous ones after it; sockets that exist already are then looked through.
 
-mod cgroup;
 mod find;
+mod prepared;
 mod programs;
 mod refusals;
-mod run;
 mod wants;
-mod watch;
 
-use std::collections::BTreeSet;
+use inlet_core::{Description, ServiceId, Services};
 
-use inlet_core::{Description, Plan, Protocol, Ruleset, ServiceChange, ServiceId, Services};
+pub use self::find::{Found, Known};
+pub use self::refusals::LastRefusal;
+pub use self::wants::Unfound;
 
-pub use find::Found;
-pub use find::Known;
-pub(crate) use find::Wanted;
-pub(crate) use refusals::last as last_refusal;
-pub use refusals::{LastRefusal, RefusedListener};
-pub use run::{LeftBehind, Ran, run};
-pub use wants::Unfound;
-pub(crate) use wants::{check_there, unfound};
-pub use watch::Watcher;
-
-use crate::error::{Error, Result};
-use crate::instance::Instance;
-use crate::layout::remove_all;
-use crate::socket::{Lane, Lanes, Places, Sockets, cookie_in};
-use cgroup::Cgroups;
-use programs::Programs;
-use wants::Wants;
-
-/// What a commit is going to put in force for the descriptions of its ruleset.
-#[derive(Debug)]
-pub(crate) enum Prepared {
-    /// They stay as they are.
-    Same,
-    /// There are none any more.
-    None,
-    /// These programs for these wants.
-    Some(Box<Programs>, Wants),
-}
-
-impl Instance {
-    /// Makes what the descriptions of a ruleset need, so that nothing but putting it in force can fail later.
-    pub(crate) fn prepare_descriptions(&self, plan: &Plan, new: &Ruleset) -> Result<Prepared> {
-        let old = self.ruleset()?.services();
-        let was_described =
-            |name: &str| old.id(name).and_then(|id| old.get(id)).is_some_and(|it| it.description.is_some());
-        let changes = plan.services.iter().any(|change| match change {
-            ServiceChange::Described { .. } => true,
-            ServiceChange::Removed(name) => was_described(name.as_str()),
-            ServiceChange::Added(..) | ServiceChange::OnMissing { .. } => false,
-        });
-        if !changes {
-            return Ok(Prepared::Same);
-        }
-        match wants_of(new.services())? {
-            Some(wants) => wants.check().and_then(|()| self.prepare(wants)),
-            None => Ok(Prepared::None),
-        }
-    }
-
-    fn prepare(&self, wants: Wants) -> Result<Prepared> {
-        self.check_room(&wants)?;
-        let programs = Programs::load(&wants, &self.maps, &self.files.described(), self.location.netns().cookie())?;
-        Ok(Prepared::Some(Box::new(programs), wants))
-    }
-
-    /// Whether the slots that the kernel needs for described listeners are there.
-    fn check_room(&self, wants: &Wants) -> Result<()> {
-        let lanes = Lanes::map(&self.maps.lanes)?;
-        let places = Places::survey(&self.maps, &lanes)?;
-        let needed: usize = wants.listening.iter().map(|lane| places.missing(*lane)).sum();
-        if needed <= places.free() { Ok(()) } else { Err(Error::TooManySockets(self.maps.max_sockets())) }
-    }
-
-    /// Puts in force what was prepared. Doing it once more does no harm.
-    pub(crate) fn describe(&self, prepared: Prepared) -> Result<()> {
-        let files = self.files.described();
-        match prepared {
-            Prepared::Same => Ok(()),
-            // Who removes the pin of a link detaches it.
-            Prepared::None => remove_all(&files.0),
-            Prepared::Some(programs, wants) => {
-                let lanes = Lanes::map(&self.maps.lanes)?;
-                let mut places = Places::survey(&self.maps, &lanes)?;
-                for lane in &wants.listening {
-                    places.stock_up(*lane).map_err(|_| Error::TooManySockets(self.maps.max_sockets()))?;
-                }
-                programs.put_in_force(&files, &wants, crate::group::Readers::of(&self.files.0)?)
-            }
-        }
-    }
-
-    /// Makes everything anew that the descriptions in force need: after a commit that was interrupted. One that cannot be
-    /// looked up any more, because its user is gone, is left out: it must not keep anybody from changing the rules.
-    pub(crate) fn describe_again(&self) -> Result<()> {
-        let wants = wants_of(self.ruleset()?.services())?;
-        let prepared = wants.map_or(Ok(Prepared::None), |wants| self.prepare(wants))?;
-        self.describe(prepared)
-    }
-
-    /// Finds the sockets that descriptions mean, and gives them to their services. Users, units and control groups are looked up
-    /// anew; for a service whose user there is not nothing is found.
-    ///
-    /// # Errors
-    /// Those of the kernel, and of looking up users.
-    pub fn adopt(&mut self) -> Result<Vec<Found>> {
-        self.finish_commit()?;
-        self.describe_again()?;
-        self.find(&Protocol::ALL)
-    }
-
-    /// Goes through the sockets that exist.
-    pub(crate) fn find(&self, protocols: &[Protocol]) -> Result<Vec<Found>> {
-        let files = self.files.described();
-        if !files.0.exists() {
-            return Ok(Vec::new());
-        }
-        let is_there = |id| Ok(self.ruleset()?.services().get(id).is_some());
-        find::find(&self.maps, &files, self.location.netns(), protocols, &is_there)
-    }
-
-    /// After a commit: sockets that its descriptions mean come, and those that only the former ones meant go.
-    pub(crate) fn find_after(&self, plan: &Plan) -> Result<()> {
-        let changed = plan.services.iter().any(|change| matches!(change, ServiceChange::Described { .. }));
-        if !changed {
-            return Ok(());
-        }
-        let found: BTreeSet<(ServiceId, u64)> =
-            self.find(&Protocol::ALL)?.iter().map(|finding| (finding.service, finding.cookie)).collect();
-        for change in &plan.services {
-            if let ServiceChange::Described { name, old: Some(old), .. } = change {
-                self.let_go(self.service(name.as_str())?, old, &found)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Takes out the sockets that a description meant and that were not found now.
-    fn let_go(&self, id: ServiceId, old: &Description, found: &BTreeSet<(ServiceId, u64)>) -> Result<()> {
-        let (sockets, lanes) = (Sockets::of(self.location.netns())?, Lanes::map(&self.maps.lanes)?);
-        let meant = |cookie| {
-            let bound = sockets.get(cookie).map(|listed| listed.bound);
-            bound.is_some_and(|bound| old.listen().iter().any(|listen| listen.matches(bound.protocol, bound.addr)))
-        };
-        for lane in Lane::all(id) {
-            for slot in lanes.stock(lane) {
-                let cookie = cookie_in(&self.maps.sockets, slot)?;
-                if cookie.is_some_and(|cookie| !found.contains(&(id, cookie)) && meant(cookie)) {
-                    self.take_out(slot);
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-/// What the descriptions of services want, when there are any.
-fn wants_of(services: &Services) -> Result<Option<Wants>> {
-    match described(services).next() {
-        Some(_) => Wants::of(services, &Cgroups::find()?).map(Some),
-        None => Ok(None),
-    }
-}
+pub(crate) use self::find::{Wanted, find, wanted_now};
+pub(crate) use self::prepared::{Prepared, wants_of};
+pub(crate) use self::programs::Programs;
+pub(crate) use self::refusals::last as last_refusal;
+pub(crate) use self::wants::{Wants, check_there, unfound};
 
 /// The services that are described.
 pub(crate) fn described(services: &Services) -> impl Iterator<Item = (ServiceId, &Description)> {

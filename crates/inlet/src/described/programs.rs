@@ -9,16 +9,13 @@ use inlet_core::{MAX_SERVICES, Protocol};
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType};
 
-use super::cgroup::Cgroups;
 use super::wants::Wants;
-use crate::capability::{self, Capability};
+use crate::bpf::adopt::{AdoptSkelBuilder, types};
 use crate::error::{Error, Result};
 use crate::fault;
-use crate::group::Readers;
-use crate::layout::DescribedFiles;
-use crate::skeleton::adopt::{AdoptSkelBuilder, types};
-use crate::state::{Access, Maps, create, create_keyed, open_map};
-use crate::{program, raw};
+use crate::kernel::{Capability, Cgroups, capability, raw};
+use crate::program;
+use crate::state::{Access, DescribedFiles, Maps, Readers, create, create_keyed, open_map};
 
 /// How many sockets one look through all can move in.
 pub(crate) const PLACES: u32 = 1 << 16;

@@ -1,16 +1,15 @@
 //! Listeners that a description means and that the kernel did not put into their service.
 
-use std::fmt;
 use std::mem::{offset_of, size_of};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-use inlet_core::{Protocol, ServiceId};
+use inlet_core::{Endpoint, Protocol, ServiceId};
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use rustix::io::Errno;
 
-use crate::error::{Error, Result};
-use crate::skeleton::adopt::types;
-use crate::socket::{Endpoint, Owner};
+use crate::bpf::adopt::types;
+use crate::error::{Error, Refusal, Result};
+use crate::socket::Owner;
 
 /// The bytes of a command's name (`TASK_COMM_LEN`).
 const COMMAND: usize = 16;
@@ -36,40 +35,27 @@ pub struct LastRefusal {
     /// Its command.
     pub command: String,
     /// Why.
-    pub reason: RefusedListener,
+    pub reason: Refusal,
 }
 
-/// Why a listener does not get into the service that wants it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RefusedListener {
-    /// It is in another network namespace.
-    OtherNamespace,
-    /// It is multipath TCP.
-    Mptcp,
-    /// The service has as many listeners as fit.
-    Full,
-    /// The kernel does not take it into the map of sockets.
-    NotTaken(Errno),
-}
-
-impl RefusedListener {
-    fn of(reason: u32, error: i32) -> Self {
-        match reason {
-            1 => Self::OtherNamespace,
-            2 => Self::Mptcp,
-            3 => Self::Full,
-            _ => Self::NotTaken(Errno::from_raw_os_error(-error)),
-        }
+/// The reason, from what the programs write.
+fn reason_of(reason: u32, error: i32) -> Refusal {
+    match reason {
+        1 => Refusal::OtherNamespace,
+        2 => Refusal::Mptcp,
+        3 => Refusal::Full,
+        _ => Refusal::NotTaken(Errno::from_raw_os_error(-error)),
     }
+}
 
-    /// The reason and the error, as the programs write them.
-    fn words(self) -> (u32, i32) {
-        match self {
-            Self::OtherNamespace => (1, 0),
-            Self::Mptcp => (2, 0),
-            Self::Full => (3, 0),
-            Self::NotTaken(errno) => (0, -errno.raw_os_error()),
-        }
+/// The reason and the error, as the programs write them. Listeners have no other reasons.
+fn words(reason: Refusal) -> (u32, i32) {
+    match reason {
+        Refusal::OtherNamespace => (1, 0),
+        Refusal::Mptcp => (2, 0),
+        Refusal::Full => (3, 0),
+        Refusal::NotTaken(errno) => (0, -errno.raw_os_error()),
+        _ => (0, 0),
     }
 }
 
@@ -79,7 +65,7 @@ pub(crate) fn keep(
     service: ServiceId,
     endpoint: Endpoint,
     owner: Option<&Owner>,
-    reason: RefusedListener,
+    reason: Refusal,
 ) -> Result<()> {
     let before = last(refusals, service)?;
     let pid = owner.map(|owner| owner.pid);
@@ -93,7 +79,7 @@ pub(crate) fn keep(
         IpAddr::V4(addr) => addr.to_ipv6_mapped(),
         IpAddr::V6(addr) => addr,
     };
-    let (reason, error) = reason.words();
+    let (reason, error) = words(reason);
     let words = [reason, error as u32, endpoint.addr().port().into(), pid.unwrap_or(0)];
     let mut value = count.to_ne_bytes().to_vec();
     // When it began to listen is not known.
@@ -103,21 +89,6 @@ pub(crate) fn keep(
     value.extend(command);
     let key = u32::from(service.get()).to_ne_bytes();
     refusals.update(&key, &value, MapFlags::ANY).map_err(Error::os("write", "the refusals of listeners"))
-}
-
-impl fmt::Display for RefusedListener {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::OtherNamespace => {
-                "it is in another network namespace; describe its unit, cgroup or uid too, or run inlet up in that one"
-            }
-            Self::Mptcp => {
-                "multipath TCP, which the kernel does not steer; make it plain TCP (for a Go program: GODEBUG=multipathtcp=0)"
-            }
-            Self::Full => "the service has as many listeners as fit",
-            Self::NotTaken(errno) => return write!(f, "the kernel does not take it: {errno}"),
-        })
-    }
 }
 
 /// The last refusal of a service.
@@ -140,6 +111,6 @@ fn decode(value: &[u8]) -> Option<LastRefusal> {
         endpoint: Endpoint::new(Protocol::Tcp, SocketAddr::new(addr, port)),
         pid: word(offset_of!(types::refusal, pid)).filter(|pid| *pid != 0),
         command: String::from_utf8_lossy(command).into_owned(),
-        reason: RefusedListener::of(reason, error),
+        reason: reason_of(reason, error),
     })
 }

@@ -7,10 +7,10 @@ use std::net::IpAddr;
 
 use inlet_core::{Description, Listen, ListenAddr, MAX_NAME, Protocol, ServiceId, Services, UserName};
 
-use super::cgroup::Cgroups;
 use super::described;
-use crate::error::{Error, Result};
-use crate::skeleton::adopt::types;
+use crate::bpf::adopt::types;
+use crate::error::{DescribeError, Error, Result};
+use crate::kernel::Cgroups;
 use crate::socket::Lane;
 
 /// How many services may want sockets of one address.
@@ -91,8 +91,10 @@ impl Wants {
     pub(crate) fn check(&self) -> Result<()> {
         self.left_out.iter().try_for_each(|(_, reason)| match reason {
             Unfound::User(_) => Ok(()),
-            Unfound::Same(listen) => Err(Error::SameWant { listen: *listen }),
-            Unfound::Many(listen) => Err(Error::TooManyWants { listen: *listen, max: MAX_WANTS }),
+            Unfound::Same(listen) => Err(Error::Describe(DescribeError::SameSockets { listen: *listen })),
+            Unfound::Many(listen) => {
+                Err(Error::Describe(DescribeError::TooManyServices { listen: *listen, max: MAX_WANTS }))
+            }
         })
     }
 
@@ -223,7 +225,9 @@ pub(crate) fn check_there(description: &Description) -> Result<()> {
         Cgroups::find()?.check(confine)?;
     }
     match &description.user {
-        Some(user) if uid_of(user)?.is_none() => Err(Error::UnknownUser(user.as_str().to_owned())),
+        Some(user) if uid_of(user)?.is_none() => {
+            Err(Error::Describe(DescribeError::UnknownUser(user.as_str().to_owned())))
+        }
         _ => Ok(()),
     }
 }
@@ -237,20 +241,25 @@ pub(crate) fn unfound(services: &Services) -> BTreeMap<ServiceId, Unfound> {
     wants.map(|wants| wants.left_out.into_iter().collect()).unwrap_or_default()
 }
 
-/// The reason and the remedy.
+impl Unfound {
+    /// The next step.
+    pub fn remedy(&self) -> &'static str {
+        match self {
+            Self::User(_) => "make the user, then: inlet adopt; or describe another one",
+            Self::Same(_) => "let them differ in address, port, user or control group",
+            Self::Many(_) => "let them differ in address or port",
+        }
+    }
+}
+
 impl fmt::Display for Unfound {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::User(user) => {
-                write!(f, "there is no user {}; make it, then: inlet adopt; or describe another one", user.as_str())
+            Self::User(user) => write!(f, "there is no user {}", user.as_str()),
+            Self::Same(listen) => {
+                write!(f, "another service has the sockets at {listen} of the same user and control group")
             }
-            Self::Same(listen) => write!(
-                f,
-                "another service has the sockets at {listen} of the same user and control group; let them differ"
-            ),
-            Self::Many(listen) => {
-                write!(f, "{MAX_WANTS} other services have the sockets at {listen}; let them differ in address or port")
-            }
+            Self::Many(listen) => write!(f, "{MAX_WANTS} other services have the sockets at {listen}"),
         }
     }
 }

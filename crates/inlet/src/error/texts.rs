@@ -1,8 +1,11 @@
 //! Parts of messages: lists of sockets and processes, names as a shell takes them, next steps.
 
+use std::borrow::Cow;
 use std::path::Path;
 
-use crate::socket::{Endpoint, Refusal, Refused};
+use inlet_core::{Endpoint, Match, Ruleset};
+
+use super::{Refusal, Refused};
 
 /// How many sockets a message names.
 const LISTED: usize = 20;
@@ -29,10 +32,9 @@ pub(super) fn several(endpoints: &[Endpoint]) -> String {
     if texts.is_empty() { String::new() } else { format!("{} ", texts.join(", ")) }
 }
 
-/// Arguments that name endpoints, as a shell takes them. Brackets are a pattern to it.
+/// Arguments that name endpoints, as a shell takes them.
 pub(super) fn choices(endpoints: &[Endpoint]) -> String {
-    let quote = |endpoint: &Endpoint| if endpoint.addr().is_ipv6() { "'" } else { "" };
-    let argument = |endpoint| format!(" --listen {0}{endpoint}{0}", quote(endpoint));
+    let argument = |endpoint: &Endpoint| format!(" --listen {}", quoted(&endpoint.to_string()));
     let mut arguments: String = endpoints.iter().take(LISTED).map(argument).collect();
     if endpoints.len() > LISTED {
         arguments.push_str(&format!(" (and {} more)", endpoints.len() - LISTED));
@@ -41,28 +43,53 @@ pub(super) fn choices(endpoints: &[Endpoint]) -> String {
 }
 
 /// How to get a directory for all instances that is only ours to change.
-pub(super) fn trusted(path: &Path, owner: u32) -> String {
-    let path = path.display();
+pub(super) fn take_back(path: &Path, owner: u32) -> String {
+    let path = quoted_path(path);
     match owner == 0 || owner == rustix::process::geteuid().as_raw() {
-        true => format!("take their right away with: chmod go-w {path}"),
-        false => format!("unless you know why it is there, remove it with: rm -r {path}"),
+        true => format!("chmod go-w {path}"),
+        false => format!("if nobody needs what is in it, remove it with: rm -r {path}"),
     }
 }
 
-/// Who has a directory locked, and what to do about it.
-pub(super) fn in_use(path: &Path, holders: &[u32]) -> String {
+/// The processes that have a directory locked.
+pub(super) fn by_whom(holders: &[u32]) -> String {
     let holders: Vec<String> = holders.iter().map(u32::to_string).collect();
     match holders.as_slice() {
-        [] => format!("; see who has it open with: fuser -v {}", path.display()),
-        [one] => format!(" by process {one}; try again when it is done"),
-        several => format!(" by processes {}; try again when they are done", several.join(", ")),
+        [] => String::new(),
+        [one] => format!(" by process {one}"),
+        several => format!(" by processes {}", several.join(", ")),
     }
 }
 
-/// A name as a shell takes it.
-pub(crate) fn quoted(name: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.:/[]".contains(c);
-    if name.chars().all(plain) { name.to_owned() } else { format!("{name:?}") }
+/// What to do about processes that have a directory locked.
+pub(super) fn wait_for(path: &Path, holders: &[u32]) -> Cow<'static, str> {
+    match holders {
+        [] => format!("list the processes that have it open with: fuser -v {}", quoted_path(path)).into(),
+        [_] => "try again when it is done".into(),
+        _ => "try again when they are done".into(),
+    }
+}
+
+/// A text as one word of a shell: whatever it holds, the shell does nothing with it.
+pub(crate) fn quoted(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.:/".contains(c);
+    match !text.is_empty() && text.chars().all(plain) {
+        true => text.to_owned(),
+        false => format!("'{}'", text.replace('\'', r"'\''")),
+    }
+}
+
+/// The words of `bind` and `unbind` for a match: `tcp 192.0.2.0/24 80 --from 203.0.113.0/24 --iface eth0`.
+pub(crate) fn words(ruleset: &Ruleset, matching: &Match) -> String {
+    let Match { protocol, local, ports, source, iface } = matching;
+    let source = source.map_or_else(String::new, |source| format!(" --from {source}"));
+    let iface = iface.map_or_else(String::new, |id| format!(" --iface {}", ruleset.interface(id).name));
+    format!("{protocol} {local} {ports}{source}{iface}")
+}
+
+/// A path as one word of a shell.
+pub(super) fn quoted_path(path: &Path) -> String {
+    quoted(&path.display().to_string())
 }
 
 /// The last line of a log that says something, for a message of one line.
@@ -72,5 +99,22 @@ pub(super) fn last_words(log: &str) -> String {
     match log.lines().rev().map(str::trim).filter(|line| !line.is_empty()).find(|line| !statistics(line)) {
         Some(line) => format!("; the verifier said: {line}"),
         None => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "what fails here is the failure of a test")]
+
+    use super::*;
+
+    #[test]
+    fn a_shell_reads_a_quoted_text_as_it_is() {
+        for text in ["web", "a b", "a$(id)", "a`id`", "it's", "*", "tcp:[::1]:80", "\"$HOME\"", "a;id", "\\", ""] {
+            let line = format!("printf %s {}", quoted(text));
+            let ran = std::process::Command::new("sh").args(["-c", &line]).output().unwrap();
+            assert_eq!(String::from_utf8(ran.stdout).unwrap(), text, "{line}");
+        }
+        assert_eq!(quoted("udp:192.0.2.1:53"), "udp:192.0.2.1:53");
     }
 }

@@ -8,9 +8,9 @@ use std::collections::BTreeSet;
 use inlet_core::{Prefix, PrefixSet, Ruleset, steered_prefixes};
 
 use super::table::{Route, RouteTable};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, RouteError};
 use crate::fault;
-use crate::netns::Netns;
+use crate::kernel::Netns;
 
 /// How many routes Inlet makes. Who needs more has a plan for addresses, and can make its prefixes local in a few.
 pub(crate) const MAX_ROUTES: usize = 10_000;
@@ -51,14 +51,14 @@ impl Wanted {
         let steered = steered_prefixes(ruleset);
         let needed: BTreeSet<Prefix> = steered.iter().filter(|prefix| !others.covers(prefix)).copied().collect();
         if needed.len() > MAX_ROUTES {
-            return Err(Error::TooManyRoutes { count: needed.len(), max: MAX_ROUTES });
+            return Err(Error::Route(RouteError::TooMany { count: needed.len(), max: MAX_ROUTES }));
         }
         let present: BTreeSet<Prefix> = by(true).collect();
         let add: Vec<Prefix> = needed.difference(&present).copied().collect();
         let remove = present.difference(&needed).copied().collect();
         let (loopback, is_up) = table.loopback()?;
         if !add.is_empty() && !is_up {
-            return Err(Error::LoopbackDown { netns: netns.label().to_owned() });
+            return Err(Error::Route(RouteError::LoopbackDown { netns: netns.label().to_owned() }));
         }
         add.iter().try_for_each(|prefix| check(*prefix, &all))?;
         Ok(Self { table, loopback, add, remove })
@@ -104,7 +104,7 @@ fn check(prefix: Prefix, all: &[Route]) -> Result<()> {
     let outward = || all.iter().filter(|route| route.kind == "unicast" && route.interface.as_deref() != Some("lo"));
     let swallowed = outward().find(|route| route.prefix.len() > 0 && prefix.covers(&route.prefix));
     let through = |route: &&Route| route.gateways.iter().any(|gateway| prefix.contains(*gateway));
-    let refused = |route: String| Err(Error::RouteCutsOff { prefix, route });
+    let refused = |route: String| Err(Error::Route(RouteError::CutsOff { prefix, route }));
     match swallowed.or_else(|| outward().find(through)) {
         Some(route) => refused(route.to_string()),
         None if prefix.len() == 0 => refused("every other host".to_owned()),

@@ -18,8 +18,7 @@ use rustix::net::{AddressFamily as Family, SocketFlags, SocketType, socket_with}
 
 use super::PROTOCOL;
 use crate::error::{Error, Result};
-use crate::netlink::Netlink;
-use crate::netns::Netns;
+use crate::kernel::{Netlink, Netns};
 
 /// The tables of linux/rtnetlink.h that have names.
 const TABLES: [(u32, &str); 3] = [(253, "default"), (254, "main"), (LOCAL_TABLE, "local")];

@@ -1,19 +1,18 @@
 //! Whether a file descriptor is a socket that can be adopted, and if not, why.
 
 use std::collections::BTreeSet;
-use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 
-use inlet_core::Protocol;
+use inlet_core::{Endpoint, Protocol};
 use rustix::io::Errno;
 use rustix::net::sockopt::{
     ipv6_v6only, socket_acceptconn, socket_cookie, socket_domain, socket_protocol, socket_type,
 };
 use rustix::net::{AddressFamily, SocketType, getpeername, getsockname, ipproto};
 
-use super::endpoint::Endpoint;
-use crate::raw;
+use crate::error::{Refusal, Refused};
+use crate::kernel::raw;
 
 /// A socket that can be adopted.
 #[derive(Debug)]
@@ -31,77 +30,6 @@ pub(crate) struct Traits {
     pub(crate) v4: bool,
     /// Whether it serves IPv6 packets.
     pub(crate) v6: bool,
-}
-
-/// A socket that is not adopted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refused {
-    /// What it is: its number, with the local address where it has one.
-    pub what: String,
-    /// Why.
-    pub reason: Refusal,
-}
-
-/// Why a socket is not adopted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
-    /// Not a socket at all.
-    NotASocket,
-    /// A TCP socket that does not listen.
-    NotListening,
-    /// A connected socket.
-    Connected,
-    /// A socket that is not bound to a port.
-    NotBound,
-    /// Multipath TCP, which the kernel does not take into the map of sockets.
-    Mptcp,
-    /// Of another network namespace: its handshakes would hang.
-    OtherNamespace,
-    /// A Unix socket.
-    Unix,
-    /// A raw socket.
-    Raw,
-    /// Of another kind.
-    OtherKind,
-    /// It could be adopted, but not with the addresses asked for.
-    NotAsked,
-    /// It serves another service already.
-    Elsewhere,
-    /// No place is left for it.
-    NoPlace,
-    /// The kernel does not say what it is.
-    Unknown(Errno),
-    /// The kernel does not take it into the map of sockets.
-    NotTaken(Errno),
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::NotASocket => "not a socket",
-            Self::NotListening => "not listening",
-            Self::Connected => "connected",
-            Self::NotBound => "not bound to a port",
-            Self::Mptcp => {
-                "multipath TCP, which the kernel does not steer; make it plain TCP (for a Go program: GODEBUG=multipathtcp=0)"
-            }
-            Self::OtherNamespace => "of another network namespace; name that one with --netns",
-            Self::Unix => "a unix socket",
-            Self::Raw => "a raw socket",
-            Self::OtherKind => "neither TCP nor UDP",
-            Self::NotAsked => "not one of those given with --listen",
-            Self::Elsewhere => "it serves another service, where it was registered; first: inlet unregister SERVICE",
-            Self::NoPlace => "no place is left for it",
-            Self::Unknown(errno) => return write!(f, "{errno}"),
-            Self::NotTaken(errno) => return write!(f, "the kernel does not take it: {errno}"),
-        })
-    }
-}
-
-impl fmt::Display for Refused {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.what, self.reason)
-    }
 }
 
 /// Looks at a file descriptor. `netns` is the cookie of the instance's namespace.

@@ -11,9 +11,9 @@ use std::os::fd::AsFd;
 use inlet_core::{MAX_SERVICES, Protocol, ServiceId, Services};
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 
+use crate::bpf::steer::types;
 use crate::error::{Error, Result};
-use crate::raw::Words;
-use crate::skeleton::steer::types;
+use crate::kernel::raw::Words;
 use crate::state::{LANES_PER_SERVICE, Maps};
 
 /// How many sockets a lane has room for.

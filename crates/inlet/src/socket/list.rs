@@ -5,20 +5,18 @@ use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 
-use inlet_core::{Bound, Packet, Protocol};
+use inlet_core::{Bound, Endpoint, Packet, Protocol};
 use netlink_packet_sock_diag::SockDiagMessage;
 use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6, IPPROTO_TCP, IPPROTO_UDP};
 use netlink_packet_sock_diag::inet::nlas::Nla;
 use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, InetResponse, SocketId, StateFlags};
 use netlink_sys::protocols::NETLINK_SOCK_DIAG;
 
-use super::endpoint::Endpoint;
 use super::lanes::LiveSocket;
+use super::live::SocketState;
 use super::owner::{Owners, owners};
 use crate::error::{Error, Result};
-use crate::netlink::Netlink;
-use crate::netns::Netns;
-use crate::snapshot::SocketState;
+use crate::kernel::{Netlink, Netns};
 
 /// The states of include/net/tcp_states.h in which a socket receives through the hook.
 const TCP_LISTEN: u8 = 10;

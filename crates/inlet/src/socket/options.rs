@@ -7,7 +7,7 @@ use rustix::net::sockopt::socket_cookie;
 
 use super::process;
 use crate::error::Result;
-use crate::raw;
+use crate::kernel::raw;
 
 /// The options by which a program learns the address that a datagram was for, and so can answer from it (ip(7), ipv6(7)).
 const OPTIONS: [(i32, i32); 4] = [

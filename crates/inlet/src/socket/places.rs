@@ -8,7 +8,7 @@ use inlet_core::ServiceId;
 use libbpf_rs::MapCore;
 
 use super::lanes::{LANE_SLOTS, Lane, Lanes, Slot, cookie_in};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, SocketError};
 use crate::fault;
 use crate::state::Maps;
 
@@ -64,13 +64,13 @@ impl Full {
     /// The error, in the words of a service.
     pub(crate) fn of(self, service: &str, max_sockets: u32) -> Error {
         match self {
-            Self::Lane(lane) => Error::LaneFull {
+            Self::Lane(lane) => Error::Socket(SocketError::LaneFull {
                 service: service.to_owned(),
                 protocol: lane.protocol().as_str(),
                 family: if lane.is_v6() { "IPv6" } else { "IPv4" },
                 max: LANE_SLOTS,
-            },
-            Self::Map => Error::TooManySockets(max_sockets),
+            }),
+            Self::Map => Error::Socket(SocketError::TooManySockets(max_sockets)),
         }
     }
 }

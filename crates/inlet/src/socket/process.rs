@@ -6,11 +6,11 @@ use std::os::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, SocketError};
 
 /// Looks at a copy of each socket that a process has open and whose number is wanted, one after the other.
 pub(crate) fn each(pid: u32, wanted: impl Fn(i32) -> bool, mut look: impl FnMut(&str, OwnedFd)) -> Result<()> {
-    let process = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(Error::NoProcess(pid))?;
+    let process = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(Error::Socket(SocketError::NoProcess(pid)))?;
     let failed = |operation, object| move |errno: Errno| error(pid, operation, object, errno.into());
     let pidfd = pidfd_open(process, PidfdFlags::empty()).map_err(failed("open", format!("process {pid}")))?;
     for number in numbers(pid)?.into_iter().filter(|number| wanted(*number)) {
@@ -33,8 +33,8 @@ pub(crate) fn each_socket(pid: u32, look: impl FnMut(&str, OwnedFd)) -> Result<(
 /// What it means when the kernel does not let us look into a process.
 fn error(pid: u32, operation: &'static str, object: String, cause: io::Error) -> Error {
     match Errno::from_io_error(&cause) {
-        Some(Errno::SRCH) => Error::NoProcess(pid),
-        Some(Errno::PERM | Errno::ACCESS) => Error::ProcessDenied { pid, source: cause },
+        Some(Errno::SRCH) => Error::Socket(SocketError::NoProcess(pid)),
+        Some(Errno::PERM | Errno::ACCESS) => Error::Socket(SocketError::ProcessDenied { pid, source: cause }),
         _ => Error::Os { operation, object, cause },
     }
 }
@@ -43,7 +43,7 @@ fn error(pid: u32, operation: &'static str, object: String, cause: io::Error) ->
 fn numbers(pid: u32) -> Result<Vec<i32>> {
     let dir = format!("/proc/{pid}/fd");
     let failed = |cause: io::Error| match cause.kind() {
-        io::ErrorKind::NotFound => Error::NoProcess(pid),
+        io::ErrorKind::NotFound => Error::Socket(SocketError::NoProcess(pid)),
         _ => error(pid, "read", dir.clone(), cause),
     };
     let mut numbers = Vec::new();

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use inlet::core::config::Source;
 use inlet::core::{Protocol, Selector, Target};
-use inlet::{Instance, Location, Netns, ServiceState, Snapshot, UpOptions};
+use inlet::{Error, Instance, Location, Netns, ServiceState, Snapshot, UpOptions};
 use inlet_testkit::{Answer, Dial, TcpServer, UdpServer, World, dial_tcp, dial_udp};
 
 /// The instance of the calling thread's namespace in the bpffs of the world.
@@ -92,6 +92,12 @@ pub(crate) fn who(answer: &Answer) -> String {
 /// Who answers at a target.
 pub(crate) fn asked(protocol: Protocol, target: &str) -> String {
     who(&dial(protocol, target))
+}
+
+/// An error as the command prints it: the message, and the next step on a line of its own.
+pub(crate) fn told(error: &Error) -> String {
+    let fix = error.remedy().map(|fix| format!("\nfix: {fix}"));
+    format!("{error}{}", fix.unwrap_or_default())
 }
 
 /// Any free port of every address: a dual-stack socket.

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use inlet::Error;
 use inlet::core::Protocol::Tcp;
+use inlet::{ConfirmError, Error};
 use inlet_testkit::World;
 
 use crate::common::{Receiver, asked, open, snapshot, source, tree, tree_of_one, up};
@@ -49,7 +49,10 @@ fn commit_to_confirm_at_every_step() {
         assert_eq!(asked(Tcp, "192.0.2.9:80"), at_80, "{step}");
         assert_eq!(snapshot(&world).pending().unwrap().is_some(), *is_new, "{step}");
         if *is_new {
-            assert!(matches!(open(&world).apply(source(OLD)), Err(Error::Unconfirmed { .. })), "{step}");
+            assert!(
+                matches!(open(&world).apply(source(OLD)), Err(Error::Confirm(ConfirmError::Unconfirmed { .. }))),
+                "{step}"
+            );
             open(&world).roll_back().unwrap();
         }
         assert_eq!(
@@ -100,7 +103,7 @@ fn confirm_at_every_step() {
         drop(instance);
         killed(&world, "confirm", step, None);
         assert_eq!(snapshot(&world).pending().unwrap(), None, "{step}");
-        assert!(matches!(open(&world).confirm(), Err(Error::NothingToConfirm)), "{step}");
+        assert!(matches!(open(&world).confirm(), Err(Error::Confirm(ConfirmError::NothingToConfirm))), "{step}");
         assert_eq!(asked(Tcp, "192.0.2.9:80"), "web", "{step}");
         drop(receiver);
         works_and_ends(&world, step);

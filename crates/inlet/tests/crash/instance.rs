@@ -1,7 +1,7 @@
 //! The beginning and the end of an instance.
 
 use inlet::core::Protocol::Tcp;
-use inlet::{Error, Instance, Snapshot, UpOptions};
+use inlet::{Error, Instance, Snapshot, StateError, UpOptions};
 use inlet_testkit::{TcpServer, World};
 
 use crate::common::{self, asked, here, open, to, tree, tree_of_one, up};
@@ -20,9 +20,9 @@ fn up_at_every_step() {
         let again = Instance::up(here(&world), &UpOptions::default());
         if *step == "up:published" {
             assert_eq!(read.unwrap(), 1, "{step}");
-            assert!(matches!(again, Err(Error::AlreadyUp { .. })), "{step}: {again:?}");
+            assert!(matches!(again, Err(Error::State(StateError::AlreadyUp { .. }))), "{step}: {again:?}");
         } else {
-            assert!(matches!(read, Err(Error::NotUp { .. })), "{step}: {read:?}");
+            assert!(matches!(read, Err(Error::State(StateError::NotUp { .. }))), "{step}: {read:?}");
             assert_eq!(again.unwrap().generation(), 1, "{step}");
         }
         assert_eq!(tree(world.bpffs.path()), tree_of_one(&world, 1), "{step}");
@@ -40,7 +40,7 @@ fn down_after_a_killed_up() {
         killed(&world, "up", step, None);
         match Instance::down(&here(&world)) {
             Ok(()) => {}
-            Err(Error::NotUp { .. }) if *step == "up:root" => {}
+            Err(Error::State(StateError::NotUp { .. })) if *step == "up:root" => {}
             Err(error) => panic!("{step}: {error}"),
         }
         assert_eq!(tree(world.bpffs.path()), ["inlet"], "{step}");
@@ -58,7 +58,7 @@ fn down_at_every_step() {
             killed(&world, "down", step, None);
             let still = if *step == "down:withdrawn" { "web" } else { "Refused" };
             assert_eq!(targets.map(|target| asked(Tcp, target)), [still; 2], "{step}");
-            assert!(matches!(Snapshot::open(here(&world)), Err(Error::NotUp { .. })), "{step}");
+            assert!(matches!(Snapshot::open(here(&world)), Err(Error::State(StateError::NotUp { .. }))), "{step}");
             if next_is_up {
                 let mut instance = up(&world);
                 assert!(instance.ruleset().unwrap().is_empty(), "{step}");
@@ -73,7 +73,7 @@ fn down_at_every_step() {
                 Instance::down(&here(&world)).unwrap();
                 assert_eq!(tree(world.bpffs.path()), ["inlet"], "{step}");
                 assert_eq!(targets.map(|target| asked(Tcp, target)), ["Refused", "Refused"], "{step}");
-                assert!(matches!(Instance::down(&here(&world)), Err(Error::NotUp { .. })), "{step}");
+                assert!(matches!(Instance::down(&here(&world)), Err(Error::State(StateError::NotUp { .. }))), "{step}");
             }
         }
     }

@@ -1,9 +1,9 @@
 //! The rules of a large JSON file, read by two threads.
 
 use super::rule::{Known, RuleText};
-use crate::Builder;
-use crate::both::both;
 use crate::config::sets::Sets;
+use crate::ruleset::Builder;
+use crate::threads::join;
 
 /// Texts shorter than this are read before a thread is up.
 const WORTHWHILE: usize = 1 << 20;
@@ -44,7 +44,7 @@ impl<'a> Halves<'a> {
     /// The rules of each half, added to a builder that is like this one.
     pub(super) fn rules(&self, builder: &Builder, sets: &Sets) -> Option<(Builder, Builder)> {
         let second = || read(self.second, builder.clone(), sets).filter(|(_, rest)| is_end(rest));
-        let (second, first) = both(true, second, || read(self.first, builder.clone(), sets));
+        let (second, first) = join(true, second, || read(self.first, builder.clone(), sets));
         let ((first, rest), (second, _)) = (first?, second?);
         rest.is_empty().then_some((first, second))
     }

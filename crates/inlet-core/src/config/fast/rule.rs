@@ -5,11 +5,12 @@ use std::borrow::Cow;
 use rustc_hash::FxHashMap;
 use serde::Deserialize;
 
-use crate::config::fields::Plain;
-use crate::config::rule::{ANY_SOURCE, Parts, check_except, check_families, with_verdicts};
+use super::values::{List, Text};
+use crate::config::expand::{ANY_SOURCE, Parts, check_except, check_families, with_verdicts};
+use crate::config::keys::Plain;
 use crate::config::sets::{PrefixOrSet, Sets};
-use crate::config::texts::{List, Text};
-use crate::{Builder, InterfaceName, PortRange, Ports, Prefix, Protocol, ServiceId, Verdict};
+use crate::rule::{InterfaceName, PortRange, Ports, Prefix, Protocol, ServiceId, Verdict};
+use crate::ruleset::Builder;
 
 /// A name as it stands in the text. An optional `Cow` alone would always be a copy.
 #[derive(Deserialize)]

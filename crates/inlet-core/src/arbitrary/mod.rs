@@ -1,0 +1,341 @@
+//! Random rulesets and packets for property tests: few addresses and ports, so that rules nest, overlap and meet, and
+//! packets at the borders of what rules match, where mistakes live.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use proptest::sample::{Index, select};
+
+mod crowded;
+
+pub use crowded::{at_borders, crowded};
+
+use crate::rule::{
+    Confine, Description, InterfaceName, Match, OnMissing, Packet, PortRange, Prefix, Protocol, Rule, ServiceName,
+    Verdict,
+};
+use crate::ruleset::{Builder, Change, Plan, Ruleset, Shape};
+
+/// How many services a random ruleset has.
+pub const SERVICES: usize = 4;
+/// How many interfaces rules may name; their indexes are 0 (there is none) to this minus one.
+pub const INTERFACES: u32 = 4;
+
+/// A ruleset without conflicts, of up to `rules` rules.
+pub fn ruleset(rules: usize) -> impl Strategy<Value = Ruleset> {
+    vec(rule(), 0..=rules)
+        .prop_flat_map(|rules| (Just(rules), vec(any::<bool>(), SERVICES)))
+        .prop_map(|(rules, pass)| build(&rules, &pass, &Surroundings::default()))
+}
+
+/// A ruleset, and one that comes from it by a few changes: rules go, come and get other verdicts, services have other
+/// numbers, interfaces other indexes.
+pub fn pair(rules: usize) -> impl Strategy<Value = (Ruleset, Ruleset)> {
+    let edit = prop_oneof![6 => Just(None), 1 => (0..SERVICES + 2).prop_map(Some), 2 => Just(Some(usize::MAX))];
+    let pass = vec(any::<bool>(), SERVICES);
+    let surroundings = (0..SERVICES, prop_oneof![4 => Just(0), 1 => 0..INTERFACES]);
+    (vec((rule(), edit), 0..=rules), vec(rule(), 0..=rules / 4), pass, surroundings).prop_map(
+        |(drafts, more, pass, (first_service, interface_shift))| {
+            let old: Vec<Draft> = drafts.iter().map(|(draft, _)| draft.clone()).collect();
+            let kept = drafts.into_iter().filter_map(|(draft, edit)| match edit {
+                Some(usize::MAX) => None,
+                edit => Some(Draft { verdict: edit.unwrap_or(draft.verdict), ..draft }),
+            });
+            let new: Vec<Draft> = kept.chain(more).collect();
+            let surroundings = Surroundings { first_service, interface_shift };
+            (build(&old, &pass, &Surroundings::default()), build(&new, &pass, &surroundings))
+        },
+    )
+}
+
+/// Packets of which most match a rule of one of two rulesets.
+pub fn pair_with_packets(rules: usize, packets: usize) -> impl Strategy<Value = (Ruleset, Ruleset, Vec<Packet>)> {
+    (pair(rules), vec(aim(), packets)).prop_map(|((old, new), aims)| {
+        let rules: Vec<Rule> = old.rules().chain(new.rules()).collect();
+        let packets = aims.iter().map(|aim| aim.packet(&rules)).collect();
+        (old, new, packets)
+    })
+}
+
+/// A ruleset and its successors, each by a few changes, with packets of which most match a rule of one of them. The rules are
+/// spread over many addresses, those of IPv6 over many networks or over one /64. Seldom services get other numbers or
+/// policies, or interfaces other indexes.
+pub fn history(rules: usize, changes: usize, packets: usize) -> impl Strategy<Value = (Vec<Ruleset>, Vec<Packet>)> {
+    any::<bool>().prop_flat_map(move |one_network| {
+        let draft = move || prop_oneof![30 => spread(one_network), 1 => rule()];
+        let seldom = |most: usize| prop_oneof![20 => Just(0), 1 => 1..most];
+        let meaning = (seldom(SERVICES), seldom(INTERFACES as usize), prop::bool::weighted(0.05));
+        let change = (vec(any::<Index>(), 0..3), vec(draft(), 0..3), meaning);
+        let first = (vec(spread(one_network), rules / 2..=rules), vec(any::<bool>(), SERVICES));
+        (first, vec(change, changes), vec(aim(), packets)).prop_map(successors)
+    })
+}
+
+/// What changes: rules that go, rules that come, and how services and interfaces are counted on and a policy turned.
+type Step = (Vec<Index>, Vec<Draft>, (usize, usize, bool));
+
+/// What is there first: rules, and the policies of the services.
+type First = (Vec<Draft>, Vec<bool>);
+
+fn successors(((mut drafts, mut pass), changes, aims): (First, Vec<Step>, Vec<Aim>)) -> (Vec<Ruleset>, Vec<Packet>) {
+    let mut surroundings = Surroundings::default();
+    let mut rulesets = vec![build(&drafts, &pass, &surroundings)];
+    for (gone, more, (services, interfaces, other_policy)) in changes {
+        for at in gone {
+            drafts.swap_remove(at.index(drafts.len()));
+        }
+        drafts.extend(more);
+        surroundings.first_service = (surroundings.first_service + services) % SERVICES;
+        surroundings.interface_shift += interfaces as u32;
+        pass[0] ^= other_policy;
+        rulesets.push(build(&drafts, &pass, &surroundings));
+    }
+    // Every second packet is aimed at a rule that changed.
+    let changed: Vec<Rule> = rulesets.windows(2).flat_map(|pair| changed(&pair[0], &pair[1])).collect();
+    let rules: Vec<Rule> = rulesets[0].rules().collect();
+    let rules = [&rules[..], &changed[..]].into_iter().cycle();
+    let packets = aims.iter().zip(rules).map(|(aim, rules)| aim.packet(rules)).collect();
+    (rulesets, packets)
+}
+
+fn changed(old: &Ruleset, new: &Ruleset) -> Vec<Rule> {
+    let rule = |change: &Change| Rule { matching: *change.matching(), verdict: Verdict::Pass };
+    Plan::between(old, new).rules.iter().map(rule).collect()
+}
+
+/// A rule for one of 256 places or, seldom, for many of them; each like that of [`rule`]. The places of IPv6 are networks, or
+/// parts of one /64.
+fn spread(one_network: bool) -> impl Strategy<Value = Draft> {
+    let shift = if one_network { 48 } else { 80 };
+    (rule(), any::<u8>(), prop_oneof![9 => Just(8), 1 => Just(2)]).prop_map(move |(draft, place, more)| {
+        let local = match draft.local.net() {
+            ipnet::IpNet::V4(net) => {
+                let addr = (net.addr().to_bits() % (1 << 24)) ^ (u32::from(place) << 16);
+                Prefix::v4(0xc000_0000 | addr, net.prefix_len().max(8 + more))
+            }
+            ipnet::IpNet::V6(net) => {
+                let addr = (net.addr().to_bits() % (1 << (shift + 8))) ^ (u128::from(place) << shift);
+                Prefix::v6(0x2001_0db8 << 96 | addr, net.prefix_len().max(120 - shift as u8 + more))
+            }
+        };
+        Draft { local, ..draft }
+    })
+}
+
+/// What numbers a ruleset is built with.
+#[derive(Clone, Copy, Debug, Default)]
+struct Surroundings {
+    /// The service that gets the first number.
+    first_service: usize,
+    /// What is added to the indexes of interfaces that are there.
+    interface_shift: u32,
+}
+
+/// A ruleset with up to `packets` packets of which most match something.
+pub fn with_packets(rules: usize, packets: usize) -> impl Strategy<Value = (Ruleset, Vec<Packet>)> {
+    (ruleset(rules), vec(aim(), packets)).prop_map(|(ruleset, aims)| {
+        let rules: Vec<Rule> = ruleset.rules().collect();
+        let packets = aims.iter().map(|aim| aim.packet(&rules)).collect();
+        (ruleset, packets)
+    })
+}
+
+/// A rule whose numbers of service and interface are those of the builder that [`ruleset`] uses.
+#[derive(Clone, Debug)]
+struct Draft {
+    protocol: Protocol,
+    local: Prefix,
+    ports: PortRange,
+    source: Option<Prefix>,
+    iface: Option<u32>,
+    verdict: usize,
+}
+
+fn rule() -> impl Strategy<Value = Draft> {
+    let protocol = select(&Protocol::ALL[..]);
+    (any::<bool>(), protocol, ports(), option::weighted(0.25, 0..INTERFACES), 0..SERVICES + 2).prop_flat_map(
+        |(v6, protocol, ports, iface, verdict)| {
+            (prefix(v6), option::weighted(0.3, prefix(v6))).prop_map(move |(local, source)| Draft {
+                protocol,
+                local,
+                ports,
+                source,
+                iface,
+                verdict,
+            })
+        },
+    )
+}
+
+/// Prefixes around a few addresses, so that many of them nest.
+fn prefix(v6: bool) -> impl Strategy<Value = Prefix> {
+    let spread = prop_oneof![Just(0_u128), any::<u8>().prop_map(u128::from), any::<u128>().prop_map(|n| n >> 100)];
+    let near = prop_oneof![Just(0_u128), (0_u32..128).prop_map(|bit| 1 << bit), any::<u128>()];
+    (0_u8..=128, spread, near).prop_map(move |(len, spread, near)| match v6 {
+        true => Prefix::v6(0x2001_0db8 << 96 ^ spread ^ near >> (near as u32 % 127), len),
+        false => Prefix::v4((0xc000_0200 ^ spread ^ near >> 96) as u32, len % 33),
+    })
+}
+
+fn ports() -> impl Strategy<Value = PortRange> {
+    let port = prop_oneof![1_u16..20, select(vec![53, 80, 443, 8080, 65535]), 1_u16..];
+    prop_oneof![
+        3 => port.clone().prop_map(|port| (port, port)),
+        2 => (port.clone(), port).prop_map(|(a, b)| (a.min(b), a.max(b))),
+        1 => Just((1, u16::MAX)),
+        // Of one width and shifted: they overlap, and only source and interface keep them from tying.
+        2 => (1_u16..30, select(vec![2, 5])).prop_map(|(first, more)| (first, first + more)),
+    ]
+    .prop_map(|(first, last)| PortRange::new(first, last).unwrap_or(PortRange::ANY))
+}
+
+fn build(drafts: &[Draft], pass: &[bool], surroundings: &Surroundings) -> Ruleset {
+    let mut builder = Builder::new();
+    let mut services = Vec::new();
+    let mut order: Vec<usize> = (0..pass.len()).collect();
+    order.rotate_left(surroundings.first_service);
+    for number in order {
+        let pass = &pass[number];
+        let name: ServiceName = format!("service{number}").parse().unwrap_or_else(|error| panic!("{error}"));
+        let id = builder.service(&name).unwrap_or_else(|error| panic!("{error}"));
+        builder.set_on_missing(id, if *pass { OnMissing::Pass } else { OnMissing::Refuse });
+        builder.set_description(id, description(number, *pass));
+        services.push((number, id));
+    }
+    services.sort_unstable();
+    let mut kept: HashMap<Prefix, Vec<Rule>> = HashMap::new();
+    for draft in drafts {
+        let iface = draft.iface.map(|index| {
+            let name: InterfaceName = format!("if{index}").parse().unwrap_or_else(|error| panic!("{error}"));
+            builder.interface_named(&name).unwrap_or_else(|error| panic!("{error}"))
+        });
+        let Draft { protocol, local, ports, source, .. } = *draft;
+        let verdict = match draft.verdict {
+            0 => Verdict::Pass,
+            1 => Verdict::Refuse,
+            number => Verdict::Service(services[number - 2].1),
+        };
+        let rule = Rule { matching: Match { protocol, local, ports, source, iface }, verdict };
+        let kept = kept.entry(local).or_default();
+        if !kept.iter().any(|other| Shape::of(other).ties_with(&Shape::of(&rule))) {
+            builder.push(&rule).unwrap_or_else(|error| panic!("{error}"));
+            kept.push(rule);
+        }
+    }
+    builder.resolve_interfaces(|name| match name.as_str().trim_start_matches("if").parse().unwrap_or(0) {
+        0 => 0,
+        index => (index - 1 + surroundings.interface_shift) % (INTERFACES - 1) + 1,
+    });
+    builder.finish().unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Every second service is described, in one of the forms.
+fn description(number: usize, confined: bool) -> Option<Description> {
+    let listen = [format!("tcp:127.0.0.{}:80", number + 1), format!("udp:*:{}", number + 53)];
+    let listen = listen.iter().filter_map(|text| text.parse().ok());
+    let confine = match number {
+        1 => Confine::Unit("web.service".parse().ok()?),
+        3 => Confine::Cgroup("/a/b".parse().ok()?),
+        _ => return None,
+    };
+    let mut description = Description::new(listen).ok()?;
+    description.confine = confined.then_some(confine);
+    description.user = "www-data".parse().ok();
+    Some(description)
+}
+
+/// What a packet is aimed at: the border of some rule, or anything.
+#[derive(Clone, Debug)]
+struct Aim {
+    rule: Index,
+    local: Border,
+    remote: Border,
+    port: Border,
+    other_protocol: bool,
+    ifindex: u32,
+    remote_port: u16,
+}
+
+/// A place relative to a range.
+#[derive(Clone, Copy, Debug)]
+enum Border {
+    First,
+    Last,
+    Before,
+    After,
+    Within(u128),
+    Anywhere(u128),
+}
+
+fn border() -> impl Strategy<Value = Border> {
+    prop_oneof![
+        3 => Just(Border::First),
+        2 => Just(Border::Last),
+        1 => Just(Border::Before),
+        1 => Just(Border::After),
+        3 => any::<u128>().prop_map(Border::Within),
+        1 => any::<u128>().prop_map(Border::Anywhere),
+    ]
+}
+
+fn aim() -> impl Strategy<Value = Aim> {
+    (any::<Index>(), border(), border(), border(), prop::bool::weighted(0.1), 0..INTERFACES, 1_u16..).prop_map(
+        |(rule, local, remote, port, other_protocol, ifindex, remote_port)| Aim {
+            rule,
+            local,
+            remote,
+            port,
+            other_protocol,
+            ifindex,
+            remote_port,
+        },
+    )
+}
+
+impl Border {
+    fn of(self, first: u128, last: u128) -> u128 {
+        match self {
+            Self::First => first,
+            Self::Last => last,
+            Self::Before => first.wrapping_sub(1),
+            Self::After => last.wrapping_add(1),
+            Self::Within(n) => first + n % (last - first).saturating_add(1).max(1),
+            Self::Anywhere(n) => n,
+        }
+    }
+
+    fn of_prefix(self, prefix: Prefix) -> IpAddr {
+        match prefix.net() {
+            ipnet::IpNet::V4(net) => {
+                let bits = self.of(net.network().to_bits().into(), net.broadcast().to_bits().into());
+                Ipv4Addr::from_bits(bits as u32).into()
+            }
+            ipnet::IpNet::V6(net) => {
+                Ipv6Addr::from_bits(self.of(net.network().to_bits(), net.broadcast().to_bits())).into()
+            }
+        }
+    }
+}
+
+impl Aim {
+    fn packet(&self, rules: &[Rule]) -> Packet {
+        let default = Prefix::v4(0xc000_0200, 24);
+        let matching = match rules.is_empty() {
+            true => Rule::new(Protocol::Tcp, default, PortRange::ANY, Verdict::Pass).matching,
+            false => self.rule.get(rules).matching,
+        };
+        let everywhere = if matching.local.is_v6() { Prefix::v6(0, 0) } else { Prefix::v4(0, 0) };
+        let port = self.port.of(matching.ports.first().into(), matching.ports.last().into()) as u16;
+        let protocol = match (self.other_protocol, matching.protocol) {
+            (false, protocol) => protocol,
+            (true, Protocol::Tcp) => Protocol::Udp,
+            (true, Protocol::Udp) => Protocol::Tcp,
+        };
+        let local = SocketAddr::new(self.local.of_prefix(matching.local), port);
+        let remote = SocketAddr::new(self.remote.of_prefix(matching.source.unwrap_or(everywhere)), self.remote_port);
+        Packet { protocol, local, remote, ifindex: self.ifindex }
+    }
+}

@@ -1,0 +1,181 @@
+//! Packets as an area: local prefix, ports, source and interface, each a range of its own. Areas can be compared and cut
+//! without looking at packets, and exactly so.
+
+mod bound;
+mod claims;
+mod prefix_set;
+mod range;
+mod shadow;
+
+use crate::rule::{Match, Packet, PortRange, Prefix, Protocol};
+use crate::ruleset::Ruleset;
+
+pub use bound::{Bound, Rank};
+pub use claims::{Claim, EXCEPTIONS, given, kept};
+pub use prefix_set::{PrefixSet, steered_prefixes};
+pub use range::{AddrRange, Arrival};
+pub use shadow::{never_matching, takers};
+
+/// All packets of a protocol within a local prefix, a port range, a source prefix and an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Area {
+    /// The protocol.
+    pub protocol: Protocol,
+    /// Where the packets go to.
+    pub local: Prefix,
+    /// The ports that they go to.
+    pub ports: PortRange,
+    /// Where they come from; `None` for everywhere. Of the family of `local`.
+    pub source: Option<Prefix>,
+    /// The index of the interface on which they come in; `None` for every one.
+    pub ifindex: Option<u32>,
+}
+
+impl Area {
+    /// The packets that a match of a ruleset is about; `None` when that is none, as the interface is not there.
+    pub fn of(ruleset: &Ruleset, matching: &Match) -> Option<Self> {
+        let Match { protocol, local, ports, source, iface } = *matching;
+        let ifindex = iface.map(|id| ruleset.interface(id).index);
+        (ifindex != Some(0)).then_some(Self { protocol, local, ports, source, ifindex })
+    }
+
+    /// Whether the packet is in it.
+    pub fn holds(&self, packet: &Packet) -> bool {
+        self.protocol == packet.protocol
+            && self.local.contains(packet.local.ip())
+            && self.ports.contains(packet.local.port())
+            && self.source.is_none_or(|source| source.contains(packet.remote.ip()))
+            && self.ifindex.is_none_or(|index| index == packet.ifindex)
+    }
+
+    /// The packets that are in both.
+    pub fn intersection(&self, other: &Self) -> Option<Self> {
+        let ports =
+            PortRange::new(self.ports.first().max(other.ports.first()), self.ports.last().min(other.ports.last()))
+                .ok()?;
+        let ifindex = match (self.ifindex, other.ifindex) {
+            (Some(one), Some(two)) if one != two => return None,
+            (one, two) => one.or(two),
+        };
+        let source = match (self.source, other.source) {
+            (Some(one), Some(two)) => Some(narrower(one, two)?),
+            (one, two) => one.or(two),
+        };
+        let local = narrower(self.local, other.local)?;
+        (self.protocol == other.protocol).then_some(Self { protocol: self.protocol, local, ports, source, ifindex })
+    }
+
+    /// Whether all packets of the other are in it.
+    pub fn covers(&self, other: &Self) -> bool {
+        self.intersection(other) == Some(*other)
+    }
+
+    /// Whether every packet of it is in one of `parts`.
+    pub fn is_covered_by(&self, parts: &[Self]) -> bool {
+        let parts: Vec<Self> = parts.iter().filter_map(|part| self.intersection(part)).collect();
+        covered(self.local, self, &parts)
+    }
+}
+
+/// The one that is inside the other.
+fn narrower(one: Prefix, two: Prefix) -> Option<Prefix> {
+    match (one.covers(&two), two.covers(&one)) {
+        (true, _) => Some(two),
+        (_, true) => Some(one),
+        _ => None,
+    }
+}
+
+/// Whether every packet of `whole` to `local` is in one of `parts`, which lie within `whole`. The prefix is halved until
+/// no part has a longer one.
+fn covered(local: Prefix, whole: &Area, parts: &[Area]) -> bool {
+    let (wide, inner): (Vec<Area>, Vec<Area>) = parts.iter().partition(|part| part.local.covers(&local));
+    if covered_in_ports(whole, &wide) {
+        return true;
+    }
+    let Some(halves) = local.halves().filter(|_| !inner.is_empty()) else { return false };
+    let mut halves = halves.map(|half| {
+        let inside = |part: &&Area| half.covers(&part.local);
+        (half, inner.iter().filter(inside).chain(&wide).copied().collect::<Vec<Area>>())
+    });
+    // The half with fewer parts is more likely to have a hole.
+    halves.sort_by_key(|(_, parts)| parts.len());
+    halves.iter().all(|(half, parts)| covered(*half, whole, parts))
+}
+
+/// The same for parts that go through the whole local prefix: in each stretch of ports without a border the sources count.
+fn covered_in_ports(whole: &Area, parts: &[Area]) -> bool {
+    // What is not limited to an interface must be covered on those that no part names.
+    let parts: Vec<&Area> = parts.iter().filter(|part| whole.ifindex.is_some() || part.ifindex.is_none()).collect();
+    if parts.iter().any(|part| part.ports == whole.ports && part.source == whole.source) {
+        return true;
+    }
+    let mut starts: Vec<u16> = vec![whole.ports.first()];
+    starts.extend(parts.iter().map(|part| part.ports.first()));
+    starts.extend(parts.iter().filter_map(|part| part.ports.last().checked_add(1)));
+    starts.retain(|start| whole.ports.contains(*start));
+    starts.sort_unstable();
+    starts.dedup();
+    let here = |start: u16| parts.iter().filter(move |part| part.ports.contains(start)).map(|part| part.source);
+    starts.into_iter().all(|start| sources_covered(whole.source, here(start)))
+}
+
+/// Whether every source of `whole` is in one of `parts`, none of which is wider.
+fn sources_covered(whole: Option<Prefix>, parts: impl Iterator<Item = Option<Prefix>>) -> bool {
+    let mut narrow = Vec::new();
+    for part in parts {
+        match part {
+            Some(source) if Some(source) != whole => narrow.push(source),
+            _ => return true,
+        }
+    }
+    narrow.sort_unstable();
+    let Some(family) = narrow.first() else { return false };
+    let (first, last) = whole.map_or_else(|| family.everywhere().ends(), |whole| whole.ends());
+    // The first address that none of those before covers; `None` when that is beyond the last there is.
+    let mut next = Some(first);
+    for source in narrow {
+        let (from, to) = source.ends();
+        match next {
+            Some(at) if from > at => return false,
+            Some(at) => next = if to < at { Some(at) } else { to.checked_add(1) },
+            None => break,
+        }
+    }
+    next.is_none_or(|at| at > last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn area(local: &str, ports: &str, source: Option<&str>, ifindex: Option<u32>) -> Area {
+        let source = source.map(|source| source.parse().unwrap());
+        Area { protocol: Protocol::Tcp, local: local.parse().unwrap(), ports: ports.parse().unwrap(), source, ifindex }
+    }
+
+    #[test]
+    fn parts_that_only_together_cover() {
+        let whole = area("10.0.0.0/24", "80-89", None, None);
+        let low = area("10.0.0.0/25", "80-85", None, None);
+        let high = area("10.0.0.128/25", "any", None, None);
+        let ports = area("0.0.0.0/0", "86-100", None, None);
+        assert!(whole.is_covered_by(&[low, high, ports]));
+        assert!(!whole.is_covered_by(&[low, high]) && !whole.is_covered_by(&[high, ports]));
+        let halves = [Some("0.0.0.0/1"), Some("128.0.0.0/1")].map(|half| area("10.0.0.0/24", "any", half, None));
+        assert!(
+            whole.is_covered_by(&halves) && !whole.is_covered_by(&halves[..1]) && !whole.is_covered_by(&halves[1..])
+        );
+        let six = ["::/1", "8000::/1"].map(|half| area("2001:db8::/32", "any", Some(half), None));
+        assert!(area("2001:db8::/64", "1", None, None).is_covered_by(&six));
+    }
+
+    #[test]
+    fn there_are_always_other_interfaces() {
+        let whole = area("10.0.0.0/24", "80", None, None);
+        let on = [1, 2].map(|index| area("10.0.0.0/24", "any", None, Some(index)));
+        assert!(!whole.is_covered_by(&on));
+        assert!(area("10.0.0.0/24", "80", None, Some(2)).is_covered_by(&on));
+        assert!(area("10.0.0.0/24", "80", None, Some(2)).is_covered_by(&[whole]));
+    }
+}

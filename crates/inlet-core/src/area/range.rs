@@ -1,0 +1,127 @@
+//! Ranges of addresses, and the interfaces on which packets come in.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::rule::Prefix;
+
+/// Addresses of one family, both ends included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct AddrRange {
+    first: IpAddr,
+    last: IpAddr,
+}
+
+/// Interfaces by index, as far as rules tell them apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Arrival {
+    /// Every interface, and none in particular.
+    Any,
+    /// This one.
+    On(u32),
+    /// Every one but these.
+    NotOn(Arc<[u32]>),
+}
+
+impl AddrRange {
+    /// The addresses from `first` to `last`, which are of one family.
+    pub(crate) fn new(first: IpAddr, last: IpAddr) -> Self {
+        debug_assert!(first.is_ipv4() == last.is_ipv4() && first <= last);
+        Self { first, last }
+    }
+
+    /// The lowest address.
+    pub fn first(&self) -> IpAddr {
+        self.first
+    }
+
+    /// The highest address.
+    pub fn last(&self) -> IpAddr {
+        self.last
+    }
+
+    /// Whether the address is inside.
+    pub fn contains(&self, addr: IpAddr) -> bool {
+        addr.is_ipv4() == self.first.is_ipv4() && self.first <= addr && addr <= self.last
+    }
+
+    /// The addresses of both, if any.
+    pub fn intersection(&self, other: &Self) -> Option<Self> {
+        let (first, last) = (self.first.max(other.first), self.last.min(other.last));
+        let one_family = self.first.is_ipv4() == other.first.is_ipv4();
+        (one_family && first <= last).then(|| Self::new(first, last))
+    }
+
+    /// The prefix of exactly these addresses, when they are one.
+    pub fn prefix(&self) -> Option<Prefix> {
+        let (first, last, bits) = match (self.first, self.last) {
+            (IpAddr::V4(first), IpAddr::V4(last)) => (first.to_bits().into(), last.to_bits().into(), 32),
+            (IpAddr::V6(first), IpAddr::V6(last)) => (first.to_bits(), last.to_bits(), 128),
+            _ => return None,
+        };
+        let host_bits = 128 - (first ^ last).leading_zeros();
+        let mask = 1_u128.checked_shl(host_bits).map_or(u128::MAX, |end| end - 1);
+        let is_prefix = first & mask == 0 && last & mask == mask;
+        let len = (bits - host_bits) as u8;
+        is_prefix.then(|| if bits == 32 { Prefix::v4(first as u32, len) } else { Prefix::v6(first, len) })
+    }
+}
+
+impl From<Prefix> for AddrRange {
+    fn from(prefix: Prefix) -> Self {
+        Self::new(prefix.net().network(), prefix.net().broadcast())
+    }
+}
+
+impl From<IpAddr> for AddrRange {
+    fn from(addr: IpAddr) -> Self {
+        Self::new(addr, addr)
+    }
+}
+
+/// A prefix where it is one (`192.0.2.0/24`, `192.0.2.7`), else the two ends.
+impl fmt::Display for AddrRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.prefix() {
+            _ if self.first == self.last => write!(f, "{}", self.first),
+            Some(prefix) => write!(f, "{prefix}"),
+            None => write!(f, "{}-{}", self.first, self.last),
+        }
+    }
+}
+
+impl Arrival {
+    /// Whether a packet that came in on the interface of this index is meant; 0 stands for none in particular.
+    pub fn contains(&self, ifindex: u32) -> bool {
+        match self {
+            Self::Any => true,
+            Self::On(index) => *index == ifindex,
+            Self::NotOn(indexes) => !indexes.contains(&ifindex),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_that_are_prefixes_read_as_such() {
+        let text = |first: &str, last: &str| AddrRange::new(first.parse().unwrap(), last.parse().unwrap()).to_string();
+        assert_eq!(text("192.0.2.0", "192.0.2.255"), "192.0.2.0/24");
+        assert_eq!(text("192.0.2.0", "192.0.2.254"), "192.0.2.0-192.0.2.254");
+        assert_eq!(text("192.0.2.128", "192.0.3.127"), "192.0.2.128-192.0.3.127");
+        assert_eq!(text("0.0.0.0", "255.255.255.255"), "0.0.0.0/0");
+        assert_eq!(text("::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"), "::/0");
+        assert_eq!(text("::1", "::1"), "::1");
+    }
+
+    #[test]
+    fn prefixes_and_ranges_are_the_same() {
+        for text in ["0.0.0.0/0", "10.0.0.0/8", "192.0.2.7/32", "2001:db8::/32", "::/0", "::1/128"] {
+            let prefix: Prefix = text.parse().unwrap();
+            assert_eq!(AddrRange::from(prefix).prefix(), Some(prefix));
+        }
+    }
+}

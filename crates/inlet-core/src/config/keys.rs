@@ -1,0 +1,126 @@
+//! The keys of a ruleset file, and values that stand nowhere else.
+
+use std::str::FromStr;
+
+use super::{Host, Routes};
+use crate::rule::{
+    CgroupPath, Confine, Description, DescriptionError, InterfaceName, Listen, UnitName, UserName, Verdict,
+};
+use crate::ruleset::Builder;
+
+/// The keys of a file.
+pub(super) const FILE: &[&str] = &["include", "routes", "services", "sets", "rules"];
+/// Those of a service.
+pub(super) const SERVICE: &[&str] = &["on_missing", "listen", "unit", "cgroup", "user"];
+/// Those of a set that is not a list.
+pub(super) const SET: &[&str] = &["file"];
+/// Those of a rule.
+pub(super) const RULE: &[&str] = &["to", "verdict", "protocol", "local", "ports", "except", "from", "iface"];
+
+/// A verdict without a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Plain {
+    Pass,
+    Refuse,
+}
+
+/// A text that is none of the few that a key can have.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown {what} {text:?}; write {choices}")]
+pub struct UnknownChoice {
+    what: &'static str,
+    text: String,
+    choices: &'static str,
+}
+
+impl Plain {
+    pub(super) fn verdict(self) -> Verdict {
+        match self {
+            Self::Pass => Verdict::Pass,
+            Self::Refuse => Verdict::Refuse,
+        }
+    }
+}
+
+impl FromStr for Plain {
+    type Err = UnknownChoice;
+
+    fn from_str(text: &str) -> Result<Self, UnknownChoice> {
+        match text {
+            "pass" => Ok(Self::Pass),
+            "refuse" => Ok(Self::Refuse),
+            _ => Err(UnknownChoice { what: "verdict", text: text.to_owned(), choices: "pass or refuse" }),
+        }
+    }
+}
+
+impl FromStr for Routes {
+    type Err = UnknownChoice;
+
+    fn from_str(text: &str) -> Result<Self, UnknownChoice> {
+        match text {
+            "manage" => Ok(Self::Manage),
+            "leave" => Ok(Self::Leave),
+            _ => Err(UnknownChoice { what: "way with routes", text: text.to_owned(), choices: "manage or leave" }),
+        }
+    }
+}
+
+/// What a service says about its sockets, read.
+#[derive(Default)]
+pub(super) struct Described {
+    pub(super) listen: Option<Vec<Listen>>,
+    pub(super) unit: Option<UnitName>,
+    pub(super) cgroup: Option<CgroupPath>,
+    pub(super) user: Option<UserName>,
+}
+
+/// Why this is no description.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum DescribedError {
+    #[error("a service has \"unit\" or \"cgroup\", not both; leave one out")]
+    TwoPlaces,
+    #[error(
+        "\"unit\", \"cgroup\" and \"user\" say more about \"listen\", which is not there; add it, or leave them out"
+    )]
+    NoListen,
+    #[error(transparent)]
+    Description(#[from] DescriptionError),
+}
+
+impl Described {
+    pub(super) fn description(self) -> Result<Option<Description>, DescribedError> {
+        let confine = match (self.unit, self.cgroup) {
+            (Some(_), Some(_)) => return Err(DescribedError::TwoPlaces),
+            (Some(unit), None) => Some(Confine::Unit(unit)),
+            (None, Some(cgroup)) => Some(Confine::Cgroup(cgroup)),
+            (None, None) => None,
+        };
+        match self.listen {
+            None if confine.is_some() || self.user.is_some() => Err(DescribedError::NoListen),
+            None => Ok(None),
+            Some(listen) => {
+                let mut description = Description::new(listen)?;
+                (description.confine, description.user) = (confine, self.user);
+                Ok(Some(description))
+            }
+        }
+    }
+}
+
+/// Looks up the interfaces of a builder, and gives those that cannot be named, with the reason.
+pub(super) fn resolve_interfaces(builder: &mut Builder, host: &mut dyn Host) -> Vec<(InterfaceName, String)> {
+    let (mut known, mut bad) = (Vec::new(), Vec::new());
+    for interface in builder.interfaces() {
+        match host.interface(&interface.name) {
+            Ok(index) => known.push(index),
+            Err(reason) => {
+                known.push(0);
+                bad.push((interface.name.clone(), reason));
+            }
+        }
+    }
+    let mut known = known.into_iter();
+    builder.resolve_interfaces(|_| known.next().unwrap_or(0));
+    bad
+}

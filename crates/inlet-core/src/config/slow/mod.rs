@@ -1,0 +1,285 @@
+//! Reading a ruleset the slow way: every value with its place, and all that is wrong rather than the first.
+//!
+//! Sets and services may stand in any file, so rules are read when all files are known.
+
+mod nearest;
+mod node;
+mod rule;
+mod values;
+
+use std::collections::{BTreeMap, HashMap};
+
+use self::node::{Key, Node, Value};
+use super::diagnostic::{Diagnostic, Diagnostics, FileId, Place};
+use super::keys::{Described, FILE, SERVICE, SET, resolve_interfaces};
+use super::loader::{Loader, NotIncluded};
+use super::sets::{Sets, lines};
+use super::{Parsed, Routes, is_json};
+use crate::rule::{OnMissing, Prefix, ServiceName};
+use crate::ruleset::{BuildError, Builder, Conflict, Ruleset};
+
+/// What has been read.
+pub(super) struct Reader<'l, 'h> {
+    pub(super) loader: &'l mut Loader<'h>,
+    pub(super) builder: Builder,
+    pub(super) found: Diagnostics,
+    pub(super) services: BTreeMap<String, Place>,
+    pub(super) sets: Sets,
+    set_places: BTreeMap<String, Place>,
+    routes: Option<(Routes, Place)>,
+    has_rules: bool,
+    /// Rules in words that are looked for, and where they stand.
+    pub(super) wanted: HashMap<String, Vec<Place>>,
+}
+
+/// Reads file 0 of the loader and those that it includes.
+pub(super) fn parse(mut loader: Loader<'_>, old: &Ruleset) -> Result<Parsed, Diagnostics> {
+    let Reader { builder, mut found, routes, .. } = read(&mut loader, old, HashMap::new());
+    match builder.finish() {
+        Ok(ruleset) if found.count() == 0 => {
+            return Ok(Parsed { ruleset, routes: routes.map(|(routes, _)| routes).unwrap_or_default() });
+        }
+        Ok(_) => {}
+        // Which rules conflict is known now; where they stand is looked up by reading once more.
+        Err(BuildError::Conflict(conflicts)) => {
+            let wanted = conflicts.iter().flat_map(|pair| [&pair.first, &pair.second]);
+            let wanted = wanted.map(|rule| (rule.clone(), Vec::new())).collect();
+            loader.start_again();
+            let places = read(&mut loader, old, wanted).wanted;
+            conflicts.iter().for_each(|pair| found.push(conflict(pair, &places)));
+        }
+        Err(other) => found.push(advice(Place::default(), &other.to_string())),
+    }
+    Err(found.finish(loader.into_files()))
+}
+
+fn read<'l, 'h>(loader: &'l mut Loader<'h>, old: &Ruleset, wanted: HashMap<String, Vec<Place>>) -> Reader<'l, 'h> {
+    let mut reader = Reader {
+        loader,
+        builder: Builder::successor_of(old),
+        found: Diagnostics::default(),
+        services: BTreeMap::new(),
+        sets: Sets::default(),
+        set_places: BTreeMap::new(),
+        routes: None,
+        has_rules: false,
+        wanted,
+    };
+    reader.files(vec![0], Vec::new());
+    reader.overlaps();
+    if !reader.has_rules {
+        let message = "no \"rules\"";
+        let help = "a ruleset without any says so: rules = []";
+        reader.found.push(Diagnostic::new(Place::default(), message).help(help).absent());
+    }
+    // Those that cannot be named have been told of, each where it stands.
+    let _ = resolve_interfaces(&mut reader.builder, reader.loader.host);
+    reader
+}
+
+/// Two rules that tie, the one that stands first before the other.
+fn conflict(pair: &Conflict, places: &HashMap<String, Vec<Place>>) -> Diagnostic {
+    let found =
+        |rule: &String| places.get(rule).into_iter().flatten().map(|place| (place.clone(), rule.clone())).collect();
+    let mut both: Vec<(Place, String)> =
+        [&pair.first, &pair.second].into_iter().flat_map(|rule| -> Vec<_> { found(rule) }).collect();
+    both.sort_by_key(|(place, _)| place.order());
+    both.dedup();
+    let (Some((first_place, first)), Some((place, second))) = (both.first().cloned(), both.last().cloned()) else {
+        return advice(Place::default(), &pair.to_string());
+    };
+    let told =
+        Diagnostic::new(place.clone(), Conflict { first, second }.to_string()).help("make one narrower or remove one");
+    if place == first_place { told } else { told.related(first_place, "the other one") }
+}
+
+/// An error of the core says what is wrong, and after a semicolon what to do.
+pub(super) fn advice(place: Place, text: &str) -> Diagnostic {
+    match text.split_once("; ") {
+        Some((message, help)) => Diagnostic::new(place, message).help(help),
+        None => Diagnostic::new(place, text),
+    }
+}
+
+impl Reader<'_, '_> {
+    /// Reads the files that are left, the last one first. What has been read of a file stands in its call, and the rules
+    /// found so far belong to those calls.
+    fn files(&mut self, mut left: Vec<FileId>, rules: Vec<Node<'_>>) {
+        let Some(file) = left.pop() else {
+            return rules.iter().for_each(|rule| self.rule(rule));
+        };
+        let mut rules: Vec<Node<'_>> = rules;
+        let text = self.loader.text(file);
+        if is_json(self.loader.source(file)) {
+            match node::json(file, &text) {
+                Ok(root) => self.file(&root, file, &mut left, &mut rules),
+                Err(error) => self.found.push(error.syntax()),
+            }
+            return self.files(left, rules);
+        }
+        let (root, errors) = node::toml(file, &text);
+        errors.into_iter().for_each(|error| self.found.push(error.syntax()));
+        self.file(&node::toml_root(file, &root), file, &mut left, &mut rules);
+        self.files(left, rules);
+    }
+
+    fn file<'a>(&mut self, root: &Node<'a>, file: FileId, left: &mut Vec<FileId>, rules: &mut Vec<Node<'a>>) {
+        for (key, node) in self.fields(root, FILE) {
+            match key.name.as_ref() {
+                "include" => left.extend(self.includes(file, &node).into_iter().rev()),
+                "routes" => self.routes(&node),
+                "services" => self.services(&node),
+                "sets" => self.sets(file, &node),
+                _ => {
+                    self.has_rules = true;
+                    rules.extend(self.list(&node, "a list of rules"));
+                }
+            }
+        }
+    }
+
+    fn includes(&mut self, by: FileId, node: &Node<'_>) -> Vec<FileId> {
+        let mut files = Vec::new();
+        for node in self.one_or_list(node) {
+            let Some(name) = self.text(&node) else { continue };
+            let told = |message: String| Diagnostic::new(node.place(), message);
+            match self.loader.include(by, &name) {
+                Ok(file) => files.push(file),
+                Err(NotIncluded::Unreadable(reason)) => self.found.push(told(reason).absent()),
+                Err(NotIncluded::Circle) => {
+                    let message = format!("{name} is being read: the files include each other");
+                    self.found.push(told(message).help("leave this one out"));
+                }
+                Err(NotIncluded::Twice) => {
+                    self.found.push(told(format!("{name} is included already")).help("include each file once"));
+                }
+            }
+        }
+        files
+    }
+
+    fn routes(&mut self, node: &Node<'_>) {
+        let Some(routes) = self.parsed(node) else { return };
+        match &self.routes {
+            Some((other, place)) if *other != routes => {
+                let told = Diagnostic::new(node.place(), "another file says otherwise").related(place.clone(), "there");
+                self.found.push(told);
+            }
+            _ => self.routes = Some((routes, node.place())),
+        }
+    }
+
+    fn services(&mut self, node: &Node<'_>) {
+        for (key, node) in self.entries(node, "a table of services") {
+            let Some(name) = self.parse::<ServiceName>(&key.name, &key.place) else { continue };
+            if let Some(place) = self.services.get(name.as_str()) {
+                let told = Diagnostic::new(key.place, format!("service {:?} is there twice", name.as_str()));
+                self.found.push(told.related(place.clone(), "the first one"));
+                continue;
+            }
+            self.services.insert(name.as_str().to_owned(), key.place.clone());
+            self.service(&name, &key, &node);
+        }
+    }
+
+    fn service(&mut self, name: &ServiceName, key: &Key<'_>, node: &Node<'_>) {
+        let before = self.found.count();
+        let (mut policy, mut described) = (OnMissing::default(), Described::default());
+        for (key, node) in self.fields(node, SERVICE) {
+            match key.name.as_ref() {
+                _ if self.is_null(&node) => {}
+                "on_missing" => policy = self.parsed(&node).unwrap_or_default(),
+                "listen" => {
+                    let nodes = self.one_or_list(&node);
+                    described.listen = Some(nodes.iter().filter_map(|node| self.parsed(node)).collect());
+                }
+                "unit" => described.unit = self.parsed(&node),
+                "cgroup" => described.cgroup = self.parsed(&node),
+                _ => described.user = self.parsed(&node),
+            }
+        }
+        let described = match described.description() {
+            Ok(description) => description,
+            Err(error) if self.found.count() == before => {
+                self.found.push(advice(key.place.clone(), &error.to_string()));
+                None
+            }
+            // A part of it is wrong and has been told of.
+            Err(_) => None,
+        };
+        match self.builder.service(name) {
+            Ok(id) => {
+                self.builder.set_on_missing(id, policy);
+                self.builder.set_description(id, described);
+            }
+            Err(error) => self.found.push(advice(key.place.clone(), &error.to_string())),
+        }
+    }
+
+    /// Descriptions that could claim one socket. Of two the later one is told of, and left out of what follows.
+    fn overlaps(&mut self) {
+        while let Some((a, b, listen)) = self.builder.services().overlap() {
+            let message = format!("services {a} and {b} could both claim a socket at {listen}");
+            let place = |name: &ServiceName| self.services.get(name.as_str()).cloned().unwrap_or_default();
+            let mut both = [(place(a), a.clone()), (place(b), b.clone())];
+            both.sort_by_key(|(place, _)| place.order());
+            let [(first, _), (second, name)] = both;
+            let told = Diagnostic::new(second, message).help("let them differ in address, user, unit or cgroup");
+            self.found.push(told.related(first, "the other one"));
+            let Some(id) = self.builder.services().id(name.as_str()) else { return };
+            self.builder.set_description(id, None);
+        }
+    }
+
+    fn sets(&mut self, file: FileId, node: &Node<'_>) {
+        for (key, node) in self.entries(node, "a table of sets") {
+            let prefixes = self.set(file, &node);
+            if let Some(place) = self.set_places.get(key.name.as_ref()) {
+                let told = Diagnostic::new(key.place, format!("set {:?} is there twice", key.name));
+                self.found.push(told.related(place.clone(), "the first one"));
+                continue;
+            }
+            self.set_places.insert(key.name.as_ref().to_owned(), key.place);
+            self.sets.add(&key.name, prefixes);
+        }
+    }
+
+    fn set(&mut self, file: FileId, node: &Node<'_>) -> Vec<Prefix> {
+        match self.value(node) {
+            Some(Value::List(list)) => list.iter().filter_map(|node| self.parsed(node)).collect(),
+            Some(Value::Table(_)) => {
+                let fields = self.fields(node, SET);
+                if fields.is_empty() {
+                    self.found
+                        .push(Diagnostic::new(node.place(), "a set needs a list of prefixes or \"file\"").absent());
+                }
+                fields.iter().flat_map(|(_, node)| self.set_file(file, node)).collect()
+            }
+            Some(other) => {
+                self.wrong_kind(node, "a list of prefixes, or a table with \"file\"", &other);
+                Vec::new()
+            }
+            None => Vec::new(),
+        }
+    }
+
+    fn set_file(&mut self, by: FileId, node: &Node<'_>) -> Vec<Prefix> {
+        let Some(name) = self.text(node) else { return Vec::new() };
+        let file = match self.loader.set(by, &name) {
+            Ok(file) => file,
+            Err(reason) => {
+                self.found.push(Diagnostic::new(node.place(), reason).absent());
+                return Vec::new();
+            }
+        };
+        let text = self.loader.text(file);
+        let mut prefixes = Vec::new();
+        for (span, prefix) in lines(&text) {
+            match prefix {
+                Ok(prefix) => prefixes.push(prefix),
+                Err(error) => self.found.push(advice(Place::new(file, span), &error.to_string())),
+            }
+        }
+        prefixes
+    }
+}

@@ -1,0 +1,198 @@
+//! One view of two notations: a value of a JSON or TOML text, read a level at a time, with the bytes that it stands in.
+//!
+//! JSON is read by the parser that reads it when nothing is wrong, so both know the same texts as JSON.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::ops::Range;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use crate::config::diagnostic::{Diagnostic, FileId, Place, floor};
+
+/// A value in a file.
+#[derive(Clone, Copy)]
+pub(super) struct Node<'a> {
+    file: FileId,
+    value: Notation<'a>,
+}
+
+#[derive(Clone, Copy)]
+enum Notation<'a> {
+    /// The text of the value, and the address at which the text of the file begins.
+    Json(&'a RawValue, usize),
+    Toml(&'a Spanned<DeValue<'a>>),
+}
+
+/// A value, and what is in it one level below.
+pub(super) enum Value<'a> {
+    /// JSON's `null`: as if the key were not there.
+    Null,
+    Text(Cow<'a, str>),
+    /// A whole number; `None` when it is negative or has no end of digits.
+    Number(Option<u64>),
+    List(Vec<Node<'a>>),
+    Table(Vec<(Key<'a>, Node<'a>)>),
+    /// Of a kind that no key has, in words.
+    Other(&'static str),
+}
+
+/// A key of a table.
+#[derive(Clone)]
+pub(super) struct Key<'a> {
+    pub(super) name: Cow<'a, str>,
+    pub(super) place: Place,
+}
+
+impl<'a> Node<'a> {
+    /// Where it is. A table that goes over several lines is where it begins.
+    pub(super) fn place(&self) -> Place {
+        let span = match self.value {
+            Notation::Json(raw, base) => {
+                let start = raw.get().as_ptr() as usize - base;
+                let first_line = raw.get().split('\n').next().unwrap_or_default();
+                start..start + first_line.trim_end().len()
+            }
+            Notation::Toml(value) => value.span(),
+        };
+        Place::new(self.file, span)
+    }
+
+    /// What it is.
+    ///
+    /// # Errors
+    /// A JSON text with half of a surrogate pair, which is no text.
+    pub(super) fn value(&self) -> Result<Value<'a>, Diagnostic> {
+        match self.value {
+            Notation::Toml(value) => Ok(self.toml(value.get_ref())),
+            Notation::Json(raw, base) => {
+                self.json(raw, base).map_err(|error| Diagnostic::new(self.place(), unplaced(&error)))
+            }
+        }
+    }
+
+    fn json(&self, raw: &'a RawValue, base: usize) -> serde_json::Result<Value<'a>> {
+        let at = |raw| Node { file: self.file, value: Notation::Json(raw, base) };
+        let text = raw.get();
+        Ok(match text.as_bytes().first() {
+            Some(b'n') => Value::Null,
+            Some(b't' | b'f') => Value::Other("true or false"),
+            Some(b'"') => Value::Text(serde_json::from_str::<Text<'a>>(text)?.0),
+            Some(b'[') => Value::List(serde_json::from_str::<Vec<&RawValue>>(text)?.into_iter().map(at).collect()),
+            Some(b'{') => {
+                let fields = serde_json::from_str::<Fields<'a>>(text)?.0;
+                let key = |raw: &'a RawValue| -> serde_json::Result<Key<'a>> {
+                    Ok(Key { name: serde_json::from_str::<Text<'a>>(raw.get())?.0, place: at(raw).place() })
+                };
+                Value::Table(
+                    fields
+                        .into_iter()
+                        .map(|(name, value)| Ok((key(name)?, at(value))))
+                        .collect::<Result<_, serde_json::Error>>()?,
+                )
+            }
+            _ => Value::Number(text.parse().ok()),
+        })
+    }
+
+    fn toml(&self, value: &'a DeValue<'a>) -> Value<'a> {
+        let at = |value| Node { file: self.file, value: Notation::Toml(value) };
+        match value {
+            DeValue::String(text) => Value::Text(Cow::Borrowed(text)),
+            DeValue::Integer(number) => Value::Number(u64::from_str_radix(number.as_str(), number.radix()).ok()),
+            DeValue::Array(list) => Value::List(list.iter().map(at).collect()),
+            DeValue::Table(table) => {
+                let key = |key: &'a Spanned<Cow<'a, str>>| Key {
+                    name: Cow::Borrowed(key.get_ref()),
+                    place: Place::new(self.file, key.span()),
+                };
+                Value::Table(table.iter().map(|(name, value)| (key(name), at(value))).collect())
+            }
+            DeValue::Float(_) => Value::Other("a number with a fraction"),
+            DeValue::Boolean(_) => Value::Other("true or false"),
+            DeValue::Datetime(_) => Value::Other("a date or time"),
+        }
+    }
+}
+
+impl Value<'_> {
+    /// The kind of value, in words.
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            Self::Null => "null",
+            Self::Text(_) => "a string",
+            Self::Number(_) => "a number",
+            Self::List(_) => "a list",
+            Self::Table(_) => "a table",
+            Self::Other(kind) => kind,
+        }
+    }
+}
+
+/// Reads a JSON text into its uppermost value.
+pub(super) fn json<'a>(file: FileId, text: &'a str) -> Result<Node<'a>, Diagnostic> {
+    let raw: &RawValue = serde_json::from_str(text).map_err(|error| syntax(file, text, &error))?;
+    Ok(Node { file, value: Notation::Json(raw, text.as_ptr() as usize) })
+}
+
+/// Reads a TOML text; where it is not TOML, as much of it as can be told.
+pub(super) fn toml(file: FileId, text: &str) -> (Spanned<DeValue<'_>>, Vec<Diagnostic>) {
+    let (root, errors) = DeTable::parse_recoverable(text);
+    let place = |span: Option<Range<usize>>| Place::new(file, span.unwrap_or(text.len()..text.len()));
+    let errors = errors.iter().map(|error| Diagnostic::new(place(error.span()), error.message())).collect();
+    (Spanned::new(0..0, DeValue::Table(root.into_inner())), errors)
+}
+
+/// The uppermost value of a TOML text.
+pub(super) fn toml_root<'a>(file: FileId, root: &'a Spanned<DeValue<'a>>) -> Node<'a> {
+    Node { file, value: Notation::Toml(root) }
+}
+
+/// Where a text is not JSON. The parser tells line and byte, from 1 on.
+fn syntax(file: FileId, text: &str, error: &serde_json::Error) -> Diagnostic {
+    let line = text.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum::<usize>();
+    let start =
+        if error.is_eof() { text.trim_end().len() } else { floor(text, line + error.column().saturating_sub(1)) };
+    let len = text[start..].chars().next().filter(|c| *c != '\n').map_or(0, char::len_utf8);
+    Diagnostic::new(Place::new(file, start..start + len), unplaced(error))
+}
+
+/// The message without the place that the parser adds, which is one within a part of the text.
+fn unplaced(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let cut = text.rfind(" at line ").unwrap_or(text.len());
+    text[..cut].to_owned()
+}
+
+/// A string, borrowed from the text when nothing in it is escaped.
+#[derive(Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// The keys and values of an object, in order.
+struct Fields<'a>(Vec<(&'a RawValue, &'a RawValue)>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
+    fn deserialize<D: Deserializer<'de>>(json: D) -> Result<Self, D::Error> {
+        struct FieldsVisitor;
+        impl<'de> Visitor<'de> for FieldsVisitor {
+            type Value = Vec<(&'de RawValue, &'de RawValue)>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut fields = Vec::new();
+                while let Some(field) = map.next_entry()? {
+                    fields.push(field);
+                }
+                Ok(fields)
+            }
+        }
+        json.deserialize_map(FieldsVisitor).map(Fields)
+    }
+}

@@ -1,0 +1,106 @@
+//! Writing the JSON form: one rule a line, in address order, so that two exports can be compared line by line.
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+use serde::ser::{SerializeStruct, Serializer};
+
+use crate::config::Routes;
+use crate::rule::{Confine, Description, Rule, Verdict};
+use crate::ruleset::Ruleset;
+
+/// Writes the ruleset so that [`parse`](crate::config::parse) reads it back.
+///
+/// # Errors
+/// Those of the writer.
+pub fn write(ruleset: &Ruleset, routes: Routes, mut out: impl Write) -> io::Result<()> {
+    out.write_all(b"{")?;
+    if routes == Routes::Manage {
+        out.write_all(b"\"routes\": \"manage\",\n ")?;
+    }
+    out.write_all(b"\"services\": {")?;
+    let mut separator = "";
+    for (_, service) in ruleset.services().iter() {
+        let name = serde_json::to_string(service.name.as_str())?;
+        write!(out, "{separator}\n  {name}: {{\"on_missing\": \"{}\"", service.on_missing)?;
+        if let Some(description) = &service.description {
+            write_description(&mut out, description)?;
+        }
+        out.write_all(b"}")?;
+        separator = ",";
+    }
+    out.write_all(b"},\n \"rules\": [")?;
+    separator = "";
+    for rule in ruleset.rules() {
+        write!(out, "{separator}\n  ")?;
+        serde_json::to_writer(&mut out, &InFile { ruleset, rule: &rule })?;
+        separator = ",";
+    }
+    out.write_all(b"]}\n")
+}
+
+fn write_description(out: &mut impl Write, description: &Description) -> io::Result<()> {
+    let listen: Vec<String> = description.listen().iter().map(ToString::to_string).collect();
+    write!(out, ", \"listen\": {}", serde_json::to_string(&listen)?)?;
+    match &description.confine {
+        Some(Confine::Unit(unit)) => write!(out, ", \"unit\": {}", serde_json::to_string(unit.as_str())?)?,
+        Some(Confine::Cgroup(path)) => write!(out, ", \"cgroup\": {}", serde_json::to_string(path.as_str())?)?,
+        None => {}
+    }
+    match &description.user {
+        Some(user) => write!(out, ", \"user\": {}", serde_json::to_string(user.as_str())?),
+        None => Ok(()),
+    }
+}
+
+/// A rule as `apply` reads it: absent conditions are left out.
+struct InFile<'a> {
+    ruleset: &'a Ruleset,
+    rule: &'a Rule,
+}
+
+impl Serialize for InFile<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let matching = &self.rule.matching;
+        let mut object = serializer.serialize_struct("rule", 6)?;
+        match self.rule.verdict {
+            Verdict::Service(_) => object.serialize_field("to", &self.ruleset.service_name(self.rule.verdict))?,
+            verdict => object.serialize_field("verdict", verdict.as_str())?,
+        }
+        object.serialize_field("protocol", matching.protocol.as_str())?;
+        object.serialize_field("local", &matching.local.net())?;
+        object.serialize_field("ports", &matching.ports.to_string())?;
+        if let Some(source) = matching.source {
+            object.serialize_field("from", &source.net())?;
+        }
+        if let Some(id) = matching.iface {
+            object.serialize_field("iface", self.ruleset.interface(id).name.as_str())?;
+        }
+        object.end()
+    }
+}
+
+/// A rule as the commands report it: every key is there, `null` where a condition or a service is absent.
+pub fn rule_json(ruleset: &Ruleset, rule: &Rule) -> impl Serialize {
+    let matching = &rule.matching;
+    Report {
+        protocol: matching.protocol.as_str(),
+        local: matching.local.to_string(),
+        ports: matching.ports.to_string(),
+        from: matching.source.map(|source| source.to_string()),
+        iface: matching.iface.map(|id| ruleset.interface(id).name.as_str().to_owned()),
+        verdict: rule.verdict.as_str(),
+        service: ruleset.service_name(rule.verdict).map(str::to_owned),
+    }
+}
+
+#[derive(Serialize)]
+struct Report {
+    protocol: &'static str,
+    local: String,
+    ports: String,
+    from: Option<String>,
+    iface: Option<String>,
+    verdict: &'static str,
+    service: Option<String>,
+}

@@ -1,0 +1,88 @@
+//! Writing a ruleset as TOML: one rule a line, in address order, so that two exports can be compared line by line.
+
+use std::io::{self, Write};
+
+use toml_writer::{ToTomlKey, ToTomlValue, TomlKeyBuilder, TomlStringBuilder};
+
+use crate::config::Routes;
+use crate::rule::{Confine, Description, Rule, Verdict};
+use crate::ruleset::Ruleset;
+
+/// Writes the ruleset so that [`parse`](crate::config::parse) reads it back.
+///
+/// # Errors
+/// Those of the writer.
+pub fn write_toml(ruleset: &Ruleset, routes: Routes, mut out: impl Write) -> io::Result<()> {
+    if routes == Routes::Manage {
+        writeln!(out, "routes = \"manage\"")?;
+    }
+    for (_, service) in ruleset.services().iter() {
+        write!(out, "services.{} = {{ on_missing = \"{}\"", key(service.name.as_str()), service.on_missing)?;
+        if let Some(description) = &service.description {
+            write_description(&mut out, description)?;
+        }
+        writeln!(out, " }}")?;
+    }
+    if ruleset.is_empty() {
+        return writeln!(out, "rules = []");
+    }
+    writeln!(out, "rules = [")?;
+    for rule in ruleset.rules() {
+        writeln!(out, "  {},", Line { ruleset, rule })?;
+    }
+    writeln!(out, "]")
+}
+
+fn write_description(out: &mut impl Write, description: &Description) -> io::Result<()> {
+    let listen: Vec<String> = description.listen().iter().map(|listen| format!("\"{listen}\"")).collect();
+    write!(out, ", listen = [{}]", listen.join(", "))?;
+    match &description.confine {
+        Some(Confine::Unit(unit)) => write!(out, ", unit = {}", quoted(unit.as_str()))?,
+        Some(Confine::Cgroup(path)) => write!(out, ", cgroup = {}", quoted(path.as_str()))?,
+        None => {}
+    }
+    match &description.user {
+        Some(user) => write!(out, ", user = {}", quoted(user.as_str())),
+        None => Ok(()),
+    }
+}
+
+/// A rule as an inline table.
+struct Line<'a> {
+    ruleset: &'a Ruleset,
+    rule: Rule,
+}
+
+impl std::fmt::Display for Line<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Rule { matching, verdict } = &self.rule;
+        match verdict {
+            Verdict::Service(_) => {
+                write!(f, "{{ to = {}", quoted(self.ruleset.service_name(*verdict).unwrap_or_default()))?;
+            }
+            plain => write!(f, "{{ verdict = \"{}\"", plain.as_str())?,
+        }
+        write!(f, ", protocol = \"{}\", local = \"{}\"", matching.protocol, matching.local)?;
+        match matching.ports {
+            one if one.width() == 1 => write!(f, ", ports = {one}")?,
+            range => write!(f, ", ports = \"{range}\"")?,
+        }
+        if let Some(source) = matching.source {
+            write!(f, ", from = \"{source}\"")?;
+        }
+        if let Some(id) = matching.iface {
+            write!(f, ", iface = {}", quoted(self.ruleset.interface(id).name.as_str()))?;
+        }
+        f.write_str(" }")
+    }
+}
+
+/// A text as TOML writes it.
+fn quoted(text: &str) -> String {
+    TomlStringBuilder::new(text).as_basic().to_toml_value()
+}
+
+/// A key, bare where it may be.
+fn key(text: &str) -> String {
+    TomlKeyBuilder::new(text).as_default().to_toml_key()
+}

@@ -1,0 +1,122 @@
+//! Conditions on the source and the interface: what decides among rules with one prefix and one port range.
+
+use rustc_hash::FxHashMap;
+
+use super::search::{Interval, Searches};
+use super::sweep::Sweep;
+use crate::image::format::{Key, LEAF_BY_IFACE, LEAF_BY_SOURCE, Leaf};
+use crate::rule::{IfaceId, Interface, Prefix, Services, Verdict};
+use crate::ruleset::Shape;
+
+/// What leaves and searches are written to, and the names that rules are resolved with.
+pub(super) struct Store<'a> {
+    pub(super) services: &'a Services,
+    pub(super) interfaces: &'a [Interface],
+    pub(super) searches: &'a mut Searches,
+    pub(super) cells: &'a mut Vec<u32>,
+}
+
+/// What is left of a rule when prefix and ports are decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Condition {
+    source: Option<Prefix>,
+    iface: Option<IfaceId>,
+    verdict: Verdict,
+}
+
+impl Condition {
+    pub(super) fn of(shape: &Shape) -> Self {
+        Self { source: shape.source, iface: shape.iface, verdict: shape.verdict }
+    }
+
+    pub(super) fn always_holds(&self) -> bool {
+        self.source.is_none() && self.iface.is_none()
+    }
+}
+
+/// The searches by source and interface, each distinct one made once.
+#[derive(Debug, Default)]
+pub(super) struct Conditions {
+    known: FxHashMap<(Vec<Condition>, Leaf), Leaf>,
+    /// How many searches follow one another at most from the cell of this place on.
+    depths: FxHashMap<u32, u32>,
+    /// How many levels of nodes any of the searches has at most.
+    pub(super) levels: u32,
+}
+
+impl Conditions {
+    /// How many searches by source or interface follow one another at most from this leaf on.
+    pub(super) fn depth(&self, leaf: Leaf) -> u32 {
+        match leaf.kind() {
+            LEAF_BY_SOURCE | LEAF_BY_IFACE => self.depths.get(&leaf.number()).copied().unwrap_or(0),
+            _ => 0,
+        }
+    }
+
+    /// The leaf for rules of which no two have the same source and interface. Packets that match none of them get
+    /// `otherwise`.
+    pub(super) fn leaf(&mut self, mut rules: Vec<Condition>, otherwise: Leaf, store: &mut Store<'_>) -> Leaf {
+        rules.sort_unstable();
+        let key = (rules, otherwise);
+        if let Some(leaf) = self.known.get(&key) {
+            return *leaf;
+        }
+        let rules = &key.0;
+        let anywhere = self.by_iface(rules, None, otherwise, store);
+        let leaf = match rules.iter().find_map(|rule| rule.source) {
+            None => anywhere,
+            Some(source) if source.is_v6() => self.by_source::<u128>(rules, anywhere, store),
+            Some(_) => self.by_source::<u32>(rules, anywhere, store),
+        };
+        self.known.insert(key, leaf);
+        leaf
+    }
+
+    /// Goes through the sources in address order; a source comes before those inside it.
+    fn by_source<K: Key>(&mut self, rules: &[Condition], anywhere: Leaf, store: &mut Store<'_>) -> Leaf {
+        let mut sweep = Sweep::<K>::new([anywhere.0, 0], 2 * rules.len() + 1);
+        for same in rules.chunk_by(|a, b| a.source == b.source) {
+            let Some(source) = same[0].source else { continue };
+            let (first, last) = K::bounds(source);
+            let (outer, _) = sweep.advance(first);
+            let leaf = self.by_iface(same, Some(source), Leaf(outer[0]), store);
+            sweep.enter(first, last, [leaf.0, 0]);
+        }
+        self.search(LEAF_BY_SOURCE, &sweep.finish(), store)
+    }
+
+    /// The leaf for those of the rules that have this source: the one of the interface, or of none in particular.
+    fn by_iface(&mut self, rules: &[Condition], source: Option<Prefix>, outer: Leaf, store: &mut Store<'_>) -> Leaf {
+        let mut otherwise = outer;
+        let mut by_index: Vec<(u32, Leaf)> = Vec::new();
+        for rule in rules.iter().filter(|rule| rule.source == source) {
+            let leaf = Leaf::of(rule.verdict, store.services);
+            match rule.iface {
+                None => otherwise = leaf,
+                Some(id) => by_index.push((store.interfaces[id.index()].index, leaf)),
+            }
+        }
+        by_index.retain(|(index, _)| *index != 0);
+        if by_index.is_empty() {
+            return otherwise;
+        }
+        by_index.sort_by_key(|(index, _)| *index);
+        let mut sweep = Sweep::<u32>::new([otherwise.0, 0], 2 * by_index.len() + 1);
+        for (index, leaf) in by_index {
+            sweep.advance(index);
+            sweep.enter(index, index, [leaf.0, 0]);
+        }
+        self.search(LEAF_BY_IFACE, &sweep.finish(), store)
+    }
+
+    /// Adds a search whose values are leaves, and a cell that leads to it.
+    fn search<K: Key>(&mut self, kind: u32, intervals: &[Interval<K>], store: &mut Store<'_>) -> Leaf {
+        let below = intervals.iter().map(|interval| self.depth(Leaf(interval.value[0]))).max();
+        let added = store.searches.add(intervals);
+        self.levels = self.levels.max(added.levels);
+        let cell = store.cells.len() as u32;
+        store.cells.push(added.entry);
+        self.depths.insert(cell, below.unwrap_or(0) + 1);
+        Leaf::new(kind, cell)
+    }
+}

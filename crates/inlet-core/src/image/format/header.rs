@@ -1,0 +1,269 @@
+//! The header of an image, and how 64-bit values lie in words.
+
+use super::Span;
+
+/// How many words the header takes.
+pub const HEADER_WORDS: usize = 64;
+
+/// The number of the format. An image of another number cannot be read.
+pub const FORMAT: u32 = 2;
+
+const MAGIC: [u32; 2] = [u32::from_le_bytes(*b"inle"), u32::from_le_bytes(*b"tImg")];
+
+/// The root of the search over local addresses of one family.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Root {
+    /// How many pieces the span of all prefixes has, each with a window; 0 when there is one bucket and no window.
+    pub pieces: u32,
+    /// How far the address is shifted right to tell the pieces apart.
+    pub shift: u32,
+    /// 1 when the pieces differ in the low 64 bits of the address, 0 when in the high ones (and for IPv4).
+    pub low_half: u32,
+    /// Where the first piece begins.
+    pub first: u64,
+    /// The high 64 bits that all addresses of the span have when `low_half` is 1.
+    pub high: u64,
+    /// Where the windows are, in words from the start of the image: one for what is outside of the span, then those of
+    /// the pieces.
+    pub windows: u32,
+    /// Where the buckets are.
+    pub buckets: u32,
+    /// Whether a bucket leads on to more prefixes.
+    pub more: u32,
+    /// Whether this family has any rule.
+    pub used: u32,
+}
+
+/// Where everything is, and what the program is specialised for. All places are in words from the start of the image.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Header {
+    /// How long the image is.
+    pub words: u32,
+    /// How long the part is that the kernel program searches.
+    pub search_words: u32,
+    /// What leaves of every number a place in that part or just behind it, within the image; 0 when there is no such number.
+    pub search_mask: u32,
+    /// Where the index area starts.
+    pub index: u32,
+    /// Where the blocks of 32-bit keys start.
+    pub blocks32: u32,
+    /// Where the blocks of 128-bit keys start. After them come windows and buckets, whose places the roots have.
+    pub blocks128: u32,
+    /// Where the cells start.
+    pub cells: u32,
+    /// Where the ranges of ports start.
+    pub ranges: u32,
+    /// Where the chain starts.
+    pub chain: u32,
+    /// Where the source starts.
+    pub source: u32,
+    /// How many prefixes one lookup goes through at most.
+    pub hops: u32,
+    /// How many conditions are searched for one port at most.
+    pub steps: u32,
+    /// How many levels of nodes searches have at most: for ports, conditions and crowded addresses.
+    pub levels: u32,
+    /// Which kinds of port tables there are: 1 those of one range, 2 of two, 4 those of a cache line, 8 larger ones.
+    pub port_tables: u32,
+    /// Whether a node is to be bisected.
+    pub bisect: u32,
+    /// Which compiler made it. The kernel program does not ask.
+    pub compiler: u32,
+    /// How much was searched when all was compiled. What was made anew since has left behind what was there before.
+    pub whole_words: u32,
+    /// The local IPv4 addresses.
+    pub v4: Root,
+    /// The local IPv6 addresses.
+    pub v6: Root,
+}
+
+/// Why words are not an image.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HeaderError {
+    /// It does not start as one.
+    #[error("not an image of Inlet")]
+    Magic,
+    /// It is of another format.
+    #[error(
+        "image format {0} is not {FORMAT}, the one this program reads; take it down, bring it up and apply the rules again"
+    )]
+    Format(u32),
+    /// It is shorter than it says, or its parts do not lie within it.
+    #[error("image is damaged: its parts do not lie within its {0} words")]
+    Bounds(usize),
+}
+
+impl Header {
+    /// The header in words.
+    pub fn encode(&self) -> [u32; HEADER_WORDS] {
+        let mut words = [0; HEADER_WORDS];
+        words[..2].copy_from_slice(&MAGIC);
+        words[2] = FORMAT;
+        let Self { words: total, search_words, index, blocks32, blocks128, cells, ranges, chain, source, .. } = *self;
+        let Self { hops, steps, levels, port_tables, bisect, compiler, whole_words, search_mask, .. } = *self;
+        let fields = [
+            total,
+            search_words,
+            index,
+            blocks32,
+            blocks128,
+            cells,
+            ranges,
+            chain,
+            source,
+            hops,
+            steps,
+            levels,
+            port_tables,
+            bisect,
+            compiler,
+            whole_words,
+            search_mask,
+        ];
+        words[3..3 + fields.len()].copy_from_slice(&fields);
+        self.v4.encode(&mut words[24..36]);
+        self.v6.encode(&mut words[36..48]);
+        words
+    }
+
+    /// Reads the header at the start of an image.
+    ///
+    /// # Errors
+    /// [`HeaderError`] when the words do not start with one, or its areas are not inside and in order.
+    pub fn decode(image: &[u32]) -> Result<Self, HeaderError> {
+        let Some(words) = image.get(..HEADER_WORDS) else { return Err(HeaderError::Magic) };
+        if words[..2] != MAGIC {
+            return Err(HeaderError::Magic);
+        }
+        if words[2] != FORMAT {
+            return Err(HeaderError::Format(words[2]));
+        }
+        let [total, search_words, index, blocks32, blocks128, cells, ranges, chain, source] =
+            std::array::from_fn(|i| words[3 + i]);
+        let [hops, steps, levels, port_tables, bisect, compiler, whole_words, search_mask] =
+            std::array::from_fn(|i| words[12 + i]);
+        let (v4, v6) = (Root::decode(&words[24..36]), Root::decode(&words[36..48]));
+        let areas = [
+            HEADER_WORDS as u32,
+            index,
+            blocks32,
+            blocks128,
+            v4.windows,
+            v6.windows,
+            v4.buckets,
+            v6.buckets,
+            cells,
+            ranges,
+            chain,
+            search_words,
+            source,
+            total,
+        ];
+        if !areas.is_sorted() || total as usize > image.len() {
+            return Err(HeaderError::Bounds(image.len()));
+        }
+        Ok(Self {
+            words: total,
+            search_words,
+            search_mask,
+            index,
+            blocks32,
+            blocks128,
+            cells,
+            ranges,
+            chain,
+            source,
+            hops,
+            steps,
+            levels,
+            port_tables,
+            bisect,
+            compiler,
+            whole_words,
+            v4,
+            v6,
+        })
+    }
+}
+
+impl Root {
+    /// The span of all prefixes; one without pieces when there is no window.
+    pub(crate) fn span(&self) -> Span {
+        let high = (self.low_half != 0).then_some(self.high);
+        Span { first: self.first, shift: self.shift, pieces: self.pieces, high }
+    }
+
+    fn encode(&self, words: &mut [u32]) {
+        let Self { pieces, shift, low_half, first, high, windows, buckets, more, used } = *self;
+        words[..4].copy_from_slice(&[pieces, shift, low_half, used]);
+        words[4..6].copy_from_slice(&to_words(first));
+        words[6..8].copy_from_slice(&to_words(high));
+        words[8..11].copy_from_slice(&[windows, buckets, more]);
+    }
+
+    fn decode(words: &[u32]) -> Self {
+        Self {
+            pieces: words[0],
+            shift: words[1],
+            low_half: words[2],
+            used: words[3],
+            first: from_words(words[4], words[5]),
+            high: from_words(words[6], words[7]),
+            windows: words[8],
+            buckets: words[9],
+            more: words[10],
+        }
+    }
+}
+
+/// The two words of a 64-bit value, in memory order.
+pub(crate) fn to_words(value: u64) -> [u32; 2] {
+    let (low, high) = (value as u32, (value >> 32) as u32);
+    if cfg!(target_endian = "little") { [low, high] } else { [high, low] }
+}
+
+/// The 64-bit value of two words in memory order.
+pub(crate) fn from_words(first: u32, second: u32) -> u64 {
+    let (low, high) = if cfg!(target_endian = "little") { (first, second) } else { (second, first) };
+    u64::from(high) << 32 | u64::from(low)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_survives_its_words() {
+        let v4 = Root {
+            pieces: 9,
+            shift: 2,
+            low_half: 1,
+            first: 1 << 40,
+            high: 7,
+            windows: 64,
+            buckets: 64,
+            more: 1,
+            used: 1,
+        };
+        let header = Header {
+            words: 70,
+            search_words: 64,
+            index: 64,
+            blocks32: 64,
+            blocks128: 64,
+            cells: 64,
+            ranges: 64,
+            chain: 64,
+            source: 64,
+            v4,
+            v6: Root { windows: 64, buckets: 64, ..Root::default() },
+            ..Header::default()
+        };
+        let mut image = header.encode().to_vec();
+        image.resize(70, 0);
+        assert_eq!(Header::decode(&image), Ok(header));
+        assert_eq!(Header::decode(&image[..66]), Err(HeaderError::Bounds(66)));
+        image[2] = 9;
+        assert_eq!(Header::decode(&image), Err(HeaderError::Format(9)));
+    }
+}

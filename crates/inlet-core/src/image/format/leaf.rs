@@ -1,0 +1,77 @@
+//! Leaves: what a search ends in.
+
+use super::{LEAF_MISS, LEAF_PASS, LEAF_REFUSE, LEAF_SERVICE_OR_PASS, LEAF_SERVICE_OR_REFUSE, LEAF_SHIFT, RANGE_UDP};
+use crate::rule::{OnMissing, ServiceId, Services, Verdict};
+
+/// What a search by port, source or interface found: 3 bits of kind, 29 bits of number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Leaf(pub u32);
+
+/// What the program does with a packet, before any socket is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// No rule matches: the kernel's ordinary lookup decides.
+    Miss,
+    /// A rule says that the kernel's ordinary lookup decides.
+    Pass,
+    /// A rule refuses.
+    Refuse,
+    /// A socket of this service receives; without one, the policy decides.
+    Service(ServiceId, OnMissing),
+}
+
+impl Leaf {
+    /// No rule: the next shorter prefix is asked.
+    pub const MISS: Self = Self(LEAF_MISS << LEAF_SHIFT);
+    /// [`Outcome::Pass`].
+    pub const PASS: Self = Self(LEAF_PASS << LEAF_SHIFT);
+    /// [`Outcome::Refuse`].
+    pub const REFUSE: Self = Self(LEAF_REFUSE << LEAF_SHIFT);
+
+    pub(crate) fn new(kind: u32, number: u32) -> Self {
+        Self(kind << LEAF_SHIFT | number)
+    }
+
+    pub(crate) fn kind(self) -> u32 {
+        self.0 >> LEAF_SHIFT
+    }
+
+    /// The leaf as a range of ports has it: with the bit of the protocol.
+    pub(crate) fn of_protocol(self, udp: u32) -> Self {
+        Self(self.0 | (udp << RANGE_UDP))
+    }
+
+    /// The leaf of a range of ports, if it is for this protocol.
+    pub(crate) fn for_protocol(self, udp: u32) -> Option<Self> {
+        (self.0 >> RANGE_UDP & 1 == udp).then_some(Self(self.0 & !(1 << RANGE_UDP)))
+    }
+
+    pub(crate) fn number(self) -> u32 {
+        self.0 & ((1 << LEAF_SHIFT) - 1)
+    }
+
+    /// The leaf of a verdict. A service that is not in `services` is as one without a live socket: refused.
+    pub(crate) fn of(verdict: Verdict, services: &Services) -> Self {
+        match verdict {
+            Verdict::Pass => Self::PASS,
+            Verdict::Refuse => Self::REFUSE,
+            Verdict::Service(id) => match services.get(id).map(|service| service.on_missing) {
+                Some(OnMissing::Pass) => Self::new(LEAF_SERVICE_OR_PASS, id.get().into()),
+                Some(OnMissing::Refuse) | None => Self::new(LEAF_SERVICE_OR_REFUSE, id.get().into()),
+            },
+        }
+    }
+
+    /// What the program does; `None` for a leaf that needs a further search, and for numbers that cannot be.
+    pub(crate) fn outcome(self) -> Option<Outcome> {
+        let service = || u16::try_from(self.number()).ok().and_then(ServiceId::new);
+        match self.kind() {
+            LEAF_MISS => Some(Outcome::Miss),
+            LEAF_PASS => Some(Outcome::Pass),
+            LEAF_REFUSE => Some(Outcome::Refuse),
+            LEAF_SERVICE_OR_REFUSE => service().map(|id| Outcome::Service(id, OnMissing::Refuse)),
+            LEAF_SERVICE_OR_PASS => service().map(|id| Outcome::Service(id, OnMissing::Pass)),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! Descriptions: which sockets belong to a service, said once, so that they are found again after every restart.
+
+use std::fmt;
+
+use super::{CgroupPath, DescriptionError, Listen, UnitName, UserName};
+
+/// Which sockets belong to a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Description {
+    listen: Vec<Listen>,
+    /// Where the process that makes the socket has to be.
+    pub confine: Option<Confine>,
+    /// Whose the socket has to be.
+    pub user: Option<UserName>,
+}
+
+/// A place among the control groups (cgroup v2), with all below it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Confine {
+    /// The one of a unit of the system's systemd, such as `nginx.service`.
+    Unit(UnitName),
+    /// The one with this path below the cgroup v2 root.
+    Cgroup(CgroupPath),
+}
+
+impl Description {
+    /// Sockets at these addresses, wherever and whose they are.
+    ///
+    /// # Errors
+    /// [`DescriptionError::Empty`] when there is none.
+    pub fn new(listen: impl IntoIterator<Item = Listen>) -> Result<Self, DescriptionError> {
+        let mut listen: Vec<Listen> = listen.into_iter().collect();
+        listen.sort_unstable();
+        listen.dedup();
+        match listen.is_empty() {
+            true => Err(DescriptionError::Empty),
+            false => Ok(Self { listen, confine: None, user: None }),
+        }
+    }
+
+    /// The addresses, in order, each once.
+    pub fn listen(&self) -> &[Listen] {
+        &self.listen
+    }
+
+    /// Whether it means all listeners wherever they are, the host's own ones too.
+    pub fn is_boundless(&self) -> bool {
+        self.confine.is_none() && self.listen.contains(&Listen::ALL_TCP)
+    }
+
+    /// An address that a socket could have for which both descriptions speak. Users and control groups that differ keep them apart.
+    pub fn overlap(&self, other: &Self) -> Option<Listen> {
+        let users_differ = matches!((&self.user, &other.user), (Some(a), Some(b)) if a.apart(b));
+        let places_differ = matches!((&self.confine, &other.confine), (Some(a), Some(b)) if a.apart(b));
+        if users_differ || places_differ {
+            return None;
+        }
+        let meets = |a: &Listen| other.listen.iter().find_map(|b| a.meet(*b));
+        self.listen.iter().find_map(meets)
+    }
+}
+
+impl Confine {
+    /// Whether nothing can be in both.
+    fn apart(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Unit(a), Self::Unit(b)) => a != b,
+            (Self::Cgroup(a), Self::Cgroup(b)) => !a.covers(b) && !b.covers(a),
+            // Where a unit is the core does not know: a name that is no part of the path is elsewhere.
+            (Self::Unit(unit), Self::Cgroup(path)) | (Self::Cgroup(path), Self::Unit(unit)) => {
+                let last = path.names().last();
+                path.names().all(|name| name != unit.as_str()) && last.is_some_and(|last| !last.ends_with(".slice"))
+            }
+        }
+    }
+}
+
+impl fmt::Display for Confine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unit(unit) => write!(f, "unit {}", unit.as_str()),
+            Self::Cgroup(path) => write!(f, "cgroup {}", path.as_str()),
+        }
+    }
+}
+
+/// In the words of the command line without its dashes: `listen tcp:127.0.0.1:8080 unit nginx.service`.
+impl fmt::Display for Description {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("listen")?;
+        self.listen.iter().try_for_each(|listen| write!(f, " {listen}"))?;
+        if let Some(confine) = &self.confine {
+            write!(f, " {confine}")?;
+        }
+        match &self.user {
+            Some(user) => write!(f, " uid {}", user.as_str()),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn described(listen: &[&str], confine: Option<Confine>, user: Option<&str>) -> Description {
+        let listen = listen.iter().map(|text| text.parse().unwrap());
+        Description { confine, user: user.map(|user| user.parse().unwrap()), ..Description::new(listen).unwrap() }
+    }
+
+    fn unit(name: &str) -> Option<Confine> {
+        Some(Confine::Unit(name.parse().unwrap()))
+    }
+
+    fn cgroup(path: &str) -> Option<Confine> {
+        Some(Confine::Cgroup(path.parse().unwrap()))
+    }
+
+    #[test]
+    fn one_address_at_least() {
+        assert_eq!(Description::new([]), Err(DescriptionError::Empty));
+    }
+
+    #[test]
+    fn descriptions_that_could_claim_one_socket() {
+        let overlap = |a: &Description, b: &Description| a.overlap(b).map(|listen| listen.to_string());
+        let any = described(&["tcp:*:80"], None, None);
+        let one = described(&["udp:*:80", "tcp:127.0.0.1:80"], None, None);
+        assert_eq!(overlap(&any, &one).as_deref(), Some("tcp:127.0.0.1:80"));
+        assert_eq!(overlap(&any, &described(&["tcp:*:81", "udp:*:80"], None, None)), None);
+        let all = described(&["tcp:*:*"], None, None);
+        assert_eq!(overlap(&all, &one).as_deref(), Some("tcp:127.0.0.1:80"));
+        assert_eq!(overlap(&all, &described(&["udp:*:80"], None, None)), None);
+        let www = described(&["tcp:*:80"], None, Some("www"));
+        assert_eq!(overlap(&www, &described(&["tcp:*:80"], None, Some("web"))), None);
+        assert!(overlap(&www, &any).is_some());
+        assert!(overlap(&www, &described(&["tcp:*:80"], None, Some("33"))).is_some());
+        let at = |confine| described(&["tcp:*:80"], confine, None);
+        assert_eq!(overlap(&at(unit("a.service")), &at(unit("b.service"))), None);
+        assert_eq!(overlap(&at(cgroup("/a/b")), &at(cgroup("/a/c"))), None);
+        assert!(overlap(&at(cgroup("/a")), &at(cgroup("/a/c"))).is_some());
+        assert!(overlap(&at(unit("a.service")), &at(cgroup("/system.slice"))).is_some());
+        assert_eq!(overlap(&at(unit("a.service")), &at(cgroup("/system.slice/b.service"))), None);
+    }
+}

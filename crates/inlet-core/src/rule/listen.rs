@@ -1,0 +1,146 @@
+//! The address that a socket is bound to, as a description names it.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
+
+use super::{DescriptionError, Protocol};
+
+/// A protocol, a local address and a port that a socket is bound to: `tcp:127.0.0.1:8080`, `udp:[::1]:53`, `tcp:*:80`; or all
+/// TCP listeners, `tcp:*:*`, which takes a unit or a control group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Listen {
+    protocol: Protocol,
+    addr: ListenAddr,
+    /// 0 for all.
+    port: u16,
+}
+
+/// The local address of a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ListenAddr {
+    /// Exactly this one; `0.0.0.0` and `::` are the sockets of all addresses. Never an IPv4-mapped one: a socket bound to
+    /// it is the same as one bound to the IPv4 address.
+    Exact(IpAddr),
+    /// Whatever it is, written `*`.
+    Any,
+}
+
+impl Listen {
+    /// The protocol, address and port of a socket. An IPv4-mapped address becomes the IPv4 one.
+    ///
+    /// # Errors
+    /// [`DescriptionError::Zero`].
+    pub fn new(protocol: Protocol, addr: ListenAddr, port: u16) -> Result<Self, DescriptionError> {
+        let addr = match addr {
+            ListenAddr::Exact(addr) => ListenAddr::Exact(addr.to_canonical()),
+            ListenAddr::Any => ListenAddr::Any,
+        };
+        let listen = Self { protocol, addr, port };
+        if port == 0 { Err(DescriptionError::Zero(listen.to_string())) } else { Ok(listen) }
+    }
+
+    /// The protocol.
+    pub fn protocol(self) -> Protocol {
+        self.protocol
+    }
+
+    /// The address.
+    pub fn addr(self) -> ListenAddr {
+        self.addr
+    }
+
+    /// All TCP listeners, whatever their address and port.
+    pub const ALL_TCP: Self = Self { protocol: Protocol::Tcp, addr: ListenAddr::Any, port: 0 };
+
+    /// The port, 1 to 65535; `None` for all.
+    pub fn port(self) -> Option<u16> {
+        Some(self.port).filter(|port| *port != 0)
+    }
+
+    /// Whether a socket that is bound there is meant.
+    pub fn matches(self, protocol: Protocol, local: SocketAddr) -> bool {
+        let addr = match self.addr {
+            ListenAddr::Exact(addr) => addr == local.ip().to_canonical(),
+            ListenAddr::Any => true,
+        };
+        addr && self.protocol == protocol && (self.port == 0 || self.port == local.port())
+    }
+
+    /// The sockets that both mean.
+    pub(super) fn meet(self, other: Self) -> Option<Self> {
+        let same_port = self.port == other.port || self.port == 0 || other.port == 0;
+        match (self.addr, other.addr) {
+            _ if self.protocol != other.protocol || !same_port => None,
+            _ if self.port == 0 => Some(other),
+            _ if other.port == 0 => Some(self),
+            (ListenAddr::Any, _) => Some(other),
+            (_, ListenAddr::Any) => Some(self),
+            (a, b) => (a == b).then_some(self),
+        }
+    }
+}
+
+impl FromStr for Listen {
+    type Err = DescriptionError;
+
+    fn from_str(text: &str) -> Result<Self, DescriptionError> {
+        let syntax = || DescriptionError::Listen(text.to_owned());
+        if text == "tcp:*:*" {
+            return Ok(Self::ALL_TCP);
+        }
+        let (protocol, rest) = text.split_once(':').ok_or_else(syntax)?;
+        let protocol = protocol.parse()?;
+        let (addr, port) = match rest.strip_prefix("*:") {
+            Some(port) => (ListenAddr::Any, port.parse().map_err(|_| syntax())?),
+            None => {
+                let addr: SocketAddr = rest.parse().map_err(|_| syntax())?;
+                (ListenAddr::Exact(addr.ip()), addr.port())
+            }
+        };
+        Self::new(protocol, addr, port)
+    }
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.addr {
+            ListenAddr::Exact(addr) => f.pad(&format!("{}:{}", self.protocol, SocketAddr::new(addr, self.port))),
+            ListenAddr::Any if self.port == 0 => f.pad(&format!("{}:*:*", self.protocol)),
+            ListenAddr::Any => f.pad(&format!("{}:*:{}", self.protocol, self.port)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listen(text: &str) -> Listen {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn forms() {
+        for text in ["tcp:127.0.0.1:8080", "udp:[::1]:53", "tcp:*:80", "tcp:0.0.0.0:80", "udp:[::]:53", "tcp:*:*"] {
+            assert_eq!(listen(text).to_string(), text);
+        }
+        assert_eq!(listen("tcp:[::ffff:192.0.2.1]:80").to_string(), "tcp:192.0.2.1:80");
+        for text in ["80", "tcp:80", "tcp:*", "tcp:*:", "tcp:*:http", "tcp:1.2.3:80", "tcp:*:65536", "udp:*:*"] {
+            assert_eq!(text.parse::<Listen>(), Err(DescriptionError::Listen(text.into())));
+        }
+        assert!(matches!("sctp:*:80".parse::<Listen>(), Err(DescriptionError::Protocol(_))));
+        assert!(matches!("tcp:*:0".parse::<Listen>(), Err(DescriptionError::Zero(_))));
+    }
+
+    #[test]
+    fn a_wildcard_socket_is_not_one_of_an_address() {
+        let local = |text: &str| text.parse::<SocketAddr>().unwrap();
+        assert!(listen("tcp:127.0.0.1:80").matches(Protocol::Tcp, local("127.0.0.1:80")));
+        assert!(listen("tcp:127.0.0.1:80").matches(Protocol::Tcp, local("[::ffff:127.0.0.1]:80")));
+        assert!(!listen("tcp:127.0.0.1:80").matches(Protocol::Tcp, local("0.0.0.0:80")));
+        assert!(!listen("tcp:0.0.0.0:80").matches(Protocol::Tcp, local("[::]:80")));
+        assert!(listen("tcp:*:80").matches(Protocol::Tcp, local("[::]:80")));
+        assert!(!listen("tcp:*:80").matches(Protocol::Udp, local("[::]:80")));
+    }
+}

@@ -1,0 +1,138 @@
+//! What was imported, as a ruleset file in TOML or JSON.
+
+use std::io::{self, Write};
+
+use serde_json::{Value, json};
+use toml_writer::{ToTomlKey, ToTomlValue, TomlKeyBuilder, TomlStringBuilder};
+
+use super::{Imported, RuleText};
+use inlet_core::PortRange;
+
+impl Imported {
+    /// Writes it as TOML, with what was left as comments.
+    ///
+    /// # Errors
+    /// Those of the writer.
+    pub fn write_toml(&self, mut out: impl Write) -> io::Result<()> {
+        for left in &self.left {
+            writeln!(out, "# Not translated, {}: {}", comment(&left.place), comment(&left.text))?;
+            writeln!(out, "#   {}", comment(&left.why))?;
+        }
+        for service in &self.services {
+            let listen = if service.listen.is_empty() {
+                "{}".to_owned()
+            } else {
+                format!("{{ listen = {} }}", list(&service.listen))
+            };
+            writeln!(out, "services.{} = {listen}", key(&service.name))?;
+        }
+        for (name, prefixes) in &self.sets {
+            writeln!(out, "sets.{} = [", key(name))?;
+            prefixes.iter().try_for_each(|prefix| writeln!(out, "  \"{prefix}\","))?;
+            writeln!(out, "]")?;
+        }
+        if self.rules.is_empty() {
+            return writeln!(out, "rules = []");
+        }
+        writeln!(out, "rules = [")?;
+        let mut note = "";
+        for rule in &self.rules {
+            if rule.note != note {
+                note = &rule.note;
+                writeln!(out, "  # {}", comment(note))?;
+            }
+            writeln!(out, "  {},", rule.toml())?;
+        }
+        writeln!(out, "]")
+    }
+
+    /// The ruleset as JSON of the same shape.
+    pub fn to_json(&self) -> Value {
+        let services = self.services.iter().map(|service| {
+            let value = if service.listen.is_empty() { json!({}) } else { json!({ "listen": service.listen }) };
+            (service.name.clone(), value)
+        });
+        let sets = self
+            .sets
+            .iter()
+            .map(|(name, all)| (name.clone(), all.iter().map(ToString::to_string).collect::<Vec<_>>().into()));
+        json!({
+            "services": services.collect::<serde_json::Map<_, _>>(),
+            "sets": sets.collect::<serde_json::Map<String, Value>>(),
+            "rules": self.rules.iter().map(RuleText::json).collect::<Vec<_>>(),
+        })
+    }
+}
+
+impl RuleText {
+    fn toml(&self) -> String {
+        let mut fields = vec![match &self.to {
+            Some(service) => format!("to = {}", quoted(service)),
+            None => "verdict = \"pass\"".to_owned(),
+        }];
+        let protocols: Vec<String> = self.protocols.iter().map(ToString::to_string).collect();
+        fields.push(format!("protocol = {}", one_or_list(&protocols, |text| quoted(text))));
+        fields.push(format!("local = {}", one_or_list(&self.local, |text| quoted(text))));
+        fields.push(format!("ports = {}", one_or_list(&self.ports, port)));
+        if !self.except.is_empty() {
+            fields.push(format!("except = {}", one_or_list(&self.except, port)));
+        }
+        if !self.from.is_empty() {
+            fields.push(format!("from = {}", one_or_list(&self.from, |text| quoted(text))));
+        }
+        fields.extend(self.iface.iter().map(|name| format!("iface = {}", quoted(name))));
+        format!("{{ {} }}", fields.join(", "))
+    }
+
+    fn json(&self) -> Value {
+        let ports = |ports: &[PortRange]| ports.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let mut rule = json!({
+            "protocol": self.protocols.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "local": self.local,
+            "ports": ports(&self.ports),
+        });
+        let mut set = |key: &str, value: Value| rule[key] = value;
+        match &self.to {
+            Some(service) => set("to", service.as_str().into()),
+            None => set("verdict", "pass".into()),
+        }
+        if !self.except.is_empty() {
+            set("except", ports(&self.except).into());
+        }
+        if !self.from.is_empty() {
+            set("from", self.from.clone().into());
+        }
+        if let Some(name) = &self.iface {
+            set("iface", name.as_str().into());
+        }
+        rule
+    }
+}
+
+fn port(range: &PortRange) -> String {
+    if range.width() == 1 { range.to_string() } else { format!("\"{range}\"") }
+}
+
+fn one_or_list<T>(values: &[T], text: impl Fn(&T) -> String) -> String {
+    match values {
+        [one] => text(one),
+        several => format!("[{}]", several.iter().map(text).collect::<Vec<_>>().join(", ")),
+    }
+}
+
+fn list(values: &[String]) -> String {
+    format!("[{}]", values.iter().map(|text| quoted(text)).collect::<Vec<_>>().join(", "))
+}
+
+fn quoted(text: &str) -> String {
+    TomlStringBuilder::new(text).as_basic().to_toml_value()
+}
+
+fn key(text: &str) -> String {
+    TomlKeyBuilder::new(text).as_default().to_toml_key()
+}
+
+/// A comment ends with its line, and has no control characters.
+fn comment(text: &str) -> String {
+    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
+}

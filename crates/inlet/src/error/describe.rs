@@ -1,0 +1,86 @@
+//! Why sockets cannot be found by a description.
+
+use std::borrow::Cow;
+use std::io;
+use std::path::PathBuf;
+
+use inlet_core::Listen;
+
+use super::texts::{by_whom, quoted, wait_for};
+
+/// Why sockets cannot be found by a description.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DescribeError {
+    /// There is no hierarchy of control groups.
+    #[error("no cgroup v2 hierarchy is mounted, which finding described sockets needs")]
+    NoCgroups,
+    /// Only a part of the hierarchy is to be seen.
+    #[error(
+        "this cgroup namespace shows only a part of the control groups, so no unit or cgroup can be described in it"
+    )]
+    CgroupNamespace,
+    /// No control group has this path.
+    #[error("no control group {0}")]
+    NoCgroup(String),
+    /// No unit of this name has a control group.
+    #[error("no running unit {0}")]
+    NoUnit(String),
+    /// There is no such user.
+    #[error("unknown user {0:?}")]
+    UnknownUser(String),
+    /// Two services describe the same sockets by different names of one user or control group.
+    #[error("two services want sockets at {listen} of the same user and control group")]
+    SameSockets {
+        /// The address.
+        listen: Listen,
+    },
+    /// More services describe sockets of one address than fit.
+    #[error("more than {max} services want sockets at {listen}")]
+    TooManyServices {
+        /// The address.
+        listen: Listen,
+        /// How many fit.
+        max: usize,
+    },
+    /// Another watcher is running.
+    #[error("{path} is watched already{}", by_whom(holders))]
+    Watched {
+        /// The directory of the instance.
+        path: PathBuf,
+        /// The processes that watch, as far as we may see them.
+        holders: Vec<u32>,
+    },
+    /// The service has a description, and sockets were described anew.
+    #[error("service {0:?} is described already")]
+    Described(String),
+    /// A command cannot be started.
+    #[error("cannot run {command}: {cause}")]
+    Spawn {
+        /// The command.
+        command: String,
+        /// What the kernel said.
+        cause: io::Error,
+    },
+}
+
+impl DescribeError {
+    pub(super) fn remedy(&self) -> Option<Cow<'static, str>> {
+        Some(match self {
+            Self::NoCgroups => "mount -t cgroup2 none /sys/fs/cgroup".into(),
+            Self::CgroupNamespace => "run inlet in the cgroup namespace of the host: nsenter -t 1 -C inlet".into(),
+            Self::NoCgroup(_) => "list them with: systemd-cgls; if it comes later, give --later".into(),
+            Self::NoUnit(unit) => {
+                format!("look at it with: systemctl status {}; if it starts later, give --later", quoted(unit)).into()
+            }
+            Self::UnknownUser(_) => "list the users with: getent passwd; if it comes later, give --later".into(),
+            Self::SameSockets { .. } => "let them differ in address, port, user or control group".into(),
+            Self::TooManyServices { .. } => "let them differ in address or port".into(),
+            Self::Watched { path, holders } => wait_for(path, holders),
+            Self::Described(service) => {
+                format!("leave --listen out, or change it with: inlet service set {}", quoted(service)).into()
+            }
+            Self::Spawn { .. } => return None,
+        })
+    }
+}

@@ -1,0 +1,133 @@
+//! What can be wrong with an instance and where it is kept.
+
+use std::borrow::Cow;
+use std::path::PathBuf;
+
+use inlet_core::image::SourceError;
+
+use super::texts::{by_whom, quoted_path, take_back, wait_for};
+
+/// What is wrong with an instance, or with where it is kept.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StateError {
+    /// The directory is no bpf filesystem.
+    #[error("no bpf filesystem at {0}")]
+    NoBpfFs(PathBuf),
+    /// The directory of all instances is not only ours to change.
+    #[error("{path} belongs to user {owner} and has mode {mode:04o}, so that others can replace an instance")]
+    Untrusted {
+        /// The directory.
+        path: PathBuf,
+        /// Whose it is.
+        owner: u32,
+        /// Its mode.
+        mode: u32,
+    },
+    /// Others kept the instance locked for longer than Inlet waits.
+    #[error("{path} has been in use for {seconds} seconds{}", by_whom(holders))]
+    Busy {
+        /// The directory that is locked.
+        path: PathBuf,
+        /// How long Inlet waited.
+        seconds: u64,
+        /// The processes that have it locked, as far as we may see them.
+        holders: Vec<u32>,
+    },
+    /// There is no instance for the namespace.
+    #[error("inlet is not up in {netns}")]
+    NotUp {
+        /// The namespace.
+        netns: String,
+    },
+    /// There is an instance already.
+    #[error("inlet is already up in {netns}")]
+    AlreadyUp {
+        /// The namespace.
+        netns: String,
+    },
+    /// The state was written by a newer version.
+    #[error("{path}: state format {found} is newer than {known}, which this inlet reads")]
+    Newer {
+        /// The directory of the instance.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+        /// The newest format that this version knows.
+        known: u32,
+    },
+    /// The state was written by an older version.
+    #[error("{path}: state format {found} is older than {known}, which this inlet reads")]
+    Older {
+        /// The directory of the instance.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+        /// The format of this version.
+        known: u32,
+    },
+    /// The link does not steer anything any more.
+    #[error("{path}: the link is detached from its namespace, so no packet is steered")]
+    Detached {
+        /// The directory of the instance.
+        path: PathBuf,
+    },
+    /// The link runs a program that no generation of this instance has.
+    #[error("{path}: the link runs program {program}, which inlet did not put there")]
+    ForeignProgram {
+        /// The pin of the link.
+        path: PathBuf,
+        /// The number of the program.
+        program: u32,
+    },
+    /// A commit was interrupted, and the caller may not see which generation is in force.
+    #[error("{path}: a commit was interrupted")]
+    Interrupted {
+        /// The directory of the instance.
+        path: PathBuf,
+    },
+    /// An image or what is kept of a previous ruleset cannot be read.
+    #[error("{path}: {source}")]
+    Damaged {
+        /// The pin.
+        path: PathBuf,
+        /// What is wrong.
+        source: SourceError,
+    },
+    /// There is no such group.
+    #[error("unknown group {0:?}")]
+    UnknownGroup(String),
+    /// The number of sockets is out of range.
+    #[error("--max-sockets {given} is out of range")]
+    MaxSockets {
+        /// What was given.
+        given: u32,
+        /// The most possible.
+        max: u32,
+    },
+}
+
+impl StateError {
+    pub(super) fn remedy(&self) -> Option<Cow<'static, str>> {
+        Some(match self {
+            Self::NoBpfFs(path) => format!("mount -t bpf -o mode=0755 bpf {}", quoted_path(path)).into(),
+            Self::Untrusted { path, owner, .. } => take_back(path, *owner).into(),
+            Self::Busy { path, holders, .. } => wait_for(path, holders),
+            Self::NotUp { .. } => "inlet up".into(),
+            Self::AlreadyUp { .. } => "look at it with: inlet status".into(),
+            Self::Newer { .. } => "use the newer inlet".into(),
+            Self::Older { .. } => {
+                "save its rules with: OLD-INLET export; then: inlet down, inlet up, inlet apply FILE".into()
+            }
+            Self::Detached { .. } => "remove what is left with: inlet down".into(),
+            Self::ForeignProgram { program, .. } => format!(
+                "look at the program with: bpftool prog show id {program}; remove the instance with: inlet down"
+            )
+            .into(),
+            Self::Interrupted { .. } => "finish it as root with: inlet up".into(),
+            Self::UnknownGroup(_) => "list the groups with: getent group".into(),
+            Self::MaxSockets { max, .. } => format!("give 1 to {max}").into(),
+            Self::Damaged { .. } => return None,
+        })
+    }
+}

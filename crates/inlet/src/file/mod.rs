@@ -1,0 +1,60 @@
+//! Ruleset files, read with what the host knows: the files that they name, and the interfaces of the namespace.
+
+mod text;
+
+use std::path::{Path, PathBuf};
+
+use inlet_core::config::{Host, Parsed, Source};
+use inlet_core::{Interface, InterfaceName, Ruleset, ServiceName, config};
+
+pub use self::text::read_text;
+
+use crate::described;
+use crate::error::{Error, Result};
+use crate::kernel::Netns;
+
+/// Reads a ruleset file for a namespace. Services that `old` has keep their numbers; interfaces that it has may be gone,
+/// others must be there.
+///
+/// # Errors
+/// [`crate::FileError::Wrong`] with all that is wrong with the file.
+pub fn read_ruleset(file: Source, netns: &Netns, old: &Ruleset) -> Result<Parsed> {
+    let mut host = Surroundings { netns, known: old.interfaces() };
+    Ok(config::parse(file, old, &mut host)?)
+}
+
+/// What new descriptions name and what is not there, service by service. Those in force were looked up before: a unit that is
+/// stopped must not keep its file from being applied once more.
+pub(crate) fn not_there<'a>(old: &'a Ruleset, new: &'a Ruleset) -> impl Iterator<Item = (&'a ServiceName, Error)> {
+    let in_force = |name: &ServiceName| {
+        let services = old.services();
+        services.get(services.id(name.as_str())?)?.description.as_ref()
+    };
+    let described =
+        new.services().iter().filter_map(|(_, service)| Some((&service.name, service.description.as_ref()?)));
+    let changed = described.filter(move |(name, description)| in_force(name) != Some(*description));
+    changed.filter_map(|(name, description)| Some((name, described::check_there(description).err()?)))
+}
+
+struct Surroundings<'a> {
+    netns: &'a Netns,
+    known: &'a [Interface],
+}
+
+impl Host for Surroundings<'_> {
+    fn real_path(&mut self, path: &Path) -> std::result::Result<PathBuf, String> {
+        std::fs::canonicalize(path).map_err(|cause| unreadable(path, &cause))
+    }
+
+    fn read(&mut self, path: &Path) -> std::result::Result<String, String> {
+        read_text(path).map_err(|cause| unreadable(path, &cause))
+    }
+
+    fn interface(&mut self, name: &InterfaceName) -> std::result::Result<u32, String> {
+        self.netns.index_of(name, self.known).map_err(|error| error.to_string())
+    }
+}
+
+fn unreadable(path: &Path, cause: &std::io::Error) -> String {
+    format!("cannot read {}: {cause}", path.display())
+}

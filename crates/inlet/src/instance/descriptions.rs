@@ -1,0 +1,134 @@
+//! Described sockets: when a commit changes descriptions, new programs are made for them before its commit point and take the
+//! place of the former ones after it; sockets that exist already are then looked through.
+
+use std::collections::BTreeSet;
+
+use inlet_core::{Description, Plan, Protocol, Ruleset, ServiceChange, ServiceId};
+
+use super::Instance;
+use crate::described::{Found, Prepared, Programs, Wants, find, wants_of};
+use crate::error::{Error, Result, SocketError};
+use crate::socket::{Lane, Lanes, Places, Sockets, cookie_in};
+use crate::state::{Readers, remove_all};
+
+impl Instance {
+    /// Makes what the descriptions of a ruleset need, so that nothing but putting it in force can fail later.
+    pub(crate) fn prepare_descriptions(&self, plan: &Plan, new: &Ruleset) -> Result<Prepared> {
+        let old = self.ruleset()?.services();
+        let was_described =
+            |name: &str| old.id(name).and_then(|id| old.get(id)).is_some_and(|it| it.description.is_some());
+        let changes = plan.services.iter().any(|change| match change {
+            ServiceChange::Described { .. } => true,
+            ServiceChange::Removed(name) => was_described(name.as_str()),
+            ServiceChange::Added(..) | ServiceChange::OnMissing { .. } => false,
+        });
+        if !changes {
+            return Ok(Prepared::Same);
+        }
+        match wants_of(new.services())? {
+            Some(wants) => wants.check().and_then(|()| self.prepare(wants)),
+            None => Ok(Prepared::None),
+        }
+    }
+
+    fn prepare(&self, wants: Wants) -> Result<Prepared> {
+        self.check_room(&wants)?;
+        let programs = Programs::load(&wants, &self.maps, &self.files.described(), self.location.netns().cookie())?;
+        Ok(Prepared::Some(Box::new(programs), wants))
+    }
+
+    /// Whether the slots that the kernel needs for described listeners are there.
+    fn check_room(&self, wants: &Wants) -> Result<()> {
+        let lanes = Lanes::map(&self.maps.lanes)?;
+        let places = Places::survey(&self.maps, &lanes)?;
+        let needed: usize = wants.listening.iter().map(|lane| places.missing(*lane)).sum();
+        if needed <= places.free() {
+            Ok(())
+        } else {
+            Err(Error::Socket(SocketError::TooManySockets(self.maps.max_sockets())))
+        }
+    }
+
+    /// Puts in force what was prepared. Doing it once more does no harm.
+    pub(crate) fn describe(&self, prepared: Prepared) -> Result<()> {
+        let files = self.files.described();
+        match prepared {
+            Prepared::Same => Ok(()),
+            // Who removes the pin of a link detaches it.
+            Prepared::None => remove_all(&files.0),
+            Prepared::Some(programs, wants) => {
+                let lanes = Lanes::map(&self.maps.lanes)?;
+                let mut places = Places::survey(&self.maps, &lanes)?;
+                for lane in &wants.listening {
+                    places
+                        .stock_up(*lane)
+                        .map_err(|_| Error::Socket(SocketError::TooManySockets(self.maps.max_sockets())))?;
+                }
+                programs.put_in_force(&files, &wants, Readers::of(&self.files.0)?)
+            }
+        }
+    }
+
+    /// Makes everything anew that the descriptions in force need: after a commit that was interrupted. One that cannot be
+    /// looked up any more, because its user is gone, is left out: it must not keep anybody from changing the rules.
+    pub(crate) fn describe_again(&self) -> Result<()> {
+        let wants = wants_of(self.ruleset()?.services())?;
+        let prepared = wants.map_or(Ok(Prepared::None), |wants| self.prepare(wants))?;
+        self.describe(prepared)
+    }
+
+    /// Finds the sockets that descriptions mean, and gives them to their services. Users, units and control groups are looked up
+    /// anew; for a service whose user there is not nothing is found.
+    ///
+    /// # Errors
+    /// Those of the kernel, and of looking up users.
+    pub fn adopt(&mut self) -> Result<Vec<Found>> {
+        self.finish_commit()?;
+        self.describe_again()?;
+        self.find(&Protocol::ALL)
+    }
+
+    /// Goes through the sockets that exist.
+    pub(crate) fn find(&self, protocols: &[Protocol]) -> Result<Vec<Found>> {
+        let files = self.files.described();
+        if !files.0.exists() {
+            return Ok(Vec::new());
+        }
+        let is_there = |id| Ok(self.ruleset()?.services().get(id).is_some());
+        find(&self.maps, &files, self.location.netns(), protocols, &is_there)
+    }
+
+    /// After a commit: sockets that its descriptions mean come, and those that only the former ones meant go.
+    pub(crate) fn find_after(&self, plan: &Plan) -> Result<()> {
+        let changed = plan.services.iter().any(|change| matches!(change, ServiceChange::Described { .. }));
+        if !changed {
+            return Ok(());
+        }
+        let found: BTreeSet<(ServiceId, u64)> =
+            self.find(&Protocol::ALL)?.iter().map(|finding| (finding.service, finding.cookie)).collect();
+        for change in &plan.services {
+            if let ServiceChange::Described { name, old: Some(old), .. } = change {
+                self.let_go(self.service(name.as_str())?, old, &found)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes out the sockets that a description meant and that were not found now.
+    fn let_go(&self, id: ServiceId, old: &Description, found: &BTreeSet<(ServiceId, u64)>) -> Result<()> {
+        let (sockets, lanes) = (Sockets::of(self.location.netns())?, Lanes::map(&self.maps.lanes)?);
+        let meant = |cookie| {
+            let bound = sockets.get(cookie).map(|listed| listed.bound);
+            bound.is_some_and(|bound| old.listen().iter().any(|listen| listen.matches(bound.protocol, bound.addr)))
+        };
+        for lane in Lane::all(id) {
+            for slot in lanes.stock(lane) {
+                let cookie = cookie_in(&self.maps.sockets, slot)?;
+                if cookie.is_some_and(|cookie| !found.contains(&(id, cookie)) && meant(cookie)) {
+                    self.take_out(slot);
+                }
+            }
+        }
+        Ok(())
+    }
+}

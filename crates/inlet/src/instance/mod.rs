@@ -1,0 +1,134 @@
+//! The writer: an instance open for writing, and all that can be done with it. Nothing below knows of it.
+
+mod apply;
+mod commit;
+mod confirm;
+mod descriptions;
+mod edit;
+mod lifecycle;
+mod lockout;
+mod rollback;
+mod sockets;
+mod ssh;
+
+use std::cell::OnceCell;
+use std::os::fd::{AsFd, OwnedFd};
+
+use inlet_core::{Ruleset, ServiceId};
+
+pub use self::apply::ApplyOptions;
+pub use self::commit::Committed;
+pub use self::edit::ServiceRequest;
+pub use self::lifecycle::UpOptions;
+pub use self::sockets::{Adopted, Adoption};
+
+use crate::error::{Error, Result};
+use crate::kernel::{Capability, capability};
+use crate::state::{Access, Exclusive, Files, Location, Maps, generations, open_link, read_ruleset};
+
+/// An instance open for writing. Nobody else writes or reads it while this is held.
+#[derive(Debug)]
+pub struct Instance {
+    location: Location,
+    _lock: Exclusive,
+    files: Files,
+    link: OwnedFd,
+    generation: u64,
+    maps: Maps,
+    ruleset: OnceCell<Ruleset>,
+    /// Whether Inlet is to keep the local routes from the next commit on; `None`: as before.
+    routes_next: Option<bool>,
+    /// Whether an earlier commit left something to be done after its commit point.
+    unfinished: bool,
+    /// Whether changes are refused that lock out whoever makes them.
+    is_guarded: bool,
+    /// The generation that was not confirmed in time, when opening went back from it.
+    unconfirmed: Option<u64>,
+}
+
+impl Instance {
+    /// Opens the instance of a namespace, and finishes or removes what an interrupted commit left. A ruleset that was not
+    /// confirmed in time makes place for the one before: see [`Instance::went_back_from`].
+    ///
+    /// # Errors
+    /// [`crate::StateError::NotUp`], [`crate::StateError::Newer`], [`crate::StateError::Detached`], [`crate::StateError::ForeignProgram`], [`crate::StateError::Untrusted`], and
+    /// errors of the kernel.
+    pub fn open(location: Location) -> Result<Self> {
+        location.check_bpffs()?;
+        location.check_root()?;
+        let lock = Exclusive::on(&location.dir())?.ok_or_else(|| location.not_up())?;
+        capability::require("changing the instance", &[Capability::Bpf, Capability::NetAdmin])?;
+        let files = Files(location.dir());
+        let maps = Maps::open(&files, Access::Write)?;
+        let link = open_link(&files)?;
+        let found = generations(&files, link.as_fd())?;
+        let unfinished = !found.left.is_empty();
+        let (generation, ruleset) = (found.in_force, OnceCell::new());
+        let mut instance = Self {
+            location,
+            _lock: lock,
+            files,
+            link,
+            generation,
+            maps,
+            ruleset,
+            routes_next: None,
+            unfinished,
+            is_guarded: false,
+            unconfirmed: None,
+        };
+        instance.finish_commit()?;
+        instance.go_back_when_over()?;
+        Ok(instance)
+    }
+
+    /// From now on refuses changes that take packets from SSH, or from the listener by which this session came.
+    pub fn refuse_lockouts(&mut self) {
+        self.is_guarded = true;
+    }
+
+    /// The number of the generation in force.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// The ruleset in force, read from the image of its generation.
+    ///
+    /// # Errors
+    /// Those of reading the image.
+    pub fn ruleset(&self) -> Result<&Ruleset> {
+        if self.ruleset.get().is_none() {
+            let image = self.files.generation(self.generation).image();
+            // Only this thread can have filled the cell meanwhile, and it did not.
+            let _ = self.ruleset.set(read_ruleset(&image)?);
+        }
+        Ok(self.ruleset.get().unwrap_or_else(|| unreachable!("the cell was filled above")))
+    }
+
+    /// The ruleset in force, when nothing more is to be done with the instance.
+    ///
+    /// # Errors
+    /// Those of [`Instance::ruleset`].
+    pub fn into_ruleset(self) -> Result<Ruleset> {
+        self.ruleset()?;
+        Ok(self.ruleset.into_inner().unwrap_or_default())
+    }
+
+    /// Remembers the ruleset that a commit has put in force, and gives the one before.
+    pub(crate) fn in_force(&mut self, ruleset: Ruleset) -> Ruleset {
+        std::mem::replace(&mut self.ruleset, OnceCell::from(ruleset)).into_inner().unwrap_or_default()
+    }
+
+    /// The number of the service of this name.
+    ///
+    /// # Errors
+    /// [`Error::UnknownService`].
+    pub fn id_of(&self, name: &str) -> Result<ServiceId> {
+        self.service(name)
+    }
+
+    /// The service of this name.
+    pub(crate) fn service(&self, name: &str) -> Result<ServiceId> {
+        self.ruleset()?.services().id(name).ok_or_else(|| Error::UnknownService(name.to_owned()))
+    }
+}

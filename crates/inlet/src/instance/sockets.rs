@@ -1,0 +1,291 @@
+//! Adoption: sockets get a slot and are shown in the lanes of a service; and the way back.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use inlet_core::{Endpoint, ServiceId};
+use libbpf_rs::{MapCore, MapFlags};
+use rustix::io::Errno;
+
+use super::Instance;
+use crate::error::{Cause, Error, Refusal, Refused, Result, SocketError};
+use crate::fault;
+use crate::socket::{
+    Candidate, Full, Lane, Lanes, Place, Places, Seen, Slot, Traits, Wanted, cookie_in, process, systemd,
+};
+use crate::state::{Counters, wait_for_packets};
+
+/// A socket that a service has now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Adopted {
+    /// Its protocol and local address.
+    pub endpoint: Endpoint,
+    /// The kernel's number of the socket (`SO_COOKIE`).
+    pub cookie: u64,
+    /// Whether the service had it before.
+    pub known: bool,
+}
+
+/// What became of the sockets that were looked at.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Adoption {
+    /// Those that the service has now.
+    pub adopted: Vec<Adopted>,
+    /// Those that cannot be adopted.
+    pub refused: Vec<Refused>,
+}
+
+impl Instance {
+    /// Gives a listener, or an unconnected UDP socket, of this process to a service.
+    ///
+    /// # Errors
+    /// [`crate::SocketError::NoSocket`] with the reason when it cannot be adopted, [`Error::UnknownService`], [`crate::SocketError::Taken`].
+    pub fn register(&mut self, service: &str, socket: impl AsFd) -> Result<Adopted> {
+        let name = format!("socket {}", socket.as_fd().as_raw_fd());
+        let mut seen = Seen::new(self.location.netns().cookie(), Wanted::All);
+        seen.look(&name, socket);
+        let mut adoption = self.adopt_all(service, "this program", seen)?;
+        Ok(adoption.adopted.remove(0))
+    }
+
+    /// Gives the sockets of a process to a service: all that can be adopted, or with `listen` those with these protocols
+    /// and local addresses.
+    ///
+    /// # Errors
+    /// [`crate::SocketError::NoProcess`], [`crate::SocketError::ProcessDenied`], [`crate::SocketError::NoSocket`] when none is left or one of `listen` is
+    /// absent, [`crate::SocketError::SeveralPorts`] when `listen` is empty and the sockets of a protocol are at several ports, and
+    /// those of [`Instance::register`].
+    pub fn register_process(&mut self, service: &str, pid: u32, listen: &[Endpoint]) -> Result<Adoption> {
+        self.service(service)?;
+        let wanted = if listen.is_empty() { Wanted::OnePort } else { Wanted::At(listen) };
+        let seen = self.look(wanted, |look| process::each(pid, |_| true, look))?;
+        self.adopt_all(service, &format!("process {pid}"), seen)
+    }
+
+    /// Gives the sockets that systemd passed to this process (`LISTEN_FDS`) to a service.
+    ///
+    /// # Errors
+    /// [`crate::SocketError::NoListenFds`] when it passed none, and those of [`Instance::register_process`].
+    pub fn register_systemd(&mut self, service: &str, listen: &[Endpoint]) -> Result<Adoption> {
+        self.service(service)?;
+        let wanted = if listen.is_empty() { Wanted::All } else { Wanted::At(listen) };
+        let seen = self.look(wanted, |look| systemd::each(look))?;
+        self.adopt_all(service, "systemd", seen)
+    }
+
+    /// Takes the sockets of a service out, or with `pid` those that this process has open. Gives how many.
+    ///
+    /// # Errors
+    /// [`Error::UnknownService`], and with `pid` [`crate::SocketError::NoProcess`] and [`crate::SocketError::ProcessDenied`].
+    pub fn unregister(&mut self, service: &str, pid: Option<u32>) -> Result<usize> {
+        let id = self.service(service)?;
+        let wanted: Option<BTreeSet<u64>> = match pid {
+            None => None,
+            Some(pid) => Some(cookies(pid)?),
+        };
+        let lanes = Lanes::map(&self.maps.lanes)?;
+        let mut removed = BTreeSet::new();
+        for lane in Lane::all(id) {
+            for slot in lanes.stock(lane) {
+                let cookie = cookie_in(&self.maps.sockets, slot)?;
+                let is_wanted = |cookie| wanted.as_ref().is_none_or(|wanted| wanted.contains(&cookie));
+                if let Some(cookie) = cookie.filter(|cookie| is_wanted(*cookie)) {
+                    self.take_out(slot);
+                    removed.insert(cookie);
+                    fault::point("unregister:one");
+                }
+            }
+        }
+        fault::point("unregister:all");
+        for lane in Lane::all(id) {
+            lanes.hide_empty_end(lane, |slot| Ok(cookie_in(&self.maps.sockets, slot)?.is_some()))?;
+        }
+        Ok(removed.len())
+    }
+
+    /// Empties a slot.
+    pub(crate) fn take_out(&self, slot: Slot) {
+        // A slot whose socket closed is empty already.
+        let _ = self.maps.sockets.delete(&slot.0.to_ne_bytes());
+    }
+
+    /// Takes everything that services have out of the maps, so that their numbers can be used anew.
+    pub(crate) fn retire(&self, services: &[ServiceId]) -> Result<()> {
+        if services.is_empty() {
+            return Ok(());
+        }
+        let lanes = Lanes::map(&self.maps.lanes)?;
+        let slots: BTreeSet<Slot> =
+            services.iter().flat_map(|id| Lane::all(*id)).flat_map(|lane| lanes.stock(lane)).collect();
+        for id in services {
+            let counted = self.maps.counters(Some(*id))?;
+            Lane::all(*id).iter().for_each(|lane| lanes.clear(*lane));
+            if counted != Counters::default() {
+                self.maps.clear_counters(*id)?;
+            }
+        }
+        fault::point("retire:hidden");
+        if slots.is_empty() {
+            return Ok(());
+        }
+        // Until then packets may find sockets in these slots, and the kernel may put described ones into them.
+        wait_for_packets()?;
+        slots.into_iter().for_each(|slot| self.take_out(slot));
+        fault::point("slots:emptied");
+        Ok(())
+    }
+
+    /// Takes the slots of all sockets that closed away from services into whose slots the kernel puts nothing.
+    fn forget_closed(&self, lanes: &Lanes) -> Result<()> {
+        let services = self.ruleset()?.services();
+        let by_hand = services.iter().filter(|(_, service)| service.description.is_none()).map(|(id, _)| id);
+        for lane in by_hand.flat_map(Lane::all) {
+            for slot in lanes.stock(lane) {
+                if cookie_in(&self.maps.sockets, slot)?.is_none() {
+                    lanes.take(lane, slot);
+                }
+            }
+        }
+        wait_for_packets()
+    }
+
+    /// Looks at sockets; `all` goes through them.
+    fn look<'a>(
+        &self,
+        wanted: Wanted<'a>,
+        all: impl FnOnce(&mut dyn FnMut(&str, OwnedFd)) -> Result<()>,
+    ) -> Result<Seen<'a, OwnedFd>> {
+        let mut seen = Seen::new(self.location.netns().cookie(), wanted);
+        all(&mut |name, fd| seen.look(name, fd))?;
+        Ok(seen)
+    }
+
+    fn adopt_all<F: AsFd>(&mut self, service: &str, of: &str, seen: Seen<'_, F>) -> Result<Adoption> {
+        let id = self.service(service)?;
+        let (candidates, mut refused) = choose(service, of, seen)?;
+        // What a commit left to do comes first: places of services that are gone may still be seen by packets.
+        self.finish_commit()?;
+        let lanes = Lanes::map(&self.maps.lanes)?;
+        let planned = match self.plan_places(service, id, &lanes, &candidates) {
+            // Places of sockets that closed can be had; until now they were kept for their like.
+            Err(Error::Socket(SocketError::TooManySockets(_))) => {
+                self.forget_closed(&lanes)?;
+                self.plan_places(service, id, &lanes, &candidates)
+            }
+            planned => planned,
+        };
+        let (mut places, planned) = planned?;
+        let (mut adopted, mut failed) = (Vec::new(), None);
+        for (candidate, planned) in candidates.iter().zip(planned) {
+            let Traits { endpoint, cookie, .. } = candidate.traits;
+            let known = planned.iter().all(Place::is_known);
+            match self.settle(&mut places, candidate, planned) {
+                Ok(()) => adopted.push(Adopted { endpoint, cookie, known }),
+                // What the others got they keep, and the caller is told of each.
+                Err(cause) => {
+                    let reason = Refusal::NotTaken(Errno::from_io_error(&cause).unwrap_or(Errno::IO));
+                    refused.push(Refused { what: endpoint.to_string(), reason });
+                    failed.get_or_insert_with(|| Error::os("adopt", endpoint)(cause));
+                }
+            }
+        }
+        match failed {
+            Some(error) if adopted.is_empty() => Err(error),
+            _ => Ok(Adoption { adopted, refused }),
+        }
+    }
+
+    /// Finds the places of every candidate before the first one is moved in, so that what does not fit changes nothing.
+    fn plan_places<'a, F>(
+        &'a self,
+        service: &str,
+        id: ServiceId,
+        lanes: &'a Lanes,
+        candidates: &[Candidate<F>],
+    ) -> Result<(Places<'a>, Vec<Vec<Place>>)> {
+        let mut places = Places::survey(&self.maps, lanes)?;
+        let mut planned = Vec::new();
+        for Candidate { traits: candidate, .. } in candidates {
+            // A service that is gone keeps it too: when one goes back to it, it has the socket again.
+            let services = self.ruleset()?.services();
+            let others = places.holders(candidate.cookie).filter(|owner| *owner != id);
+            if let Some(owner) = others.filter_map(|owner| services.get(owner)).next() {
+                let service = owner.name.as_str().to_owned();
+                return Err(Error::Socket(SocketError::Taken { socket: candidate.endpoint.to_string(), service }));
+            }
+            let found: std::result::Result<_, Full> =
+                lanes_for(id, candidate).into_iter().map(|lane| places.find(lane, candidate.cookie)).collect();
+            planned.push(found.map_err(|full| full.of(service, self.maps.max_sockets()))?);
+        }
+        Ok((places, planned))
+    }
+
+    /// Moves a socket into its places.
+    fn settle<F: AsFd>(
+        &self,
+        places: &mut Places<'_>,
+        candidate: &Candidate<F>,
+        planned: Vec<Place>,
+    ) -> io::Result<()> {
+        let fd = candidate.fd.as_fd().as_raw_fd() as u64;
+        let store = |slot: Slot| {
+            let stored = self.maps.sockets.update(&slot.0.to_ne_bytes(), &fd.to_ne_bytes(), MapFlags::NO_EXIST);
+            stored.map_err(Cause::into_io)
+        };
+        for mut place in planned {
+            loop {
+                match places.settle(&place, store) {
+                    // The kernel has put a described listener into it meanwhile.
+                    Err(cause) if cause.raw_os_error() == Some(libc::EEXIST) => {
+                        let another = places.find_another(&place, candidate.traits.cookie);
+                        place = another.map_err(|_| io::Error::from_raw_os_error(libc::ENOSPC))?;
+                    }
+                    settled => break settled?,
+                }
+            }
+        }
+        fault::point("register:shown");
+        Ok(())
+    }
+}
+
+/// Those that are wanted, and the others; or why it cannot be done as it was asked.
+fn choose<F>(service: &str, of: &str, seen: Seen<'_, F>) -> Result<(Vec<Candidate<F>>, Vec<Refused>)> {
+    let Seen { wanted, candidates, others, mut refused, .. } = seen;
+    let at = || candidates.iter().map(|candidate| candidate.traits.endpoint);
+    let (of, service) = (of.to_owned(), service.to_owned());
+    let found: Box<[Endpoint]> = at().collect::<BTreeSet<_>>().into_iter().collect();
+    let absent: Box<[Endpoint]> = match wanted {
+        Wanted::OnePort if !others.is_empty() => {
+            let mut endpoints: Vec<Endpoint> = at().chain(others).collect::<BTreeSet<_>>().into_iter().collect();
+            // What a client port is for the server comes after what it listens on.
+            endpoints.sort_by_key(|endpoint| (endpoint.protocol(), endpoint.addr().port()));
+            return Err(Error::Socket(SocketError::SeveralPorts { of, service, endpoints }));
+        }
+        Wanted::At(listen) => listen.iter().filter(|endpoint| !found.contains(endpoint)).copied().collect(),
+        _ => Box::default(),
+    };
+    if absent.is_empty() && !candidates.is_empty() {
+        return Ok((candidates, refused));
+    }
+    let other = |other: &Endpoint| Refused { what: other.to_string(), reason: Refusal::NotAsked };
+    refused.extend(others.iter().map(other));
+    Err(Error::Socket(SocketError::NoSocket { of, service, absent, found, refused: refused.into() }))
+}
+
+fn lanes_for(id: ServiceId, candidate: &Traits) -> Vec<Lane> {
+    let families = [(candidate.v4, false), (candidate.v6, true)];
+    families
+        .iter()
+        .filter(|(serves, _)| *serves)
+        .map(|(_, v6)| Lane::of(id, candidate.endpoint.protocol(), *v6))
+        .collect()
+}
+
+/// The sockets that a process has open.
+fn cookies(pid: u32) -> Result<BTreeSet<u64>> {
+    let mut cookies = BTreeSet::new();
+    process::each(pid, |_| true, |_, fd| cookies.extend(rustix::net::sockopt::socket_cookie(fd)))?;
+    Ok(cookies)
+}

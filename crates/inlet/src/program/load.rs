@@ -1,0 +1,117 @@
+//! The BPF program: its constants, and how it is loaded.
+//!
+//! The constants are operands of instructions. In the object each is a placeholder that names a field of `struct config`
+//! (format.bpf.h); the numbers are put there before libbpf sees the object.
+
+use std::io;
+use std::mem::offset_of;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Mutex;
+
+use inlet_core::image::Header;
+use libbpf_rs::{MapCore, MapHandle, ObjectBuilder, OpenObject, PrintLevel};
+
+use crate::bpf::steer::types;
+use crate::error::{Cause, Error, Result};
+use crate::state::Maps;
+
+static OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/steer.bpf.o"));
+
+/// `CONSTANT_MARK` of format.bpf.h.
+const MARK: u64 = 0x496e_6c65_7443_0000;
+/// The first byte of an instruction that has a number of 64 bits, and the bytes of an instruction.
+const LOAD_NUMBER: u8 = 0x18;
+const INSTRUCTION: usize = 8;
+
+/// Eight bytes each, in the places that the program names.
+type Constants = [u64; size_of::<types::config>() / size_of::<u64>()];
+
+macro_rules! constants {
+    ($header:expr; $($($field:ident).+),+) => {{
+        let mut constants: Constants = Default::default();
+        $(constants[offset_of!(types::config, $($field).+) / size_of::<u64>()] = $header.$($field).+.into();)+
+        constants
+    }};
+}
+
+fn constants(header: &Header) -> Constants {
+    constants!(header;
+        search_words, search_mask, index, blocks32, blocks128, cells, ranges, chain, hops, steps, levels, port_tables, bisect,
+        v4.used, v4.pieces, v4.shift, v4.low_half, v4.first, v4.high, v4.windows, v4.buckets, v4.more,
+        v6.used, v6.pieces, v6.shift, v6.low_half, v6.first, v6.high, v6.windows, v6.buckets, v6.more)
+}
+
+/// The object with numbers for all placeholders. The number of a placeholder is in two halves, each the last four bytes
+/// of an instruction.
+fn specialise(object: &[u8], constants: &Constants) -> Vec<u8> {
+    let mut object = object.to_vec();
+    let half = |at: &[u8]| at.try_into().map_or(0, u32::from_ne_bytes);
+    for pair in 1..object.len() / INSTRUCTION {
+        let Some(words) = object.get_mut((pair - 1) * INSTRUCTION..(pair + 1) * INSTRUCTION) else { break };
+        let number = u64::from(half(&words[12..])) << 32 | u64::from(half(&words[4..8]));
+        if words[0] == LOAD_NUMBER && number & !0xffff == MARK {
+            let constant = constants[(number - MARK) as usize / size_of::<u64>()];
+            words[4..8].copy_from_slice(&(constant as u32).to_ne_bytes());
+            words[12..].copy_from_slice(&((constant >> 32) as u32).to_ne_bytes());
+        }
+    }
+    object
+}
+
+/// What libbpf and the verifier said last, for the error that follows.
+static LAST_WORDS: Mutex<String> = Mutex::new(String::new());
+
+fn keep_last_words(_: PrintLevel, text: String) {
+    let Ok(mut words) = LAST_WORDS.lock() else { return };
+    let kept = words.len().saturating_sub(2000);
+    let from = words.char_indices().map(|(at, _)| at).find(|at| *at >= kept).unwrap_or(words.len());
+    words.drain(..from);
+    words.push_str(&text);
+}
+
+/// Does what loads programs. It is given what makes an error of libbpf one of ours, with what the verifier said.
+pub(crate) fn loading<T>(load: impl FnOnce(&dyn Fn(libbpf_rs::Error) -> Error) -> Result<T>) -> Result<T> {
+    libbpf_rs::set_print(Some((PrintLevel::Warn, keep_last_words)));
+    let last_words = || LAST_WORDS.lock().map(|mut words| std::mem::take(&mut *words)).unwrap_or_default();
+    // What was said about an earlier program is not about this one.
+    drop(last_words());
+    load(&|error| Error::Load { cause: error.into_io(), log: last_words() })
+}
+
+/// An object in which something is missing that it always has.
+pub(crate) fn without(what: &str) -> Error {
+    Error::Load { cause: io::Error::other(format!("it has no {what}")), log: String::new() }
+}
+
+/// Loads the program specialised for an image.
+pub(crate) fn load(header: &Header, image: &MapHandle, maps: &Maps) -> Result<OwnedFd> {
+    let object = specialise(OBJECT, &constants(header));
+    loading(|failed| {
+        let mut open = ObjectBuilder::default().open_memory(&object).map_err(failed)?;
+        give_maps(&mut open, image, maps).map_err(failed)?;
+        let loaded = open.load().map_err(failed)?;
+        let program = loaded.progs().find(|program| program.name() == "inlet_steer");
+        let program = program.ok_or_else(|| without("program"))?;
+        program.as_fd().try_clone_to_owned().map_err(Error::os("keep", "the program"))
+    })
+}
+
+/// The maps that exist take the place of those that the object declares.
+fn give_maps(open: &mut OpenObject, image: &MapHandle, maps: &Maps) -> libbpf_rs::Result<()> {
+    for mut map in open.maps_mut() {
+        let name = map.name().to_string_lossy().into_owned();
+        match name.as_str() {
+            "inlet_sockets" => map.reuse_fd(maps.sockets.as_fd())?,
+            "inlet_lanes" => map.reuse_fd(maps.lanes.as_fd())?,
+            "inlet_counters" => map.reuse_fd(maps.counters.as_fd())?,
+            section if section.ends_with(".bss.image") => {
+                // libbpf has memory for the section, which it unmaps in the size that the map has then.
+                map.set_value_size(image.value_size())?;
+                map.reuse_fd(image.as_fd())?;
+            }
+            // The layout of the constants, which are not in memory.
+            _ => map.set_autocreate(false)?,
+        }
+    }
+    Ok(())
+}

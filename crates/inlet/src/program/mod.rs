@@ -1,0 +1,7 @@
+//! A compiled ruleset in the kernel: its image, and the program specialised for it.
+
+mod generation;
+mod load;
+
+pub(crate) use self::generation::{Beside, Generation, try_out};
+pub(crate) use self::load::{loading, without};

@@ -1,0 +1,204 @@
+//! Whether all is well with the host, the instance, the rules and the sockets: what is amiss, why it matters, and the
+//! command that mends it. Nothing is changed, and what cannot be looked at is said.
+
+mod host;
+mod rules;
+mod services;
+mod sockets;
+
+use inlet_core::Ruleset;
+use inlet_core::config::{Parsed, Routes};
+
+use crate::described::{Wanted, wanted_now};
+use crate::error::{Error, Result, StateError};
+use crate::route::RouteTable;
+use crate::snapshot::Snapshot;
+use crate::snapshot::listeners::Members;
+use crate::socket::Sockets;
+use crate::state::Location;
+
+/// How much a finding matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// Something does not work.
+    Error,
+    /// Something may not work as it is meant to.
+    Warning,
+    /// Something to know.
+    Note,
+}
+
+/// Something that is amiss.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// How much it matters.
+    pub severity: Severity,
+    /// A name for programs, which stays: `prefix-not-local`.
+    pub code: &'static str,
+    /// What is amiss.
+    pub what: String,
+    /// Why that matters.
+    pub why: String,
+    /// The command that mends it, or what to do where no command can.
+    pub fix: String,
+}
+
+/// What a check found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Checkup {
+    /// What is amiss, what matters most first.
+    pub findings: Vec<Finding>,
+    /// What could not be looked at, with the reason.
+    pub unchecked: Vec<String>,
+}
+
+/// The instance of a location, as far as it can be opened.
+#[derive(Debug)]
+pub struct Checker {
+    location: Location,
+    snapshot: Option<Snapshot>,
+    trouble: Option<Error>,
+}
+
+/// What the parts of a check look at.
+pub(crate) struct Subject<'a> {
+    location: &'a Location,
+    ruleset: &'a Ruleset,
+    /// Whether the ruleset is one of a file rather than the one in force.
+    in_file: bool,
+    /// Whether Inlet keeps the local routes, or would once the file is in force.
+    keeps_routes: bool,
+    listed: &'a Sockets,
+    members: &'a Members,
+    routes: &'a RouteTable,
+    /// Sockets that descriptions in force mean and that no service has.
+    waiting: &'a [Wanted],
+}
+
+/// How many findings of one kind are told one by one.
+const LISTED: usize = 10;
+
+impl Checker {
+    /// Opens what there is.
+    pub fn new(location: Location) -> Self {
+        let (snapshot, trouble) = match Snapshot::open_if_up(location.clone()) {
+            Ok(opened) => (opened.ok(), None),
+            Err(error) => (None, Some(error)),
+        };
+        Self { location, snapshot, trouble }
+    }
+
+    /// Where the instance is or would be.
+    pub fn location(&self) -> &Location {
+        &self.location
+    }
+
+    /// The instance, if there is one.
+    pub fn snapshot(&self) -> Option<&Snapshot> {
+        self.snapshot.as_ref()
+    }
+
+    /// Checks the host and the instance, with the rules in force or, before they are in force, others.
+    ///
+    /// # Errors
+    /// Those of listing sockets and routes.
+    pub fn check(&self, proposed: Option<&Parsed>) -> Result<Checkup> {
+        let mut found = Checkup::default();
+        host::check(&self.location, &mut found);
+        let nothing = Ruleset::empty();
+        let ruleset = match (proposed, &self.snapshot, &self.trouble) {
+            (Some(file), ..) => &file.ruleset,
+            (None, Some(snapshot), _) => snapshot.ruleset(),
+            (None, None, Some(trouble)) => {
+                found.instance(trouble);
+                &nothing
+            }
+            (None, None, None) => {
+                found.unchecked.push("rules and services: inlet is not up here, and no file is given".to_owned());
+                &nothing
+            }
+        };
+        let listed = Sockets::of(self.location.netns())?;
+        let members = match &self.snapshot {
+            Some(snapshot) => Members::of(snapshot, ruleset, &listed)?,
+            None => Members::default(),
+        };
+        let waiting = match (&self.snapshot, proposed) {
+            (Some(snapshot), None) => waiting(snapshot, &listed, &members, &mut found)?,
+            _ => Vec::new(),
+        };
+        let subject = Subject {
+            location: &self.location,
+            ruleset,
+            in_file: proposed.is_some(),
+            keeps_routes: match proposed {
+                Some(file) => file.routes == Routes::Manage,
+                None => self.snapshot().is_some_and(Snapshot::keeps_routes),
+            },
+            listed: &listed,
+            members: &members,
+            routes: &RouteTable::of(self.location.netns())?,
+            waiting: &waiting,
+        };
+        rules::check(&subject, &mut found)?;
+        services::check(&subject, &mut found);
+        sockets::check(&subject, &mut found)?;
+        found.findings.sort_by_key(|finding| finding.severity);
+        Ok(found)
+    }
+}
+
+/// Sockets that descriptions mean, that a service can have, and that none has. Asking takes the right to run the programs that
+/// find them.
+fn waiting(snapshot: &Snapshot, listed: &Sockets, members: &Members, found: &mut Checkup) -> Result<Vec<Wanted>> {
+    let mut waiting = match wanted_now(&snapshot.files.described(), snapshot.location().netns()) {
+        Err(Error::Os { cause, .. }) if cause.kind() == std::io::ErrorKind::PermissionDenied => {
+            found.unchecked.push("whether sockets wait to be adopted: that takes root".to_owned());
+            Vec::new()
+        }
+        wanted => wanted?,
+    };
+    let can_be_had = |wanted: &Wanted| listed.get(wanted.cookie).is_some_and(|it| it.receiving && !it.mptcp);
+    waiting.retain(|wanted| can_be_had(wanted) && members.owner(wanted.cookie).is_none());
+    Ok(waiting)
+}
+
+impl Checkup {
+    /// Whether something does not work.
+    pub fn has_errors(&self) -> bool {
+        self.findings.iter().any(|finding| finding.severity == Severity::Error)
+    }
+
+    fn add(&mut self, severity: Severity, code: &'static str, what: String, why: &str, fix: impl Into<String>) {
+        self.findings.push(Finding { severity, code, what, why: why.to_owned(), fix: fix.into() });
+    }
+
+    /// Adds a finding that an error tells whole.
+    fn add_error(&mut self, code: &'static str, error: &Error, why: &str) {
+        let fix = error.remedy().unwrap_or_default().into_owned();
+        self.add(Severity::Error, code, error.to_string(), why, fix);
+    }
+
+    /// Adds a finding for each of the first items, and one for how many more there are.
+    fn add_each<T>(&mut self, items: &[T], of: impl Fn(&T) -> Finding) {
+        self.findings.extend(items.iter().take(LISTED).map(&of));
+        if let Some(first) = items.get(LISTED) {
+            let what = format!("{} more of the kind {}", items.len() - LISTED, of(first).code);
+            self.findings.push(Finding { what, ..of(first) });
+        }
+    }
+
+    /// What is amiss with an instance that cannot be read.
+    fn instance(&mut self, trouble: &Error) {
+        match trouble {
+            Error::Os { cause, .. } if cause.kind() == std::io::ErrorKind::PermissionDenied => {
+                self.unchecked.push(format!("the instance, its rules and services: {trouble}; run it as root"));
+            }
+            Error::State(StateError::NoBpfFs(_)) => {}
+            _ => {
+                let why = "no command can read the rules, and none can change them";
+                self.add_error("instance", trouble, why);
+            }
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! The rules: prefixes that are not local, rules that never match, interfaces that are gone, and what never gets to the
+//! hook.
+
+use inlet_core::{Interface, Prefix, PrefixSet, Rule, Verdict, never_matching, steered_prefixes, takers};
+
+use super::{Checkup, Finding, Severity, Subject};
+use crate::error::{Error, KernelError, Result, RouteError, quoted, words};
+use crate::route::{Route, Wanted};
+
+pub(super) fn check(subject: &Subject<'_>, found: &mut Checkup) -> Result<()> {
+    not_local(subject, found)?;
+    shadowed(subject, found);
+    interfaces(subject, found)?;
+    multicast(subject, found);
+    Ok(())
+}
+
+/// Prefixes that no route makes local, or only in part.
+fn not_local(subject: &Subject<'_>, found: &mut Checkup) -> Result<()> {
+    if subject.in_file && subject.keeps_routes {
+        return routes_to_come(subject, found);
+    }
+    let routes = subject.routes.list()?;
+    let local: Vec<&Route> = routes.iter().filter(|route| route.makes_local()).collect();
+    let covered: PrefixSet = local.iter().map(|route| route.prefix).collect();
+    let steered = steered_prefixes(subject.ruleset);
+    let prefixes: Vec<Prefix> = steered.iter().filter(|prefix| !covered.covers(prefix)).copied().collect();
+    found.add_each(&prefixes, |prefix| {
+        let inside = local.iter().filter(|route| prefix.covers(&route.prefix)).count();
+        let what = match inside {
+            0 => format!("{prefix} is not local to this host"),
+            some => format!("{prefix} is local to this host only in part, by {some} narrower routes"),
+        };
+        let why = "its packets are not delivered here, so the rules for it have no effect";
+        let fix = match subject.keeps_routes {
+            // Inlet keeps the routes: any commit makes them anew.
+            true => "inlet export | inlet apply --routes -".to_owned(),
+            false => format!("ip route add local {prefix} dev lo (or let inlet do it: inlet apply --routes)"),
+        };
+        // A part of it may be all that is meant.
+        let severity = if inside > 0 { Severity::Note } else { Severity::Warning };
+        Finding { severity, code: "prefix-not-local", what, why: why.to_owned(), fix }
+    });
+    Ok(())
+}
+
+/// Whether the routes that a file asks for can be made.
+fn routes_to_come(subject: &Subject<'_>, found: &mut Checkup) -> Result<()> {
+    match Wanted::by(subject.ruleset, subject.location.netns()) {
+        Err(
+            error @ (Error::Route(RouteError::CutsOff { .. })
+            | Error::Route(RouteError::TooMany { .. })
+            | Error::Route(RouteError::LoopbackDown { .. })),
+        ) => {
+            found.add_error("routes-refused", &error, "the file asks for local routes, and is refused");
+            Ok(())
+        }
+        wanted => wanted.map(drop),
+    }
+}
+
+fn shadowed(subject: &Subject<'_>, found: &mut Checkup) {
+    let ruleset = subject.ruleset;
+    found.add_each(&never_matching(ruleset), |rule| {
+        let by: Vec<String> = takers(ruleset, rule).take(3).map(|it| format!("`{}`", ruleset.named(&it))).collect();
+        Finding {
+            severity: Severity::Warning,
+            code: "rule-never-matches",
+            what: format!("rule `{}` can never match", ruleset.named(rule)),
+            why: format!("more specific rules take all of its packets, such as {}", by.join(", ")),
+            fix: remove(subject, rule),
+        }
+    });
+}
+
+/// The command that takes a rule out.
+fn remove(subject: &Subject<'_>, rule: &Rule) -> String {
+    match subject.in_file {
+        true => "take it out of the file".to_owned(),
+        false => format!("inlet unbind {}", words(subject.ruleset, &rule.matching)),
+    }
+}
+
+/// Interfaces that are gone, or are others than when the rules were put in force.
+fn interfaces(subject: &Subject<'_>, found: &mut Checkup) -> Result<()> {
+    for Interface { name, index } in subject.ruleset.interfaces() {
+        let now = match subject.location.netns().interface_index(name) {
+            Err(Error::Kernel(KernelError::AlternativeName { .. })) => None,
+            now => now?,
+        };
+        let why = "rules that name it match nothing";
+        match now {
+            None if subject.in_file => {
+                let what = format!("there is no interface {name}");
+                found.add(Severity::Error, "interface-gone", what, "the file is refused", "ip link");
+            }
+            None => {
+                let what = format!("there is no interface {name} any more");
+                let fix = format!(
+                    "make it again, then: inlet export | inlet apply -; or remove the rules: inlet rules | grep {}",
+                    quoted(name.as_str())
+                );
+                found.add(Severity::Error, "interface-gone", what, why, fix);
+            }
+            Some(now) if now != *index => {
+                let what = format!("interface {name} was made anew since the last commit");
+                let why = "rules that name it match nothing until the next commit";
+                found.add(Severity::Error, "interface-made-anew", what, why, "inlet export | inlet apply -");
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Rules for what never gets to the hook.
+fn multicast(subject: &Subject<'_>, found: &mut Checkup) {
+    let is_multicast = |rule: &Rule| rule.matching.local.is_multicast() && rule.verdict != Verdict::Pass;
+    let rules: Vec<Rule> = subject.ruleset.rules().filter(is_multicast).collect();
+    found.add_each(&rules, |rule| Finding {
+        severity: Severity::Warning,
+        code: "rule-for-multicast",
+        what: format!("rule `{}` is for multicast or broadcast", subject.ruleset.named(rule)),
+        why: "the kernel delivers such packets without asking, so the rule has no effect".to_owned(),
+        fix: remove(subject, rule),
+    });
+}

@@ -1,0 +1,213 @@
+//! The sockets: those that rules take packets from, and those with properties that surprise.
+
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
+
+use inlet_core::{Area, PortRange, Prefix, Protocol, Rule, Verdict, given};
+
+use super::{Checkup, Finding, Severity, Subject};
+use crate::error::{Error, Result, words};
+use crate::snapshot::listeners::{Listener, listeners};
+use crate::socket::{SocketState, pktinfo};
+
+/// The ports of sockets that did not ask for one, when the kernel does not say.
+const CLIENT_PORTS: (u16, u16) = (32768, 60999);
+
+pub(super) fn check(subject: &Subject<'_>, found: &mut Checkup) -> Result<()> {
+    let all = listeners(subject.ruleset, subject.listed, subject.members);
+    shadowed(subject, &all, found)?;
+    mptcp(subject, &all, found);
+    client_answers(subject, &all, found);
+    answers(subject, found);
+    fionread(subject, found);
+    Ok(())
+}
+
+/// Listeners from which rules take all or some of what they are bound to, without giving it back by a service.
+fn shadowed(subject: &Subject<'_>, all: &[Listener], found: &mut Checkup) -> Result<()> {
+    let locals: Vec<Prefix> =
+        subject.routes.list()?.iter().filter(|route| route.makes_local()).map(|route| route.prefix).collect();
+    let outside = |local: &&Prefix| !local.addr().is_loopback();
+    let shadowed = |listener: &&Listener| {
+        let mut whole = listener.bound.areas();
+        whole.retain(|area| !listener.kept.iter().any(|claim| claim.area.covers(area) && claim.except.is_empty()));
+        listener.service.is_none() && !whole.is_empty() && takers(subject, listener).next().is_some()
+    };
+    let listeners: Vec<&Listener> = all.iter().filter(shadowed).collect();
+    found.add_each(&listeners, |listener| {
+        let reached: Vec<&Prefix> = match listener.bound.is_wildcard() {
+            true => locals.iter().filter(outside).collect(),
+            false => locals.iter().collect(),
+        };
+        let keeps = |local: &&Prefix| listener.kept.iter().any(|claim| claim.reaches(local));
+        let nothing = !reached.is_empty() && !reached.iter().any(keeps) || listener.kept.is_empty();
+        let who = describe(&listener.socket);
+        let by = takers(subject, listener).next();
+        let by = by.map_or_else(String::new, |rule| format!(", such as `{}`", subject.ruleset.named(&rule)));
+        Finding {
+            severity: if nothing { Severity::Warning } else { Severity::Note },
+            code: if nothing { "listener-shadowed" } else { "listener-receives-less" },
+            what: match nothing {
+                true => format!("{who} receives nothing from outside any more"),
+                false => format!("{who} receives less than it is bound to"),
+            },
+            why: format!("rules take its packets{by}"),
+            fix: "see what is left with: inlet listeners; to leave it some: inlet bind --pass PROTOCOL PREFIX PORT"
+                .to_owned(),
+        }
+    });
+    Ok(())
+}
+
+/// The rules that take packets from what a listener is bound to.
+fn takers<'a>(subject: &'a Subject<'_>, listener: &Listener) -> impl Iterator<Item = Rule> + 'a {
+    let port = listener.bound.addr.port();
+    let ports = PortRange::new(port, port).unwrap_or(PortRange::ANY);
+    let areas = listener.bound.areas();
+    let meets = move |rule: &Rule| {
+        let area = Area::of(subject.ruleset, &rule.matching);
+        area.is_some_and(|area| areas.iter().any(|own| own.intersection(&area).is_some()))
+    };
+    let takes = move |rule: &Rule| subject.members.takes(subject.ruleset, rule) && meets(rule);
+    subject.ruleset.rules_for(listener.bound.protocol, ports).filter(takes)
+}
+
+fn describe(socket: &SocketState) -> String {
+    let local = socket.local.map_or_else(|| "a socket".to_owned(), |local| local.to_string());
+    match socket.owners.first() {
+        Some(owner) => format!("{local} of process {} ({})", owner.pid, owner.command),
+        None => local,
+    }
+}
+
+/// Listeners of Multipath TCP, which no service can have.
+fn mptcp(subject: &Subject<'_>, all: &[Listener], found: &mut Checkup) {
+    let cookies: HashSet<u64> = subject.listed.receiving().iter().filter(|it| it.mptcp).map(|it| it.cookie).collect();
+    let listeners: Vec<&Listener> = all.iter().filter(|it| cookies.contains(&it.socket.cookie)).collect();
+    found.add_each(&listeners, |listener| Finding {
+        severity: Severity::Note,
+        code: "listener-mptcp",
+        what: format!("{} listens with Multipath TCP", describe(&listener.socket)),
+        why: "the kernel does not take such a socket into a service".to_owned(),
+        fix: "make it listen with plain TCP; a Go program: GODEBUG=multipathtcp=0".to_owned(),
+    });
+}
+
+/// UDP rules that take the answers to client sockets: an unconnected socket that asks others waits at a port too.
+fn client_answers(subject: &Subject<'_>, all: &[Listener], found: &mut Checkup) {
+    let range = subject.location.netns().run(|| std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range"));
+    let numbers = range
+        .ok()
+        .and_then(std::result::Result::ok)
+        .map(|text| text.split_whitespace().filter_map(|word| word.parse::<u16>().ok()).collect::<Vec<_>>());
+    let (first, last) = match numbers.as_deref() {
+        Some([first, last]) => (*first, *last),
+        _ => CLIENT_PORTS,
+    };
+    let Ok(ports) = PortRange::new(first.max(1), last) else { return };
+    let takes = |rule: &Rule| {
+        let inside = rule.matching.ports.first() <= ports.first() && rule.matching.ports.last() >= ports.last();
+        inside && rule.verdict != Verdict::Pass && !rule.matching.local.is_multicast()
+    };
+    let rules: Vec<Rule> = subject.ruleset.rules_for(Protocol::Udp, ports).filter(takes).collect();
+    let clients = all.iter().filter(|it| it.bound.protocol == Protocol::Udp && ports.contains(it.bound.addr.port()));
+    let clients = clients.filter(|it| it.service.is_none()).count();
+    found.add_each(&rules, |rule| {
+        let passed = inlet_core::Match { ports, ..rule.matching };
+        let is_passed = subject.ruleset.get(&passed) == Some(Verdict::Pass);
+        Finding {
+            severity: if is_passed || clients == 0 { Severity::Note } else { Severity::Warning },
+            code: "udp-takes-answers",
+            what: format!("rule `{}` covers the ports of client sockets ({ports})", subject.ruleset.named(rule)),
+            why: format!(
+                "it takes the answers to unconnected UDP sockets that ask from these addresses, such as a resolver's; there are {clients} now"
+            ),
+            fix: format!("inlet bind --pass {}", words(subject.ruleset, &passed)),
+        }
+    });
+}
+
+/// UDP servers whose answers leave from another address or port than was asked.
+fn answers(subject: &Subject<'_>, found: &mut Checkup) {
+    for (id, service) in subject.ruleset.services().iter() {
+        let udp = |socket: &&SocketState| {
+            socket.receiving && socket.local.is_some_and(|local| local.protocol() == Protocol::Udp)
+        };
+        let sockets: Vec<&SocketState> = subject.members.sockets(id).iter().filter(udp).collect();
+        if sockets.is_empty() {
+            continue;
+        }
+        let claims = given(subject.ruleset, id);
+        let areas: Vec<Area> =
+            claims.iter().map(|claim| claim.area).filter(|it| it.protocol == Protocol::Udp).collect();
+        let says = match told_address(&sockets) {
+            Ok(says) => says,
+            Err(error) => {
+                found.unchecked.push(format!(
+                    "whether UDP sockets of service {} answer from the address asked: {error}",
+                    service.name
+                ));
+                HashMap::new()
+            }
+        };
+        for socket in sockets {
+            let Some(local) = socket.local.map(|local| local.addr()) else { continue };
+            let who = format!("{} of service {}", describe(socket), service.name);
+            if areas.iter().any(|area| area.ports.width() > 1 || !area.ports.contains(local.port())) {
+                let what = format!("{who} also receives at other ports than {}", local.port());
+                let why =
+                    "its answers leave from its own port, and clients drop an answer from a port that they did not ask";
+                found.add(
+                    Severity::Warning,
+                    "udp-answers-from-other-port",
+                    what,
+                    why,
+                    "give the service rules for that port only, or use TCP",
+                );
+            }
+            let elsewhere =
+                |area: &Area| local.ip().is_unspecified() || area.local != Prefix::from(canonical(local.ip()));
+            if says.get(&socket.cookie) == Some(&false) && areas.iter().any(elsewhere) {
+                let what = format!("{who} does not ask which address a datagram was for (IP_PKTINFO)");
+                let why = "its answers leave from an address of the kernel's choice, and clients drop an answer from elsewhere than they asked";
+                let fix =
+                    "switch it on in the server (unbound: interface-automatic: yes), or bind a socket to each address";
+                found.add(Severity::Warning, "udp-answers-from-other-address", what, why, fix);
+            }
+        }
+    }
+}
+
+fn canonical(addr: IpAddr) -> IpAddr {
+    addr.to_canonical()
+}
+
+/// Whether sockets ask for the address that a datagram was for, as far as their processes can be looked into.
+fn told_address(sockets: &[&SocketState]) -> std::result::Result<HashMap<u64, bool>, Error> {
+    let cookies: HashSet<u64> = sockets.iter().map(|socket| socket.cookie).collect();
+    let pids: HashSet<u32> = sockets.iter().flat_map(|socket| &socket.owners).map(|owner| owner.pid).collect();
+    let mut says = HashMap::new();
+    for pid in pids {
+        says.extend(pktinfo(pid, &cookies)?);
+    }
+    Ok(says)
+}
+
+/// Newer kernels tell a program nothing of what waits in a UDP socket that a service has.
+fn fionread(subject: &Subject<'_>, found: &mut Checkup) {
+    let is_udp = |socket: &SocketState| socket.local.is_some_and(|local| local.protocol() == Protocol::Udp);
+    let services = subject.ruleset.services().iter();
+    let with_udp: Vec<String> = services
+        .filter(|(id, _)| subject.members.sockets(*id).iter().any(is_udp))
+        .map(|(_, service)| service.name.to_string())
+        .collect();
+    if !with_udp.is_empty() {
+        found.add(
+            Severity::Note,
+            "udp-fionread",
+            format!("UDP sockets are in services: {}", with_udp.join(", ")),
+            "on newer kernels FIONREAD tells their programs 0 bytes whatever is waiting; receiving is not affected",
+            "nothing, unless a program uses FIONREAD to learn the size of a datagram: let it use MSG_PEEK with MSG_TRUNC",
+        );
+    }
+}

@@ -1,0 +1,178 @@
+//! The reader: an instance open for reading, and all that can be asked of it: what is in force, who receives, what was
+//! counted, what a packet meets, and whether all is well. It knows no writer.
+
+mod check;
+mod explain;
+mod listeners;
+mod proposal;
+mod receivers;
+mod warning;
+
+use inlet_core::{Description, OnMissing, Ruleset, ServiceId, ServiceName};
+
+pub use self::check::{Checker, Checkup, Finding, Severity};
+pub use self::explain::{Answer, Explainer, Explanation, Live, LiveProgram, Outcome, Unasked};
+pub use self::listeners::{Listener, Listeners, ServiceTraffic};
+pub use self::proposal::Proposal;
+pub use self::warning::Warning;
+
+pub(crate) use self::receivers::Receivers;
+
+use crate::described::{self, LastRefusal, Unfound};
+use crate::error::{Error, Result, StateError};
+use crate::socket::{LaneReader, SocketState, Sockets};
+use crate::state::{
+    Access, Counters, Files, Location, Maps, Pending, Shared, generation_in_force, open_map, pending, read_ruleset,
+};
+
+/// An instance open for reading. Nobody writes it while this is held.
+#[derive(Debug)]
+pub struct Snapshot {
+    location: Location,
+    _lock: Shared,
+    files: Files,
+    generation: u64,
+    maps: Maps,
+    ruleset: Ruleset,
+}
+
+/// A service as it is now.
+#[derive(Clone, Debug)]
+pub struct ServiceState {
+    /// Its number.
+    pub id: ServiceId,
+    /// Its name.
+    pub name: ServiceName,
+    /// What happens without a live socket.
+    pub on_missing: OnMissing,
+    /// How many rules name it.
+    pub rules: u64,
+    /// Its live sockets.
+    pub sockets: Vec<SocketState>,
+    /// What was counted.
+    pub counters: Counters,
+    /// Which sockets it has, when they are found by that.
+    pub description: Option<Description>,
+    /// The last listener that it wanted and did not get.
+    pub refusal: Option<LastRefusal>,
+    /// Why its description finds nothing, whatever sockets there are.
+    pub unfound: Option<Unfound>,
+}
+
+impl Snapshot {
+    /// Opens the instance of a namespace.
+    ///
+    /// # Errors
+    /// [`crate::StateError::NotUp`], [`crate::StateError::Newer`], [`crate::StateError::Interrupted`], and errors of the kernel.
+    pub fn open(location: Location) -> Result<Self> {
+        location.check_bpffs()?;
+        Self::open_if_up(location)?.map_err(|location| location.not_up())
+    }
+
+    /// The same; the inner error is that there is no instance, or no bpf filesystem, and gives the location back.
+    ///
+    /// # Errors
+    /// Those of [`Snapshot::open`] but [`crate::StateError::NotUp`] and [`crate::StateError::NoBpfFs`].
+    pub fn open_if_up(location: Location) -> Result<std::result::Result<Self, Location>> {
+        match location.check_bpffs() {
+            Err(Error::State(StateError::NoBpfFs(_))) => return Ok(Err(location)),
+            checked => checked?,
+        }
+        let Some(lock) = Shared::on(&location.dir())? else { return Ok(Err(location)) };
+        let files = Files(location.dir());
+        let maps = Maps::open(&files, Access::Read)?;
+        let generation = generation_in_force(&files)?;
+        let ruleset = read_ruleset(&files.generation(generation).image())?;
+        Ok(Ok(Self { location, _lock: lock, files, generation, maps, ruleset }))
+    }
+
+    /// Where the instance is.
+    pub fn location(&self) -> &Location {
+        &self.location
+    }
+
+    /// The number of the generation in force.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// The ruleset in force.
+    pub fn ruleset(&self) -> &Ruleset {
+        &self.ruleset
+    }
+
+    /// The ruleset in force, when nothing more is to be asked.
+    pub fn into_ruleset(self) -> Ruleset {
+        self.ruleset
+    }
+
+    /// Whether Inlet keeps the local routes that the rules need.
+    pub fn keeps_routes(&self) -> bool {
+        self.files.generation(self.generation).keeps_routes()
+    }
+
+    /// How many sockets fit.
+    pub fn max_sockets(&self) -> u32 {
+        self.maps.max_sockets()
+    }
+
+    /// Packets decided by rules without a service: how many passed, how many were refused.
+    ///
+    /// # Errors
+    /// Those of reading the map.
+    pub fn plain_counters(&self) -> Result<(u64, u64)> {
+        let counters = self.maps.counters(None)?;
+        Ok((counters.steered, counters.refused))
+    }
+
+    /// All services with their sockets and counters, by name.
+    ///
+    /// # Errors
+    /// Those of reading the maps, and of asking the kernel for its sockets.
+    pub fn services(&self) -> Result<Vec<ServiceState>> {
+        let lanes = LaneReader::new(&self.maps);
+        let sockets = Sockets::of(self.location.netns())?;
+        let rules = self.ruleset.rules_per_service();
+        let services = || self.ruleset.services().iter();
+        let refusals = self.files.described().refusals();
+        let refusals = if refusals.exists() { Some(open_map(&refusals, Access::Read)?) } else { None };
+        let mut unfound = described::unfound(self.ruleset.services());
+        let live = services().map(|(id, _)| lanes.live(id)).collect::<Result<Vec<_>>>()?;
+        let state = |((id, service), sockets): ((ServiceId, &inlet_core::Service), Vec<SocketState>)| {
+            Ok(ServiceState {
+                id,
+                name: service.name.clone(),
+                on_missing: service.on_missing,
+                rules: rules.get(&id).copied().unwrap_or(0),
+                sockets,
+                counters: self.maps.counters(Some(id))?,
+                description: service.description.clone(),
+                refusal: refusals.as_ref().map(|map| described::last_refusal(map, id)).transpose()?.flatten(),
+                unfound: unfound.remove(&id),
+            })
+        };
+        services().zip(sockets.describe(&live)).map(state).collect()
+    }
+
+    /// Whether the ruleset in force waits for confirmation.
+    ///
+    /// # Errors
+    /// Those of reading the map of the deadline.
+    pub fn pending(&self) -> Result<Option<Pending>> {
+        pending(&self.files.generation(self.generation))
+    }
+
+    /// Whether `inlet watch` is running.
+    ///
+    /// # Errors
+    /// Those of asking for its lock.
+    pub fn is_watched(&self) -> Result<bool> {
+        Ok(Shared::if_free(&self.files.watch())?.is_none())
+    }
+
+    /// The live sockets of one service.
+    pub(crate) fn sockets_of(&self, id: ServiceId, listed: &Sockets) -> Result<Vec<SocketState>> {
+        let lanes = LaneReader::new(&self.maps);
+        Ok(listed.describe(&[lanes.live(id)?]).pop().unwrap_or_default())
+    }
+}

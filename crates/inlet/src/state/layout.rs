@@ -1,0 +1,242 @@
+//! Where the state of an instance lies in the bpf filesystem.
+//!
+//! ```text
+//! BPFFS/inlet/netns-COOKIE/          one instance; published and withdrawn by rename
+//!     meta  sockets  lanes  counters   maps that outlive generations
+//!     link                             the one link of the namespace
+//!     binds  watch/                    what the watcher is told by, and what it locks
+//!     gen-N/image  program  routes     a generation; `routes` is there when Inlet keeps the local routes for it
+//!     gen-N/previous  kept-routes      the ruleset before it, and whether Inlet kept the local routes of that one
+//!     gen-N/deadline                   by when it has to be confirmed, while it is not
+//!     described/                       while services are described: what finds their sockets
+//!         refusals                         a map that outlives changes of descriptions
+//!         places  find_tcp  find_udp       the programs that go through what exists, and where they put it
+//!         listen  bind4  bind6             the links to the root of the control groups
+//! BPFFS/inlet/new-COOKIE/            an instance being made
+//! BPFFS/inlet/old-COOKIE/            an instance being removed
+//! ```
+
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FileType, lstat, statfs};
+
+use crate::error::{Error, Result, StateError};
+use crate::kernel::Netns;
+
+/// Where the bpf filesystem usually is.
+pub const DEFAULT_BPFFS: &str = "/sys/fs/bpf";
+
+/// `BPF_FS_MAGIC` of linux/magic.h.
+const BPF_FS_MAGIC: u64 = 0xcafe_4a11;
+
+/// Where an instance is: a bpf filesystem and a network namespace.
+#[derive(Clone, Debug)]
+pub struct Location {
+    bpffs: PathBuf,
+    netns: Netns,
+}
+
+impl Location {
+    /// The instance of `netns` with its state in the bpf filesystem at `bpffs`.
+    pub fn new(bpffs: impl Into<PathBuf>, netns: Netns) -> Self {
+        Self { bpffs: bpffs.into(), netns }
+    }
+
+    /// The instance of the calling thread's namespace, in [`DEFAULT_BPFFS`].
+    ///
+    /// # Errors
+    /// Those of [`Netns::own`].
+    pub fn default_for_this_process() -> Result<Self> {
+        Ok(Self::new(DEFAULT_BPFFS, Netns::own()?))
+    }
+
+    /// The bpf filesystem.
+    pub fn bpffs(&self) -> &Path {
+        &self.bpffs
+    }
+
+    /// The namespace.
+    pub fn netns(&self) -> &Netns {
+        &self.netns
+    }
+
+    /// The directory of the published instance.
+    pub fn dir(&self) -> PathBuf {
+        self.named("netns")
+    }
+
+    pub(crate) fn being_made(&self) -> PathBuf {
+        self.named("new")
+    }
+
+    pub(crate) fn being_removed(&self) -> PathBuf {
+        self.named("old")
+    }
+
+    fn named(&self, stage: &str) -> PathBuf {
+        self.root().join(format!("{stage}-{}", self.netns.cookie()))
+    }
+
+    /// The directory of all instances.
+    pub(crate) fn root(&self) -> PathBuf {
+        self.bpffs.join("inlet")
+    }
+
+    /// The error that there is no instance.
+    pub(crate) fn not_up(&self) -> Error {
+        Error::State(StateError::NotUp { netns: self.netns.label().to_owned() })
+    }
+
+    /// Checks that the bpf filesystem is one.
+    pub(crate) fn check_bpffs(&self) -> Result<()> {
+        match statfs(&self.bpffs) {
+            Ok(found) if found.f_type as u64 & 0xffff_ffff == BPF_FS_MAGIC => Ok(()),
+            Err(rustix::io::Errno::ACCESS) => Err(Error::at("look at", &self.bpffs)(rustix::io::Errno::ACCESS)),
+            _ => Err(Error::State(StateError::NoBpfFs(self.bpffs.clone()))),
+        }
+    }
+
+    /// Checks that nobody but us and root can change what is in the directory of all instances, where it is there. In a
+    /// bpf filesystem that everybody may write to, somebody else could have made it.
+    pub(crate) fn check_root(&self) -> Result<()> {
+        let path = self.root();
+        let found = match lstat(&path) {
+            Err(rustix::io::Errno::NOENT) => return Ok(()),
+            found => found.map_err(Error::at("look at", &path))?,
+        };
+        if FileType::from_raw_mode(found.st_mode) != FileType::Directory {
+            return Err(Error::at("use", &path)(rustix::io::Errno::NOTDIR));
+        }
+        let (owner, mode) = (found.st_uid, found.st_mode & 0o7777);
+        let is_ours = owner == 0 || owner == rustix::process::geteuid().as_raw();
+        if is_ours && mode & 0o022 == 0 {
+            Ok(())
+        } else {
+            Err(Error::State(StateError::Untrusted { path, owner, mode }))
+        }
+    }
+}
+
+/// The files of an instance in its directory.
+#[derive(Clone, Debug)]
+pub(crate) struct Files(pub(crate) PathBuf);
+
+impl Files {
+    pub(crate) fn meta(&self) -> PathBuf {
+        self.0.join("meta")
+    }
+
+    pub(crate) fn sockets(&self) -> PathBuf {
+        self.0.join("sockets")
+    }
+
+    pub(crate) fn lanes(&self) -> PathBuf {
+        self.0.join("lanes")
+    }
+
+    pub(crate) fn counters(&self) -> PathBuf {
+        self.0.join("counters")
+    }
+
+    pub(crate) fn link(&self) -> PathBuf {
+        self.0.join("link")
+    }
+
+    pub(crate) fn generation(&self, number: u64) -> GenerationFiles {
+        GenerationFiles(self.0.join(format!("gen-{number}")))
+    }
+
+    pub(crate) fn binds(&self) -> PathBuf {
+        self.0.join("binds")
+    }
+
+    /// A directory for the watcher to lock.
+    pub(crate) fn watch(&self) -> PathBuf {
+        self.0.join("watch")
+    }
+
+    pub(crate) fn described(&self) -> DescribedFiles {
+        DescribedFiles(self.0.join("described"))
+    }
+
+    /// The numbers of the generations that are there, in no order.
+    pub(crate) fn generations(&self) -> Result<Vec<u64>> {
+        let entries = std::fs::read_dir(&self.0).map_err(Error::at("read", &self.0))?;
+        let mut numbers = Vec::new();
+        for entry in entries {
+            let name = entry.map_err(Error::at("read", &self.0))?.file_name();
+            let number = name.to_str().and_then(|name| name.strip_prefix("gen-")).and_then(|n| n.parse::<u64>().ok());
+            numbers.extend(number);
+        }
+        Ok(numbers)
+    }
+}
+
+/// The files of one generation.
+#[derive(Clone, Debug)]
+pub(crate) struct GenerationFiles(pub(crate) PathBuf);
+
+impl GenerationFiles {
+    pub(crate) fn image(&self) -> PathBuf {
+        self.0.join("image")
+    }
+
+    pub(crate) fn program(&self) -> PathBuf {
+        self.0.join("program")
+    }
+
+    /// A second pin of the image; that it is there says that Inlet keeps the local routes for this generation.
+    pub(crate) fn routes(&self) -> PathBuf {
+        self.0.join("routes")
+    }
+
+    /// Whether Inlet keeps the local routes for this generation.
+    pub(crate) fn keeps_routes(&self) -> bool {
+        self.routes().exists()
+    }
+
+    /// The ruleset before this generation.
+    pub(crate) fn previous(&self) -> PathBuf {
+        self.0.join("previous")
+    }
+
+    /// A second pin of that; that it is there says that Inlet kept the local routes of that ruleset.
+    pub(crate) fn kept_routes(&self) -> PathBuf {
+        self.0.join("kept-routes")
+    }
+
+    /// By when the generation has to be confirmed.
+    pub(crate) fn deadline(&self) -> PathBuf {
+        self.0.join("deadline")
+    }
+}
+
+/// The files of what finds described sockets.
+#[derive(Clone, Debug)]
+pub(crate) struct DescribedFiles(pub(crate) PathBuf);
+
+impl DescribedFiles {
+    pub(crate) fn refusals(&self) -> PathBuf {
+        self.0.join("refusals")
+    }
+
+    pub(crate) fn places(&self) -> PathBuf {
+        self.0.join("places")
+    }
+
+    pub(crate) fn find(&self, protocol: inlet_core::Protocol) -> PathBuf {
+        self.0.join(format!("find_{protocol}"))
+    }
+
+    pub(crate) fn link(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+/// Removes a directory of pins and all below it. What is not there is fine.
+pub(crate) fn remove_all(dir: &Path) -> Result<()> {
+    match std::fs::remove_dir_all(dir) {
+        Err(cause) if cause.kind() != std::io::ErrorKind::NotFound => Err(Error::at("remove", dir)(cause)),
+        _ => Ok(()),
+    }
+}

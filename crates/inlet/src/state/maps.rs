@@ -1,0 +1,161 @@
+//! The maps that outlive generations, and the mark of the state format.
+
+use std::mem::size_of;
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use inlet_core::MAX_SERVICES;
+use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType};
+
+use super::layout::Files;
+use super::readers::Readers;
+use crate::bpf::steer::types;
+use crate::error::{Error, Result, StateError};
+use crate::kernel::raw;
+
+/// The number of the state format. An instance of a higher number was made by a newer version.
+const STATE_FORMAT: u32 = 2;
+
+/// How many lanes a service has: two protocols, two families.
+pub(crate) const LANES_PER_SERVICE: u32 = 4;
+
+/// How many bytes of binds may wait for the watcher; a power of 2 of at least a page.
+const BINDS_BYTES: u32 = 1 << 16;
+
+/// A dual-stack socket has a slot in the lane of each family.
+const SLOTS_PER_SOCKET: u32 = 2;
+
+/// The maps of an instance.
+#[derive(Debug)]
+pub(crate) struct Maps {
+    pub(crate) sockets: MapHandle,
+    pub(crate) lanes: MapHandle,
+    pub(crate) counters: MapHandle,
+    /// The ports of binds, for the watcher.
+    pub(crate) binds: MapHandle,
+}
+
+/// How the maps of an instance are opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    Read,
+    Write,
+}
+
+impl Maps {
+    /// Makes new maps, which are gone with what is returned.
+    pub(crate) fn unpinned(max_sockets: u32) -> Result<Self> {
+        let lanes = u32::from(MAX_SERVICES) * LANES_PER_SERVICE;
+        Ok(Self {
+            sockets: create("inlet_sockets", MapType::Sockmap, 8, max_sockets * SLOTS_PER_SOCKET, 0)?,
+            lanes: create(
+                "inlet_lanes",
+                MapType::Array,
+                size_of::<types::lane>() as u32,
+                lanes,
+                libbpf_sys::BPF_F_MMAPABLE,
+            )?,
+            counters: create(
+                "inlet_counters",
+                MapType::PercpuArray,
+                size_of::<types::counters>() as u32,
+                MAX_SERVICES.into(),
+                0,
+            )?,
+            binds: create_keyed("inlet_binds", MapType::RingBuf, [0, 0], BINDS_BYTES, 0)?,
+        })
+    }
+
+    /// Makes new maps and pins them.
+    pub(crate) fn create(files: &Files, max_sockets: u32, readers: Readers) -> Result<Self> {
+        let meta = create("inlet_meta", MapType::Array, 4, 1, 0)?;
+        meta.update(&0_u32.to_ne_bytes(), &STATE_FORMAT.to_ne_bytes(), MapFlags::ANY)
+            .map_err(Error::os("write", "the map of the state format"))?;
+        let maps = Self::unpinned(max_sockets)?;
+        let pins = [
+            (&meta, files.meta()),
+            (&maps.sockets, files.sockets()),
+            (&maps.lanes, files.lanes()),
+            (&maps.counters, files.counters()),
+            (&maps.binds, files.binds()),
+        ];
+        for (map, path) in pins {
+            raw::pin(map.as_fd(), &path).map_err(Error::at("pin", &path))?;
+            crate::fault::point("up:map");
+            readers.admit_to_map(&path)?;
+        }
+        std::fs::create_dir(files.watch()).map_err(Error::at("make", &files.watch()))?;
+        readers.admit_to_dir(&files.watch())?;
+        Ok(maps)
+    }
+
+    /// Opens the maps of an instance, after a look at its format.
+    pub(crate) fn open(files: &Files, access: Access) -> Result<Self> {
+        let meta = open_map(&files.meta(), Access::Read)?;
+        let value = meta.lookup(&0_u32.to_ne_bytes(), MapFlags::ANY).map_err(Error::at("read", &files.meta()))?;
+        let found = value.and_then(|value| value.try_into().ok()).map_or(u32::MAX, u32::from_ne_bytes);
+        if found < STATE_FORMAT {
+            return Err(Error::State(StateError::Older { path: files.0.clone(), found, known: STATE_FORMAT }));
+        }
+        if found > STATE_FORMAT {
+            return Err(Error::State(StateError::Newer { path: files.0.clone(), found, known: STATE_FORMAT }));
+        }
+        Ok(Self {
+            sockets: open_map(&files.sockets(), access)?,
+            lanes: open_map(&files.lanes(), access)?,
+            counters: open_map(&files.counters(), access)?,
+            binds: open_map(&files.binds(), access)?,
+        })
+    }
+
+    /// How many sockets fit, whatever their kind.
+    pub(crate) fn max_sockets(&self) -> u32 {
+        self.sockets.max_entries() / SLOTS_PER_SOCKET
+    }
+}
+
+/// Waits until every program that runs now has ended, so that what they may have read can be used anew. An update of a
+/// map in a map waits for just that (`maybe_wait_bpf_programs` in kernel/bpf/syscall.c).
+pub(crate) fn wait_for_packets() -> Result<()> {
+    use std::os::fd::AsRawFd;
+    let inner = create("inlet_inner", MapType::Array, 4, 1, 0)?;
+    let mut opts = options(0);
+    opts.inner_map_fd = inner.as_fd().as_raw_fd() as u32;
+    let outer = MapHandle::create(MapType::ArrayOfMaps, Some("inlet_outer"), 4, 4, 1, &opts)
+        .map_err(Error::os("create map", "inlet_outer"))?;
+    let value = inner.as_fd().as_raw_fd().to_ne_bytes();
+    outer.update(&0_u32.to_ne_bytes(), &value, MapFlags::ANY).map_err(Error::os("wait for", "packets on their way"))
+}
+
+fn options(flags: u32) -> libbpf_sys::bpf_map_create_opts {
+    libbpf_sys::bpf_map_create_opts {
+        sz: size_of::<libbpf_sys::bpf_map_create_opts>() as libbpf_sys::size_t,
+        map_flags: flags,
+        ..Default::default()
+    }
+}
+
+/// Makes a map with 32-bit keys.
+pub(crate) fn create(name: &'static str, kind: MapType, value: u32, entries: u32, flags: u32) -> Result<MapHandle> {
+    create_keyed(name, kind, [4, value], entries, flags)
+}
+
+/// Makes a map with keys and values of these sizes, in bytes.
+pub(crate) fn create_keyed(
+    name: &'static str,
+    kind: MapType,
+    [key, value]: [u32; 2],
+    entries: u32,
+    flags: u32,
+) -> Result<MapHandle> {
+    MapHandle::create(kind, Some(name), key, value, entries, &options(flags)).map_err(Error::os("create map", name))
+}
+
+/// Opens a pinned map.
+pub(crate) fn open_map(path: &Path, access: Access) -> Result<MapHandle> {
+    let flags = match access {
+        Access::Read => libbpf_sys::BPF_F_RDONLY,
+        Access::Write => 0,
+    };
+    MapHandle::from_pinned_path_with_file_flags(path, flags).map_err(Error::at("open", path))
+}
