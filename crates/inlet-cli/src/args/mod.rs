@@ -132,8 +132,8 @@ pub(crate) enum Command {
     /// List what each socket and each service receives
     ///
     /// These are all TCP listeners and unconnected UDP sockets of the namespace. A socket receives what it is bound to,
-    /// less what rules take away, and what rules give to its service. Prefixes and ports with the same answer are joined.
-    /// In a pipe lines have up to 120 columns.
+    /// less what rules take away, and what rules give to its service. Prefixes and ports with the same answer are
+    /// joined. In a pipe lines have up to 120 columns.
     Listeners,
     /// Show who receives a packet, and why
     ///

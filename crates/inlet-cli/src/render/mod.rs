@@ -18,6 +18,7 @@ mod socket;
 mod status;
 mod table;
 mod traffic;
+mod warnings;
 mod width;
 
 pub(crate) use adoption::{adoption, unregistered};
