@@ -69,9 +69,8 @@ pub(crate) fn run(cli: &Cli, time: Budget<'_>) -> Result<Vec<Row>> {
     let mut sizes = vec![10, 100, 1_000, 10_000, 100_000];
     sizes.extend((!cli.quick).then_some(1_000_000));
     sizes.extend(cli.huge.then_some(10_000_000));
-    let count = sizes.len();
-    let each = |(number, size)| measure(&inlet, size, time.one_of(count - number));
-    let rows = sizes.into_iter().enumerate().map(each).collect::<Result<Vec<_>>>()?;
+    let each = |(number, size): (usize, &usize)| measure(&inlet, *size, time.first_of(&sizes[number..]));
+    let rows = sizes.iter().enumerate().map(each).collect::<Result<Vec<_>>>()?;
     print(&rows)?;
     Ok(rows)
 }

@@ -106,10 +106,11 @@ pub(crate) fn run(cli: &Cli, args: &LookupArgs, time: Budget<'_>) -> Result<Repo
     let begins = |name: &str, only: &String| {
         name.strip_prefix(only.as_str()).is_some_and(|it| !it.starts_with(|c: char| c != ' '))
     };
-    sets.retain(|(name, _)| args.only.is_empty() || args.only.iter().any(|only| begins(name, only)));
-    let (count, mut rows) = (sets.len(), Vec::new());
-    for (number, (name, make)) in sets.into_iter().enumerate() {
-        let time = time.one_of(count - number);
+    sets.retain(|(name, ..)| args.only.is_empty() || args.only.iter().any(|only| begins(name, only)));
+    let rules: Vec<usize> = sets.iter().map(|(_, rules, _)| *rules).collect();
+    let mut rows = Vec::new();
+    for (number, (name, _, make)) in sets.into_iter().enumerate() {
+        let time = time.first_of(&rules[number..]);
         match time.is_over() {
             true => table::complain(format_args!("left out, no time is left: {name}; take all with --thorough")),
             false => rows.push(bench.measure(&make(), time)?),
@@ -124,12 +125,12 @@ pub(crate) fn run(cli: &Cli, args: &LookupArgs, time: Budget<'_>) -> Result<Repo
 
 type Make = Box<dyn Fn() -> RuleSet>;
 
-/// The rulesets by their names.
-fn sets(cli: &Cli, args: &LookupArgs) -> Vec<(String, Make)> {
+/// The rulesets by their names, with the number of their rules.
+fn sets(cli: &Cli, args: &LookupArgs) -> Vec<(String, usize, Make)> {
     let (size, large) = if cli.quick { (10_000, 100_000) } else { (100_000, 1_000_000) };
-    let mut sets: Vec<(String, Make)> = Vec::new();
+    let mut sets: Vec<(String, usize, Make)> = Vec::new();
     for rules in args.sizes(cli) {
-        sets.push((format!("mix {rules}"), Box::new(move || rules::mix(rules, Families::Both))));
+        sets.push((format!("mix {rules}"), rules, Box::new(move || rules::mix(rules, Families::Both))));
     }
     let hard: [(&str, usize, Make); 9] = [
         ("host routes", size, Box::new(move || rules::hosts(size))),
@@ -143,7 +144,7 @@ fn sets(cli: &Cli, args: &LookupArgs) -> Vec<(String, Make)> {
         ("v6 only", large, Box::new(move || rules::mix(large, Families::V6))),
     ];
     if !args.mix_only {
-        sets.extend(hard.into_iter().map(|(name, rules, make)| (format!("{name} {rules}"), make)));
+        sets.extend(hard.into_iter().map(|(name, rules, make)| (format!("{name} {rules}"), rules, make)));
     }
     sets
 }

@@ -12,7 +12,7 @@ pub(super) fn print(report: &Report) -> Result<()> {
         cells.extend([hot.ratio, hot.search_ratio].map(|ratio| format!("{ratio:.3}")));
         for cost in [cold, alone, all_cold] {
             cells.extend([spread(cost.lpm, cost.lpm_spread), spread(cost.inlet, cost.inlet_spread)]);
-            cells.extend([format!("{:.3}", cost.ratio), cost.samples.to_string()]);
+            cells.extend([ratio(cost.ratio), cost.samples.to_string()]);
         }
         cells.extend([row.program.verified_instructions.to_string(), row.program.jit_bytes.to_string()]);
         cells.extend([row.image_bytes, row.trie_bytes].map(|it| format!("{:.1}", it as f64 / row.rules as f64)));
@@ -69,5 +69,12 @@ pub(super) fn print(report: &Report) -> Result<()> {
 
 /// A median, and where the middle half of the samples lies.
 fn spread(median: f64, [low, high]: [f64; 2]) -> String {
-    format!("{median:.0} ({low:.0}..{high:.0})")
+    match median.is_nan() {
+        true => "-".to_owned(),
+        false => format!("{median:.0} ({low:.0}..{high:.0})"),
+    }
+}
+
+fn ratio(ratio: f64) -> String {
+    if ratio.is_nan() { "-".to_owned() } else { format!("{ratio:.3}") }
 }
