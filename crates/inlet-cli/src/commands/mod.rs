@@ -73,7 +73,7 @@ fn location(cli: &Cli) -> inlet::Result<Location> {
     Ok(Location::new(&cli.bpffs, netns))
 }
 
-/// Opens the instance for a change, and tells when that went back to an earlier ruleset.
+/// Opens the instance for a change, and says so when that went back to an earlier ruleset.
 ///
 /// Without `force` it refuses changes that lock out whoever makes them.
 fn writer_unless(cli: &Cli, force: bool) -> inlet::Result<Instance> {
