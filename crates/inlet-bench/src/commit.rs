@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use inlet::core::config::Source;
 use inlet::core::{Plan, image};
-use inlet::{Instance, Location, Netns, UpOptions};
+use inlet::{CommitOptions, Instance, Location, Netns, UpOptions};
 use inlet_testkit::World;
 use libbpf_rs::{MapHandle, MapType};
 use serde::Serialize;
@@ -214,7 +214,7 @@ fn one_commit(inlet: &Inlet, text: &str) -> Result<Steps> {
 
     let ruleset = instance.parse(file())?.ruleset;
     let started = Instant::now();
-    let committed = instance.replace(ruleset)?;
+    let committed = instance.commit(ruleset, &CommitOptions::default())?;
     let whole = ms_since(started);
     drop((committed, instance));
     Instance::down(&location()?)?;

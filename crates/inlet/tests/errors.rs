@@ -16,8 +16,8 @@ use common::{
 };
 use inlet::core::{Packet, Protocol::Tcp};
 use inlet::{
-    CommitError, Error, Instance, KernelError, Live, Location, Netns, ServiceRequest, Snapshot, StateError, Unasked,
-    UpOptions,
+    ApplyOptions, CommitError, Error, Instance, KernelError, Live, Location, Netns, ServiceRequest, Snapshot,
+    StateError, Unasked, UpOptions,
 };
 use inlet_testkit::{Caps, World, require, with_caps, without_caps};
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
@@ -298,7 +298,7 @@ fn a_number_that_is_not_free_yet_is_not_given_away() {
     assert_eq!(asked(Tcp, "192.0.2.9:80"), "gone");
     // Nobody can clear these counters any more.
     MapHandle::from_pinned_path(here(&world).dir().join("counters")).unwrap().freeze().unwrap();
-    instance.apply(source("{\"rules\": []}")).unwrap();
+    instance.apply(source("{\"rules\": []}"), &ApplyOptions::default()).unwrap();
     // One could go back to the service until now.
     let pass = inlet::core::Target::Pass;
     let error = instance.bind(&pass, &selector(Tcp, "192.0.2.0/24", "81")).unwrap_err();

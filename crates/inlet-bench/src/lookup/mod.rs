@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
 use inlet::core::{Builder, Packet};
-use inlet::{Instance, Location, Netns, UpOptions};
+use inlet::{CommitOptions, Instance, Location, Netns, UpOptions};
 use inlet_testkit::World;
 use serde::Serialize;
 
@@ -182,7 +182,7 @@ impl<'a> Bench<'a> {
         let mut builder = Builder::successor_of(self.instance.ruleset()?);
         set.fill(&mut builder)?;
         let started = Instant::now();
-        self.instance.commit(builder)?;
+        self.instance.commit(builder.finish()?, &CommitOptions::default())?;
         let took = started.elapsed().as_secs_f64() * 1e3;
         if !self.registered {
             self.receivers.register(&mut self.instance)?;
@@ -195,7 +195,7 @@ impl<'a> Bench<'a> {
     pub(crate) fn program_for(&mut self, fill: impl FnOnce(&mut Builder) -> Result<()>) -> Result<ProgramInfo> {
         let mut builder = Builder::successor_of(self.instance.ruleset()?);
         fill(&mut builder)?;
-        self.instance.commit(builder)?;
+        self.instance.commit(builder.finish()?, &CommitOptions::default())?;
         Ok(raw::program_info(self.program_in_force()?.as_fd())?)
     }
 
