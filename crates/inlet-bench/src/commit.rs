@@ -6,8 +6,8 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::Instant;
 
-use inlet::core::config::Source;
-use inlet::core::{Plan, image};
+use inlet::rules::config::Source;
+use inlet::rules::{Plan, image};
 use inlet::{CommitOptions, Instance, Location, Netns, UpOptions};
 use inlet_testkit::World;
 use libbpf_rs::{MapHandle, MapType};

@@ -9,7 +9,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use inlet::core::config::Source;
+use inlet::rules::config::Source;
 use inlet::{ApplyOptions, CommitOptions, Error, FileError, Instance, Location, Snapshot};
 
 fn main() -> ExitCode {

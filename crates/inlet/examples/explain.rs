@@ -8,7 +8,7 @@
 use std::error::Error;
 use std::net::SocketAddr;
 
-use inlet::core::{Packet, Protocol};
+use inlet::rules::{Packet, Protocol};
 use inlet::{Location, Outcome, Snapshot};
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -61,5 +61,5 @@ pub use error::{
     SocketError, StateError,
 };
 
-pub use inlet_core as core;
+pub use inlet_core as rules;
 pub use inlet_core::{Endpoint, EndpointError};

@@ -9,9 +9,9 @@ use std::collections::HashMap;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::time::Instant;
 
-use inlet::core::arbitrary::{SERVICES, at_borders, crowded, history, with_packets};
-use inlet::core::image::Header;
-use inlet::core::{Builder, OnMissing, Packet, Protocol, Ruleset, ServiceId, Verdict, lookup};
+use inlet::rules::arbitrary::{SERVICES, at_borders, crowded, history, with_packets};
+use inlet::rules::image::Header;
+use inlet::rules::{Builder, OnMissing, Packet, Protocol, Ruleset, ServiceId, Verdict, lookup};
 use inlet::{
     Answer, CommitOptions, Instance, Live, Location, Netns, Outcome, Reply, ServiceRequest, Snapshot, UpOptions,
 };

@@ -11,7 +11,7 @@ use std::thread;
 
 use common::{Receiver, Running, dial_with, here, open, patient, selector, snapshot, source, state, up, who};
 use inlet::ApplyOptions;
-use inlet::core::Protocol::{self, Tcp, Udp};
+use inlet::rules::Protocol::{self, Tcp, Udp};
 use inlet_testkit::World;
 
 /// Fewer in a virtual machine, where the processor is emulated.

@@ -7,7 +7,7 @@ mod common;
 use std::net::{IpAddr, SocketAddr};
 
 use common::{Receiver, at, bind, dial_with, here, patient, selector, snapshot, to, up, who};
-use inlet::core::{BuildError, Match, Packet, Protocol, Rule, Ruleset, Selector, Target, Verdict, lookup};
+use inlet::rules::{BuildError, Match, Packet, Protocol, Rule, Ruleset, Selector, Target, Verdict, lookup};
 use inlet::{CommitOptions, Error, Instance, ServiceRequest};
 use inlet_testkit::{Dial, End, Namespace, Netns, TcpServer, UdpServer, World, veth};
 

@@ -6,8 +6,8 @@ mod common;
 use std::time::{Duration, Instant};
 
 use common::{Receiver, asked, open, snapshot, source, state, to, told, tree, tree_of_one, up};
-use inlet::core::OnMissing;
-use inlet::core::Protocol::{Tcp, Udp};
+use inlet::rules::OnMissing;
+use inlet::rules::Protocol::{Tcp, Udp};
 use inlet::{
     ApplyOptions, CommitOptions, ConfirmError, Error, Instance, Pending, ServiceRequest, SocketError,
     await_confirmation,

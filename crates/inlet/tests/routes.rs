@@ -5,9 +5,9 @@
 mod common;
 
 use common::{Receiver, asked, bind, here, selector, snapshot, source, told, up};
-use inlet::core::Protocol::Tcp;
-use inlet::core::config::Routes;
-use inlet::core::{Builder, PortRange, Prefix, Rule, Target, Verdict};
+use inlet::rules::Protocol::Tcp;
+use inlet::rules::config::Routes;
+use inlet::rules::{Builder, PortRange, Prefix, Rule, Target, Verdict};
 use inlet::{ApplyOptions, CommitOptions, Error, Instance, Location, Netns, RouteError, UpOptions};
 use inlet_testkit::{Namespace, World};
 

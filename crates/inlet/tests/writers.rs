@@ -7,7 +7,7 @@ use std::path::Path;
 use std::thread;
 
 use common::{Running, at, selector, snapshot, to, up};
-use inlet::core::{Builder, Protocol, Rule, Ruleset, Target, Verdict};
+use inlet::rules::{Builder, Protocol, Rule, Ruleset, Target, Verdict};
 use inlet::{CommitOptions, Instance, Snapshot};
 use inlet_testkit::World;
 

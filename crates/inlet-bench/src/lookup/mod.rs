@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
-use inlet::core::{Builder, Packet};
+use inlet::rules::{Builder, Packet};
 use inlet::{CommitOptions, Instance, Location, Netns, UpOptions};
 use inlet_testkit::World;
 use serde::Serialize;
@@ -202,7 +202,7 @@ impl<'a> Bench<'a> {
     /// The program gives a packet to the service that the specification says.
     fn check(&self, program: BorrowedFd<'_>, packet: &Packet, context: &Context) -> Result<()> {
         let ruleset = self.instance.ruleset()?;
-        let rule = inlet::core::lookup(ruleset, packet).ok_or("no rule for a packet")?;
+        let rule = inlet::rules::lookup(ruleset, packet).ok_or("no rule for a packet")?;
         let expected = ruleset.service_name(rule.verdict).map(|name| self.receivers.cookie(name, packet.protocol));
         let chosen = raw::test_run(program, context, 1)?.cookie;
         match expected.transpose()? == Some(chosen) {

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::AsFd;
 use std::process::Command;
 
-use inlet::core::{Builder, Protocol, Rule, Verdict};
+use inlet::rules::{Builder, Protocol, Rule, Verdict};
 use inlet::{CommitOptions, Instance, Location, Netns, UpOptions};
 use inlet_testkit::{End, Namespace, World, veth};
 use libbpf_rs::Link;

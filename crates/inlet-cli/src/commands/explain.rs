@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
-use inlet::core::{InterfaceName, Packet, Ruleset};
+use inlet::rules::{InterfaceName, Packet, Ruleset};
 use inlet::{Error, Explainer, Explanation, KernelError, Location, Snapshot, read_ruleset};
 
 use super::{location, source};

@@ -1,6 +1,6 @@
 //! The command that lists what sockets and services receive.
 
-use inlet::core::Ruleset;
+use inlet::rules::Ruleset;
 use inlet::{Listeners, Snapshot};
 
 use super::location;

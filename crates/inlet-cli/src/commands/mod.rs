@@ -15,7 +15,7 @@ mod state;
 use std::io::Read;
 use std::path::Path;
 
-use inlet::core::config::Source;
+use inlet::rules::config::Source;
 use inlet::{CommitOptions, Error, FileError, Instance, Location, Netns, Snapshot};
 
 use crate::Outcome;

@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
-use inlet::core::config::Routes;
+use inlet::rules::config::Routes;
 use inlet::{ApplyOptions, CommitOptions, Committed, ConfirmError, Error, Instance, Waiter};
 
 use super::{location, options, reader, source, writer};

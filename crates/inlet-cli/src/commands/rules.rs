@@ -2,8 +2,8 @@
 
 use clap::CommandFactory;
 use clap::error::ErrorKind;
-use inlet::core::config::Routes;
-use inlet::core::{Builder, Confine, Description, Listen, Rule, Selector, Target, config};
+use inlet::rules::config::Routes;
+use inlet::rules::{Builder, Confine, Description, Listen, Rule, Selector, Target, config};
 use inlet::{ServiceRequest, edit};
 
 use super::{options, reader, writer};

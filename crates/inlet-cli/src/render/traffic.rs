@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::ops::ControlFlow;
 
-use inlet::core::config::rule_json;
-use inlet::core::{AddrRange, Arrival, Change, Moved, OnMissing, Plan, Rule, Ruleset, traffic, traffic_to};
+use inlet::rules::config::rule_json;
+use inlet::rules::{AddrRange, Arrival, Change, Moved, OnMissing, Plan, Rule, Ruleset, traffic, traffic_to};
 use inlet::{Proposal, Warning};
 use serde::ser::{Error as _, SerializeSeq};
 use serde::{Serialize, Serializer};

@@ -1,6 +1,6 @@
 //! Commits.
 
-use inlet::core::Protocol::{Tcp, Udp};
+use inlet::rules::Protocol::{Tcp, Udp};
 use inlet::{ApplyOptions, ServiceRequest};
 use inlet_testkit::World;
 

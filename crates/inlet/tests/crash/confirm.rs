@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use inlet::core::Protocol::Tcp;
+use inlet::rules::Protocol::Tcp;
 use inlet::{ApplyOptions, CommitOptions, ConfirmError, Error};
 use inlet_testkit::World;
 

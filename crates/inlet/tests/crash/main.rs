@@ -16,7 +16,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use common::{Receiver, asked, at, bind, here, open, source, state, tree, tree_of_one, up};
-use inlet::core::Protocol::{Tcp, Udp};
+use inlet::rules::Protocol::{Tcp, Udp};
 use inlet::{ApplyOptions, CommitOptions, Instance, UpOptions};
 use inlet_testkit::World;
 
@@ -88,7 +88,7 @@ fn child() {
 
 fn described(instance: &mut Instance) -> inlet::Committed {
     let listen = ["tcp:*:8080", "udp:*:8080"].map(|text| text.parse().unwrap());
-    let description = Some(Some(inlet::core::Description::new(listen).unwrap()));
+    let description = Some(Some(inlet::rules::Description::new(listen).unwrap()));
     let request = inlet::ServiceRequest { description, ..inlet::ServiceRequest::default() };
     instance.set_service(&"web".parse().unwrap(), request).unwrap()
 }

@@ -2,7 +2,7 @@
 
 mod report;
 
-use inlet::core::{Change, Plan, Prefix, Ruleset, ServiceChange, Verdict};
+use inlet::rules::{Change, Plan, Prefix, Ruleset, ServiceChange, Verdict};
 use inlet::{Committed, Proposal, RouteChanges, Warning};
 use serde::Serialize;
 
