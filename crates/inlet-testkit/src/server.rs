@@ -23,6 +23,7 @@ pub struct Listen {
     v6only: bool,
     freebind: bool,
     transparent: bool,
+    device: Option<&'static str>,
     more_workers: usize,
 }
 
@@ -58,6 +59,13 @@ impl Listen {
     #[must_use]
     pub fn transparent(mut self) -> Listen {
         self.transparent = true;
+        self
+    }
+
+    /// Binds to an interface (SO_BINDTODEVICE).
+    #[must_use]
+    pub fn device(mut self, name: &'static str) -> Listen {
+        self.device = Some(name);
         self
     }
 
@@ -98,6 +106,9 @@ impl Listen {
         // A test that binds a port again must not wait for old connections to leave TIME_WAIT.
         sockopt::set_socket_reuseaddr(&socket, kind == SocketType::STREAM)?;
         sockopt::set_socket_reuseport(&socket, self.reuseport)?;
+        if let Some(name) = self.device {
+            raw::set_bytes(socket.as_fd(), libc::SOL_SOCKET, libc::SO_BINDTODEVICE, name.as_bytes())?;
+        }
         bind(&socket, &address)?;
         Ok(socket)
     }

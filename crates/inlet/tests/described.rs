@@ -1,7 +1,5 @@
 //! Described sockets find their services: inside listen(), when they exist already, and when they are bound; and those of
 //! others do not.
-//!
-//! Listeners of other namespaces at a described address are counted, so tests that look at that have ports of their own.
 #![allow(clippy::unwrap_used, reason = "what fails here is the failure of a test")]
 
 mod common;
@@ -13,7 +11,7 @@ use std::time::{Duration, Instant};
 use common::{asked, bind, here, open, patient, selector, snapshot, state, to, tree, up};
 use inlet::rules::Protocol::{Tcp, Udp};
 use inlet::rules::{Confine, Description};
-use inlet::{DescribeError, Error, Instance, Known, Refusal, ServiceRequest, StateError, Watcher};
+use inlet::{DescribeError, Error, Instance, Known, Refusal, ServiceRequest, StateError, UpOptions, Watcher};
 use inlet_testkit::{
     Cgroup, Listen, Netns, Program, Proto, TcpServer, UdpServer, World, as_user, dial_tcp, require_feature,
 };
@@ -129,28 +127,38 @@ fn addresses_mean_what_they_say() {
 
 #[test]
 fn many_listeners_share_and_the_newest_evicts_none() {
-    let Some(world) = world(&["tcp:127.0.0.1:18081"]) else { return };
+    let Some(world) = World::new() else { return };
+    world.local("192.0.2.0/24").unwrap();
+    // So small that the lane of the service has 8 slots.
+    let mut instance = Instance::up(here(&world), &UpOptions { max_sockets: 16, ..UpOptions::default() }).unwrap();
+    bind(&mut instance, "web", Tcp, "192.0.2.0/24", "any");
+    describe(&mut instance, "web", Some(described(&["tcp:127.0.0.1:18081"]))).unwrap();
+    drop(instance);
     let worker =
         || TcpServer::spawn_with("worker", "127.0.0.1:18081".parse().unwrap(), Listen::new().reuseport()).unwrap();
-    let mut workers: Vec<TcpServer> = (0..64).map(|_| worker()).collect();
-    assert_eq!(state(&world, "web").sockets.len(), 64);
+    let mut workers: Vec<TcpServer> = (0..8).map(|_| worker()).collect();
+    assert_eq!(state(&world, "web").sockets.len(), 8);
     // One more than fit: it is counted and told, and takes nobody's place.
     let one_more = worker();
     let service = state(&world, "web");
-    assert_eq!(service.sockets.len(), 64);
+    assert_eq!(service.sockets.len(), 8);
     let refusal = service.refusal.unwrap();
     assert_eq!((refusal.count, refusal.reason), (1, Refusal::Full));
     assert_eq!(refusal.endpoint.to_string(), "tcp:127.0.0.1:18081");
     assert_eq!(refusal.pid, Some(std::process::id()));
     drop(one_more);
-    workers.drain(1..63);
+    workers.drain(1..7);
     common::wait_for_sockets(&world, "web", 2);
     for port in 1..200 {
         assert_eq!(asked(Tcp, &format!("192.0.2.7:{port}")), "worker");
     }
     // Places of those that left are taken again.
-    let new: Vec<TcpServer> = (0..62).map(|_| worker()).collect();
-    assert_eq!(state(&world, "web").sockets.len(), 64);
+    let new: Vec<TcpServer> = (0..7).map(|_| worker()).collect();
+    assert_eq!(state(&world, "web").sockets.len(), 8);
+    // Somebody looks, and there is room for the one that did not fit.
+    let found = open(&world).adopt().unwrap();
+    assert!(found.iter().all(|found| found.outcome.is_ok()) && found.len() == 9, "{found:?}");
+    assert_eq!(state(&world, "web").sockets.len(), 9);
     drop((workers, new));
 }
 
@@ -190,7 +198,7 @@ fn listeners_of_others_are_not_adopted() {
     let elsewhere = namespace.enter(|| listener("127.0.0.1:18082"));
     let service = state(&world, "web");
     assert_eq!(service.sockets.len(), 0, "of another namespace");
-    assert_eq!(service.refusal.unwrap().reason, Refusal::OtherNamespace);
+    assert_eq!(service.refusal, None, "what is in another namespace is none of this instance's");
     drop(elsewhere);
 }
 

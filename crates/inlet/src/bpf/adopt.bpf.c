@@ -23,7 +23,6 @@
 #include "wants.bpf.h"
 
 /* Why a listener that a service wants does not get in, beside the errors of the kernel. */
-#define REFUSED_NETNS 1
 #define REFUSED_MPTCP 2
 #define REFUSED_FULL 3
 
@@ -95,38 +94,61 @@ static __always_inline void refuse(__u32 service, const struct bound *bound, __u
 /* Looking for an empty slot. */
 struct search {
 	struct bpf_sock_ops *ctx;
-	const struct lane *lane;
+	__u32 first;
 	__u32 at;
 	int error;
 };
 
 static long try_slot(__u32 at, struct search *search)
 {
-	__u32 slot = search->lane->slot[at & (LANE_SLOTS - 1)];
+	__u32 slot = search->first + at;
 
 	search->at = at;
 	search->error = bpf_sock_map_update(search->ctx, &inlet_sockets, &slot, BPF_NOEXIST);
 	return search->error != -EEXIST;
 }
 
-/* Puts the listener into an empty slot of a lane and shows it: 0, or why not. */
+/* How often a word is tried to be swapped before the listener gives up, and how often a lane may move meanwhile. */
+#define SWAPS 64
+#define MOVES 4
+
+/* Shows a slot of the range that was seen: false when the lane has another one now, or gives it back. */
+static __always_inline bool show(__u64 *lane, __u64 seen, __u32 at)
+{
+	for (int i = 0; i < SWAPS; i++) {
+		__u64 word = *(volatile __u64 *)lane;
+		__u64 shown = (word & ~((__u64)LANE_COUNT_MASK << LANE_SHOWN_SHIFT)) | (__u64)(at + 1)
+											       << LANE_SHOWN_SHIFT;
+
+		if ((word ^ seen) & (LANE_FIRST_MASK | LANE_RETIRED) || lane_owned(word) <= at)
+			return false;
+		if (lane_shown(word) > at || __sync_val_compare_and_swap(lane, word, shown) == word)
+			return true;
+	}
+	return false;
+}
+
+/* Puts the listener into an empty slot of a lane and shows it: 0, or why not. -ENOENT is a service that goes. */
 static __noinline int put_in(struct bpf_sock_ops *ctx, __u32 key)
 {
-	struct lane *lane = bpf_map_lookup_elem(&inlet_lanes, &key);
-	struct search search = {.ctx = ctx, .lane = lane, .error = -EEXIST};
+	__u64 *lane = bpf_map_lookup_elem(&inlet_lanes, &key);
 
 	if (!lane)
-		return -EEXIST;
-	bpf_loop(lane->stock, try_slot, &search, 0);
-	if (search.error)
-		return search.error;
-	for (int i = 0; i < LANE_SLOTS; i++) {
-		__u32 count = *(volatile __u32 *)&lane->count;
+		return -ENOENT;
+	for (int i = 0; i < MOVES; i++) {
+		__u64 word = *(volatile __u64 *)lane;
+		struct search search = {.ctx = ctx, .first = lane_first(word), .error = -EEXIST};
 
-		if (count > search.at || __sync_val_compare_and_swap(&lane->count, count, search.at + 1) == count)
-			break;
+		if (word & LANE_RETIRED || !word)
+			return -ENOENT;
+		bpf_loop(lane_owned(word), try_slot, &search, 0);
+		if (search.error)
+			return search.error;
+		if (show(lane, word, search.at))
+			return 0;
+		/* The lane moved. What was left in the range before goes with it. */
 	}
-	return 0;
+	return -EEXIST;
 }
 
 SEC("sockops")
@@ -151,17 +173,16 @@ int inlet_listen(struct bpf_sock_ops *ctx)
 	service = service_for(&tcp->inet_conn.icsk_inet.sk, &bound);
 	if (!service)
 		return 1;
-	if (bpf_get_netns_cookie(ctx) != adopting.netns) {
-		refuse(service, &bound, REFUSED_NETNS, 0);
+	/* A listener of another network namespace is none of ours. */
+	if (bpf_get_netns_cookie(ctx) != adopting.netns)
 		return 1;
-	}
 	if (bound.v4)
 		error = put_in(ctx, lane_key(service, false, false));
 	if (!error && bound.v6)
 		error = put_in(ctx, lane_key(service, true, false));
 	if (error == -EEXIST)
 		refuse(service, &bound, REFUSED_FULL, 0);
-	else if (error)
+	else if (error && error != -ENOENT)
 		refuse(service, &bound, BPF_CORE_READ_BITFIELD(tcp, is_mptcp) ? REFUSED_MPTCP : 0, error);
 	return 1;
 }

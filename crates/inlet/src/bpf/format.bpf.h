@@ -36,6 +36,7 @@ struct config {
 	__u64 bisect;
 	struct root v4;
 	struct root v6;
+	__u64 flow_key[2]; /* not of the image: the secret of the instance */
 };
 
 /* Tells the loader the layout; no such map is made. Not a variable, for which libbpf would try what the kernel can do.

@@ -18,3 +18,7 @@ pub(crate) mod steer {
 pub(crate) mod adopt {
     include!(concat!(env!("OUT_DIR"), "/adopt.skel.rs"));
 }
+
+pub(crate) mod copy {
+    include!(concat!(env!("OUT_DIR"), "/copy.skel.rs"));
+}

@@ -21,15 +21,16 @@
 #include <stddef.h>
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
+#include "flow.bpf.h"
 #include "lanes.bpf.h"
 #include "lookup.bpf.h"
 
-/* Packets of a service. Each look-up counts once in steered, missing or bad_socket. */
+/* Packets of a service. Each look-up counts once in steered, missed or failed. */
 struct counters {
-	__u64 steered;	  /* a socket received it */
-	__u64 missing;	  /* there was no live socket */
-	__u64 bad_socket; /* there was one, and the kernel refused to give it the packet */
-	__u64 refused;	  /* those of missing and bad_socket that on-missing refused */
+	__u64 steered; /* a socket received it */
+	__u64 missed;  /* there was no live socket for the interface it came in on */
+	__u64 failed;  /* there was one, and the kernel refused to give it the packet */
+	__u64 refused; /* those of missed and failed that on-missing refused */
 };
 
 /* The number that counts the verdicts of rules without a service: steered counts pass, refused counts refuse. */
@@ -48,86 +49,68 @@ static __always_inline bool is_packet(struct bpf_sk_lookup *ctx)
 	return ctx->ingress_ifindex;
 }
 
-/* 2^64 divided by the golden ratio, for mixing by multiplication. */
-static const __u64 mix = 0x9e3779b97f4a7c15;
-
-/* Mixes the 4-tuple. */
-static __always_inline __u32 flow_hash(struct bpf_sk_lookup *ctx)
-{
-	__u64 hash = (__u64)ctx->local_port << 16 | ctx->remote_port;
-
-	if (ctx->family == AF_INET) {
-		hash ^= (__u64)ctx->remote_ip4 << 32;
-		hash = (hash ^ ctx->local_ip4) * mix;
-	} else {
-		hash = (hash ^ ctx->remote_ip6[0]) * mix;
-		hash = (hash ^ ctx->remote_ip6[1] ^ (__u64)ctx->local_ip6[0] << 32) * mix;
-		hash = (hash ^ hash >> 32 ^ ctx->remote_ip6[2] ^ (__u64)ctx->local_ip6[1] << 32) * mix;
-		hash = (hash ^ hash >> 32 ^ ctx->remote_ip6[3] ^ (__u64)ctx->local_ip6[2] << 32) * mix;
-		hash ^= ctx->local_ip6[3];
-	}
-	hash = (hash ^ hash >> 29) * mix;
-	return hash >> 32;
-}
-
-/* Gives the packet to the socket in a slot: 0 when it took it, -ENOENT when the slot is empty, or the error of
- * bpf_sk_assign. */
+/* Gives the packet to the socket in a slot: 0 when it took it, -ENOENT when the slot is empty or its socket is bound to
+ * another device, or the error of bpf_sk_assign. The kernel does not choose again within a SO_REUSEPORT group: others
+ * of it may be of another service. */
 static __always_inline int give_to(struct bpf_sk_lookup *ctx, __u32 slot)
 {
 	struct bpf_sock *sk = bpf_map_lookup_elem(&inlet_sockets, &slot);
-	int err;
+	int err = -ENOENT;
 
 	if (!sk)
-		return -ENOENT;
-	err = bpf_sk_assign(ctx, sk, 0);
+		return err;
+	if (!sk->bound_dev_if || sk->bound_dev_if == ctx->ingress_ifindex)
+		err = bpf_sk_assign(ctx, sk, BPF_SK_LOOKUP_F_NO_REUSEPORT);
 	bpf_sk_release(sk);
 	return err;
 }
 
+/* 2^64 divided by the golden ratio, for mixing by multiplication. */
+static const __u64 mix = 0x9e3779b97f4a7c15;
+
+/* How often the hash leads to a slot before all are tried in turn. */
+#define HASHED_STEPS 64
+
 /* The choice among several slots. */
 struct choice {
 	struct bpf_sk_lookup *ctx;
-	const struct lane *lane;
 	__u64 hash;
-	__u64 count;
+	__u32 first;
+	__u32 shown;
+	__u32 hashed; /* how many steps go where the hash leads */
 	__u32 others; /* not 0 when a socket refused for another reason than that the slot is empty */
 	int err;
 };
 
-/* One step of bpf_loop: 1 ends it. As many steps as there are slots go where the hash, mixed with the step, leads: so
- * the flows of a worker that left spread evenly over all that stay. Then all slots in turn, so that none is left out.
- */
+/* One step of bpf_loop: 1 ends it. The first steps go where the hash, mixed with the step, leads: so the flows of a
+ * worker that left spread evenly over all that stay. Then all slots in turn, so that none is left out. */
 static long try_next(__u32 step, struct choice *choice)
 {
 	__u64 at;
 
-	if (step < choice->count) {
+	if (step < choice->hashed) {
 		at = choice->hash + step * mix;
 		at = (at ^ at >> 32) * mix;
-		at = (at >> 32) * choice->count >> 32;
+		at = (at >> 32) * choice->shown >> 32;
 	} else {
-		at = step - choice->count;
+		at = step - choice->hashed;
 	}
-	choice->err = give_to(choice->ctx, choice->lane->slot[at & (LANE_SLOTS - 1)]);
+	choice->err = give_to(choice->ctx, choice->first + at);
 	choice->others |= choice->err + ENOENT;
 	return !choice->err;
 }
 
 /* Gives the packet to one of several sockets: 0 when one took it, -ENOENT when there is none, or another error. A
  * function of its own, so that the verifier walks it once. */
-__noinline int give_to_one_of(struct bpf_sk_lookup *ctx, __u32 key)
+__noinline int give_to_one_of(struct bpf_sk_lookup *ctx, __u64 lane)
 {
-	const struct lane *lane = bpf_map_lookup_elem(&inlet_lanes, &key);
-	struct choice choice = {};
+	struct choice choice = {.ctx = ctx, .err = -ENOENT};
 
-	if (!lane)
-		return -ENOENT;
-	choice.ctx = ctx;
-	choice.lane = lane;
+	choice.first = lane_first(lane);
+	choice.shown = lane_shown(lane);
+	choice.hashed = choice.shown < HASHED_STEPS ? choice.shown : HASHED_STEPS;
 	choice.hash = flow_hash(ctx);
-	choice.count = lane->count;
-	choice.err = -ENOENT;
-	bpf_loop(2 * choice.count, try_next, &choice, 0);
+	bpf_loop(choice.hashed + choice.shown, try_next, &choice, 0);
 	if (!choice.err)
 		return 0;
 	return choice.others ? -EINVAL : -ENOENT;
@@ -137,13 +120,15 @@ static __always_inline int to_service(struct bpf_sk_lookup *ctx, __u32 service, 
 {
 	__u32 key = lane_key(service, is_v6(ctx), is_udp(ctx));
 	struct counters *count = is_packet(ctx) ? bpf_map_lookup_elem(&inlet_counters, &service) : NULL;
-	const struct lane *lane = bpf_map_lookup_elem(&inlet_lanes, &key);
+	const volatile __u64 *word = bpf_map_lookup_elem(&inlet_lanes, &key);
+	/* Loaded once: what follows is of one state of the lane. */
+	__u64 lane = word ? *word : 0;
 	int err = -ENOENT;
 
-	if (lane && lane->count == 1)
-		err = give_to(ctx, lane->slot[0]);
-	else if (lane && lane->count)
-		err = give_to_one_of(ctx, key);
+	if (lane_shown(lane) == 1)
+		err = give_to(ctx, lane_first(lane));
+	else if (lane_shown(lane))
+		err = give_to_one_of(ctx, lane);
 	if (!err) {
 		if (count)
 			count->steered++;
@@ -151,9 +136,9 @@ static __always_inline int to_service(struct bpf_sk_lookup *ctx, __u32 service, 
 	}
 	if (count) {
 		if (err == -ENOENT)
-			count->missing++;
+			count->missed++;
 		else
-			count->bad_socket++;
+			count->failed++;
 		if (on_missing == SK_DROP)
 			count->refused++;
 	}

@@ -1,6 +1,6 @@
 //! Looking through the sockets that exist: the programs tell which ones are wanted, and put them where there is a place.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::mem::{offset_of, size_of};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -14,7 +14,7 @@ use super::refusals;
 use crate::bpf::adopt::types;
 use crate::error::{Error, Refusal, Result};
 use crate::kernel::{Netns, raw};
-use crate::socket::{Lane, Lanes, Place, Places, Sockets, cookie_in};
+use crate::socket::{Full, Lane, Lanes, Place, Places, Sockets, empty, sockets_in};
 use crate::state::{Access, DescribedFiles, Maps, open_map};
 
 /// A socket that a description means, and what became of it.
@@ -74,19 +74,26 @@ pub(crate) fn find(
     let wanted = look_through(&programs, netns)?;
     let lanes = Lanes::map(&maps.lanes)?;
     let mut places = Places::survey(maps, &lanes)?;
-    let mut findings = Vec::new();
-    let mut planned: BTreeMap<u64, Vec<Place>> = BTreeMap::new();
+    let mut findings: Vec<Found> = Vec::new();
     for socket in &wanted {
-        let outcome = plan(socket, &mut places, is_there)?.map(|found| {
-            // A command that was killed may have left it in its place and not shown.
-            found.iter().filter(|place| place.is_known()).for_each(|place| places.show(place));
-            let new: Vec<Place> = found.into_iter().filter(|place| !place.is_known()).collect();
-            let known = if new.is_empty() { Known::Before } else { Known::New };
-            planned.insert(socket.cookie, new);
-            known
-        });
+        let known = lanes_of(socket).all(|lane| places.has(lane, socket.cookie));
+        let outcome = plan(socket, &mut places, is_there)?.map(|()| if known { Known::Before } else { Known::New });
         let Wanted { cookie, service, endpoint, .. } = *socket;
         findings.push(Found { service, endpoint, cookie, outcome });
+    }
+    let has_room = places.make_room()?.is_ok();
+    let mut planned: BTreeMap<u64, Vec<Place>> = BTreeMap::new();
+    for (socket, finding) in wanted.iter().zip(&mut findings).filter(|(_, finding)| finding.outcome.is_ok()) {
+        let found: std::result::Result<Vec<Place>, Full> =
+            lanes_of(socket).map(|lane| places.place(lane, socket.cookie)).collect();
+        let Ok(found) = found else {
+            debug_assert!(!has_room, "a place was planned");
+            finding.outcome = Err(Refusal::Full);
+            continue;
+        };
+        // A command that was killed may have left it in its place and not shown.
+        found.iter().filter(|place| place.is_known).for_each(|place| places.show(place));
+        planned.insert(socket.cookie, found.into_iter().filter(|place| !place.is_known).collect());
     }
     planned.retain(|_, new| !new.is_empty());
     if !planned.is_empty() {
@@ -94,7 +101,8 @@ pub(crate) fn find(
         if !failed.is_empty() {
             tell_failed(files, netns, &failed, &mut findings)?;
         }
-        planned.values().flatten().try_for_each(|place| take_twice(maps, &lanes, place.lane))?;
+        let touched: BTreeSet<Lane> = planned.values().flatten().map(|place| place.lane).collect();
+        touched.into_iter().try_for_each(|lane| take_twice(maps, &lanes, lane))?;
     }
     Ok(findings)
 }
@@ -115,12 +123,12 @@ pub(crate) fn wanted_now(files: &DescribedFiles, netns: &Netns) -> Result<Vec<Wa
     }
 }
 
-/// The places of a socket, or why it has none.
+/// Plans for a socket, or says why it gets no place.
 fn plan(
     socket: &Wanted,
     places: &mut Places<'_>,
     is_there: &dyn Fn(ServiceId) -> Result<bool>,
-) -> Result<std::result::Result<Vec<Place>, Refusal>> {
+) -> Result<std::result::Result<(), Refusal>> {
     let others: Vec<ServiceId> = places.holders(socket.cookie).filter(|holder| *holder != socket.service).collect();
     for other in others {
         // One that is gone keeps its sockets in case it comes back, and takes them from nobody.
@@ -128,16 +136,19 @@ fn plan(
             return Ok(Err(Refusal::Elsewhere));
         }
     }
-    Ok(find_places(socket, places))
+    for lane in lanes_of(socket) {
+        if places.plan(lane, socket.cookie).is_err() {
+            return Ok(Err(Refusal::Full));
+        }
+    }
+    Ok(Ok(()))
 }
 
-fn find_places(socket: &Wanted, places: &mut Places<'_>) -> std::result::Result<Vec<Place>, Refusal> {
+/// The lanes of a socket: one for each family that it serves.
+fn lanes_of(socket: &Wanted) -> impl Iterator<Item = Lane> {
+    let (service, protocol) = (socket.service, socket.endpoint.protocol());
     let families = [(socket.v4, false), (socket.v6, true)];
-    let lanes = families.iter().filter(|(serves, _)| *serves);
-    lanes
-        .map(|(_, v6)| Lane::of(socket.service, socket.endpoint.protocol(), *v6))
-        .map(|lane| places.find(lane, socket.cookie).map_err(|_| Refusal::Full))
-        .collect()
+    families.into_iter().filter(|(serves, _)| *serves).map(move |(_, v6)| Lane::of(service, protocol, v6))
 }
 
 /// Has the programs put sockets into their places, and shows those that are in. Gives the errors, by cookie.
@@ -153,7 +164,6 @@ fn move_in(
     for (cookie, new) in planned {
         let mut slots = [0_u32; 4];
         for place in new {
-            places.prepare(place);
             slots[usize::from(place.lane.is_v6())] = place.slot.0 + 1;
         }
         let value: Vec<u8> = slots.into_iter().flat_map(u32::to_ne_bytes).collect();
@@ -202,13 +212,10 @@ fn tell_failed(
 
 /// Where the kernel put a listener into a lane at the same time as we did, one of the two is too many.
 fn take_twice(maps: &Maps, lanes: &Lanes, lane: Lane) -> Result<()> {
-    let mut seen = Vec::new();
-    for slot in lanes.stock(lane) {
-        if let Some(cookie) = cookie_in(&maps.sockets, slot)? {
-            if seen.contains(&cookie) {
-                let _ = maps.sockets.delete(&slot.0.to_ne_bytes());
-            }
-            seen.push(cookie);
+    let mut seen = BTreeSet::new();
+    for (slot, cookie) in sockets_in(&maps.sockets, lanes.slots(lane))? {
+        if !seen.insert(cookie) {
+            empty(&maps.sockets, slot);
         }
     }
     Ok(())

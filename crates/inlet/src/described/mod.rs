@@ -17,7 +17,7 @@ pub use self::wants::Unfound;
 
 pub(crate) use self::find::{Wanted, find, wanted_now};
 pub(crate) use self::prepared::{Prepared, wants_of};
-pub(crate) use self::programs::Programs;
+pub(crate) use self::programs::{Programs, remove_programs};
 pub(crate) use self::refusals::last as last_refusal;
 pub(crate) use self::wants::{Wants, check_there, unfound};
 

@@ -15,10 +15,13 @@ use crate::error::{Error, Result};
 use crate::fault;
 use crate::kernel::{Capability, Cgroups, capability, raw};
 use crate::program;
-use crate::state::{Access, DescribedFiles, Maps, Readers, create, create_keyed, open_map};
+use crate::state::{Access, DescribedFiles, Maps, Readers, create, create_keyed, open_map, remove_all};
 
 /// How many sockets one look through all can move in.
 pub(crate) const PLACES: u32 = 1 << 16;
+
+/// The names of the links to the root of the control groups.
+const LINKS: [&str; 3] = ["listen", "bind4", "bind6"];
 
 /// Programs in the kernel, not yet in force.
 #[derive(Debug)]
@@ -104,16 +107,17 @@ impl Programs {
         }
         let cgroups = Cgroups::find()?;
         let (tcp, udp) = (wants.has(Protocol::Tcp), wants.has(Protocol::Udp));
+        let [listen, bind4, bind6] = LINKS;
         let links = [
-            ("listen", &self.listen, libbpf_sys::BPF_CGROUP_SOCK_OPS, tcp),
-            ("bind4", &self.bind4, libbpf_sys::BPF_CGROUP_INET4_POST_BIND, udp),
-            ("bind6", &self.bind6, libbpf_sys::BPF_CGROUP_INET6_POST_BIND, udp),
+            (listen, &self.listen, libbpf_sys::BPF_CGROUP_SOCK_OPS, tcp),
+            (bind4, &self.bind4, libbpf_sys::BPF_CGROUP_INET4_POST_BIND, udp),
+            (bind6, &self.bind6, libbpf_sys::BPF_CGROUP_INET6_POST_BIND, udp),
         ];
         for (name, program, kind, needed) in links {
             let path = files.link(name);
             match needed {
                 true => attach(&path, program, kind, &cgroups)?,
-                false => remove(&path)?,
+                false => detach(&path)?,
             }
             fault::point("describe:link");
         }
@@ -161,6 +165,23 @@ fn make_dir(path: &Path, readers: Readers) -> Result<()> {
         _ => {}
     }
     readers.admit_to_dir(path)
+}
+
+/// Detaches all programs and removes all pins. What is not there is fine.
+pub(crate) fn remove_programs(files: &DescribedFiles) -> Result<()> {
+    LINKS.iter().try_for_each(|name| detach(&files.link(name)))?;
+    remove_all(&files.0)
+}
+
+/// Detaches a link at once, and removes its pin. Without that the kernel detaches it some time after the pin is gone.
+fn detach(path: &Path) -> Result<()> {
+    match raw::open_pin(path) {
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(()),
+        // One whose control group is gone is detached already.
+        Ok(link) => _ = raw::link_detach(link.as_fd()),
+        Err(cause) => return Err(Error::at("open", path)(cause)),
+    }
+    remove(path)
 }
 
 fn remove(path: &Path) -> Result<()> {

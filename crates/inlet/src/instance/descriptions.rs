@@ -6,10 +6,10 @@ use std::collections::BTreeSet;
 use inlet_core::{Description, Plan, Protocol, Ruleset, ServiceChange, ServiceId};
 
 use super::Instance;
-use crate::described::{Found, Prepared, Programs, Wants, find, wants_of};
+use crate::described::{Found, Prepared, Programs, Wants, find, remove_programs, wants_of};
 use crate::error::{Error, Result, SocketError};
-use crate::socket::{Lane, Lanes, Places, Sockets, cookie_in};
-use crate::state::{Readers, remove_all};
+use crate::socket::{Lane, Lanes, Room, Sockets, empty, sockets_in};
+use crate::state::Readers;
 
 impl Instance {
     /// Makes what the descriptions of a ruleset need, so that nothing but putting it in force can fail later.
@@ -32,21 +32,18 @@ impl Instance {
     }
 
     fn prepare(&self, wants: Wants) -> Result<Prepared> {
-        self.check_room(&wants)?;
+        // What can fail comes before the commit point.
+        self.make_room(&wants)?;
         let programs = Programs::load(&wants, &self.maps, &self.files.described(), self.location.netns().cookie())?;
         Ok(Prepared::Some(Box::new(programs), wants))
     }
 
-    /// Whether the slots that the kernel needs for described listeners are there.
-    fn check_room(&self, wants: &Wants) -> Result<()> {
+    /// Gives lanes the slots that the kernel needs for described listeners.
+    fn make_room(&self, wants: &Wants) -> Result<()> {
         let lanes = Lanes::map(&self.maps.lanes)?;
-        let places = Places::survey(&self.maps, &lanes)?;
-        let needed: usize = wants.listening.iter().map(|lane| places.missing(*lane)).sum();
-        if needed <= places.free() {
-            Ok(())
-        } else {
-            Err(Error::Socket(SocketError::TooManySockets(self.maps.max_sockets())))
-        }
+        let mut room = Room::of(&self.maps, &lanes)?;
+        let full = |_| Error::Socket(SocketError::TooManySockets(self.maps.max_sockets()));
+        wants.listening.iter().try_for_each(|lane| room.reserve(*lane)?.map_err(full))
     }
 
     /// Puts in force what was prepared. Doing it once more does no harm.
@@ -54,16 +51,9 @@ impl Instance {
         let files = self.files.described();
         match prepared {
             Prepared::Same => Ok(()),
-            // Who removes the pin of a link detaches it.
-            Prepared::None => remove_all(&files.0),
+            Prepared::None => remove_programs(&files),
             Prepared::Some(programs, wants) => {
-                let lanes = Lanes::map(&self.maps.lanes)?;
-                let mut places = Places::survey(&self.maps, &lanes)?;
-                for lane in &wants.listening {
-                    places
-                        .stock_up(*lane)
-                        .map_err(|_| Error::Socket(SocketError::TooManySockets(self.maps.max_sockets())))?;
-                }
+                self.make_room(&wants)?;
                 programs.put_in_force(&files, &wants, Readers::of(&self.files.0)?)
             }
         }
@@ -122,10 +112,9 @@ impl Instance {
             bound.is_some_and(|bound| old.listen().iter().any(|listen| listen.matches(bound.protocol, bound.addr)))
         };
         for lane in Lane::all(id) {
-            for slot in lanes.stock(lane) {
-                let cookie = cookie_in(&self.maps.sockets, slot)?;
-                if cookie.is_some_and(|cookie| !found.contains(&(id, cookie)) && meant(cookie)) {
-                    self.take_out(slot);
+            for (slot, cookie) in sockets_in(&self.maps.sockets, lanes.slots(lane))? {
+                if !found.contains(&(id, cookie)) && meant(cookie) {
+                    empty(&self.maps.sockets, slot);
                 }
             }
         }

@@ -7,6 +7,7 @@ use std::path::Path;
 use inlet_core::Ruleset;
 
 use super::Instance;
+use crate::described::remove_programs;
 use crate::error::{Error, KernelError, Result, StateError};
 use crate::fault;
 use crate::kernel::{Capability, capability, raw};
@@ -128,6 +129,7 @@ fn remove_instance(location: &Location, dir: &Path) -> Result<()> {
             .and_then(|link| raw::link_detach(link.as_fd()).map_err(Error::at("detach", &files.link())));
         fault::point("down:detached");
     }
+    remove_programs(&files.described())?;
     remove_all(dir)
 }
 

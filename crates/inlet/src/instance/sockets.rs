@@ -12,9 +12,10 @@ use super::Instance;
 use crate::error::{Cause, Error, Refusal, Refused, Result, SocketError};
 use crate::fault;
 use crate::socket::{
-    Candidate, Full, Lane, Lanes, Place, Places, Seen, Slot, Traits, Wanted, cookie_in, process, systemd,
+    Candidate, Lane, Lanes, Places, Seen, Slot, Traits, Wanted, cookie_in, empty, finish_retired, process, sockets_in,
+    systemd,
 };
-use crate::state::{Counters, wait_for_packets};
+use crate::state::Counters;
 
 /// A socket that a service has now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,11 +88,9 @@ impl Instance {
         let lanes = Lanes::map(&self.maps.lanes)?;
         let mut removed = BTreeSet::new();
         for lane in Lane::all(id) {
-            for slot in lanes.stock(lane) {
-                let cookie = cookie_in(&self.maps.sockets, slot)?;
-                let is_wanted = |cookie| wanted.as_ref().is_none_or(|wanted| wanted.contains(&cookie));
-                if let Some(cookie) = cookie.filter(|cookie| is_wanted(*cookie)) {
-                    self.take_out(slot);
+            for (slot, cookie) in sockets_in(&self.maps.sockets, lanes.slots(lane))? {
+                if wanted.as_ref().is_none_or(|wanted| wanted.contains(&cookie)) {
+                    empty(&self.maps.sockets, slot);
                     removed.insert(cookie);
                     fault::point("unregister:one");
                 }
@@ -104,50 +103,20 @@ impl Instance {
         Ok(removed.len())
     }
 
-    /// Empties a slot.
-    pub(crate) fn take_out(&self, slot: Slot) {
-        // A slot whose socket closed is empty already.
-        let _ = self.maps.sockets.delete(&slot.0.to_ne_bytes());
-    }
-
     /// Takes everything that services have out of the maps, so that their numbers can be used anew.
     pub(crate) fn retire(&self, services: &[ServiceId]) -> Result<()> {
         if services.is_empty() {
             return Ok(());
         }
         let lanes = Lanes::map(&self.maps.lanes)?;
-        let slots: BTreeSet<Slot> =
-            services.iter().flat_map(|id| Lane::all(*id)).flat_map(|lane| lanes.stock(lane)).collect();
         for id in services {
-            let counted = self.maps.counters(Some(*id))?;
-            Lane::all(*id).iter().for_each(|lane| lanes.clear(*lane));
-            if counted != Counters::default() {
+            Lane::all(*id).iter().for_each(|lane| lanes.retire(*lane));
+            if self.maps.counters(Some(*id))? != Counters::default() {
                 self.maps.clear_counters(*id)?;
             }
         }
         fault::point("retire:hidden");
-        if slots.is_empty() {
-            return Ok(());
-        }
-        // Until then packets may find sockets in these slots, and the kernel may put described ones into them.
-        wait_for_packets()?;
-        slots.into_iter().for_each(|slot| self.take_out(slot));
-        fault::point("slots:emptied");
-        Ok(())
-    }
-
-    /// Takes the slots of all sockets that closed away from services into whose slots the kernel puts nothing.
-    fn forget_closed(&self, lanes: &Lanes) -> Result<()> {
-        let services = self.ruleset()?.services();
-        let by_hand = services.iter().filter(|(_, service)| service.description.is_none()).map(|(id, _)| id);
-        for lane in by_hand.flat_map(Lane::all) {
-            for slot in lanes.stock(lane) {
-                if cookie_in(&self.maps.sockets, slot)?.is_none() {
-                    lanes.take(lane, slot);
-                }
-            }
-        }
-        wait_for_packets()
+        finish_retired(&self.maps, &lanes)
     }
 
     /// Looks at sockets; `all` goes through them.
@@ -167,20 +136,15 @@ impl Instance {
         // What a commit left to do comes first: places of services that are gone may still be seen by packets.
         self.finish_commit()?;
         let lanes = Lanes::map(&self.maps.lanes)?;
-        let planned = match self.plan_places(service, id, &lanes, &candidates) {
-            // Places of sockets that closed can be had; until now they were kept for their like.
-            Err(Error::Socket(SocketError::TooManySockets(_))) => {
-                self.forget_closed(&lanes)?;
-                self.plan_places(service, id, &lanes, &candidates)
-            }
-            planned => planned,
-        };
-        let (mut places, planned) = planned?;
+        let mut places = self.plan_places(service, id, &lanes, &candidates)?;
+        let max = self.maps.max_sockets();
+        places.make_room()?.map_err(|full| full.of(service, max))?;
         let (mut adopted, mut failed) = (Vec::new(), None);
-        for (candidate, planned) in candidates.iter().zip(planned) {
+        for candidate in &candidates {
             let Traits { endpoint, cookie, .. } = candidate.traits;
-            let known = planned.iter().all(Place::is_known);
-            match self.settle(&mut places, candidate, planned) {
+            let own = lanes_for(id, &candidate.traits);
+            let known = own.iter().all(|lane| places.has(*lane, cookie));
+            match self.settle(&mut places, candidate, &own) {
                 Ok(()) => adopted.push(Adopted { endpoint, cookie, known }),
                 // What the others got they keep, and the caller is told of each.
                 Err(cause) => {
@@ -196,16 +160,15 @@ impl Instance {
         }
     }
 
-    /// Finds the places of every candidate before the first one is moved in, so that what does not fit changes nothing.
+    /// Plans for every candidate before the first one is moved in, so that what does not fit changes nothing.
     fn plan_places<'a, F>(
         &'a self,
         service: &str,
         id: ServiceId,
         lanes: &'a Lanes,
         candidates: &[Candidate<F>],
-    ) -> Result<(Places<'a>, Vec<Vec<Place>>)> {
+    ) -> Result<Places<'a>> {
         let mut places = Places::survey(&self.maps, lanes)?;
-        let mut planned = Vec::new();
         for Candidate { traits: candidate, .. } in candidates {
             // A service that is gone keeps it too: when one goes back to it, it has the socket again.
             let services = self.ruleset()?.services();
@@ -214,32 +177,28 @@ impl Instance {
                 let service = owner.name.as_str().to_owned();
                 return Err(Error::Socket(SocketError::Taken { socket: candidate.endpoint.to_string(), service }));
             }
-            let found: std::result::Result<_, Full> =
-                lanes_for(id, candidate).into_iter().map(|lane| places.find(lane, candidate.cookie)).collect();
-            planned.push(found.map_err(|full| full.of(service, self.maps.max_sockets()))?);
+            for lane in lanes_for(id, candidate) {
+                places.plan(lane, candidate.cookie).map_err(|full| full.of(service, self.maps.max_sockets()))?;
+            }
         }
-        Ok((places, planned))
+        Ok(places)
     }
 
     /// Moves a socket into its places.
-    fn settle<F: AsFd>(
-        &self,
-        places: &mut Places<'_>,
-        candidate: &Candidate<F>,
-        planned: Vec<Place>,
-    ) -> io::Result<()> {
+    fn settle<F: AsFd>(&self, places: &mut Places<'_>, candidate: &Candidate<F>, lanes: &[Lane]) -> io::Result<()> {
         let fd = candidate.fd.as_fd().as_raw_fd() as u64;
         let store = |slot: Slot| {
             let stored = self.maps.sockets.update(&slot.0.to_ne_bytes(), &fd.to_ne_bytes(), MapFlags::NO_EXIST);
             stored.map_err(Cause::into_io)
         };
-        for mut place in planned {
+        let full = |_| io::Error::from_raw_os_error(libc::ENOSPC);
+        for lane in lanes {
+            let mut place = places.place(*lane, candidate.traits.cookie).map_err(full)?;
             loop {
                 match places.settle(&place, store) {
                     // The kernel has put a described listener into it meanwhile.
                     Err(cause) if cause.raw_os_error() == Some(libc::EEXIST) => {
-                        let another = places.find_another(&place, candidate.traits.cookie);
-                        place = another.map_err(|_| io::Error::from_raw_os_error(libc::ENOSPC))?;
+                        place = places.another(&place, candidate.traits.cookie).map_err(full)?;
                     }
                     settled => break settled?,
                 }

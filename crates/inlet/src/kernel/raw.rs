@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::ptr::null_mut;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
 
@@ -96,6 +96,24 @@ pub(crate) fn iterate(program: BorrowedFd<'_>) -> io::Result<std::fs::File> {
     // SAFETY: the descriptor is open, and no options are given.
     let link = owned(unsafe {
         libbpf_sys::bpf_link_create(program.as_raw_fd(), 0, libbpf_sys::BPF_TRACE_ITER, std::ptr::null())
+    })?;
+    // SAFETY: the descriptor is open.
+    owned(unsafe { libbpf_sys::bpf_iter_create(link.as_raw_fd()) }).map(Into::into)
+}
+
+/// Begins to go through the slots of a map, for each of which a program runs.
+pub(crate) fn iterate_map(program: BorrowedFd<'_>, map: BorrowedFd<'_>) -> io::Result<std::fs::File> {
+    let mut info = libbpf_sys::bpf_iter_link_info::default();
+    info.map.map_fd = map.as_raw_fd() as u32;
+    let opts = libbpf_sys::bpf_link_create_opts {
+        sz: size_of::<libbpf_sys::bpf_link_create_opts>() as libbpf_sys::size_t,
+        iter_info: &raw mut info,
+        iter_info_len: size_of_val(&info) as u32,
+        ..Default::default()
+    };
+    // SAFETY: both descriptors are open; the options and what they point to outlive the call.
+    let link = owned(unsafe {
+        libbpf_sys::bpf_link_create(program.as_raw_fd(), 0, libbpf_sys::BPF_TRACE_ITER, &raw const opts)
     })?;
     // SAFETY: the descriptor is open.
     owned(unsafe { libbpf_sys::bpf_iter_create(link.as_raw_fd()) }).map(Into::into)
@@ -236,40 +254,44 @@ unsafe impl Send for Frozen {}
 // SAFETY: as above.
 unsafe impl Sync for Frozen {}
 
-/// A map in memory that the kernel's program reads while user space changes it, word by word.
+/// A map in memory that the kernel's programs read and change too, one word of 64 bits at a time.
 #[derive(Debug)]
 pub(crate) struct Words(Mapping);
 
+/// A word of 64 bits is so many of a mapping's.
+const HALVES: usize = size_of::<u64>() / size_of::<u32>();
+
 impl Words {
-    /// Maps the words of a map.
+    /// Maps the first words of a map.
     pub(crate) fn map(map: BorrowedFd<'_>, words: usize) -> io::Result<Self> {
-        Mapping::new(map, words, ProtFlags::READ | ProtFlags::WRITE).map(Self)
+        Mapping::new(map, words * HALVES, ProtFlags::READ | ProtFlags::WRITE).map(Self)
     }
 
-    fn word(&self, at: usize) -> &AtomicU32 {
-        assert!(at < self.0.words, "word {at} of {}", self.0.words);
+    fn word(&self, at: usize) -> &AtomicU64 {
+        assert!(at < self.len(), "word {at} of {}", self.len());
         // SAFETY: the assertion keeps the place inside the mapping.
-        let place = unsafe { self.0.start.add(at) };
-        // SAFETY: the place is aligned and lives as long as the borrow; it is accessed atomically here and in the kernel.
-        unsafe { AtomicU32::from_ptr(place) }
+        let place = unsafe { self.0.start.add(at * HALVES) };
+        // SAFETY: a mapping begins at a page, so the place is aligned; it lives as long as the borrow, and it is accessed
+        // atomically here and in the kernel.
+        unsafe { AtomicU64::from_ptr(place.cast()) }
     }
 
-    pub(crate) fn load(&self, at: usize) -> u32 {
+    /// How many words there are.
+    pub(crate) fn len(&self) -> usize {
+        self.0.words / HALVES
+    }
+
+    pub(crate) fn load(&self, at: usize) -> u64 {
         self.word(at).load(Ordering::Acquire)
     }
 
-    /// Makes a word at least this large.
-    pub(crate) fn raise(&self, at: usize, value: u32) {
-        self.word(at).fetch_max(value, Ordering::AcqRel);
-    }
-
     /// Puts `new` in the place of `old`; `false` when another value is there.
-    pub(crate) fn replace(&self, at: usize, old: u32, new: u32) -> bool {
+    pub(crate) fn replace(&self, at: usize, old: u64, new: u64) -> bool {
         self.word(at).compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
     /// Stores a word; what was stored before is visible to whoever sees it.
-    pub(crate) fn store(&self, at: usize, value: u32) {
+    pub(crate) fn store(&self, at: usize, value: u64) {
         self.word(at).store(value, Ordering::Release);
     }
 }

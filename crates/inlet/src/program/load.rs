@@ -13,7 +13,7 @@ use libbpf_rs::{MapCore, MapHandle, ObjectBuilder, OpenObject, PrintLevel};
 
 use crate::bpf::steer::types;
 use crate::error::{Cause, Error, Result};
-use crate::state::Maps;
+use crate::state::{FlowKey, Maps};
 
 static OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/steer.bpf.o"));
 
@@ -28,17 +28,20 @@ type Constants = [u64; size_of::<types::config>() / size_of::<u64>()];
 
 macro_rules! constants {
     ($header:expr; $($($field:ident).+),+) => {{
-        let mut constants: Constants = Default::default();
+        let mut constants: Constants = [0; size_of::<types::config>() / size_of::<u64>()];
         $(constants[offset_of!(types::config, $($field).+) / size_of::<u64>()] = $header.$($field).+.into();)+
         constants
     }};
 }
 
-fn constants(header: &Header) -> Constants {
-    constants!(header;
+fn constants(header: &Header, flow_key: FlowKey) -> Constants {
+    let mut constants = constants!(header;
         search_words, search_mask, index, blocks32, blocks128, cells, ranges, chain, hops, steps, levels, port_tables, bisect,
         v4.used, v4.pieces, v4.shift, v4.low_half, v4.first, v4.high, v4.windows, v4.buckets, v4.more,
-        v6.used, v6.pieces, v6.shift, v6.low_half, v6.first, v6.high, v6.windows, v6.buckets, v6.more)
+        v6.used, v6.pieces, v6.shift, v6.low_half, v6.first, v6.high, v6.windows, v6.buckets, v6.more);
+    let at = offset_of!(types::config, flow_key) / size_of::<u64>();
+    constants[at..at + flow_key.0.len()].copy_from_slice(&flow_key.0);
+    constants
 }
 
 /// The object with numbers for all placeholders. The number of a placeholder is in two halves, each the last four bytes
@@ -85,7 +88,7 @@ pub(crate) fn without(what: &str) -> Error {
 
 /// Loads the program specialised for an image.
 pub(crate) fn load(header: &Header, image: &MapHandle, maps: &Maps) -> Result<OwnedFd> {
-    let object = specialise(OBJECT, &constants(header));
+    let object = specialise(OBJECT, &constants(header, maps.flow_key));
     loading(|failed| {
         let mut open = ObjectBuilder::default().open_memory(&object).map_err(failed)?;
         give_maps(&mut open, image, maps).map_err(failed)?;

@@ -1,30 +1,66 @@
 //! Lanes: for each service, protocol and family, the slots in the map of sockets that the program chooses among.
 //!
-//! A lane has a stock of slots that are its alone. Packets go to the first ones, as many as it shows; an empty slot among
-//! them is passed over. The program reads lanes while they change, and the kernel puts described listeners into empty slots
-//! of the stock by itself. So every change is one word at a time and each state in between is whole: a slot is in the stock
-//! before a socket is put into it, and a socket is in its slot before that is shown.
+//! A lane owns a range of slots. Packets go to the first ones, as many as it shows; an empty slot among them is passed over.
+//! All of a lane is one word (`lanes.bpf.h`). The program reads it while it changes, and the kernel puts described listeners
+//! into empty slots by itself. So every state of a lane is whole, and every change is a compare-and-swap: a socket is in its
+//! slot before that slot is shown, and who saw another range than the lane has now shows nothing.
 
-use std::mem::{offset_of, size_of};
+use std::collections::HashMap;
+use std::ops::Range;
 use std::os::fd::AsFd;
 
-use inlet_core::{MAX_SERVICES, Protocol, ServiceId, Services};
+use inlet_core::{Protocol, ServiceId, Services};
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 
-use crate::bpf::steer::types;
 use crate::error::{Error, Result};
 use crate::kernel::raw::Words;
 use crate::state::{LANES_PER_SERVICE, Maps};
 
-/// How many sockets a lane has room for.
-pub(crate) const LANE_SLOTS: usize = 64;
+/// How many sockets a lane has room for (`LANE_MAX`).
+pub(crate) const LANE_MAX: u32 = 4096;
 
-const COUNT: usize = offset_of!(types::lane, count) / size_of::<u32>();
-const STOCK: usize = offset_of!(types::lane, stock) / size_of::<u32>();
-const SLOTS: usize = offset_of!(types::lane, slot) / size_of::<u32>();
-/// The kernel keeps the values of an array at multiples of 8 bytes.
-const LANE_WORDS: usize = size_of::<types::lane>().next_multiple_of(8) / size_of::<u32>();
-const _: () = assert!(size_of::<types::lane>() == size_of::<u32>() * (2 + LANE_SLOTS));
+const OWNED_SHIFT: u32 = 24;
+const SHOWN_SHIFT: u32 = 40;
+const COUNT_MASK: u64 = 0xffff;
+const FIRST_MASK: u64 = (1 << OWNED_SHIFT) - 1;
+const RETIRED: u64 = 1 << 63;
+
+/// The word of a lane: its range of slots, and how many of them are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Word(u64);
+
+impl Word {
+    pub(crate) fn new(slots: &Range<u32>, shown: u32) -> Self {
+        let owned = u64::from(slots.end - slots.start) << OWNED_SHIFT;
+        Self(u64::from(slots.start) | owned | u64::from(shown) << SHOWN_SHIFT)
+    }
+
+    /// The slots that the lane owns.
+    pub(crate) fn slots(self) -> Range<u32> {
+        let first = (self.0 & FIRST_MASK) as u32;
+        first..first + (self.0 >> OWNED_SHIFT & COUNT_MASK) as u32
+    }
+
+    /// How many of them are shown, the first ones.
+    pub(crate) fn shown(self) -> u32 {
+        (self.0 >> SHOWN_SHIFT & COUNT_MASK) as u32
+    }
+
+    /// Whether the range is on its way back: packets and listeners may still know it.
+    pub(crate) fn is_retired(self) -> bool {
+        self.0 & RETIRED != 0
+    }
+
+    /// The slots that packets go to.
+    fn shown_slots(self) -> Range<u32> {
+        let slots = self.slots();
+        if self.is_retired() { 0..0 } else { slots.start..slots.start + self.shown().min(slots.end - slots.start) }
+    }
+
+    fn retired(self) -> Self {
+        Self(Self::new(&self.slots(), 0).0 | RETIRED)
+    }
+}
 
 /// One lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -33,6 +69,12 @@ pub(crate) struct Lane(usize);
 /// A slot in the map of sockets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Slot(pub(crate) u32);
+
+impl Slot {
+    pub(crate) fn all(slots: Range<u32>) -> impl DoubleEndedIterator<Item = Self> + ExactSizeIterator {
+        slots.map(Self)
+    }
+}
 
 /// A live socket in a slot of a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,15 +89,14 @@ pub(crate) struct LiveSocket {
 pub(crate) struct Lanes(Words);
 
 impl Lane {
+    /// Service 0 is none. Its lanes tell of a move that is under way: the range that a lane moves to, and the one that it moves
+    /// from. Both are marked as retired, so that whoever comes after a crash gives back the one that is not in use.
+    pub(crate) const MOVES_TO: Self = Self(0);
+    pub(crate) const MOVES_FROM: Self = Self(1);
+
     pub(crate) fn of(service: ServiceId, protocol: Protocol, v6: bool) -> Self {
         let in_service = usize::from(v6) * 2 + usize::from(protocol == Protocol::Udp);
         Self(usize::from(service.get()) * LANES_PER_SERVICE as usize + in_service)
-    }
-
-    /// Those of every number that a service can have.
-    pub(crate) fn of_all_services() -> impl Iterator<Item = Self> {
-        let per_service = LANES_PER_SERVICE as usize;
-        (per_service..usize::from(MAX_SERVICES) * per_service).map(Self)
     }
 
     /// Whose it is.
@@ -82,75 +123,101 @@ impl Lanes {
         Self::map_first(lanes, lanes.max_entries() as usize)
     }
 
-    /// Only so many of them: the kernel maps every page at once, those of all services in most of a millisecond.
+    /// Only so many of them.
     fn map_first(lanes: &MapHandle, count: usize) -> Result<Self> {
-        Words::map(lanes.as_fd(), count * LANE_WORDS).map(Self).map_err(Error::os("map", "the lanes of sockets"))
+        Words::map(lanes.as_fd(), count).map(Self).map_err(Error::os("map", "the lanes of sockets"))
     }
 
-    /// The slots of a lane, shown or not.
-    pub(crate) fn stock(&self, lane: Lane) -> Vec<Slot> {
-        let stock = self.0.load(Self::place(lane, STOCK)) as usize;
-        (0..stock.min(LANE_SLOTS)).map(|at| Slot(self.0.load(Self::place(lane, SLOTS) + at))).collect()
+    pub(crate) fn word(&self, lane: Lane) -> Word {
+        Word(self.0.load(lane.0))
     }
 
-    /// How many of them are shown, the first ones.
-    pub(crate) fn count(&self, lane: Lane) -> usize {
-        (self.0.load(Self::place(lane, COUNT)) as usize).min(LANE_SLOTS)
+    /// The slots that a lane owns, shown or not. One that is retired owns none any more.
+    pub(crate) fn slots(&self, lane: Lane) -> Range<u32> {
+        let word = self.word(lane);
+        if word.is_retired() { 0..0 } else { word.slots() }
     }
 
-    fn place(lane: Lane, word: usize) -> usize {
-        lane.0 * LANE_WORDS + word
+    /// The lanes that have slots, retired ones too.
+    pub(crate) fn used(&self) -> impl Iterator<Item = (Lane, Word)> {
+        let all = (0..self.0.len()).map(Lane);
+        all.map(|lane| (lane, self.word(lane))).filter(|(_, word)| !word.slots().is_empty())
     }
 
-    /// Gives a lane one more slot of its own, not shown yet.
-    pub(crate) fn grow(&self, lane: Lane, slot: Slot) {
-        let stock = self.stock(lane).len();
-        assert!(stock < LANE_SLOTS, "a full lane is refused before");
-        self.0.store(Self::place(lane, SLOTS) + stock, slot.0);
-        self.0.store(Self::place(lane, STOCK), stock as u32 + 1);
+    /// Puts one word in the place of another; `false` when the kernel changed it meanwhile.
+    pub(crate) fn replace(&self, lane: Lane, old: Word, new: Word) -> bool {
+        self.0.replace(lane.0, old.0, new.0)
     }
 
-    /// Shows the slot at a place, and those before it.
-    pub(crate) fn show(&self, lane: Lane, at: usize) {
-        self.0.raise(Self::place(lane, COUNT), at as u32 + 1);
+    /// Changes the word of a lane; `None` of `change` leaves it.
+    fn change(&self, lane: Lane, change: impl Fn(Word) -> Option<Word>) -> bool {
+        loop {
+            let old = self.word(lane);
+            match change(old) {
+                None => return false,
+                Some(new) if new == old || self.replace(lane, old, new) => return true,
+                Some(_) => {}
+            }
+        }
+    }
+
+    /// Gives a range to a lane that has none.
+    pub(crate) fn give(&self, lane: Lane, slots: &Range<u32>) {
+        self.0.store(lane.0, Word::new(slots, 0).0);
+    }
+
+    /// Lets the range of a lane end elsewhere: slots that nobody owns join it, or its last ones go.
+    pub(crate) fn resize(&self, lane: Lane, end: u32) {
+        self.change(lane, |word| {
+            let start = word.slots().start;
+            Some(Word::new(&(start..end), word.shown().min(end - start)))
+        });
+    }
+
+    /// Shows a slot of a lane, and those before it. `false` when the lane does not own it any more.
+    pub(crate) fn show(&self, lane: Lane, slot: Slot) -> bool {
+        self.change(lane, |word| {
+            let slots = word.slots();
+            let owned = !word.is_retired() && slots.contains(&slot.0);
+            owned.then(|| Word::new(&slots, word.shown().max(slot.0 - slots.start + 1)))
+        })
     }
 
     /// Shows no more slots than up to the last one that has a socket.
     pub(crate) fn hide_empty_end(&self, lane: Lane, has_socket: impl Fn(Slot) -> Result<bool>) -> Result<()> {
-        let (stock, before) = (self.stock(lane), self.count(lane));
-        let needed = || -> Result<usize> {
-            for (at, slot) in stock.iter().enumerate().take(before).rev() {
-                if has_socket(*slot)? {
-                    return Ok(at + 1);
+        let before = self.word(lane);
+        let last = || -> Result<Option<Slot>> {
+            for slot in Slot::all(before.shown_slots()).rev() {
+                if has_socket(slot)? {
+                    return Ok(Some(slot));
                 }
             }
-            Ok(0)
+            Ok(None)
         };
-        let count = needed()?;
+        let shown = last()?.map_or(0, |slot| slot.0 - before.slots().start + 1);
         // Not when the kernel has shown another one meanwhile.
-        if self.0.replace(Self::place(lane, COUNT), before as u32, count as u32) {
+        if !before.is_retired() && self.replace(lane, before, Word::new(&before.slots(), shown)) {
             // It may also have put one into a slot that it still saw shown.
-            if let Some(at) = needed()?.checked_sub(1) {
-                self.show(lane, at);
+            if let Some(slot) = last()? {
+                self.show(lane, slot);
             }
         }
         Ok(())
     }
 
-    /// Takes a slot away from a lane into which the kernel puts nothing: the last one takes its place.
-    pub(crate) fn take(&self, lane: Lane, slot: Slot) {
-        let stock = self.stock(lane);
-        if let (Some(at), Some(last)) = (stock.iter().position(|other| *other == slot), stock.last()) {
-            self.0.store(Self::place(lane, SLOTS) + at, last.0);
-            self.0.store(Self::place(lane, COUNT), self.count(lane).min(stock.len() - 1) as u32);
-            self.0.store(Self::place(lane, STOCK), stock.len() as u32 - 1);
-        }
+    /// Marks a lane as retired: from now on packets get nothing from it, and nobody puts anything there.
+    pub(crate) fn retire(&self, lane: Lane) {
+        self.change(lane, |word| (!word.slots().is_empty()).then(|| word.retired()));
     }
 
-    /// Takes all slots of a lane away.
+    /// Writes down a range of a move, as retired.
+    pub(crate) fn note(&self, lane: Lane, slots: &Range<u32>) {
+        self.0.store(lane.0, Word::new(slots, 0).retired().0);
+    }
+
+    /// Takes the range of a lane away.
     pub(crate) fn clear(&self, lane: Lane) {
-        self.0.store(Self::place(lane, COUNT), 0);
-        self.0.store(Self::place(lane, STOCK), 0);
+        self.0.store(lane.0, 0);
     }
 }
 
@@ -170,34 +237,28 @@ impl<'a> LaneReader<'a> {
     }
 
     /// The slots of a lane that are shown.
-    fn slots(&self, lane: Lane) -> Result<Vec<Slot>> {
-        match &self.mapped {
-            Some(lanes) => {
-                let mut slots = lanes.stock(lane);
-                slots.truncate(lanes.count(lane));
-                Ok(slots)
-            }
-            None => self.copied(lane),
-        }
+    fn slots(&self, lane: Lane) -> Result<Range<u32>> {
+        let word = self.mapped.as_ref().map_or_else(|| self.copied(lane), |lanes| Ok(lanes.word(lane)))?;
+        Ok(word.shown_slots())
     }
 
-    fn copied(&self, lane: Lane) -> Result<Vec<Slot>> {
+    fn copied(&self, lane: Lane) -> Result<Word> {
         let value = self.maps.lanes.lookup(&(lane.0 as u32).to_ne_bytes(), MapFlags::ANY);
         let bytes = value.map_err(Error::os("read", format!("lane {}", lane.0)))?.unwrap_or_default();
-        let words: Vec<u32> = bytes.chunks_exact(4).map(|word| word.try_into().map_or(0, u32::from_ne_bytes)).collect();
-        let count = words.get(COUNT).map_or(0, |count| (*count as usize).min(LANE_SLOTS));
-        Ok(words.iter().skip(SLOTS).take(count).map(|slot| Slot(*slot)).collect())
+        Ok(Word(bytes.try_into().map_or(0, u64::from_ne_bytes)))
     }
 
     /// The live sockets of a service.
     pub(crate) fn live(&self, service: ServiceId) -> Result<Vec<LiveSocket>> {
         let mut live: Vec<LiveSocket> = Vec::new();
+        let mut known: HashMap<u64, usize> = HashMap::new();
         for (number, lane) in Lane::all(service).into_iter().enumerate() {
             let v6 = number >= 2;
-            for slot in self.slots(lane)? {
+            for slot in Slot::all(self.slots(lane)?) {
                 let Some(cookie) = cookie_in(&self.maps.sockets, slot)? else { continue };
-                match live.iter_mut().find(|known| known.cookie == cookie) {
-                    Some(known) => (known.v4, known.v6) = (known.v4 || !v6, known.v6 || v6),
+                let at = *known.entry(cookie).or_insert(live.len());
+                match live.get_mut(at) {
+                    Some(socket) => (socket.v4, socket.v6) = (socket.v4 || !v6, socket.v6 || v6),
                     None => live.push(LiveSocket { cookie, v4: !v6, v6 }),
                 }
             }
@@ -211,4 +272,18 @@ pub(crate) fn cookie_in(sockets: &MapHandle, slot: Slot) -> Result<Option<u64>> 
     let value =
         sockets.lookup(&slot.0.to_ne_bytes(), MapFlags::ANY).map_err(Error::os("read", format!("slot {}", slot.0)))?;
     Ok(value.and_then(|value| value.try_into().ok()).map(u64::from_ne_bytes))
+}
+
+/// The live sockets of a range, by slot.
+pub(crate) fn sockets_in(sockets: &MapHandle, slots: Range<u32>) -> Result<Vec<(Slot, u64)>> {
+    let mut found = Vec::new();
+    for slot in Slot::all(slots) {
+        found.extend(cookie_in(sockets, slot)?.map(|cookie| (slot, cookie)));
+    }
+    Ok(found)
+}
+
+/// Empties a slot. One whose socket closed is empty already.
+pub(crate) fn empty(sockets: &MapHandle, slot: Slot) {
+    let _ = sockets.delete(&slot.0.to_ne_bytes());
 }

@@ -36,8 +36,8 @@ impl Maps {
         let mut sum = Counters::default();
         for value in per_cpu.unwrap_or_default() {
             sum.steered += field(&value, offset_of!(types::counters, steered));
-            sum.missing += field(&value, offset_of!(types::counters, missing));
-            sum.bad_socket += field(&value, offset_of!(types::counters, bad_socket));
+            sum.missing += field(&value, offset_of!(types::counters, missed));
+            sum.bad_socket += field(&value, offset_of!(types::counters, failed));
             sum.refused += field(&value, offset_of!(types::counters, refused));
         }
         Ok(sum)

@@ -7,7 +7,7 @@ use rustix::time::{ClockId, Timespec, clock_gettime};
 
 use super::layout::GenerationFiles;
 use super::lock::Waiting;
-use super::maps::{Access, create, open_map};
+use super::map::{Access, create, open_map};
 use crate::error::{Error, Result};
 
 /// A ruleset in force that is to be confirmed.

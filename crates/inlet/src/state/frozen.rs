@@ -9,7 +9,7 @@ use std::time::Duration;
 use inlet_core::image;
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType};
 
-use super::maps::{Access, create, open_map};
+use super::map::{Access, create, open_map};
 use crate::error::{Cause, Error, Result, StateError};
 use crate::kernel::raw;
 
@@ -29,7 +29,7 @@ pub(crate) fn create_frozen(name: &'static str, words: usize, fill: impl FnOnce(
 
 /// Freezes a map, which the kernel refuses while anybody has it mapped to be written. A child has, until it runs its program,
 /// when another thread of this process forked it just while `raw::fill` made the mapping. Nothing tells when that is over.
-fn freeze(map: &MapHandle) -> io::Result<()> {
+pub(crate) fn freeze(map: &MapHandle) -> io::Result<()> {
     let once = || map.freeze().map_err(Cause::into_io);
     for _ in 0..FREEZE_TRIES {
         match once() {

@@ -3,6 +3,7 @@
 //! ```text
 //! BPFFS/inlet/netns-COOKIE/          one instance; published and withdrawn by rename
 //!     meta  sockets  lanes  counters   maps that outlive generations
+//!     flow-key                         the key of the hash that chooses among sockets, for root alone
 //!     link                             the one link of the namespace
 //!     binds  watch/                    what the watcher is told by, and what it locks
 //!     gen-N/image  program  routes     a generation; `routes` is there when Inlet keeps the local routes for it
@@ -136,6 +137,11 @@ impl Files {
 
     pub(crate) fn counters(&self) -> PathBuf {
         self.0.join("counters")
+    }
+
+    /// The key of the hash that chooses among sockets. Readers get no right to it: who knows it can aim at a socket.
+    pub(crate) fn flow_key(&self) -> PathBuf {
+        self.0.join("flow-key")
     }
 
     pub(crate) fn link(&self) -> PathBuf {

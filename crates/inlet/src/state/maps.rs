@@ -2,19 +2,20 @@
 
 use std::mem::size_of;
 use std::os::fd::AsFd;
-use std::path::Path;
 
 use inlet_core::MAX_SERVICES;
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType};
 
+use super::flow_key::FlowKey;
 use super::layout::Files;
+use super::map::{Access, create, create_keyed, open_map, options};
 use super::readers::Readers;
 use crate::bpf::steer::types;
 use crate::error::{Error, Result, StateError};
 use crate::kernel::raw;
 
 /// The number of the state format. An instance of a higher number was made by a newer version.
-const STATE_FORMAT: u32 = 2;
+const STATE_FORMAT: u32 = 3;
 
 /// How many lanes a service has: two protocols, two families.
 pub(crate) const LANES_PER_SERVICE: u32 = 4;
@@ -22,12 +23,14 @@ pub(crate) const LANES_PER_SERVICE: u32 = 4;
 /// How many bytes of binds may wait for the watcher; a power of 2 of at least a page.
 const BINDS_BYTES: u32 = 1 << 16;
 
-/// A dual-stack socket has a slot in the lane of each family.
-const SLOTS_PER_SOCKET: u32 = 2;
+/// A dual-stack socket has a slot in the lane of each family, and lanes are ranges of slots, which leave gaps between them.
+const SLOTS_PER_SOCKET: u32 = 4;
 
 /// The maps of an instance.
 #[derive(Debug)]
 pub(crate) struct Maps {
+    /// For those who load programs; others have none.
+    pub(crate) flow_key: FlowKey,
     pub(crate) sockets: MapHandle,
     pub(crate) lanes: MapHandle,
     pub(crate) counters: MapHandle,
@@ -35,26 +38,14 @@ pub(crate) struct Maps {
     pub(crate) binds: MapHandle,
 }
 
-/// How the maps of an instance are opened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Access {
-    Read,
-    Write,
-}
-
 impl Maps {
     /// Makes new maps, which are gone with what is returned.
     pub(crate) fn unpinned(max_sockets: u32) -> Result<Self> {
         let lanes = u32::from(MAX_SERVICES) * LANES_PER_SERVICE;
         Ok(Self {
+            flow_key: FlowKey::random()?,
             sockets: create("inlet_sockets", MapType::Sockmap, 8, max_sockets * SLOTS_PER_SOCKET, 0)?,
-            lanes: create(
-                "inlet_lanes",
-                MapType::Array,
-                size_of::<types::lane>() as u32,
-                lanes,
-                libbpf_sys::BPF_F_MMAPABLE,
-            )?,
+            lanes: create("inlet_lanes", MapType::Array, size_of::<u64>() as u32, lanes, libbpf_sys::BPF_F_MMAPABLE)?,
             counters: create(
                 "inlet_counters",
                 MapType::PercpuArray,
@@ -71,7 +62,8 @@ impl Maps {
         let meta = create("inlet_meta", MapType::Array, 4, 1, 0)?;
         meta.update(&0_u32.to_ne_bytes(), &STATE_FORMAT.to_ne_bytes(), MapFlags::ANY)
             .map_err(Error::os("write", "the map of the state format"))?;
-        let maps = Self::unpinned(max_sockets)?;
+        let flow_key = FlowKey::create(&files.flow_key())?;
+        let maps = Self { flow_key, ..Self::unpinned(max_sockets)? };
         let pins = [
             (&meta, files.meta()),
             (&maps.sockets, files.sockets()),
@@ -100,7 +92,12 @@ impl Maps {
         if found > STATE_FORMAT {
             return Err(Error::State(StateError::Newer { path: files.0.clone(), found, known: STATE_FORMAT }));
         }
+        let flow_key = match access {
+            Access::Read => FlowKey([0; 2]),
+            Access::Write => FlowKey::read(&files.flow_key())?,
+        };
         Ok(Self {
+            flow_key,
             sockets: open_map(&files.sockets(), access)?,
             lanes: open_map(&files.lanes(), access)?,
             counters: open_map(&files.counters(), access)?,
@@ -125,37 +122,4 @@ pub(crate) fn wait_for_packets() -> Result<()> {
         .map_err(Error::os("create map", "inlet_outer"))?;
     let value = inner.as_fd().as_raw_fd().to_ne_bytes();
     outer.update(&0_u32.to_ne_bytes(), &value, MapFlags::ANY).map_err(Error::os("wait for", "packets on their way"))
-}
-
-fn options(flags: u32) -> libbpf_sys::bpf_map_create_opts {
-    libbpf_sys::bpf_map_create_opts {
-        sz: size_of::<libbpf_sys::bpf_map_create_opts>() as libbpf_sys::size_t,
-        map_flags: flags,
-        ..Default::default()
-    }
-}
-
-/// Makes a map with 32-bit keys.
-pub(crate) fn create(name: &'static str, kind: MapType, value: u32, entries: u32, flags: u32) -> Result<MapHandle> {
-    create_keyed(name, kind, [4, value], entries, flags)
-}
-
-/// Makes a map with keys and values of these sizes, in bytes.
-pub(crate) fn create_keyed(
-    name: &'static str,
-    kind: MapType,
-    [key, value]: [u32; 2],
-    entries: u32,
-    flags: u32,
-) -> Result<MapHandle> {
-    MapHandle::create(kind, Some(name), key, value, entries, &options(flags)).map_err(Error::os("create map", name))
-}
-
-/// Opens a pinned map.
-pub(crate) fn open_map(path: &Path, access: Access) -> Result<MapHandle> {
-    let flags = match access {
-        Access::Read => libbpf_sys::BPF_F_RDONLY,
-        Access::Write => 0,
-    };
-    MapHandle::from_pinned_path_with_file_flags(path, flags).map_err(Error::at("open", path))
 }

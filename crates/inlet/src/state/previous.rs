@@ -6,7 +6,7 @@ use libbpf_rs::MapHandle;
 
 use super::frozen::create_frozen;
 use super::layout::GenerationFiles;
-use super::maps::{Access, open_map};
+use super::map::{Access, open_map};
 use crate::error::Result;
 
 /// Keeps what brings `old` back when `new` is in force, in a frozen map.

@@ -50,6 +50,9 @@ const COMMIT: &[(&str, bool)] = &[
 
 const REGISTER: &[&str] = &["register:stored", "register:lane", "register:shown"];
 
+/// Each step of a lane that moves to a longer range.
+const MOVE: &[&str] = &["move:noted", "move:copied", "move:swapped", "move:late"];
+
 /// Each with who answers over IPv4 and IPv6 then: a dual-stack socket has a place in a lane of each family.
 const UNREGISTER: &[(&str, [&str; 2])] =
     &[("unregister:one", ["Refused", "web"]), ("unregister:all", ["Refused", "Refused"])];
@@ -147,7 +150,7 @@ fn every_step_of_the_source_is_tried() {
     let source: String = files.map(|file| std::fs::read_to_string(src.join(file)).unwrap()).collect();
     let commit = COMMIT.iter().map(|(step, _)| *step);
     let pairs = UNREGISTER.iter().map(|(step, _)| *step);
-    let tried: Vec<&str> = commit.chain([UP, REGISTER, CONFIRM, DESCRIBE, DOWN].concat()).chain(pairs).collect();
+    let tried: Vec<&str> = commit.chain([UP, REGISTER, MOVE, CONFIRM, DESCRIBE, DOWN].concat()).chain(pairs).collect();
     for point in source.split("fault::point(\"").skip(1).map(|rest| rest.split('"').next().unwrap()) {
         // Those of routes are tried in tests/routes.rs.
         assert!(point.starts_with("routes:") || tried.contains(&point), "{point}");

@@ -7,7 +7,7 @@ use inlet::rules::Protocol::Tcp;
 use inlet_testkit::{TcpServer, World};
 
 use crate::common::{self, Receiver, asked, open, snapshot, state};
-use crate::{DESCRIBE, REGISTER, UNREGISTER, both_families, killed, works_and_ends};
+use crate::{DESCRIBE, MOVE, REGISTER, UNREGISTER, both_families, killed, works_and_ends};
 
 /// The description is in force from the commit point on; what was left to do, the next command does.
 #[test]
@@ -79,6 +79,48 @@ fn unregister_at_every_step() {
         assert_eq!(targets.map(|target| asked(Tcp, target)), ["web", "web"], "{step}");
         assert_eq!(state(&world, "web").sockets.len(), 1, "{step}");
         drop(server);
+        works_and_ends(&world, step);
+    }
+}
+
+/// A lane that grows beyond its range moves to another one. Its sockets receive before, after and in between, and none of another
+/// service does.
+#[test]
+fn a_lane_moves_at_every_step() {
+    for step in MOVE {
+        let Some(world) = World::new() else { return };
+        let targets = both_families(&world);
+        let mut instance = open(&world);
+        let servers = |name: &str, count| -> Vec<TcpServer> {
+            (0..count).map(|_| TcpServer::spawn(name, common::anywhere()).unwrap()).collect()
+        };
+        instance.set_service(&"other".parse().unwrap(), ServiceRequest::default()).unwrap();
+        let (web, other) = (servers("web", 9), servers("other", 9));
+        // As many as a range has at first; the range of the other service is behind it.
+        for (web, other) in web.iter().zip(&other).take(8) {
+            instance.register("web", web).unwrap();
+            instance.register("other", other).unwrap();
+        }
+        drop(instance);
+        killed(&world, "register", step, Some(web[8].as_fd().try_clone_to_owned().unwrap()));
+        let everybody_answers = |count: usize| {
+            let served = || web.iter().map(|server| server.served()).collect::<Vec<_>>();
+            let before = served();
+            for _ in 0..20 * count {
+                assert_eq!(targets.map(|target| asked(Tcp, target)), ["web", "web"], "{step}");
+            }
+            let of = served().iter().zip(before).filter(|(after, before)| **after > *before).count();
+            assert_eq!((of, state(&world, "web").sockets.len()), (count, count), "{step}");
+        };
+        everybody_answers(8);
+        let mut instance = open(&world);
+        instance.register("other", &other[8]).unwrap();
+        instance.register("web", &web[8]).unwrap();
+        drop(instance);
+        everybody_answers(9);
+        assert_eq!(state(&world, "other").sockets.len(), 9, "{step}");
+        assert_eq!(open(&world).unregister("web", None).unwrap(), 9, "{step}");
+        drop((web, other));
         works_and_ends(&world, step);
     }
 }
