@@ -49,6 +49,7 @@ docs:
 fences:
 	scripts/fences
 
+# At most ten minutes, with fewer samples on a machine where they take long; inlet-bench --thorough takes all.
 bench: deps
 	$(CARGO) build --release
 	target/release/inlet-bench all

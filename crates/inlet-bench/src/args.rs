@@ -7,10 +7,15 @@ use clap::{Parser, Subcommand};
 
 /// Measure what Inlet costs
 ///
-/// Runs as root, in network namespaces of its own. Without a command: all.
+/// Runs as root, in network namespaces of its own. Without a command it measures everything, in at most ten minutes: on
+/// a machine where samples take long it takes fewer of them, and says how many.
 #[derive(Debug, Parser)]
 #[command(name = "inlet-bench", version)]
 pub(crate) struct Cli {
+    /// All samples, however long it takes
+    #[arg(long, global = true, conflicts_with = "quick")]
+    pub(crate) thorough: bool,
+
     /// Fewer rules and repeats
     #[arg(long, global = true)]
     pub(crate) quick: bool,
@@ -39,7 +44,7 @@ pub(crate) enum Command {
     Lookup(LookupArgs),
     /// What a commit costs
     Commit,
-    /// What traffic feels, against a direct bind and TPROXY
+    /// What traffic costs, against a direct bind and TPROXY
     Traffic,
     /// What descriptions cost others, and how soon a UDP socket is found
     Described,
@@ -81,11 +86,11 @@ pub(crate) struct LookupArgs {
     #[arg(long, default_value_t = 3000)]
     pub(crate) cold_keys: usize,
 
-    /// Times that the caches are displaced and these keys asked by each program
+    /// Times that the caches are displaced and these keys asked by each program, as there is time
     #[arg(long, default_value_t = 7)]
     pub(crate) passes: usize,
 
-    /// Keys before each of which the caches are displaced; 0 skips
+    /// Keys before each of which the caches are displaced, as many as there is time for; 0 skips
     #[arg(long, default_value_t = 300)]
     pub(crate) alone_keys: usize,
 

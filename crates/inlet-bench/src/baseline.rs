@@ -82,11 +82,11 @@ fn program(object: &Object, name: &str) -> Result<OwnedFd> {
     Ok(found.ok_or_else(|| format!("no program {name}"))?.as_fd().try_clone_to_owned()?)
 }
 
-/// The memory of a map, from what the kernel tells of a descriptor.
+/// The memory of a map, from what the kernel says of a descriptor.
 pub(crate) fn map_memory(map: BorrowedFd<'_>) -> io::Result<u64> {
     let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", map.as_raw_fd()))?;
     let bytes = info.lines().find_map(|line| line.strip_prefix("memlock:")?.trim().parse().ok());
-    bytes.ok_or_else(|| io::Error::other("the kernel does not tell the memory of a map"))
+    bytes.ok_or_else(|| io::Error::other("the kernel does not say how much memory a map takes"))
 }
 
 fn key(rule: &Steer) -> [u8; 24] {

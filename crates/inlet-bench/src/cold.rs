@@ -5,7 +5,7 @@ use std::hint::black_box;
 use std::time::Instant;
 
 const LINE: usize = 64;
-/// When the kernel does not tell.
+/// When the kernel does not say.
 const USUAL_LAST_LEVEL: usize = 32 << 20;
 
 /// Memory of which one byte a line is read. It is in small pages, so that the TLB is displaced too.

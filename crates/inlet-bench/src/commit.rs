@@ -14,7 +14,9 @@ use libbpf_rs::{MapHandle, MapType};
 use serde::Serialize;
 
 use crate::Result;
+use crate::args::Cli;
 use crate::baseline::map_memory;
+use crate::budget::Budget;
 use crate::launch::{Inlet, Took};
 use crate::raw;
 use crate::rules::{self, Families, RuleSet, SERVICES, service_name};
@@ -59,20 +61,21 @@ pub(crate) struct Row {
     pub(crate) process_per_rule: f64,
 }
 
-/// Measures the sizes.
-pub(crate) fn run(quick: bool, huge: bool, program: Option<&Path>) -> Result<Vec<Row>> {
-    let program = Inlet::find(program)?;
+/// Measures the sizes, in this time.
+pub(crate) fn run(cli: &Cli, time: Budget<'_>) -> Result<Vec<Row>> {
+    let program = Inlet::find(cli.inlet.as_deref())?;
     let world = World::try_new()?;
     let inlet = Inlet { program, bpffs: world.bpffs.path().to_owned() };
     let mut sizes = vec![10, 100, 1_000, 10_000, 100_000];
-    sizes.extend((!quick).then_some(1_000_000));
-    sizes.extend(huge.then_some(10_000_000));
-    let rows = sizes.into_iter().map(|size| measure(&inlet, size)).collect::<Result<Vec<_>>>()?;
+    sizes.extend((!cli.quick).then_some(1_000_000));
+    sizes.extend(cli.huge.then_some(10_000_000));
+    let each = |(number, size): (usize, &usize)| measure(&inlet, *size, time.first_of(&sizes[number..]));
+    let rows = sizes.iter().enumerate().map(each).collect::<Result<Vec<_>>>()?;
     print(&rows)?;
     Ok(rows)
 }
 
-fn measure(inlet: &Inlet, size: usize) -> Result<Row> {
+fn measure(inlet: &Inlet, size: usize, time: Budget<'_>) -> Result<Row> {
     table::progress(format_args!("commit: {size} rules"));
     let repeats = if size > 1_000_000 {
         1
@@ -83,18 +86,18 @@ fn measure(inlet: &Inlet, size: usize) -> Result<Row> {
     };
     let file = std::env::temp_dir().join(format!("inlet-bench-{}.json", std::process::id()));
     write(&rules::mix(size, Families::Both), &file)?;
-    let outcome = whole(inlet, &file, size, repeats);
+    let outcome = whole(inlet, &file, size, repeats, time);
     let removed = fs::remove_file(&file);
     let row = outcome?;
     removed?;
     Ok(row)
 }
 
-fn whole(inlet: &Inlet, file: &Path, size: usize, repeats: usize) -> Result<Row> {
+fn whole(inlet: &Inlet, file: &Path, size: usize, repeats: usize, time: Budget<'_>) -> Result<Row> {
     let name = file.as_os_str();
     let mut times: [Vec<Took>; 4] = Default::default();
     let (mut image, mut kernel) = (0, 0);
-    for repeat in 0..repeats {
+    time.share(0.5).samples(1, repeats, |repeat| {
         inlet.run(&["up"])?;
         times[0].push(inlet.run(&["apply".as_ref(), name])?);
         times[1].push(inlet.run(&["apply".as_ref(), name])?);
@@ -103,7 +106,8 @@ fn whole(inlet: &Inlet, file: &Path, size: usize, repeats: usize) -> Result<Row>
         let prefix = format!("192.88.99.{}/32", repeat + 1);
         times[3].push(inlet.run(&["bind", service_name(0).as_str(), "tcp", &prefix, "4321"])?);
         inlet.run(&["down"])?;
-    }
+        Ok(())
+    })?;
     let spread = |times: &[Took]| Spread::of(&times.iter().map(|took| took.ms).collect::<Vec<_>>());
     let [apply, unchanged, list, one_more] = &times;
     let apply_peak_mb = median(apply.iter().map(|took| took.peak_mb));
@@ -116,7 +120,7 @@ fn whole(inlet: &Inlet, file: &Path, size: usize, repeats: usize) -> Result<Row>
         unchanged: spread(unchanged),
         list: spread(list),
         list_bytes: list[0].written,
-        steps: steps(inlet, &fs::read_to_string(file)?, repeats)?,
+        steps: steps(inlet, &fs::read_to_string(file)?, repeats, time)?,
         image_per_rule: per_rule(image as f64),
         kernel_per_rule: per_rule(kernel as f64),
         process_per_rule: per_rule(apply_peak_mb * 1024.0 * 1024.0),
@@ -172,8 +176,12 @@ fn ms_since(started: Instant) -> f64 {
 }
 
 /// The medians of the steps.
-fn steps(inlet: &Inlet, text: &str, repeats: usize) -> Result<Steps> {
-    let all = (0..repeats).map(|_| one_commit(inlet, text)).collect::<Result<Vec<Steps>>>()?;
+fn steps(inlet: &Inlet, text: &str, repeats: usize, time: Budget<'_>) -> Result<Steps> {
+    let mut all: Vec<Steps> = Vec::new();
+    time.samples(1, repeats, |_| {
+        all.push(one_commit(inlet, text)?);
+        Ok(())
+    })?;
     let middle = |step: fn(&Steps) -> f64| median(all.iter().map(step));
     Ok(Steps {
         parse: middle(|steps| steps.parse),

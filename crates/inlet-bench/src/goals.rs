@@ -1,4 +1,5 @@
-//! What must hold, and whether it does. A part that was not measured has no lines here; the sizes named are those measured.
+//! What must hold, and whether it does. A part that was not measured has no lines here; the sizes named are those
+//! measured.
 
 use std::io;
 
@@ -66,7 +67,7 @@ pub(crate) fn lookups(report: &lookup::Report) -> Vec<Goal> {
     let distance = |a: usize, b: usize| (a as f64).ln() - (b as f64).ln();
     for row in rows.iter().filter(|row| !row.name.starts_with("mix ") && !row.name.contains(" only ")) {
         let near = |mix: &&lookup::Row| (distance(mix.rules, row.rules).abs() * 1e6) as u64;
-        // A mix of another size tells nothing; 32 rules are near to 100.
+        // A mix of another size says nothing; 32 rules are near to 100.
         if let Some(mix) = mixes().min_by_key(near).filter(|mix| distance(mix.rules, row.rules).abs() < 1.2) {
             let against = format!("{} against {}", row.name, mix.name);
             goals.push(at_most(format!("{against}, hot"), row.hot.inlet / mix.hot.inlet, 3.0));

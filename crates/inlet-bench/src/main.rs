@@ -6,6 +6,7 @@
 
 mod args;
 mod baseline;
+mod budget;
 mod cold;
 mod commit;
 mod gate;
@@ -29,12 +30,13 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::args::{Cli, Command, LookupArgs};
+use crate::budget::Budget;
 use crate::goals::Goal;
 use crate::machine::Machine;
 use crate::report::Report;
 use crate::traffic::described;
 
-/// What can go wrong is told and ends the run.
+/// An error ends the run, with its message.
 pub(crate) type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 
 fn main() -> Result<ExitCode> {
@@ -83,10 +85,11 @@ struct Parts {
 /// Measures the parts wanted, and writes and prints what came of them.
 fn measure(cli: &Cli, parts: &Parts) -> Result<()> {
     let machine = Machine::this()?;
-    let lookup = parts.lookups.as_ref().map(|args| lookup::run(cli, args)).transpose()?;
-    let commit = parts.commits.then(|| commit::run(cli.quick, cli.huge, cli.inlet.as_deref())).transpose()?;
-    let traffic = parts.traffic.then(|| traffic::run(cli.quick)).transpose()?;
-    let described = parts.described.then(|| described::run(cli.quick, cli.inlet.as_deref())).transpose()?;
+    let time = if cli.thorough { Budget::thorough() } else { Budget::of_run() };
+    let lookup = parts.lookups.as_ref().map(|args| lookup::run(cli, args, time.share(budget::LOOKUP))).transpose()?;
+    let commit = parts.commits.then(|| commit::run(cli, time.share(budget::COMMIT))).transpose()?;
+    let traffic = parts.traffic.then(|| traffic::run(cli.quick, time.share(budget::TRAFFIC))).transpose()?;
+    let described = parts.described.then(|| described::run(cli, time)).transpose()?;
     let goals = [
         lookup.as_ref().map(goals::lookups),
         commit.as_deref().map(goals::commits),

@@ -135,7 +135,7 @@ fn grid(svg: &mut String, x: &Scale, y: &Scale) -> std::fmt::Result {
     let middle = f64::midpoint(x.start, x.end);
     writeln!(svg, r#"<text x="{middle}" y="{}" text-anchor="middle">rules</text>"#, y.start + 46.0)?;
     let notes = [
-        "hot: one packet in a loop; cold: 3,000 different packets, each once, after the caches were displaced",
+        "hot: one packet in a loop; cold: different packets, each once, after the caches were displaced",
         "Both programs give the packet to a socket; the grey line is a program that only does that.",
     ];
     for (note, below) in notes.into_iter().zip([34.0, 14.0]) {

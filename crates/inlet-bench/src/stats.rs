@@ -13,6 +13,14 @@ pub(crate) fn median(numbers: impl IntoIterator<Item = f64>) -> f64 {
     }
 }
 
+/// Where the middle half of some numbers lies: a quarter of them is below, a quarter above.
+pub(crate) fn middle_half(numbers: &[f64]) -> [f64; 2] {
+    let mut sorted = numbers.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let at = |part: usize| sorted.get(sorted.len().saturating_sub(1) * part / 4).copied().unwrap_or(f64::NAN);
+    [at(1), at(3)]
+}
+
 /// A median with the smallest and the largest.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Spread {
@@ -25,5 +33,17 @@ impl Spread {
     pub(crate) fn of(numbers: &[f64]) -> Self {
         let fold = |pick: fn(f64, f64) -> f64| numbers.iter().copied().fold(f64::NAN, pick);
         Self { median: median(numbers.iter().copied()), min: fold(f64::min), max: fold(f64::max) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_middle_half() {
+        assert_eq!(middle_half(&[5.0, 1.0, 3.0, 2.0, 4.0]), [2.0, 4.0]);
+        assert_eq!(middle_half(&[7.0]), [7.0, 7.0]);
+        assert!(middle_half(&[]).iter().all(|end| end.is_nan()));
     }
 }

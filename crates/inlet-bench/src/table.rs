@@ -29,13 +29,13 @@ pub(crate) fn say(text: &str) -> io::Result<()> {
     writeln!(io::stdout(), "{text}")
 }
 
-/// Tells what is going on, on standard error.
+/// Says what is going on, on standard error.
 pub(crate) fn progress(text: impl std::fmt::Display) {
     complain(format_args!("... {text}"));
 }
 
-/// Tells what is wrong, on standard error.
+/// Says what is wrong, on standard error.
 pub(crate) fn complain(text: impl std::fmt::Display) {
-    // When nobody listens there is nothing to tell.
+    // When nobody reads it, nothing is to be done.
     let _ = writeln!(io::stderr(), "{text}");
 }

@@ -1,5 +1,5 @@
-//! Why a command did not do its work, and how it says so on stderr: one line, and the next step on a line of its own; or all
-//! that is wrong with a file.
+//! Why a command did not do its work, and how it says so on stderr: one line, and the next step on a line of its own;
+//! or all that is wrong with a file.
 
 use std::borrow::Cow;
 use std::error::Error;
@@ -111,7 +111,8 @@ fn chain(error: &dyn Error) -> String {
     line
 }
 
-/// One line for a bad value: the argument and what its type says. Clap would repeat the value, control characters and all.
+/// One line for a bad value: the argument and what its type says. Clap would repeat the value, control characters and
+/// all.
 fn bad_value(error: &clap::Error) -> Option<String> {
     let cause = error.source().filter(|_| error.kind() == ErrorKind::ValueValidation)?;
     match error.get(ContextKind::InvalidArg) {

@@ -1,4 +1,5 @@
-//! The `inlet` command: glue only. It reads the arguments, runs one command and turns what comes of it into an exit code.
+//! The `inlet` command: glue only. It reads the arguments, runs one command and turns what comes of it into an exit
+//! code.
 #![forbid(unsafe_code)]
 #![deny(clippy::self_named_module_files)]
 

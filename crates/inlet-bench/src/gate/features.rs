@@ -6,7 +6,7 @@ use inlet::rules::{Builder, Prefix, Protocol, Rule, Verdict};
 use crate::Result;
 use crate::rules::{self, one, ports, prefix, service_name, v4, v6};
 
-/// A feature, a ruleset that needs it, and how the image's header tells that it does.
+/// A feature, a ruleset that needs it, and how the image's header shows that it does.
 pub(super) struct Feature {
     pub(super) name: &'static str,
     pub(super) fill: fn(&mut Builder) -> Result<()>,

@@ -1,8 +1,8 @@
 //! What the gate allows, in one table: what was measured, and how much more is no alarm yet.
 //!
-//! To renew it after a change that is worth its price: run `make gate` on an x86-64 machine with nothing else to do, and
-//! copy what it prints before each `/` into the tables here (the limits themselves follow from the factors). State the
-//! reason in the commit. Renew also after an improvement, else the gate lets it be lost again.
+//! To renew it after a change that is worth its price: run `make gate` on an x86-64 machine with nothing else to do,
+//! and copy what it prints before each `/` into the tables here (the limits themselves follow from the factors). State
+//! the reason in the commit. Renew also after an improvement, else the gate lets it be lost again.
 //!
 //! Measured on x86-64, Linux 6.18.
 
@@ -25,8 +25,8 @@ pub(super) const PROGRAMS: [(&str, u32, u32); 11] = [
     ("everything", 18_705, 6_533),
 ];
 
-/// Inlet's search against the trie's, hot: the number of rules of the realistic mix, and the most that the ratio may be.
-/// Measured 0.24 and 0.04; the distance is for other processors.
+/// Inlet's search against the trie's, hot: the number of rules of the realistic mix, and the most that the ratio may
+/// be. Measured 0.24 and 0.04; the distance is for other processors.
 pub(super) const RATIOS: [(usize, f64); 2] = [(1, 0.45), (100_000, 0.15)];
 
 /// Image bytes may be this many times those measured. They are the same on every machine.

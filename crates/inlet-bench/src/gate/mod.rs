@@ -10,6 +10,7 @@ use inlet::rules::image::{self, Header};
 
 use crate::Result;
 use crate::args::LookupArgs;
+use crate::budget::Budget;
 use crate::gate::features::FEATURES;
 use crate::gate::limits::{IMAGE_SLACK, IMAGES, PROGRAM_SLACK, PROGRAMS, RATIOS};
 use crate::lookup::Bench;
@@ -101,7 +102,7 @@ fn ratios(bench: &mut Bench<'_>) -> Result<Vec<Check>> {
     let mut checks = Vec::new();
     for (rules, limit) in RATIOS {
         let set = rules::mix(rules, Families::Both);
-        let measure = |_| -> Result<f64> { Ok(bench.measure(&set)?.hot.search_ratio) };
+        let measure = |_| -> Result<f64> { Ok(bench.measure(&set, Budget::thorough())?.hot.search_ratio) };
         let mut lowest = f64::INFINITY;
         for measured in (0..ATTEMPTS).map(measure) {
             // A search that seems to cost nothing was not measured.

@@ -1,4 +1,5 @@
-//! Descriptions: what their programs cost connections that they do not mean, and how soon `inlet watch` finds a UDP socket.
+//! Descriptions: what their programs cost connections that they do not mean, and how soon `inlet watch` finds a UDP
+//! socket.
 
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
@@ -16,7 +17,9 @@ use libbpf_rs::query::LinkInfo;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Serialize;
 
+use crate::args::Cli;
 use crate::baseline::no_event;
+use crate::budget::Budget;
 use crate::launch::Inlet;
 use crate::stats::{Spread, median};
 use crate::traffic::setup::{Lane, NET, Way, location};
@@ -64,8 +67,8 @@ pub(crate) struct Row {
 const ATTACHED: [&str; 3] = ["nothing", "a program that does nothing", "descriptions"];
 
 impl Report {
-    /// Descriptions against nothing, and against a program that does nothing. Of ratios round by round: those of the medians
-    /// differ more from run to run than what is to be seen.
+    /// Descriptions against nothing, and against a program that does nothing. Of ratios round by round: those of the
+    /// medians differ more from run to run than what is to be seen.
     pub(crate) fn ratios(&self) -> [f64; 2] {
         let [empty, described] = [1, 2].map(|at| self.connects[at].by_round);
         [described, described / empty]
@@ -80,14 +83,14 @@ impl Times {
     }
 }
 
-/// Measures both.
-pub(crate) fn run(quick: bool, inlet: Option<&Path>) -> Result<Report> {
-    let (rounds, binds) = if quick { (100, 50) } else { (400, 300) };
+/// Measures both, in this time.
+pub(crate) fn run(cli: &Cli, time: Budget<'_>) -> Result<Report> {
+    let (rounds, binds) = if cli.quick { (100, 50) } else { (400, 300) };
     let world = World::try_new()?;
     let lane = Lane::set_up(Way::Inlet(1), &world)?;
-    let rates = connects(&world, &lane, rounds)?;
+    let rates = connects(&world, &lane, rounds, time.share(0.8))?;
     let connects = ATTACHED.iter().zip(&rates).map(|(attached, with)| row(attached, with, &rates[0])).collect();
-    let found_ms = Times::of(found(&world, &lane, &Inlet::find(inlet)?, binds)?);
+    let found_ms = Times::of(found(&world, &lane, &Inlet::find(cli.inlet.as_deref())?, binds, time)?);
     let report = Report { connects, found_ms };
     print(&report)?;
     Ok(report)
@@ -99,16 +102,16 @@ fn row(attached: &'static str, with: &[f64], without: &[f64]) -> Row {
     Row { attached, rate, ratio: rate.median / bare.median, by_round }
 }
 
-/// Rates without and with the program that descriptions attach for connections, in turn. Others on the machine are noisier
-/// than what is to be seen, so the turns are short; and so the program is attached here, once Inlet has made it: a commit
-/// takes as long.
-fn connects(world: &World, lane: &Lane, rounds: usize) -> Result<[Vec<f64>; 3]> {
+/// Rates without and with the program that descriptions attach for connections, in turn. Others on the machine are
+/// noisier than what is to be seen, so the turns are short; and so the program is attached here, once Inlet has made
+/// it: a commit takes as long.
+fn connects(world: &World, lane: &Lane, rounds: usize, time: Budget<'_>) -> Result<[Vec<f64>; 3]> {
     const SHORT: Duration = Duration::from_millis(25);
     let programs = [None, Some(no_event()?), Some(program(world, lane)?)];
     let cgroups = File::open(cgroup_root()?)?;
     let mut rates = [Vec::new(), Vec::new(), Vec::new()];
     table::progress(format_args!("described: {rounds} rounds of connects"));
-    for round in 0..=rounds {
+    time.samples(2, rounds + 1, |round| {
         for turn in 0..programs.len() {
             let with = (round + turn) % programs.len();
             let attach = |program: &OwnedFd| raw::attach_sockops(program.as_fd(), cgroups.as_fd());
@@ -120,7 +123,8 @@ fn connects(world: &World, lane: &Lane, rounds: usize) -> Result<[Vec<f64>; 3]> 
                 rates[with].push(rate);
             }
         }
-    }
+        Ok(())
+    })?;
     Ok(rates)
 }
 
@@ -153,7 +157,7 @@ fn describe(world: &World, lane: &Lane, service: &str, listen: Option<&[&str]>) 
 }
 
 /// How long it takes, in ms, from before a socket is bound to its first datagram.
-fn found(world: &World, lane: &Lane, inlet: &Path, binds: usize) -> Result<Vec<f64>> {
+fn found(world: &World, lane: &Lane, inlet: &Path, binds: usize, time: Budget<'_>) -> Result<Vec<f64>> {
     table::progress(format_args!("described: {binds} binds"));
     let selector = Selector {
         protocol: Protocol::Udp,
@@ -171,7 +175,12 @@ fn found(world: &World, lane: &Lane, inlet: &Path, binds: usize) -> Result<Vec<f
     lane.server.enter(|| {
         let _watching = inlet_testkit::Program::start(&mut watch)?;
         wait_for_watcher(world, lane)?;
-        (0..binds).map(|_| first_datagram(&client)).collect()
+        let mut times = Vec::new();
+        time.samples(1, binds, |_| {
+            times.push(first_datagram(&client)?);
+            Ok(())
+        })?;
+        Ok(times)
     })
 }
 
@@ -190,7 +199,7 @@ fn first_datagram(client: &UdpSocket) -> Result<f64> {
     let begun = Instant::now();
     let socket = UdpSocket::bind(BOUND)?;
     loop {
-        // Those that came too early are refused, which the next call tells.
+        // Those that came too early are refused, which the next call returns as an error.
         let _ = client.send(&[0]);
         if poll(&mut [PollFd::new(&socket, PollFlags::IN)], Some(&PAUSE))? > 0 {
             return Ok(begun.elapsed().as_secs_f64() * 1e3);

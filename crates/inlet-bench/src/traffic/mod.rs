@@ -1,7 +1,7 @@
-//! What traffic feels: TCP connects, UDP datagrams and a bulk TCP stream through a veth pair, for several ways to bind.
+//! What traffic costs: TCP connects, UDP datagrams and a bulk TCP stream through a veth pair, for several ways to bind.
 //!
-//! Each way has two network namespaces and a pair of its own. The rounds are interleaved, and what counts is the ratio to
-//! the direct bind of the same round.
+//! Each way has two network namespaces and a pair of its own. The rounds are interleaved, and what counts is the ratio
+//! to the direct bind of the same round.
 
 mod bulk;
 pub(crate) mod described;
@@ -14,6 +14,7 @@ use inlet_testkit::World;
 use serde::Serialize;
 
 use crate::Result;
+use crate::budget::Budget;
 use crate::stats::Spread;
 use crate::table;
 use crate::traffic::setup::{Lane, Way};
@@ -48,15 +49,15 @@ struct Rounds {
     bulk: Vec<bulk::Bulk>,
 }
 
-/// Measures all ways.
-pub(crate) fn run(quick: bool) -> Result<Vec<Row>> {
+/// Measures all ways, in this time.
+pub(crate) fn run(quick: bool, time: Budget<'_>) -> Result<Vec<Row>> {
     let (rounds, many) = if quick { (15, 100_000) } else { (45, 1_000_000) };
     let world = World::try_new()?;
     let inlet = [Way::Inlet(1), Way::Inlet(many)];
     let ways = [Way::Direct, Way::EmptyHook, Way::Wildcard, inlet[0], inlet[1], Way::Iptables, Way::Nftables];
     let lanes = ways.into_iter().map(|way| Lane::set_up(way, &world)).collect::<Result<Vec<_>>>()?;
     let mut measured: Vec<Rounds> = ways.iter().map(|_| Rounds::default()).collect();
-    for round in 0..=rounds {
+    let taken = time.samples(2, rounds + 1, |round| {
         table::progress(format_args!("traffic: round {round} of {rounds}"));
         for at in 0..lanes.len() {
             let at = (at + round) % lanes.len();
@@ -68,9 +69,10 @@ pub(crate) fn run(quick: bool) -> Result<Vec<Row>> {
                 measured[at].bulk.push(rates.2);
             }
         }
-    }
+        Ok(())
+    })?;
     let rows: Vec<Row> = ways.iter().zip(&measured).map(|(way, rounds)| row(*way, rounds, &measured[0])).collect();
-    print(&rows)?;
+    print(&rows, taken - 1)?;
     Ok(rows)
 }
 
@@ -104,7 +106,7 @@ fn figure(rates: &[f64], direct: &[f64]) -> Figure {
     Figure { rate: Spread::of(rates), to_direct: Spread::of(&ratios) }
 }
 
-fn print(rows: &[Row]) -> Result<()> {
+fn print(rows: &[Row], rounds: usize) -> Result<()> {
     let ratio = |spread: Spread| format!("{:.3} ({:.2}..{:.2})", spread.median, spread.min, spread.max);
     let row = |row: &Row| {
         vec![
@@ -130,7 +132,9 @@ fn print(rows: &[Row]) -> Result<()> {
         "cpu s/GB",
         "softirq s/GB",
     ];
-    let title = "Traffic through a veth pair: medians, ratios to the direct bind of the same round with their spread";
-    table::print(title, &head, &rows.iter().map(row).collect::<Vec<_>>())?;
+    let title = format!(
+        "Traffic through a veth pair: medians of {rounds} rounds, ratios to the direct bind of the same round with their spread"
+    );
+    table::print(&title, &head, &rows.iter().map(row).collect::<Vec<_>>())?;
     Ok(())
 }

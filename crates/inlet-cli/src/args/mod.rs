@@ -19,9 +19,10 @@ pub(crate) use self::service::{Register, Run, Service, SetService, Unregister};
 /// Decide which socket receives a packet
 ///
 /// A rule says which packets it is about: their protocol, local prefix and ports, and optionally their source and
-/// interface. It also says what happens to them. A service receives them, the kernel decides as without Inlet (pass), or
-/// they are refused. Of all rules that match a packet, the one with the longer local prefix decides. If these are equally
-/// long, the narrower port range decides, then the longer source prefix, then a rule with an interface before one without.
+/// interface. It also says what happens to them. A service receives them, the kernel decides as without Inlet (pass),
+/// or they are refused. Of all rules that match a packet, the one with the longer local prefix decides. If these are
+/// equally long, the narrower port range decides, then the longer source prefix, then a rule with an interface before
+/// one without.
 #[derive(Debug, Parser)]
 #[command(name = "inlet", version, arg_required_else_help = true)]
 pub(crate) struct Cli {
@@ -49,24 +50,26 @@ pub(crate) enum Command {
     Up(Up),
     /// Stop Inlet in a network namespace
     ///
-    /// All rules and services are removed. Programs keep their sockets, and the kernel decides again who receives packets.
+    /// All rules and services are removed. Programs keep their sockets, and the kernel decides again who receives
+    /// packets.
     Down,
     /// Add rules, or change what rules with the same match do
     ///
-    /// Each port or range of PORTS becomes one rule. A rule with the same protocol, prefix, ports, source and interface is
-    /// replaced. The packets must be for an address that is local to the host: see `ip route add local`.
+    /// Each port or range of PORTS becomes one rule. A rule with the same protocol, prefix, ports, source and interface
+    /// is replaced. The packets must be for an address that is local to the host: see `ip route add local`.
     Bind(Bind),
     /// Remove rules
     ///
-    /// Name the rule as `inlet rules` shows it.
+    /// Each is named by its match: protocol, prefix, ports and, where the rule has them, --from and --iface.
     Unbind(Match),
     /// Add, change or remove a service
     #[command(subcommand)]
     Service(Service),
     /// Give sockets of a running program to a service
     ///
-    /// TCP listeners and unconnected UDP sockets are adopted. Every other socket is listed with the reason why it is not.
-    /// Do this again after each restart of the program, or describe the sockets once with `inlet service set --listen`.
+    /// TCP listeners and unconnected UDP sockets are adopted. Every other socket is listed with the reason why it is
+    /// not. Do this again after each restart of the program, or describe the sockets once with `inlet service set
+    /// --listen`.
     Register(Register),
     /// Take sockets out of a service
     ///
@@ -97,14 +100,15 @@ pub(crate) enum Command {
     /// Replace the whole ruleset by a file
     ///
     /// The new ruleset is in force in one step, or nothing is changed. The file is TOML or JSON. If its name ends in
-    /// neither .toml nor .json, it is JSON when it starts with a brace. All errors of the file, and of the files that it
-    /// includes, are shown at once.
+    /// neither .toml nor .json, it is JSON when it starts with a brace. All errors of the file, and of the files that
+    /// it includes, are shown at once.
     Apply(Apply),
     /// Keep the ruleset that `apply --confirm` put in force
     Confirm,
     /// Put the previous ruleset in force
     ///
-    /// A second rollback goes forward again. If the ruleset in force waits for confirmation, the one before it comes back.
+    /// A second rollback goes forward again. If the ruleset in force waits for confirmation, the one before it comes
+    /// back.
     Rollback(Rollback),
     /// Wait for confirmation in the background; `inlet apply --confirm` starts it
     #[command(hide = true)]
@@ -122,23 +126,24 @@ pub(crate) enum Command {
     Services,
     /// List rules in match order: the first that matches decides
     ///
-    /// On a terminal, rules that differ only in prefix or ports share lines where the order allows it. In a pipe each rule
-    /// has its line.
+    /// On a terminal, rules that differ only in prefix or ports share lines where the order allows it. In a pipe each
+    /// rule has its line.
     Rules(Rules),
     /// List what each socket and each service receives
     ///
-    /// These are all TCP listeners and unconnected UDP sockets of the namespace. A socket receives what it is bound to, less
-    /// what rules take away, and what rules give to its service.
+    /// These are all TCP listeners and unconnected UDP sockets of the namespace. A socket receives what it is bound to,
+    /// less what rules take away, and what rules give to its service. Prefixes and ports with the same answer are
+    /// joined. In a pipe lines have up to 120 columns.
     Listeners,
     /// Show who receives a packet, and why
     ///
-    /// Shows whether the address is local, which rule decides and which socket receives the packet. It asks the routes, the
-    /// rules, the kernel's list of sockets and, where possible, the program in the kernel. Counters do not change.
+    /// Shows whether the address is local, which rule decides and which socket receives the packet. It asks the routes,
+    /// the rules, the kernel's list of sockets and, where possible, the program in the kernel. Counters do not change.
     Explain(Explain),
     /// Check the host, the rules, the services and the sockets
     ///
-    /// Each finding says what is wrong, why it matters and how to fix it. Nothing is changed. Without root or without an
-    /// instance the check does what it can, and lists what it could not look at.
+    /// Each finding says what is wrong, why it matters and how to fix it. Nothing is changed. Without root or without
+    /// an instance the check does what it can, and lists what it could not look at.
     Check(Check),
     /// Write completions for a shell to standard output
     Completions {

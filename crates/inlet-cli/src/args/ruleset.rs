@@ -58,9 +58,9 @@ pub(crate) enum Import {
     },
     /// Translate TPROXY rules of iptables or nftables
     ///
-    /// The input is what `iptables-save` and `ip6tables-save`, or `nft -j list ruleset`, write. Each address and port to
-    /// which TPROXY sends packets becomes a service that describes its socket. What a ruleset cannot express is listed on
-    /// standard error and in comments, with the reason.
+    /// The input is what `iptables-save` and `ip6tables-save`, or `nft -j list ruleset`, write. Each address and port
+    /// to which TPROXY sends packets becomes a service that describes its socket. What a ruleset cannot express is
+    /// listed on standard error and in comments, with the reason.
     Tproxy {
         /// The file; - reads standard input
         #[arg(default_value = "-", hide_default_value = true)]

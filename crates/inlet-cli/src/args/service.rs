@@ -10,9 +10,9 @@ use inlet::rules::{CgroupPath, Listen, OnMissing, ServiceName, UnitName, UserNam
 pub(crate) enum Service {
     /// Add a service, or change its sockets and its policy
     ///
-    /// With --listen the service describes its sockets and finds them by itself. Sockets that exist are adopted at once.
-    /// Later the kernel adopts TCP listeners inside listen(), and `inlet watch` or `inlet adopt` adopts UDP sockets. A new
-    /// description replaces the previous one as a whole.
+    /// With --listen the service describes its sockets and finds them by itself. Sockets that exist are adopted at
+    /// once. Later the kernel adopts TCP listeners inside listen(), and `inlet watch` or `inlet adopt` adopts UDP
+    /// sockets. A new description replaces the previous one as a whole.
     Set(Box<SetService>),
     /// Remove a service that no rule names
     ///
@@ -105,7 +105,7 @@ pub(crate) struct SocketOwner {
 
 #[derive(Args, Debug)]
 pub(crate) struct Unregister {
-    /// The service
+    /// The name of the service
     pub(crate) service: ServiceName,
 
     /// Only sockets that this process has open

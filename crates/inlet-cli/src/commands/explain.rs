@@ -1,4 +1,4 @@
-//! The command that tells the story of a packet.
+//! The command that explains who receives a packet.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;

@@ -144,13 +144,14 @@ impl Body {
         self.spaced = false;
     }
 
-    /// The heading of the first column says what the rows are.
+    /// The heading of the first column says what the rows are, unless a heading of the text has just said it.
     fn table_head(&mut self) {
         let cells = std::mem::take(&mut self.cells);
-        let title = cells.first().map(|cell| plain(cell)).unwrap_or_default();
-        if self.spaced {
-            self.roff.control("PP", []);
+        if !self.spaced {
+            return;
         }
+        let title = cells.first().map(|cell| plain(cell)).unwrap_or_default();
+        self.roff.control("PP", []);
         let mut letters = title.chars();
         let capital: String =
             letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default();

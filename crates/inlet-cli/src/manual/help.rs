@@ -21,7 +21,8 @@ pub(crate) fn command() -> Command {
     command.help_template(template)
 }
 
-/// A command and those below it, each with what the table says of it. `above` is the name of the one above with a blank.
+/// A command and those below it, each with what the table says of it. `above` is the name of the one above with a
+/// blank.
 fn explained(command: Command, above: &str) -> Command {
     let command = command.mut_subcommands(|sub| {
         let name = format!("{above}{}", sub.get_name());

@@ -1,5 +1,5 @@
-//! What is said of each command beside its arguments: its group, examples, exit statuses, what to read next. `--help` and
-//! the man pages are made of it, and a test compares it with the commands as clap has them.
+//! What is said of each command beside its arguments: its group, examples, exit statuses, what to read next. `--help`
+//! and the man pages are made of it, and a test compares it with the commands as clap has them.
 
 mod format;
 mod help;

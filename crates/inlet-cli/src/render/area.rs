@@ -44,7 +44,8 @@ pub(crate) fn claim_report(ruleset: &Ruleset, claim: &Claim) -> ClaimReport {
     }
 }
 
-/// The exceptions of a claim, each by what tells it from the claim. Those that are another prefix and no more are joined.
+/// The exceptions of a claim, each by what differs from the claim. Those that are another prefix and no more are
+/// joined.
 pub(crate) fn exceptions(ruleset: &Ruleset, claim: &Claim) -> String {
     let area = &claim.area;
     let is_prefix =

@@ -1,4 +1,5 @@
-//! Claims and rules that differ in one thing only, joined: their ports, then their prefixes, their sources, their protocols.
+//! Claims and rules that differ in one thing only, joined: their ports, then their prefixes, their sources, their
+//! protocols.
 
 use std::collections::HashMap;
 use std::hash::Hash;

@@ -109,8 +109,8 @@ fn paragraph(screen: &mut Screen<'_>, rows: Vec<Row>) -> Result<(), Failure> {
     table.write_within(screen, INDENT, Some(columns))
 }
 
-/// A line for each claim, joined where they differ in one thing only: by what it is received (without that the protocols),
-/// the ports, the addresses. Lines below it have its conditions and exceptions.
+/// A line for each claim, joined where they differ in one thing only: by what it is received (without that the
+/// protocols), the ports, the addresses. Lines below it have its conditions and exceptions.
 fn rows(ruleset: &Ruleset, by: Option<&str>, claims: &[Claim], named: usize) -> Vec<Row> {
     let mut rows = Vec::new();
     for (number, joined) in join::claims(ruleset, claims).into_iter().enumerate() {

@@ -18,6 +18,7 @@ mod socket;
 mod status;
 mod table;
 mod traffic;
+mod warnings;
 mod width;
 
 pub(crate) use adoption::{adoption, unregistered};
@@ -46,7 +47,7 @@ fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() * 4 / 3);
     for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at) % 3 == 0 {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);

@@ -1,5 +1,5 @@
-//! A list of rules. In a pipe each has its line. It may be a million of them, so each is formatted into one line that is used
-//! again, once to measure and once to write. On a terminal those that tie share lines.
+//! A list of rules. In a pipe each has its line. It may be a million of them, so each is formatted into one line that
+//! is used again, once to measure and once to write. On a terminal those that tie share lines.
 
 use std::fmt::Write as _;
 
@@ -25,8 +25,8 @@ pub(crate) fn rules(screen: &mut Screen<'_>, ruleset: &Ruleset, rules: &[Rule]) 
     }
 }
 
-/// Rules that are equally specific cannot match one packet, so their order does not matter, and those that differ in one
-/// thing only are one row. The long column comes last, where it has the most room.
+/// Rules that are equally specific cannot match one packet, so their order does not matter, and those that differ in
+/// one thing only are one row. The long column comes last, where it has the most room.
 fn joined(screen: &mut Screen<'_>, ruleset: &Ruleset, rules: &[Rule]) -> Result<(), Failure> {
     let rank = |rule: &Rule| {
         let Match { local, ports, source, iface, .. } = rule.matching;
@@ -39,7 +39,8 @@ fn joined(screen: &mut Screen<'_>, ruleset: &Ruleset, rules: &[Rule]) -> Result<
     table.write(screen, 0)
 }
 
-/// The rows of rules that are equally specific: joined by their ports, then their prefixes, their sources, their protocols.
+/// The rows of rules that are equally specific: joined by their ports, then their prefixes, their sources, their
+/// protocols.
 fn rows(ruleset: &Ruleset, rules: &[Rule]) -> Vec<[String; 4]> {
     let by_ports = by_key(rules.iter().map(|rule| {
         let Match { protocol, local, ports, source, iface } = rule.matching;

@@ -27,7 +27,8 @@ impl Table {
         self.rows.push(cells.into());
     }
 
-    /// Writes it, every line after `indent` blanks, cells that do not fit in several lines. The last column is not padded.
+    /// Writes it, every line after `indent` blanks, cells that do not fit in several lines. The last column is not
+    /// padded.
     pub(crate) fn write(&self, screen: &mut Screen<'_>, indent: usize) -> Result<(), Failure> {
         self.write_within(screen, indent, screen.width)
     }

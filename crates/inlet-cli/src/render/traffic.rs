@@ -4,14 +4,13 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::ops::ControlFlow;
 
+use inlet::Proposal;
 use inlet::rules::config::rule_json;
-use inlet::rules::{AddrRange, Arrival, Change, Moved, OnMissing, Plan, Rule, Ruleset, traffic, traffic_to};
-use inlet::{Proposal, Warning};
+use inlet::rules::{AddrRange, Arrival, Change, Moved, Plan, Rule, Ruleset, traffic, traffic_to};
 use serde::ser::{Error as _, SerializeSeq};
 use serde::{Serialize, Serializer};
 
-use super::socket::{self, Socket};
-use super::{Screen, palette::paint};
+use super::Screen;
 use crate::failure::Failure;
 
 /// So many kinds of packets are shown for each change.
@@ -120,7 +119,7 @@ fn line(before: &Ruleset, after: &Ruleset, moved: &Moved) -> String {
 }
 
 /// Which packets.
-fn packets(before: &Ruleset, after: &Ruleset, moved: &Moved) -> String {
+pub(super) fn packets(before: &Ruleset, after: &Ruleset, moved: &Moved) -> String {
     let bracket = moved.local.first().is_ipv6();
     let (open, close) = if bracket { ("[", "]") } else { ("", "") };
     let mut text = format!("{} {open}{}{close}:{}", moved.protocol, moved.local, moved.ports);
@@ -191,7 +190,7 @@ impl Serialize for Traffic<'_> {
     }
 }
 
-fn entry<'a>(proposal: &'a Proposal, moved: &'a Moved) -> impl Serialize + use<'a> {
+pub(super) fn entry<'a>(proposal: &'a Proposal, moved: &'a Moved) -> impl Serialize + use<'a> {
     let Proposal { before, after, .. } = proposal;
     let name = |index: &u32| interface(before, after, *index);
     let (iface, not_iface) = match &moved.arrival {
@@ -214,88 +213,4 @@ fn entry<'a>(proposal: &'a Proposal, moved: &'a Moved) -> impl Serialize + use<'
 fn answer_json<'a>(ruleset: &'a Ruleset, rule: &'a Rule) -> Answer<impl Serialize + 'a> {
     let service = ruleset.service_name(rule.verdict).map(str::to_owned);
     Answer { verdict: rule.verdict.as_str(), service, rule: rule_json(ruleset, rule) }
-}
-
-/// Warnings as text, one a line.
-pub(crate) fn warn(
-    screen: &mut Screen<'_>,
-    proposal: &Proposal,
-    warnings: &[Warning],
-    limit: usize,
-) -> Result<(), Failure> {
-    let Proposal { before, after, .. } = proposal;
-    for warning in warnings.iter().take(limit) {
-        let line = match warning {
-            Warning::NoSocket { service, on_missing, moved } => {
-                let packets = packets(before, after, moved);
-                let then = match on_missing {
-                    OnMissing::Refuse => "they would be refused",
-                    OnMissing::Pass => "the kernel's ordinary lookup would decide",
-                };
-                format!("service {service} has no live socket for {packets}: {then}")
-            }
-            Warning::NotThere { service, reason, .. } => format!("service {service}: {reason}"),
-            Warning::Loses { socket, moved } => {
-                let [local, _, owners] = socket::words(socket);
-                format!("{local}, {owners}, would not receive {} any more", packets(before, after, moved))
-            }
-        };
-        writeln!(screen.out, "{}", paint(screen.palette.changed, format_args!("warning: {line}")))?;
-        if let Some(fix) = warning.remedy() {
-            writeln!(screen.out, "fix: {}", super::printable(fix))?;
-        }
-    }
-    match warnings.len().saturating_sub(limit) {
-        0 => Ok(()),
-        more => Ok(writeln!(screen.out, "... and {}", super::counted(more, "more warning"))?),
-    }
-}
-
-/// A warning as programs get it.
-#[derive(Serialize)]
-pub(crate) struct WarningReport<'a, T> {
-    kind: &'static str,
-    service: Option<String>,
-    on_missing: Option<&'static str>,
-    socket: Option<Socket>,
-    traffic: Option<T>,
-    reason: Option<String>,
-    fix: Option<&'a str>,
-}
-
-pub(crate) fn warnings<'a>(
-    proposal: &'a Proposal,
-    warnings: &'a [Warning],
-) -> Vec<WarningReport<'a, impl Serialize + 'a>> {
-    let traffic = |moved: &'a Moved| entry(proposal, moved);
-    let report = |warning: &'a Warning| match warning {
-        Warning::NoSocket { service, on_missing, moved } => WarningReport {
-            kind: "no_socket",
-            service: Some(service.to_string()),
-            on_missing: Some(on_missing.as_str()),
-            socket: None,
-            traffic: Some(traffic(moved)),
-            reason: None,
-            fix: warning.remedy(),
-        },
-        Warning::NotThere { service, reason, .. } => WarningReport {
-            kind: "not_there",
-            service: Some(service.to_string()),
-            on_missing: None,
-            socket: None,
-            traffic: None,
-            reason: Some(reason.clone()),
-            fix: warning.remedy(),
-        },
-        Warning::Loses { socket, moved } => WarningReport {
-            kind: "loses",
-            service: None,
-            on_missing: None,
-            socket: Some(socket.into()),
-            traffic: Some(traffic(moved)),
-            reason: None,
-            fix: warning.remedy(),
-        },
-    };
-    warnings.iter().map(report).collect()
 }

@@ -1,5 +1,5 @@
-//! TPROXY setups that work are saved by the real programs, imported, removed and applied as rules: the same clients get the
-//! same servers. Needs iptables, ipset and nft with the modules that TPROXY takes.
+//! TPROXY setups that work are saved by the real programs, imported, removed and applied as rules: the same clients get
+//! the same servers. Needs iptables, ipset and nft with the modules that TPROXY takes.
 
 use std::net::Ipv4Addr;
 use std::process::Command;
@@ -173,7 +173,8 @@ fn nftables_setups_move_over() {
         add rule ip inlet vip tcp dport != 22 tproxy to 127.0.0.1:9001 meta mark set 1 accept";
     setup.own.run(Command::new("nft").arg(rules)).unwrap();
     let saved = setup.run("nft -j list ruleset");
-    // Chain `in` lets go what `early` has a socket for, by its first rule; then `twin` is asked, and `late` has the last word.
+    // Chain `in` lets go what `early` has a socket for, by its first rule; then `twin` is asked, and `late` has the
+    // last word.
     setup.takes_over(&saved, &["nft flush ruleset", "ip rule del fwmark 1 lookup 100"]);
 }
 

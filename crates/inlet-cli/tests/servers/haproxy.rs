@@ -1,5 +1,5 @@
-//! haproxy with a master, and a worker that shares the address among several listeners (SO_REUSEPORT): a reload, for which the
-//! master runs itself anew, refuses nobody.
+//! haproxy with a master, and a worker that shares the address among several listeners (SO_REUSEPORT): a reload, for
+//! which the master runs itself anew, refuses nobody.
 
 use std::fs;
 use std::process::Command;

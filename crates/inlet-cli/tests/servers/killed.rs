@@ -1,5 +1,5 @@
-//! The command is killed (SIGKILL) at random moments, the watcher too: no socket loses its place, and no packet meets anything
-//! but its socket.
+//! The command is killed (SIGKILL) at random moments, the watcher too: no socket loses its place, and no packet meets
+//! anything but its socket.
 
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};

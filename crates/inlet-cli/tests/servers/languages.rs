@@ -1,5 +1,5 @@
-//! Servers as languages make them by default: one dual-stack socket for both families; and multipath TCP, Go's default, which
-//! the kernel does not steer.
+//! Servers as languages make them by default: one dual-stack socket for both families; and multipath TCP, Go's default,
+//! which the kernel does not steer.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,6 +1,6 @@
 //! Real servers, none of them changed, that the real command steers to by a description: through reloads, restarts and
-//! kills of their own and of the command. Each test has a network namespace, a bpf filesystem and control groups of its own.
-//! Needs root.
+//! kills of their own and of the command. Each test has a network namespace, a bpf filesystem and control groups of its
+//! own. Needs root.
 
 // clippy.toml allows this in test functions; these are what they call.
 #![allow(clippy::unwrap_used)]

@@ -41,8 +41,8 @@ impl Nginx {
         Some(Self { dir })
     }
 
-    /// Starts it, and waits until it answers: that tells that its listen() has returned. The kernel's list of sockets, which has
-    /// thousands of closed connections, would take long to read.
+    /// Starts it, and waits until it answers: that tells that its listen() has returned. The kernel's list of sockets,
+    /// which has thousands of closed connections, would take long to read.
     fn start(&self) -> Daemon {
         let mut command = Command::new("nginx");
         command.args(["-e", "stderr", "-c"]).arg(self.dir.path().join("nginx.conf"));
@@ -70,8 +70,8 @@ fn two_hundred_reloads_refuse_nobody() {
     assert_eq!(sockets(&host), 1);
 }
 
-/// A time in which there may be no listener: from the last moment at which one was there to the first at which one was there
-/// again, both seen by clients who reach it directly.
+/// A time in which there may be no listener: from the last moment at which one was there to the first at which one was
+/// there again, both seen by clients who reach it directly.
 struct Outage {
     begun: Instant,
     ended: Instant,

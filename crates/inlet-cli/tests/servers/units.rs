@@ -16,8 +16,8 @@ fn shipped() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../contrib/systemd")
 }
 
-/// Templates have an instance, as only such can be verified, and the socket unit that it is for. Sockets are enabled, so that
-/// a boot that would have to wait for itself is found.
+/// Templates have an instance, as only such can be verified, and the socket unit that it is for. Sockets are enabled,
+/// so that a boot that would have to wait for itself is found.
 #[test]
 fn systemd_understands_them() {
     if !require_program("systemd-analyze") {
@@ -104,7 +104,8 @@ fn what_they_run_works() {
     host.fails(&["status"], "inlet up");
 }
 
-/// As systemd runs the command lines of units that get sockets: these are descriptors from 3 on, for the process that it starts.
+/// As systemd runs the command lines of units that get sockets: these are descriptors from 3 on, for the process that
+/// it starts.
 #[test]
 fn units_that_get_sockets_register_them() {
     let Some(host) = Host::up() else { return };

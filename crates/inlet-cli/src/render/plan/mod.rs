@@ -6,8 +6,8 @@ use inlet::rules::{Change, Plan, Prefix, Ruleset, ServiceChange, Verdict};
 use inlet::{Committed, Proposal, RouteChanges, Warning};
 use serde::Serialize;
 
-use super::traffic::{self, Movements, Traffic};
-use super::{Screen, counted, palette::paint};
+use super::traffic::{Movements, Traffic};
+use super::{Screen, counted, palette::paint, warnings as warned};
 use crate::failure::Failure;
 
 /// So many changed rules are shown to people; programs get all.
@@ -32,8 +32,8 @@ pub(crate) fn committed(screen: &mut Screen<'_>, committed: &Committed, after: &
     Ok(writeln!(screen.out, "generation {generation}")?)
 }
 
-/// Shows a commit of a whole ruleset, with the traffic that it moved when that is not much; `within` is the time in which
-/// it has to be confirmed.
+/// Shows a commit of a whole ruleset, with the traffic that it moved when that is not much; `within` is the time in
+/// which it has to be confirmed.
 pub(crate) fn applied(
     screen: &mut Screen<'_>,
     committed: &Committed,
@@ -113,7 +113,7 @@ pub(crate) fn proposal(
             change: both.report(),
             keeps_routes: *would_keep_routes,
             traffic: Traffic(proposal),
-            warnings: traffic::warnings(proposal, warnings),
+            warnings: warned::reports(proposal, warnings),
         });
     }
     let shown = if all { usize::MAX } else { SHOWN };
@@ -124,7 +124,7 @@ pub(crate) fn proposal(
         (true, false) => writeln!(screen.out, "{}", paint(screen.palette.bad, "- inlet keeps the local routes"))?,
         _ => {}
     }
-    traffic::warn(screen, proposal, warnings, shown)
+    warned::warn(screen, proposal, warnings, shown)
 }
 
 #[derive(Serialize)]
