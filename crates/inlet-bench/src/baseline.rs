@@ -4,7 +4,7 @@ use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use inlet::core::Protocol;
+use inlet::rules::Protocol;
 use libbpf_rs::{Link, MapCore, MapFlags, Object, ObjectBuilder};
 
 use crate::Result;

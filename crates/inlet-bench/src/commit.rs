@@ -6,9 +6,9 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::Instant;
 
-use inlet::core::config::Source;
-use inlet::core::{Plan, image};
-use inlet::{Instance, Location, Netns, UpOptions};
+use inlet::rules::config::Source;
+use inlet::rules::{Plan, image};
+use inlet::{CommitOptions, Instance, Location, Netns, UpOptions};
 use inlet_testkit::World;
 use libbpf_rs::{MapHandle, MapType};
 use serde::Serialize;
@@ -222,7 +222,7 @@ fn one_commit(inlet: &Inlet, text: &str) -> Result<Steps> {
 
     let ruleset = instance.parse(file())?.ruleset;
     let started = Instant::now();
-    let committed = instance.replace(ruleset)?;
+    let committed = instance.commit(ruleset, &CommitOptions::default())?;
     let whole = ms_since(started);
     drop((committed, instance));
     Instance::down(&location()?)?;

@@ -8,7 +8,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use inlet::core::{Packet, Protocol};
+use inlet::rules::{Packet, Protocol};
 
 /// libbpf returns a file descriptor or count, or a negated error number.
 fn checked(ret: c_int) -> io::Result<c_int> {

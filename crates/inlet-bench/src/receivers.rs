@@ -5,7 +5,7 @@ use std::net::{Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use inlet::Instance;
-use inlet::core::Protocol;
+use inlet::rules::Protocol;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with, sockopt};
 
 use crate::Result;

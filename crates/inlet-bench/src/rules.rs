@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use inlet::core::{Builder, Packet, PortRange, Prefix, Protocol, Rule, ServiceName, Verdict};
+use inlet::rules::{Builder, Packet, PortRange, Prefix, Protocol, Rule, ServiceName, Verdict};
 use ipnet::IpNet;
 
 use crate::Result;

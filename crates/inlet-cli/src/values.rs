@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::str::FromStr;
 
-use inlet::core::{Prefix, PrefixError, Protocol};
+use inlet::rules::{Prefix, PrefixError, Protocol};
 
 /// An address with a port, as a packet carries it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -41,14 +41,16 @@ pub use described::{Found, Known, LastRefusal, Unfound};
 pub use route::{Reach, Route, RouteChanges};
 pub use snapshot::{
     Answer, Checker, Checkup, Explainer, Explanation, Finding, Listener, Listeners, Live, LiveProgram, Outcome,
-    Proposal, ServiceState, ServiceTraffic, Severity, Snapshot, Unasked, Warning,
+    Proposal, Reply, ServiceState, ServiceTraffic, Severity, Snapshot, Unasked, Warning,
 };
 pub use socket::{Owner, SocketState};
 pub use state::{Counters, Pending};
 
 // What can be changed.
 pub use file::{read_ruleset, read_text};
-pub use instance::{Adopted, Adoption, ApplyOptions, Committed, Instance, ServiceRequest, UpOptions};
+pub use instance::{
+    Adopted, Adoption, ApplyOptions, CommitOptions, Committed, Instance, ServiceRequest, UpOptions, edit,
+};
 
 // What goes on beside an instance.
 pub use processes::{LeftBehind, Ran, Waiter, Watcher, await_confirmation, run, wait_in_background};
@@ -59,5 +61,5 @@ pub use error::{
     SocketError, StateError,
 };
 
-pub use inlet_core as core;
+pub use inlet_core as rules;
 pub use inlet_core::{Endpoint, EndpointError};

@@ -9,10 +9,12 @@ use std::collections::HashMap;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::time::Instant;
 
-use inlet::core::arbitrary::{SERVICES, at_borders, crowded, history, with_packets};
-use inlet::core::image::Header;
-use inlet::core::{Builder, OnMissing, Packet, Protocol, Ruleset, ServiceId, Verdict, lookup};
-use inlet::{Answer, Instance, Live, Location, Netns, Outcome, ServiceRequest, Snapshot, UpOptions};
+use inlet::rules::arbitrary::{SERVICES, at_borders, crowded, history, with_packets};
+use inlet::rules::image::Header;
+use inlet::rules::{Builder, OnMissing, Packet, Protocol, Ruleset, ServiceId, Verdict, lookup};
+use inlet::{
+    Answer, CommitOptions, Instance, Live, Location, Netns, Outcome, Reply, ServiceRequest, Snapshot, UpOptions,
+};
 use inlet_testkit::{Listen, TcpServer, UdpServer, World};
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use proptest::test_runner::{Config, TestRunner};
@@ -97,7 +99,7 @@ fn over_random_rulesets(rulesets: u32, packets: usize, each: impl Fn(&Snapshot, 
         let mut instance = Instance::open(here(&world)).unwrap();
         // The numbers of a random ruleset are those of the instance, as both name the services in the same order. Its
         // interfaces do not exist here.
-        instance.commit_as_is(undescribed(ruleset)).unwrap();
+        instance.commit(undescribed(ruleset).finish().unwrap(), &CommitOptions::default()).unwrap();
         drop(instance);
         each(&Snapshot::open(here(&world)).unwrap(), &receivers, &packets);
         asked.set(asked.get() + packets.len());
@@ -141,7 +143,8 @@ fn successors_agree() {
         packets.iter_mut().for_each(|packet| packet.ifindex = 0);
         let mut instance = Instance::up(here(&world), &UpOptions::default()).unwrap();
         for ruleset in rulesets {
-            let generation = instance.commit_as_is(undescribed(ruleset)).unwrap().generation;
+            let generation =
+                instance.commit(undescribed(ruleset).finish().unwrap(), &CommitOptions::default()).unwrap().generation;
             drop(instance);
             agree(&Snapshot::open(here(&world)).unwrap(), &Receivers::default(), &packets);
             commits.set(commits.get() + 1);
@@ -171,7 +174,7 @@ fn is_kept(world: &World, generation: u64) -> bool {
 fn crowded_places_agree() {
     let Some(world) = World::new() else { return };
     let mut instance = Instance::up(here(&world), &UpOptions::default()).unwrap();
-    instance.commit_as_is(Builder::from_ruleset(crowded())).unwrap();
+    instance.commit(Builder::from_ruleset(crowded()).finish().unwrap(), &CommitOptions::default()).unwrap();
     drop(instance);
     let snapshot = Snapshot::open(here(&world)).unwrap();
     agree(&snapshot, &Receivers::default(), &at_borders(snapshot.ruleset(), 23));
@@ -180,7 +183,7 @@ fn crowded_places_agree() {
 fn agree(snapshot: &Snapshot, receivers: &Receivers, packets: &[Packet]) {
     let program = snapshot.program().unwrap();
     for packet in packets {
-        let answer = program.run(packet).unwrap().unwrap();
+        let Reply::Answer(answer) = program.run(packet).unwrap() else { panic!("{packet:?}") };
         match receivers.expected(snapshot.ruleset(), packet) {
             Expected::Is(expected) => assert_eq!(answer, expected, "{packet:?}"),
             Expected::SocketOf(id) => {

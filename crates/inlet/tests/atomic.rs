@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 use common::{Receiver, Running, dial_with, here, open, patient, selector, snapshot, source, state, up, who};
-use inlet::core::Protocol::{self, Tcp, Udp};
+use inlet::ApplyOptions;
+use inlet::rules::Protocol::{self, Tcp, Udp};
 use inlet_testkit::World;
 
 /// Fewer in a virtual machine, where the processor is emulated.
@@ -83,7 +84,7 @@ fn world() -> Option<(World, [Receiver; 2])> {
     world.local("192.0.2.0/24").unwrap();
     world.local("2001:db8::/64").unwrap();
     let mut instance = up(&world);
-    instance.apply(source(&ruleset(A))).unwrap();
+    instance.apply(source(&ruleset(A)), &ApplyOptions::default()).unwrap();
     let receivers = ["a", "b"].map(|name| Receiver::of(&mut instance, name));
     Some((world, receivers))
 }
@@ -91,7 +92,7 @@ fn world() -> Option<(World, [Receiver; 2])> {
 fn swap_under_traffic(world: &World, rulesets: [&str; 2], swaps: u64) {
     let mut instance = open(world);
     let first = instance.generation();
-    instance.apply(source(rulesets[0])).unwrap();
+    instance.apply(source(rulesets[0]), &ApplyOptions::default()).unwrap();
     let (running, seen) = (Running::new(), [Seen::default(), Seen::default()]);
     let mut swapped = 0;
     thread::scope(|scope| {
@@ -104,7 +105,7 @@ fn swap_under_traffic(world: &World, rulesets: [&str; 2], swaps: u64) {
         while swapped < swaps || !seen.iter().all(Seen::both) {
             assert!(!dialers.iter().any(thread::ScopedJoinHandle::is_finished), "a dialer failed");
             swapped += 1;
-            instance.apply(source(rulesets[(swapped % 2) as usize])).unwrap();
+            instance.apply(source(rulesets[(swapped % 2) as usize]), &ApplyOptions::default()).unwrap();
         }
     });
     assert!((first + swapped..=first + swapped + 1).contains(&instance.generation()), "every swap is a generation");
@@ -146,7 +147,7 @@ fn a_commit_that_fails_changes_nothing() {
         ),
         "{".to_owned(),
     ] {
-        let error = instance.apply(source(&bad)).unwrap_err();
+        let error = instance.apply(source(&bad), &ApplyOptions::default()).unwrap_err();
         assert!(!error.to_string().contains('\n'), "{error}");
         assert_eq!((instance.generation(), instance.ruleset().unwrap()), (generation, &before), "{error}");
     }
@@ -163,7 +164,7 @@ fn the_same_ruleset_again_changes_nothing() {
     let Some((world, _receivers)) = world() else { return };
     let mut instance = open(&world);
     let generation = instance.generation();
-    let committed = instance.apply(source(&ruleset(A))).unwrap();
+    let committed = instance.apply(source(&ruleset(A)), &ApplyOptions::default()).unwrap();
     assert!(committed.plan.is_empty());
     assert_eq!((committed.generation, instance.generation()), (generation, generation));
 }

@@ -9,8 +9,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use common::{asked, bind, here, open, patient, selector, snapshot, state, to, tree, up};
-use inlet::core::Protocol::{Tcp, Udp};
-use inlet::core::{Confine, Description};
+use inlet::rules::Protocol::{Tcp, Udp};
+use inlet::rules::{Confine, Description};
 use inlet::{DescribeError, Error, Instance, Known, Refusal, ServiceRequest, StateError, UpOptions, Watcher};
 use inlet_testkit::{
     Cgroup, Listen, Netns, Program, Proto, TcpServer, UdpServer, World, as_user, dial_tcp, require_feature,

@@ -14,10 +14,10 @@ use common::{
     Receiver, asked, at, bind, here, open, selector, snapshot, source, to, told, tree, tree_of_one, up,
     wait_for_sockets,
 };
-use inlet::core::{Packet, Protocol::Tcp};
+use inlet::rules::{Packet, Protocol::Tcp};
 use inlet::{
-    CommitError, Error, Instance, KernelError, Live, Location, Netns, ServiceRequest, Snapshot, StateError, Unasked,
-    UpOptions,
+    ApplyOptions, CommitError, Error, Instance, KernelError, Live, Location, Netns, ServiceRequest, Snapshot,
+    StateError, Unasked, UpOptions,
 };
 use inlet_testkit::{Caps, World, require, with_caps, without_caps};
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
@@ -117,7 +117,7 @@ fn three_capabilities_are_enough() {
         bind(&mut instance, "web", Tcp, "192.0.2.0/24", "80");
         bind(&mut instance, "web", Tcp, "2001:db8::/64", "1-1023");
         let from = Some("10.0.0.0/8".parse().unwrap());
-        let sourced = inlet::core::Selector { source: from, ..selector(Tcp, "192.0.2.0/24", "80") };
+        let sourced = inlet::rules::Selector { source: from, ..selector(Tcp, "192.0.2.0/24", "80") };
         instance.bind(&to("other"), &sourced).unwrap();
         let _receiver = Receiver::of(&mut instance, "web");
         drop(instance);
@@ -298,9 +298,9 @@ fn a_number_that_is_not_free_yet_is_not_given_away() {
     assert_eq!(asked(Tcp, "192.0.2.9:80"), "gone");
     // Nobody can clear these counters any more.
     MapHandle::from_pinned_path(here(&world).dir().join("counters")).unwrap().freeze().unwrap();
-    instance.apply(source("{\"rules\": []}")).unwrap();
+    instance.apply(source("{\"rules\": []}"), &ApplyOptions::default()).unwrap();
     // One could go back to the service until now.
-    let pass = inlet::core::Target::Pass;
+    let pass = inlet::rules::Target::Pass;
     let error = instance.bind(&pass, &selector(Tcp, "192.0.2.0/24", "81")).unwrap_err();
     assert!(matches!(error, Error::Commit(CommitError::Unfinished { generation: 4, .. })), "{error:?}");
     assert_eq!(asked(Tcp, "192.0.2.9:80"), "Refused", "the new ruleset is in force");
@@ -320,7 +320,7 @@ fn a_number_that_is_not_free_yet_is_not_given_away() {
 fn an_interface_with_a_second_name() {
     let Some(world) = World::new() else { return };
     world.ip(&["link", "add", "d0", "type", "veth", "peer", "name", "p0"]).unwrap();
-    let on = |name: &str| inlet::core::Selector {
+    let on = |name: &str| inlet::rules::Selector {
         iface: Some(name.parse().unwrap()),
         ..selector(Tcp, "192.0.2.0/24", "80")
     };
@@ -444,7 +444,7 @@ fn names_that_do_not_exist() {
         ),
         (
             instance
-                .bind(&to("web"), &inlet::core::Selector { iface: Some("eth7".parse().unwrap()), ..rule })
+                .bind(&to("web"), &inlet::rules::Selector { iface: Some("eth7".parse().unwrap()), ..rule })
                 .unwrap_err(),
             "no interface \"eth7\" in this network namespace\nfix: list the interfaces with: ip link",
         ),

@@ -10,8 +10,8 @@ use std::os::fd::AsFd;
 use common::bpf::{Found, attach, choosing, passing, skc_lookup_tcp};
 use common::{Receiver, asked, bind, dial, open, patient, snapshot, state, up};
 use inlet::Counters;
-use inlet::core::Protocol::{self, Tcp, Udp};
-use inlet::core::Target;
+use inlet::rules::Protocol::{self, Tcp, Udp};
+use inlet::rules::Target;
 use inlet_testkit::{TcpServer, World, dial_tcp};
 
 /// `TCP_LISTEN` of include/net/tcp_states.h.

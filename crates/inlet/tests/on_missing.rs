@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use common::{Receiver, asked, bind, open, selector, snapshot, state, up, wait_for_sockets};
 use inlet::Counters;
 use inlet::ServiceRequest;
-use inlet::core::{OnMissing, Protocol, Target};
+use inlet::rules::{OnMissing, Protocol, Target};
 use inlet_testkit::{Listen, TcpServer, UdpServer, World};
 
 /// Each protocol and family with a prefix and a target in it.

@@ -9,7 +9,7 @@ use std::os::fd::AsFd;
 
 use common::{dial_with, here, patient, who};
 use inlet::Explainer;
-use inlet::core::{Packet, Protocol, Ruleset};
+use inlet::rules::{Packet, Protocol, Ruleset};
 use inlet_testkit::{Listen, TcpServer, UdpServer, World};
 use rustix::net::sockopt::socket_cookie;
 

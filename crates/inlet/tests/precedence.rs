@@ -7,8 +7,8 @@ mod common;
 use std::net::{IpAddr, SocketAddr};
 
 use common::{Receiver, at, bind, dial_with, here, patient, selector, snapshot, to, up, who};
-use inlet::core::{BuildError, Match, Packet, Protocol, Rule, Ruleset, Selector, Target, Verdict, lookup};
-use inlet::{Error, Instance, ServiceRequest};
+use inlet::rules::{BuildError, Match, Packet, Protocol, Rule, Ruleset, Selector, Target, Verdict, lookup};
+use inlet::{CommitOptions, Error, Instance, ServiceRequest};
 use inlet_testkit::{Dial, End, Namespace, Netns, TcpServer, UdpServer, World, veth};
 
 /// The addresses of one family that the table is about.
@@ -129,7 +129,7 @@ impl Table {
     fn commit(&self, rules: &[(Target, Selector)]) -> Ruleset {
         let mut instance = Instance::open(at(self.world.bpffs.path())).unwrap();
         let before: Vec<Match> = instance.ruleset().unwrap().rules().map(|rule| rule.matching).collect();
-        let committed = instance.edit(|builder| {
+        let committed = instance.edit(&CommitOptions::default(), |builder| {
             for matching in &before {
                 builder.remove(matching);
             }

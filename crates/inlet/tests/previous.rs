@@ -6,9 +6,12 @@ mod common;
 use std::time::{Duration, Instant};
 
 use common::{Receiver, asked, open, snapshot, source, state, to, told, tree, tree_of_one, up};
-use inlet::core::OnMissing;
-use inlet::core::Protocol::{Tcp, Udp};
-use inlet::{ConfirmError, Error, Instance, Pending, ServiceRequest, SocketError, await_confirmation};
+use inlet::rules::OnMissing;
+use inlet::rules::Protocol::{Tcp, Udp};
+use inlet::{
+    ApplyOptions, CommitOptions, ConfirmError, Error, Instance, Pending, ServiceRequest, SocketError,
+    await_confirmation,
+};
 use inlet_testkit::{TcpServer, World};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -24,7 +27,7 @@ const PROXY: &str = r#"{"services": {"proxy": {}, "dns": {}}, "rules": [
 
 fn apply_for(instance: &mut Instance, text: &str, within: Duration) {
     let new = instance.parse(source(text)).unwrap().ruleset;
-    instance.replace_to_confirm(new, Some(within)).unwrap();
+    instance.commit(new, &CommitOptions { confirm_within: Some(within), ..CommitOptions::default() }).unwrap();
 }
 
 /// WEB in force, with sockets.
@@ -32,7 +35,7 @@ fn world() -> Option<(World, [Receiver; 2])> {
     let world = World::new()?;
     world.local("192.0.2.0/24").unwrap();
     let mut instance = up(&world);
-    instance.apply(source(WEB)).unwrap();
+    instance.apply(source(WEB), &ApplyOptions::default()).unwrap();
     let receivers = ["web", "dns"].map(|name| Receiver::of(&mut instance, name));
     drop(instance);
     Some((world, receivers))
@@ -43,15 +46,15 @@ fn back_and_forth() {
     let Some((world, _receivers)) = world() else { return };
     let first = snapshot(&world).into_ruleset();
     let mut instance = open(&world);
-    instance.apply(source(PROXY)).unwrap();
+    instance.apply(source(PROXY), &ApplyOptions::default()).unwrap();
     let _proxy = Receiver::of(&mut instance, "proxy");
     let second = instance.ruleset().unwrap().clone();
     assert_eq!((asked(Tcp, "192.0.2.7:80").as_str(), asked(Udp, "192.0.2.7:53").as_str()), ("proxy", "Refused"));
     for _ in 0..3 {
-        let committed = instance.roll_back().unwrap();
+        let committed = instance.roll_back(&CommitOptions::default()).unwrap();
         assert_eq!((instance.ruleset().unwrap(), &committed.before), (&first, &second));
         assert_eq!((asked(Tcp, "192.0.2.7:80").as_str(), asked(Udp, "192.0.2.7:53").as_str()), ("web", "dns"));
-        instance.roll_back().unwrap();
+        instance.roll_back(&CommitOptions::default()).unwrap();
         assert_eq!(instance.ruleset().unwrap(), &second);
         assert_eq!((asked(Tcp, "192.0.2.7:80").as_str(), asked(Udp, "192.0.2.7:53").as_str()), ("proxy", "Refused"));
     }
@@ -61,14 +64,14 @@ fn back_and_forth() {
 #[test]
 fn the_first_ruleset_has_none_before_it() {
     let Some(world) = World::new() else { return };
-    assert!(matches!(up(&world).roll_back(), Err(Error::Confirm(ConfirmError::NoPrevious))));
+    assert!(matches!(up(&world).roll_back(&CommitOptions::default()), Err(Error::Confirm(ConfirmError::NoPrevious))));
     open(&world)
         .set_service(
             &"web".parse().unwrap(),
             ServiceRequest { on_missing: Some(OnMissing::Pass), ..ServiceRequest::default() },
         )
         .unwrap();
-    assert!(open(&world).roll_back().unwrap().plan.rules.is_empty());
+    assert!(open(&world).roll_back(&CommitOptions::default()).unwrap().plan.rules.is_empty());
     assert!(snapshot(&world).ruleset().services().is_empty());
 }
 
@@ -77,13 +80,13 @@ fn the_first_ruleset_has_none_before_it() {
 fn sockets_stay_for_one_commit_more() {
     let Some((world, _receivers)) = world() else { return };
     let mut instance = open(&world);
-    instance.apply(source(PROXY)).unwrap();
+    instance.apply(source(PROXY), &ApplyOptions::default()).unwrap();
     // A new service of the same name is another one.
     instance.set_service(&"web".parse().unwrap(), ServiceRequest::default()).unwrap();
     assert!(state_in(&world, instance, "web").sockets.is_empty());
     let mut instance = open(&world);
-    instance.roll_back().unwrap();
-    instance.roll_back().unwrap();
+    instance.roll_back(&CommitOptions::default()).unwrap();
+    instance.roll_back(&CommitOptions::default()).unwrap();
     assert!(state_in(&world, instance, "web").sockets.is_empty());
     open(&world).bind(&to("web"), &common::selector(Tcp, "192.0.2.0/24", "any")).unwrap();
     assert_eq!(asked(Tcp, "192.0.2.7:80"), "Refused");
@@ -104,14 +107,14 @@ fn a_renamed_service_takes_its_sockets_along() {
     assert_eq!(asked(Tcp, "192.0.2.7:80"), "Refused");
     instance.register("proxy", &receivers[0].tcp).unwrap();
     assert_eq!(asked(Tcp, "192.0.2.7:80"), "web");
-    instance.roll_back().unwrap();
+    instance.roll_back(&CommitOptions::default()).unwrap();
     assert_eq!(asked(Tcp, "192.0.2.7:80"), "web");
     instance.unregister("web", None).unwrap();
-    instance.roll_back().unwrap();
+    instance.roll_back(&CommitOptions::default()).unwrap();
     assert_eq!(asked(Tcp, "192.0.2.7:80"), "web");
     // While both are in force it is in one only.
     let both = PROXY.replacen("{\"proxy\"", "{\"web\": {}, \"proxy\"", 1);
-    instance.apply(source(&both)).unwrap();
+    instance.apply(source(&both), &ApplyOptions::default()).unwrap();
     assert!(matches!(instance.register("web", &receivers[0].tcp), Err(Error::Socket(SocketError::Taken { .. }))));
 }
 
@@ -123,7 +126,7 @@ fn changes_wait_for_confirmation() {
     let mut instance = open(&world);
     apply_for(&mut instance, PROXY, HOUR);
     for error in [
-        instance.apply(source(WEB)).unwrap_err(),
+        instance.apply(source(WEB), &ApplyOptions::default()).unwrap_err(),
         instance.bind(&to("web"), &common::selector(Udp, "192.0.2.0/24", "1")).unwrap_err(),
         instance.set_service(&"new".parse().unwrap(), ServiceRequest::default()).unwrap_err(),
     ] {
@@ -156,7 +159,7 @@ fn who_comes_late_goes_back_first() {
     assert!(matches!(error, Error::Confirm(ConfirmError::TooLate { unconfirmed: 3, generation: 4 })), "{error}");
     assert_eq!((asked(Tcp, "192.0.2.7:80").as_str(), asked(Udp, "192.0.2.7:53").as_str()), ("web", "dns"));
     // Forward again is a decision of its own, without a time.
-    instance.roll_back().unwrap();
+    instance.roll_back(&CommitOptions::default()).unwrap();
     drop(instance);
     assert_eq!(snapshot(&world).pending().unwrap(), None);
 }
@@ -192,7 +195,7 @@ fn who_waits_ends_with_the_reason() {
         is_ready.recv().unwrap();
         match end {
             "confirm" => open(&world).confirm().unwrap(),
-            "roll back" => drop(open(&world).roll_back().unwrap()),
+            "roll back" => drop(open(&world).roll_back(&CommitOptions::default()).unwrap()),
             _ => Instance::down(&common::here(&world)).unwrap(),
         }
         assert!(!waiting.join().unwrap().unwrap(), "{end}");
@@ -206,10 +209,10 @@ fn who_waits_ends_with_the_reason() {
 #[test]
 fn a_listener_that_closed_does_not_come_back() {
     let Some((world, receivers)) = world() else { return };
-    open(&world).apply(source(PROXY)).unwrap();
+    open(&world).apply(source(PROXY), &ApplyOptions::default()).unwrap();
     drop(receivers);
     let mut instance = open(&world);
-    instance.roll_back().unwrap();
+    instance.roll_back(&CommitOptions::default()).unwrap();
     drop(instance);
     common::wait_for_sockets(&world, "web", 0);
     let server = TcpServer::spawn("again", common::anywhere()).unwrap();

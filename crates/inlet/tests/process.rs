@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use common::{Receiver, anywhere, asked, bind, open, state, told, up, wait_for_sockets};
-use inlet::core::Protocol::Tcp;
+use inlet::rules::Protocol::Tcp;
 use inlet::{Endpoint, Error, Instance, Refusal, SocketError};
 use inlet_testkit::{Caps, Program, TcpServer, World, as_user, without_caps};
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType};

@@ -5,9 +5,10 @@
 mod common;
 
 use common::{Receiver, asked, bind, here, selector, snapshot, source, told, up};
-use inlet::core::Protocol::Tcp;
-use inlet::core::{Builder, PortRange, Prefix, Rule, Target, Verdict};
-use inlet::{Error, Instance, Location, Netns, RouteError, UpOptions};
+use inlet::rules::Protocol::Tcp;
+use inlet::rules::config::Routes;
+use inlet::rules::{Builder, PortRange, Prefix, Rule, Target, Verdict};
+use inlet::{ApplyOptions, CommitOptions, Error, Instance, Location, Netns, RouteError, UpOptions};
 use inlet_testkit::{Namespace, World};
 
 /// A ruleset whose prefixes are all to be local, and an IPv6 one.
@@ -32,9 +33,12 @@ fn ours(namespace: &Namespace) -> Vec<String> {
     local(namespace, "73")
 }
 
+/// Inlet keeps the local routes.
+const MANAGED: CommitOptions =
+    CommitOptions { confirm_within: None, routes: Some(Routes::Manage), guard: false, expect_generation: None };
+
 fn apply(instance: &mut Instance, text: &str) -> inlet::Result<inlet::Committed> {
-    instance.keep_routes(true);
-    instance.apply(source(text))
+    instance.apply(source(text), &ApplyOptions { commit: MANAGED, later: false })
 }
 
 fn texts(prefixes: &[Prefix]) -> Vec<String> {
@@ -47,7 +51,8 @@ fn routes_come_and_go_with_the_rules() {
     world.local("203.0.113.0/25").unwrap();
     let mut instance = up(&world);
     // What a file says counts as much as what the caller does.
-    let committed = instance.apply(source(&RULES.replacen('{', r#"{"routes": "manage", "#, 1))).unwrap();
+    let committed =
+        instance.apply(source(&RULES.replacen('{', r#"{"routes": "manage", "#, 1)), &ApplyOptions::default()).unwrap();
     assert!(committed.keeps_routes && committed.routes.removed.is_empty());
     assert_eq!(texts(&committed.routes.added), ["192.0.2.0/24", "198.51.100.7/32", "2001:db8:1::/64"]);
     assert_eq!(ours(&world), MADE);
@@ -87,8 +92,7 @@ fn routes_of_others_are_respected() {
     world.local("192.0.0.0/16").unwrap();
     assert_eq!(texts(&apply(&mut instance, RULES).unwrap().routes.removed), ["192.0.2.0/24"]);
     // No longer kept: ours go, with a generation of its own that says so.
-    instance.keep_routes(false);
-    let ended = instance.apply(source(RULES)).unwrap();
+    let ended = instance.apply(source(RULES), &ApplyOptions::default()).unwrap();
     assert!(!ended.keeps_routes && ended.plan.is_empty());
     assert_eq!((texts(&ended.routes.removed), ours(&world).len()), (vec!["2001:db8:1::/64".to_owned()], 0));
     assert_eq!(local(&world, "3"), ["192.0.0.0/16", "198.51.100.7"]);
@@ -147,18 +151,17 @@ fn a_million_hosts_are_few_routes_or_none() {
             let rule = Rule::new(Tcp, std::net::IpAddr::from(addr).into(), PortRange::ANY, Verdict::Refuse);
             builder.push(&rule).unwrap();
         }
-        builder
+        builder.finish().unwrap()
     };
-    instance.keep_routes(true);
-    instance.commit(hosts(1_000_000, 1)).unwrap();
+    instance.commit(hosts(1_000_000, 1), &MANAGED).unwrap();
     assert!(ours(&world).len() < 20, "{:?}", ours(&world));
     let before = ours(&world);
-    let error = instance.commit(hosts(1_000_000, 2)).unwrap_err();
+    let error = instance.commit(hosts(1_000_000, 2), &CommitOptions::default()).unwrap_err();
     assert!(matches!(error, Error::Route(RouteError::TooMany { count: 1_000_000, max: 10_000 })), "{error}");
     assert_eq!(ours(&world), before);
     // Once they are local otherwise, nothing is to be made.
     world.local("100.0.0.0/8").unwrap();
-    instance.commit(hosts(1_000_000, 2)).unwrap();
+    instance.commit(hosts(1_000_000, 2), &CommitOptions::default()).unwrap();
     assert_eq!(ours(&world).len(), 0);
 }
 
@@ -204,8 +207,7 @@ mod killed {
             "apply" => drop(apply(&mut open(), RULES).unwrap()),
             "leave" => {
                 let mut instance = open();
-                instance.keep_routes(false);
-                instance.apply(source(RULES)).unwrap();
+                instance.apply(source(RULES), &ApplyOptions::default()).unwrap();
             }
             "unbind" => drop(open().unbind(&selector(Tcp, "192.0.2.0/24", "80")).unwrap()),
             "down" => Instance::down(&here()).unwrap(),

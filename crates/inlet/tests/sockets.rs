@@ -13,7 +13,7 @@ use common::{
     Receiver, Running, anywhere, asked, bind, dial, here, open, patient, snapshot, state, told, up, wait_for_sockets,
     who,
 };
-use inlet::core::Protocol::{self, Tcp, Udp};
+use inlet::rules::Protocol::{self, Tcp, Udp};
 use inlet::{Counters, Error, Instance, ServiceRequest, SocketError, UpOptions};
 use inlet_testkit::{Listen, Netns, TcpServer, UdpServer, World, dial_tcp, dial_udp, require_feature};
 use rustix::net::{AddressFamily, SocketType, ipproto, socket};

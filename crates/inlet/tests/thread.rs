@@ -4,7 +4,7 @@
 mod common;
 
 use common::{here, selector, to};
-use inlet::core::{Packet, Protocol};
+use inlet::rules::{Packet, Protocol};
 use inlet::{Instance, Live, Snapshot, UpOptions};
 use inlet_testkit::{Dial, TcpServer, World, dial_tcp};
 

@@ -7,8 +7,8 @@ use std::path::Path;
 use std::thread;
 
 use common::{Running, at, selector, snapshot, to, up};
-use inlet::core::{Builder, Protocol, Rule, Ruleset, Target, Verdict};
-use inlet::{Instance, Snapshot};
+use inlet::rules::{Builder, Protocol, Rule, Ruleset, Target, Verdict};
+use inlet::{CommitOptions, Instance, Snapshot};
 use inlet_testkit::World;
 
 const RULES: u16 = 50;
@@ -105,7 +105,7 @@ fn a_large_ruleset_is_never_read_half() {
         while !reader.is_finished() {
             let mut instance = Instance::open(at(bpffs)).unwrap();
             let builder = uniform(instance.ruleset().unwrap(), targets[(writes % 3) as usize].clone());
-            instance.commit(builder).unwrap();
+            instance.commit(builder.finish().unwrap(), &CommitOptions::default()).unwrap();
             writes += 1;
         }
         reader.join().unwrap();
@@ -130,4 +130,26 @@ fn one_of_several_ups_wins() {
         "{outcomes:?}"
     );
     assert_eq!(common::tree(bpffs), common::tree_of_one(&world, 1));
+}
+
+/// A change that was made for another generation than the one in force is refused, and changes nothing.
+#[test]
+fn a_change_for_another_generation_is_refused() {
+    let Some(world) = World::new() else { return };
+    let mut instance = up(&world);
+    let seen = instance.generation();
+    let expected = CommitOptions { expect_generation: Some(seen), ..CommitOptions::default() };
+    let bind = |instance: &mut Instance, port: &str| {
+        let rule = selector(Protocol::Tcp, "192.0.2.0/24", port);
+        instance.edit(&expected, |builder| inlet::edit::bind(builder, &to("web"), &rule))
+    };
+    assert_eq!(bind(&mut instance, "80").unwrap().generation, seen + 1);
+    let error = bind(&mut instance, "81").unwrap_err();
+    let told = matches!(
+        error,
+        inlet::Error::Commit(inlet::CommitError::OtherGeneration { expected, generation })
+            if expected == seen && generation == seen + 1
+    );
+    assert!(told, "{error:?}");
+    assert_eq!((instance.generation(), instance.ruleset().unwrap().len()), (seen + 1, 1));
 }

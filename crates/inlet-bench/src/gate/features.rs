@@ -1,7 +1,7 @@
 //! Small rulesets that each need one feature of the lookup program, so that it is loaded with that feature alone.
 
-use inlet::core::image::Header;
-use inlet::core::{Builder, Prefix, Protocol, Rule, Verdict};
+use inlet::rules::image::Header;
+use inlet::rules::{Builder, Prefix, Protocol, Rule, Verdict};
 
 use crate::Result;
 use crate::rules::{self, one, ports, prefix, service_name, v4, v6};

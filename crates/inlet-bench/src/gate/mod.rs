@@ -5,8 +5,8 @@
 mod features;
 mod limits;
 
-use inlet::core::Builder;
-use inlet::core::image::{self, Header};
+use inlet::rules::Builder;
+use inlet::rules::image::{self, Header};
 
 use crate::Result;
 use crate::args::LookupArgs;

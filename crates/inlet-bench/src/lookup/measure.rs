@@ -4,8 +4,8 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
-use inlet::core::{Builder, Packet};
-use inlet::{Instance, Location, Netns, UpOptions};
+use inlet::rules::{Builder, Packet};
+use inlet::{CommitOptions, Instance, Location, Netns, UpOptions};
 use inlet_testkit::World;
 
 use super::{Cost, PROGRAMS, Row, Times};
@@ -84,7 +84,7 @@ impl<'a> Bench<'a> {
         let mut builder = Builder::successor_of(self.instance.ruleset()?);
         set.fill(&mut builder)?;
         let started = Instant::now();
-        self.instance.commit(builder)?;
+        self.instance.commit(builder.finish()?, &CommitOptions::default())?;
         let took = started.elapsed().as_secs_f64() * 1e3;
         if !self.registered {
             self.receivers.register(&mut self.instance)?;
@@ -97,14 +97,14 @@ impl<'a> Bench<'a> {
     pub(crate) fn program_for(&mut self, fill: impl FnOnce(&mut Builder) -> Result<()>) -> Result<ProgramInfo> {
         let mut builder = Builder::successor_of(self.instance.ruleset()?);
         fill(&mut builder)?;
-        self.instance.commit(builder)?;
+        self.instance.commit(builder.finish()?, &CommitOptions::default())?;
         Ok(raw::program_info(self.program_in_force()?.as_fd())?)
     }
 
     /// The program gives a packet to the service that the specification says.
     fn check(&self, program: BorrowedFd<'_>, packet: &Packet, context: &Context) -> Result<()> {
         let ruleset = self.instance.ruleset()?;
-        let rule = inlet::core::lookup(ruleset, packet).ok_or("no rule for a packet")?;
+        let rule = inlet::rules::lookup(ruleset, packet).ok_or("no rule for a packet")?;
         let expected = ruleset.service_name(rule.verdict).map(|name| self.receivers.cookie(name, packet.protocol));
         let chosen = raw::test_run(program, context, 1)?.cookie;
         match expected.transpose()? == Some(chosen) {

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use inlet::core::{Description, Protocol, Selector, Target};
+use inlet::rules::{Description, Protocol, Selector, Target};
 use inlet::{Instance, ServiceRequest, Snapshot};
 use inlet_testkit::World;
 use libbpf_rs::Program;

@@ -4,8 +4,8 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::AsFd;
 use std::process::Command;
 
-use inlet::core::{Builder, Protocol, Rule, Verdict};
-use inlet::{Instance, Location, Netns, UpOptions};
+use inlet::rules::{Builder, Protocol, Rule, Verdict};
+use inlet::{CommitOptions, Instance, Location, Netns, UpOptions};
 use inlet_testkit::{End, Namespace, World, veth};
 use libbpf_rs::Link;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with};
@@ -125,7 +125,7 @@ fn steer(location: Location, server: &Namespace, count: usize, tcp: &TcpListener
     for protocol in Protocol::ALL {
         builder.push(&Rule::new(protocol, NET.parse()?, "8080".parse()?, service))?;
     }
-    instance.commit(builder)?;
+    instance.commit(builder.finish()?, &CommitOptions::default())?;
     server.enter(|| -> Result<()> {
         instance.register("target", tcp)?;
         instance.register("target", udp)?;

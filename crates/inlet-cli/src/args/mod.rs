@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use inlet::UpOptions;
-use inlet::core::ServiceName;
+use inlet::rules::ServiceName;
 
 pub(crate) use self::question::{Check, Explain, Rules};
 pub(crate) use self::rule::{Bind, Match};

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use inlet::core::{InterfaceName, PortRange, Protocol};
+use inlet::rules::{InterfaceName, PortRange, Protocol};
 
 use crate::values::{AddrPort, PrefixFilter, ProtocolFilter};
 

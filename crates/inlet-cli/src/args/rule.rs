@@ -1,7 +1,7 @@
 //! The arguments of commands that change rules.
 
 use clap::Args;
-use inlet::core::{InterfaceName, Listen, Ports, Prefix, Protocol, Selector};
+use inlet::rules::{InterfaceName, Listen, Ports, Prefix, Protocol, Selector};
 
 /// Without a service each word stands one place further to the left; [`crate::commands`] moves them.
 #[derive(Args, Debug)]

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use inlet::Endpoint;
-use inlet::core::{CgroupPath, Listen, OnMissing, ServiceName, UnitName, UserName};
+use inlet::rules::{CgroupPath, Listen, OnMissing, ServiceName, UnitName, UserName};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Service {

@@ -1,7 +1,7 @@
 //! The command that looks whether all is well.
 
-use inlet::core::Ruleset;
-use inlet::core::config::Parsed;
+use inlet::rules::Ruleset;
+use inlet::rules::config::Parsed;
 use inlet::{Checker, Snapshot, read_ruleset};
 
 use super::{location, source};

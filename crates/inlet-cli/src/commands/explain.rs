@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
-use inlet::core::{InterfaceName, Packet, Ruleset};
+use inlet::rules::{InterfaceName, Packet, Ruleset};
 use inlet::{Error, Explainer, Explanation, KernelError, Location, Snapshot, read_ruleset};
 
 use super::{location, source};
@@ -21,19 +21,16 @@ pub(super) fn explain(cli: &Cli, args: &Explain, screen: &mut Screen<'_>) -> Res
             let snapshot = Snapshot::open(location)?;
             (snapshot.explain(&packet)?, snapshot.into_ruleset())
         }
-        Some(file) => under(file, location, &packet)?,
+        Some(file) => under(file, &location, &packet)?,
     };
     let question = Question { from: args.from.is_some(), iface: args.iface.as_ref(), file: args.file.as_deref() };
     render::explanation(screen, &question, &ruleset, &explanation)
 }
 
 /// The story under a ruleset that is not in force. There may be no instance, and then services have no sockets.
-fn under(file: &Path, location: Location, packet: &Packet) -> Result<(Explanation, Ruleset), Failure> {
+fn under(file: &Path, location: &Location, packet: &Packet) -> Result<(Explanation, Ruleset), Failure> {
     let snapshot = Snapshot::open_if_up(location)?;
-    let (location, snapshot) = match &snapshot {
-        Ok(snapshot) => (snapshot.location(), Some(snapshot)),
-        Err(location) => (location, None),
-    };
+    let snapshot = snapshot.as_ref();
     let nothing = Ruleset::empty();
     let old = snapshot.map_or(&nothing, Snapshot::ruleset);
     let ruleset = read_ruleset(source(file)?, location.netns(), old)?.ruleset;

@@ -1,6 +1,6 @@
 //! The command that lists what sockets and services receive.
 
-use inlet::core::Ruleset;
+use inlet::rules::Ruleset;
 use inlet::{Listeners, Snapshot};
 
 use super::location;
@@ -9,9 +9,9 @@ use crate::failure::Failure;
 use crate::render::{self, Screen};
 
 pub(super) fn listeners(cli: &Cli, screen: &mut Screen<'_>) -> Result<(), Failure> {
-    let (listeners, ruleset) = match Snapshot::open_if_up(location(cli)?)? {
-        Ok(snapshot) => (Listeners::of(snapshot.location(), Some(&snapshot))?, snapshot.into_ruleset()),
-        Err(location) => (Listeners::of(&location, None)?, Ruleset::empty()),
-    };
+    let location = location(cli)?;
+    let snapshot = Snapshot::open_if_up(&location)?;
+    let listeners = Listeners::of(&location, snapshot.as_ref())?;
+    let ruleset = snapshot.map_or_else(Ruleset::empty, Snapshot::into_ruleset);
     render::listeners(screen, &ruleset, &listeners)
 }

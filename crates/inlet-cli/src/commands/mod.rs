@@ -15,8 +15,8 @@ mod state;
 use std::io::Read;
 use std::path::Path;
 
-use inlet::core::config::Source;
-use inlet::{Error, FileError, Instance, Location, Netns, Snapshot};
+use inlet::rules::config::Source;
+use inlet::{CommitOptions, Error, FileError, Instance, Location, Netns, Snapshot};
 
 use crate::Outcome;
 use crate::args::{Cli, Command};
@@ -73,14 +73,9 @@ fn location(cli: &Cli) -> inlet::Result<Location> {
     Ok(Location::new(&cli.bpffs, netns))
 }
 
-/// Opens the instance for a change, and says so when that went back to an earlier ruleset.
-///
-/// Without `force` it refuses changes that lock out whoever makes them.
-fn writer_unless(cli: &Cli, force: bool) -> inlet::Result<Instance> {
-    let mut instance = Instance::open(location(cli)?)?;
-    if !force {
-        instance.refuse_lockouts();
-    }
+/// Opens the instance for a change, and says when that went back to an earlier ruleset.
+fn writer(cli: &Cli) -> inlet::Result<Instance> {
+    let instance = Instance::open(location(cli)?)?;
     if let Some(unconfirmed) = instance.went_back_from() {
         let now = instance.generation();
         let text = format!(
@@ -91,9 +86,9 @@ fn writer_unless(cli: &Cli, force: bool) -> inlet::Result<Instance> {
     Ok(instance)
 }
 
-/// [`writer_unless`] for what cannot lock anybody out.
-fn writer(cli: &Cli) -> inlet::Result<Instance> {
-    writer_unless(cli, true)
+/// How a change comes into force. Without `force` one is refused that locks out whoever makes it.
+fn options(force: bool) -> CommitOptions {
+    CommitOptions { guard: !force, ..CommitOptions::default() }
 }
 
 fn reader(cli: &Cli) -> inlet::Result<Snapshot> {

@@ -3,9 +3,10 @@
 use std::process::Command;
 use std::time::Duration;
 
-use inlet::{ApplyOptions, Committed, ConfirmError, Error, Instance, Waiter};
+use inlet::rules::config::Routes;
+use inlet::{ApplyOptions, CommitOptions, Committed, ConfirmError, Error, Instance, Waiter};
 
-use super::{location, reader, source, writer_unless};
+use super::{location, options, reader, source, writer};
 use crate::Outcome;
 use crate::args::{Apply, Cli, Plan, Rollback};
 use crate::failure::Failure;
@@ -27,16 +28,19 @@ pub(super) fn plan(cli: &Cli, args: &Plan, screen: &mut Screen<'_>) -> Result<Ou
 pub(super) fn apply(cli: &Cli, args: &Apply, screen: &mut Screen<'_>) -> Result<(), Failure> {
     let file = source(&args.file)?;
     let waiter = args.confirm.map(|_| start_waiter(cli)).transpose()?;
-    let options = ApplyOptions { confirm_within: args.confirm.map(Duration::from_secs), later: args.later };
-    let mut instance = writer_unless(cli, args.force)?;
-    instance.keep_routes(args.routes);
-    let committed = instance.apply_with(file, options)?;
+    let commit = CommitOptions {
+        confirm_within: args.confirm.map(Duration::from_secs),
+        routes: args.routes.then_some(Routes::Manage),
+        ..options(args.force)
+    };
+    let mut instance = writer(cli)?;
+    let committed = instance.apply(file, &ApplyOptions { commit, later: args.later })?;
     finish(cli, screen, instance, &committed, waiter.zip(args.confirm))
 }
 
 pub(super) fn rollback(cli: &Cli, args: &Rollback, screen: &mut Screen<'_>) -> Result<(), Failure> {
-    let mut instance = writer_unless(cli, args.force)?;
-    let committed = instance.roll_back()?;
+    let mut instance = writer(cli)?;
+    let committed = instance.roll_back(&options(args.force))?;
     finish(cli, screen, instance, &committed, None)
 }
 
@@ -54,7 +58,7 @@ fn finish(
         confirm_within = waiter.begin()?.then_some(seconds);
         if confirm_within.is_none() && !committed.plan.is_empty() {
             // Nobody would go back in time.
-            writer_unless(cli, true)?.roll_back()?;
+            writer(cli)?.roll_back(&options(true))?;
             return Err(Failure::Inlet(Error::Confirm(ConfirmError::NobodyWaits)));
         }
     }

@@ -2,31 +2,31 @@
 
 use clap::CommandFactory;
 use clap::error::ErrorKind;
-use inlet::core::config::Routes;
-use inlet::core::{Confine, Description, Listen, Rule, Selector, Target, config};
-use inlet::{Committed, Instance, ServiceRequest};
+use inlet::rules::config::Routes;
+use inlet::rules::{Builder, Confine, Description, Listen, Rule, Selector, Target, config};
+use inlet::{ServiceRequest, edit};
 
-use super::{reader, writer_unless};
+use super::{options, reader, writer};
 use crate::args::{Bind, Cli, Export, Match, Rules, Service, SetService};
 use crate::failure::Failure;
 use crate::render::{self, Screen};
 
 pub(super) fn bind(cli: &Cli, args: &Bind, screen: &mut Screen<'_>) -> Result<(), Failure> {
     let (target, selector) = request(args)?;
-    edit(cli, args.force, screen, |instance| match target {
-        Receiver::Named(target) => instance.bind(&target, &selector),
-        Receiver::At(listen) => instance.bind_to(listen, &selector),
+    change(cli, args.force, screen, |builder| match target {
+        Receiver::Named(target) => edit::bind(builder, &target, &selector),
+        Receiver::At(listen) => edit::bind_to(builder, listen, &selector),
     })
 }
 
 pub(super) fn unbind(cli: &Cli, args: &Match, screen: &mut Screen<'_>) -> Result<(), Failure> {
-    edit(cli, args.force, screen, |instance| instance.unbind(&args.selector()))
+    change(cli, args.force, screen, |builder| edit::unbind(builder, &args.selector()))
 }
 
 pub(super) fn service(cli: &Cli, args: &Service, screen: &mut Screen<'_>) -> Result<(), Failure> {
-    edit(cli, true, screen, |instance| match args {
-        Service::Set(args) => instance.set_service(&args.service, service_request(args)?),
-        Service::Rm { service } => instance.remove_service(service.as_str()),
+    change(cli, true, screen, |builder| match args {
+        Service::Set(args) => edit::set_service(builder, &args.service, service_request(args)?),
+        Service::Rm { service } => edit::remove_service(builder, service.as_str()),
     })
 }
 
@@ -70,14 +70,14 @@ fn wanted(args: &Rules, rule: &Rule) -> bool {
 }
 
 /// Opens the instance, changes it, closes it, and shows what changed.
-fn edit(
+fn change(
     cli: &Cli,
     force: bool,
     screen: &mut Screen<'_>,
-    change: impl FnOnce(&mut Instance) -> inlet::Result<Committed>,
+    change: impl FnOnce(&mut Builder) -> inlet::Result<()>,
 ) -> Result<(), Failure> {
-    let mut instance = writer_unless(cli, force)?;
-    let committed = change(&mut instance)?;
+    let mut instance = writer(cli)?;
+    let committed = instance.edit(&options(force), change)?;
     let after = instance.into_ruleset()?;
     render::committed(screen, &committed, &after)
 }

@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::Path;
 use std::process::Command;
 
-use inlet::core::ServiceName;
+use inlet::rules::ServiceName;
 use inlet::{Error, Known, SocketError, Watcher};
 
 use super::{location, reader, writer};

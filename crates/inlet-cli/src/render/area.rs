@@ -1,6 +1,6 @@
 //! Areas of packets and claims to them, in words and as JSON.
 
-use inlet::core::{Area, Claim, Ruleset};
+use inlet::rules::{Area, Claim, Ruleset};
 use serde::Serialize;
 
 use super::grouped;

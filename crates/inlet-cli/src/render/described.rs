@@ -1,7 +1,7 @@
 //! Descriptions of services, and what was found by them.
 
 use anstyle::Style;
-use inlet::core::{Confine, Description, Protocol, Ruleset, UserName};
+use inlet::rules::{Confine, Description, Protocol, Ruleset, UserName};
 use inlet::{Found, Known, LastRefusal, ServiceState, Unfound};
 use serde::Serialize;
 
@@ -107,7 +107,7 @@ impl<'a> From<&'a LastRefusal> for Refused<'a> {
 
 /// The addresses that are described and at which the service has no socket.
 fn waiting(service: &ServiceState) -> Vec<String> {
-    let has = |listen: &inlet::core::Listen| {
+    let has = |listen: &inlet::rules::Listen| {
         let mut locals = service.sockets.iter().filter_map(|socket| socket.local);
         locals.any(|local| listen.matches(local.protocol(), local.addr()))
     };

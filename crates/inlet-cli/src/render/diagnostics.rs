@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Renderer, Snippet};
 use anstream::{AutoStream, ColorChoice};
-use inlet::core::config::{Diagnostic, Diagnostics, Place, Source};
+use inlet::rules::config::{Diagnostic, Diagnostics, Place, Source};
 use serde::Serialize;
 
 use super::{Screen, printable};

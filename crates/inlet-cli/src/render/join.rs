@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use inlet::core::{Area, Claim, PortRange, Prefix, Protocol, Ruleset};
+use inlet::rules::{Area, Claim, PortRange, Prefix, Protocol, Ruleset};
 
 use super::area::{exceptions, is_whole};
 

@@ -1,6 +1,6 @@
 //! What sockets and services receive.
 
-use inlet::core::{Claim, Ruleset};
+use inlet::rules::{Claim, Ruleset};
 use inlet::{Listener, Listeners, ServiceTraffic};
 use serde::Serialize;
 

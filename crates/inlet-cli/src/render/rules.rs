@@ -3,8 +3,8 @@
 
 use std::fmt::Write as _;
 
-use inlet::core::config::rule_json;
-use inlet::core::{Match, Rule, Ruleset, Verdict};
+use inlet::rules::config::rule_json;
+use inlet::rules::{Match, Rule, Ruleset, Verdict};
 
 use super::join::by_key;
 use super::table::Table;

@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use std::ops::ControlFlow;
 
 use inlet::Proposal;
-use inlet::core::config::rule_json;
-use inlet::core::{AddrRange, Arrival, Change, Moved, Plan, Rule, Ruleset, traffic, traffic_to};
+use inlet::rules::config::rule_json;
+use inlet::rules::{AddrRange, Arrival, Change, Moved, Plan, Rule, Ruleset, traffic, traffic_to};
 use serde::ser::{Error as _, SerializeSeq};
 use serde::{Serialize, Serializer};
 

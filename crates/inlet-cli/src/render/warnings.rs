@@ -1,6 +1,6 @@
 //! Warnings of a plan: what would not work as it is meant to.
 
-use inlet::core::{Moved, OnMissing};
+use inlet::rules::{Moved, OnMissing};
 use inlet::{Proposal, Warning};
 use serde::Serialize;
 

@@ -3,6 +3,7 @@
 use std::os::fd::AsFd;
 use std::time::Duration;
 
+use inlet_core::config::Routes;
 use inlet_core::{Builder, Interface, Plan, Ruleset, ServiceId};
 
 use super::{Instance, lockout};
@@ -10,18 +11,32 @@ use crate::described::Prepared;
 use crate::error::{CommitError, Error, Result, RouteError};
 use crate::fault;
 use crate::kernel::{Capability, capability, raw};
-use crate::program::{Beside, Generation};
-use crate::route::{self, RouteChanges, Wanted};
+use crate::program::{Attachments, Generation};
+use crate::route::{self, RouteChanges, RoutePlan};
 use crate::state::{
     GenerationFiles, Readers, deadline, generations, keep_previous, open_previous, remove_all, wait_for_packets,
 };
 
-/// After so many commits one waits until the kernel has let go of the programs of those before.
+/// Every so many commits one waits until the kernel has freed the programs of earlier ones.
 ///
 /// The kernel frees programs in a queue of 1,024 places, each under the lock of the JIT's memory. A load takes that lock too, and
 /// may wait for that queue: when frees fill it, nothing loads a program any more until a reboot (seen on 6.18, in
 /// `bpf_prog_pack_alloc`). Commits one after the other on a busy machine can do that.
 const COMMITS_WITHOUT_PAUSE: u64 = 64;
+
+/// How a ruleset comes into force.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CommitOptions {
+    /// Within which time it has to be confirmed: unless [`Instance::confirm`] is called in it, the previous ruleset comes
+    /// back. See [`crate::Waiter`]. `None`: it stays.
+    pub confirm_within: Option<Duration>,
+    /// Whether Inlet keeps the local routes that the rules need. `None`: as before.
+    pub routes: Option<Routes>,
+    /// Whether a change is refused that takes packets from SSH, or from the listener by which this session came.
+    pub guard: bool,
+    /// The generation that the change was made for: when another one is in force, it is refused.
+    pub expect_generation: Option<u64>,
+}
 
 /// What a commit did.
 #[derive(Debug)]
@@ -30,7 +45,7 @@ pub struct Committed {
     pub generation: u64,
     /// What changed. When nothing did, the generation is the one that was in force before.
     pub plan: Plan,
-    /// The ruleset before, to which removed rules and former verdicts of the plan belong.
+    /// The previous ruleset, to which removed rules and replaced verdicts of the plan belong.
     pub before: Ruleset,
     /// Whether Inlet keeps the local routes.
     pub keeps_routes: bool,
@@ -38,102 +53,112 @@ pub struct Committed {
     pub routes: RouteChanges,
 }
 
-/// How a ruleset comes into force.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Terms {
-    /// Within which time it has to be confirmed.
-    pub(crate) confirm_within: Option<Duration>,
-    /// It is the ruleset before the one in force.
-    pub(crate) is_former: bool,
+/// Where a commit leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Direction {
+    Forward,
+    /// To the previous ruleset.
+    Back,
+}
+
+/// All that the commit point puts in force, made before it.
+struct Step {
+    new: Ruleset,
+    attachments: Attachments,
+    /// The services that nobody can go back to any more.
+    gone: Vec<ServiceId>,
+    prepared: Prepared,
+    /// When Inlet is to keep the local routes.
+    routes: Option<RoutePlan>,
 }
 
 impl Instance {
-    /// Changes the ruleset: `change` gets a builder that holds what is in force, and what it makes of it is committed.
+    /// Changes the ruleset: `change` gets a builder that holds what is in force, and what it makes of it is committed. The
+    /// interfaces that rules name are looked up; those that are known may be gone.
     ///
     /// # Errors
-    /// Those of `change`, and whatever keeps the outcome from being a ruleset in force. Nothing is changed then.
-    pub fn edit(&mut self, change: impl FnOnce(&mut Builder) -> Result<()>) -> Result<Committed> {
-        let mut builder = Builder::from_ruleset(self.ruleset()?.clone());
+    /// Those of `change`, [`crate::KernelError::UnknownInterface`], and those of [`Instance::commit`]. Nothing is changed then.
+    pub fn edit(
+        &mut self,
+        options: &CommitOptions,
+        change: impl FnOnce(&mut Builder) -> Result<()>,
+    ) -> Result<Committed> {
+        let old = self.ruleset()?;
+        let mut builder = Builder::from_ruleset(old.clone());
         change(&mut builder)?;
-        self.commit(builder)
-    }
-
-    /// Puts the ruleset of a builder in force. Its services keep the numbers that they have.
-    ///
-    /// # Errors
-    /// Whatever keeps it from being in force. Nothing is changed then. [`crate::CommitError::Unfinished`] is the exception: the
-    /// ruleset is in force, and what it replaced is cleared away by the next command that changes something.
-    pub fn commit(&mut self, mut builder: Builder) -> Result<Committed> {
-        let known = self.ruleset()?.interfaces();
-        self.resolve_interfaces(&mut builder, known)?;
-        self.commit_as_is(builder)
-    }
-
-    /// [`Instance::commit`] with the indexes that the builder has for its interfaces, whether there are such or not.
-    ///
-    /// # Errors
-    /// As for [`Instance::commit`].
-    pub fn commit_as_is(&mut self, builder: Builder) -> Result<Committed> {
-        self.replace(builder.finish()?)
+        self.resolve_interfaces(&mut builder, old.interfaces())?;
+        self.commit(builder.finish()?, options)
     }
 
     /// Puts a ruleset in force that was made as the successor of the one that is, with the indexes that it has for its
-    /// interfaces.
+    /// interfaces. This is the one way into force: [`Instance::edit`] and [`Instance::apply`] end here.
     ///
     /// # Errors
-    /// As for [`Instance::commit`].
-    pub fn replace(&mut self, new: Ruleset) -> Result<Committed> {
-        self.replace_to_confirm(new, None)
-    }
-
-    /// [`Instance::replace`]; when `within` is given, the ruleset before comes back unless [`Instance::confirm`] is called
-    /// in time. See [`crate::Waiter`].
-    ///
-    /// # Errors
-    /// As for [`Instance::replace`], and [`crate::ConfirmError::Unconfirmed`] while another ruleset waits for that.
-    pub fn replace_to_confirm(&mut self, new: Ruleset, within: Option<Duration>) -> Result<Committed> {
+    /// Whatever keeps it from being in force, among them [`CommitError::LockOut`], [`CommitError::OtherGeneration`] and
+    /// [`crate::ConfirmError::Unconfirmed`]. Nothing is changed then. [`CommitError::Unfinished`] is the exception: the
+    /// ruleset is in force, and the next command that changes something clears away what it replaced.
+    pub fn commit(&mut self, new: Ruleset, options: &CommitOptions) -> Result<Committed> {
         self.require_confirmed()?;
-        self.put(new, Terms { confirm_within: within, is_former: false })
+        self.put(new, options, Direction::Forward)
     }
 
-    /// Puts a ruleset in force, and keeps the one before beside it.
-    pub(crate) fn put(&mut self, new: Ruleset, terms: Terms) -> Result<Committed> {
+    /// Puts a ruleset in force, and keeps the previous one beside it.
+    pub(super) fn put(&mut self, new: Ruleset, options: &CommitOptions, direction: Direction) -> Result<Committed> {
+        self.require_generation(options.expect_generation)?;
         // Before the number of a service that went can mean another one.
         self.finish_commit()?;
-        let (kept, keeps_routes) = (self.keeps_routes(), self.routes_next.take().unwrap_or(self.keeps_routes()));
-        let wanted = keeps_routes.then(|| Wanted::by(&new, self.location.netns())).transpose()?;
+        let kept = self.keeps_routes();
+        let keeps_routes = options.routes.map_or(kept, |routes| routes == Routes::Manage);
+        let routes = keeps_routes.then(|| RoutePlan::of(&new, self.location.netns())).transpose()?;
         let old = self.ruleset()?;
         let plan = Plan::between(old, &new);
         if plan.is_empty() && old.interfaces() == new.interfaces() && keeps_routes == kept {
-            let routes = wanted.map_or_else(|| Ok(RouteChanges::default()), Wanted::carry_out)?;
+            let routes = routes.map_or_else(|| Ok(RouteChanges::default()), RoutePlan::carry_out)?;
             return Ok(Committed { generation: self.generation, plan, before: Ruleset::empty(), keeps_routes, routes });
         }
-        if self.is_guarded {
+        if options.guard {
             lockout::check(self.location.netns(), &self.maps, old, &new, &plan)?;
         }
         let prepared = self.prepare_descriptions(&plan, &new)?;
-        let current = self.files.generation(self.generation);
-        let (previous, kept_routes, leave) = match plan.is_empty() {
-            // Routes and indexes of interfaces alone are nothing to go back to.
-            true => (open_previous(&current)?, current.kept_routes().exists(), Vec::new()),
-            false => (Some(keep_previous(old, &new, &plan)?), kept, self.leaving()?),
-        };
-        let deadline = terms.confirm_within.filter(|_| !plan.is_empty()).map(deadline).transpose()?;
+        let (attachments, leave) = self.attachments(&new, &plan, options, keeps_routes)?;
         let (again, gone): (Vec<ServiceId>, Vec<ServiceId>) =
             leave.into_iter().partition(|id| new.services().get(*id).is_some());
-        if !terms.is_former {
+        if direction == Direction::Forward {
             // No program in force knows these numbers, so this can be done before the commit.
             self.retire(&again)?;
         }
-        let beside = Beside { keeps_routes, previous, kept_routes, deadline };
-        let (before, routes) = self.swap(new, &plan, &beside, &gone, prepared, wanted)?;
+        let step = Step { new, attachments, gone, prepared, routes };
+        let (before, routes) = self.swap(step, &plan)?;
         self.find_after(&plan).map_err(|cause| Error::Commit(CommitError::NotAdopted { cause: Box::new(cause) }))?;
         Ok(Committed { generation: self.generation, plan, before, keeps_routes, routes })
     }
 
-    /// Says whether Inlet keeps the local routes that the rules need, from the next commit on.
-    pub fn keep_routes(&mut self, keep: bool) {
-        self.routes_next = Some(keep);
+    /// Fails when another generation is in force than the change was made for.
+    fn require_generation(&self, expected: Option<u64>) -> Result<()> {
+        match expected.filter(|expected| *expected != self.generation) {
+            Some(expected) => Err(CommitError::OtherGeneration { expected, generation: self.generation }.into()),
+            None => Ok(()),
+        }
+    }
+
+    /// What is pinned beside the generation to come, and the services that nobody can go back to once it is in force.
+    fn attachments(
+        &self,
+        new: &Ruleset,
+        plan: &Plan,
+        options: &CommitOptions,
+        keeps_routes: bool,
+    ) -> Result<(Attachments, Vec<ServiceId>)> {
+        let current = self.files.generation(self.generation);
+        if plan.is_empty() {
+            // Routes and indexes of interfaces alone are nothing to go back to.
+            let (previous, kept_routes) = (open_previous(&current)?, current.kept_routes().exists());
+            return Ok((Attachments { keeps_routes, previous, kept_routes, deadline: None }, Vec::new()));
+        }
+        let previous = Some(keep_previous(self.ruleset()?, new, plan)?);
+        let deadline = options.confirm_within.map(deadline).transpose()?;
+        let attachments = Attachments { keeps_routes, previous, kept_routes: self.keeps_routes(), deadline };
+        Ok((attachments, self.leaving()?))
     }
 
     /// Whether Inlet keeps the local routes of the ruleset in force.
@@ -141,30 +166,22 @@ impl Instance {
         self.files.generation(self.generation).keeps_routes()
     }
 
-    /// The services of the ruleset before that are not in the one in force. They have what they had, as one can go back to
+    /// The services of the previous ruleset that are not in the one in force. They have what they had, as one can go back to
     /// them, and one cannot when another ruleset has come.
     fn leaving(&self) -> Result<Vec<ServiceId>> {
-        let (services, former) = (self.ruleset()?.services(), self.former_services()?);
-        Ok(former.iter().map(|(id, _)| id).filter(|id| services.get(*id).is_none()).collect())
+        let (services, previous) = (self.ruleset()?.services(), self.previous_services()?);
+        Ok(previous.iter().map(|(id, _)| id).filter(|id| services.get(*id).is_none()).collect())
     }
 
-    /// `wanted` are the local routes, when Inlet is to keep them.
-    fn swap(
-        &mut self,
-        new: Ruleset,
-        plan: &Plan,
-        beside: &Beside,
-        gone: &[ServiceId],
-        prepared: Prepared,
-        wanted: Option<Wanted>,
-    ) -> Result<(Ruleset, RouteChanges)> {
+    /// Loads and pins the new generation, swaps it in, and clears away what it replaces.
+    fn swap(&mut self, step: Step, plan: &Plan) -> Result<(Ruleset, RouteChanges)> {
         let next = self.generation + 1;
         capability::require("changing the rules", &[Capability::Perfmon])?;
         let image = self.files.generation(self.generation).image();
-        let generation = Generation::load_after(self.ruleset()?, &image, &new, plan, &self.maps)?;
+        let generation = Generation::load_after(self.ruleset()?, &image, &step.new, plan, &self.maps)?;
         fault::point("commit:loaded");
         let files = self.files.generation(next);
-        if let Err(error) = generation.pin(beside, &files, Readers::of(&self.files.0)?) {
+        if let Err(error) = generation.pin(&step.attachments, &files, Readers::of(&self.files.0)?) {
             return Err(self.withdraw(&files, error));
         }
         fault::point("commit:pinned");
@@ -174,20 +191,20 @@ impl Instance {
         }
         fault::point("commit:swapped");
         let kept = self.keeps_routes();
-        let former = std::mem::replace(&mut self.generation, next);
-        let before = self.in_force(new);
+        let previous = std::mem::replace(&mut self.generation, next);
+        let before = self.in_force(step.new);
         self.unfinished = true;
-        let routes = match wanted {
-            Some(wanted) => wanted.carry_out(),
+        let routes = match step.routes {
+            Some(routes) => routes.carry_out(),
             None if kept => route::remove_all(self.location.netns()),
             None => Ok(RouteChanges::default()),
         };
         let cleared = routes.and_then(|routes| {
             // Before the slots of services that are gone are: nobody may put sockets into them any more.
-            self.describe(prepared)?;
-            self.retire(gone)?;
+            self.describe(step.prepared)?;
+            self.retire(&step.gone)?;
             fault::point("commit:retired");
-            remove_all(&self.files.generation(former).0)?;
+            remove_all(&self.files.generation(previous).0)?;
             if next.is_multiple_of(COMMITS_WITHOUT_PAUSE) {
                 wait_for_packets()?;
             }
@@ -212,8 +229,8 @@ impl Instance {
             return Ok(());
         }
         let left = generations(&self.files, self.link.as_fd())?.left;
-        let (services, former) = (self.ruleset()?.services(), self.former_services()?);
-        let is_gone = |id: &ServiceId| services.get(*id).is_none() && former.get(*id).is_none();
+        let (services, previous) = (self.ruleset()?.services(), self.previous_services()?);
+        let is_gone = |id: &ServiceId| services.get(*id).is_none() && previous.get(*id).is_none();
         let gone: Vec<ServiceId> = (1..inlet_core::MAX_SERVICES).filter_map(ServiceId::new).filter(is_gone).collect();
         self.finish_routes(&left)?;
         self.describe_again()?;
@@ -231,13 +248,13 @@ impl Instance {
             let kept = left.iter().any(|number| self.files.generation(*number).keeps_routes());
             return if kept { route::remove_all(netns).map(drop) } else { Ok(()) };
         }
-        match Wanted::by(self.ruleset()?, netns) {
+        match RoutePlan::of(self.ruleset()?, netns) {
             Err(
                 Error::Route(RouteError::CutsOff { .. })
                 | Error::Route(RouteError::TooMany { .. })
                 | Error::Route(RouteError::LoopbackDown { .. }),
             ) => Ok(()),
-            wanted => wanted?.carry_out().map(drop),
+            routes => routes?.carry_out().map(drop),
         }
     }
 

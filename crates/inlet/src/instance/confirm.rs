@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::Instance;
+use super::{CommitOptions, Instance};
 use crate::error::{ConfirmError, Error, Result};
 use crate::fault;
 use crate::state::{Pending, pending};
@@ -45,14 +45,14 @@ impl Instance {
         }
     }
 
-    /// Puts the former ruleset in force when the time to confirm this one is over.
+    /// Puts the previous ruleset in force when the time to confirm this one is over.
     pub(crate) fn go_back_when_over(&mut self) -> Result<()> {
         let unconfirmed = self.generation;
         match pending(&self.files.generation(unconfirmed))? {
             Some(Pending { left: None, .. }) => {}
             _ => return Ok(()),
         }
-        self.roll_back().map_err(|cause| {
+        self.roll_back(&CommitOptions::default()).map_err(|cause| {
             Error::Confirm(ConfirmError::GoBack { generation: unconfirmed, cause: Box::new(cause) })
         })?;
         self.unconfirmed = Some(unconfirmed);

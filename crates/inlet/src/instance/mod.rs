@@ -4,7 +4,7 @@ mod apply;
 mod commit;
 mod confirm;
 mod descriptions;
-mod edit;
+pub mod edit;
 mod lifecycle;
 mod lockout;
 mod rollback;
@@ -17,7 +17,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use inlet_core::{Ruleset, ServiceId};
 
 pub use self::apply::ApplyOptions;
-pub use self::commit::Committed;
+pub use self::commit::{CommitOptions, Committed};
 pub use self::edit::ServiceRequest;
 pub use self::lifecycle::UpOptions;
 pub use self::sockets::{Adopted, Adoption};
@@ -36,19 +36,15 @@ pub struct Instance {
     generation: u64,
     maps: Maps,
     ruleset: OnceCell<Ruleset>,
-    /// Whether Inlet is to keep the local routes from the next commit on; `None`: as before.
-    routes_next: Option<bool>,
     /// Whether an earlier commit left something to be done after its commit point.
     unfinished: bool,
-    /// Whether changes are refused that lock out whoever makes them.
-    is_guarded: bool,
     /// The generation that was not confirmed in time, when opening went back from it.
     unconfirmed: Option<u64>,
 }
 
 impl Instance {
     /// Opens the instance of a namespace, and finishes or removes what an interrupted commit left. A ruleset that was not
-    /// confirmed in time makes place for the one before: see [`Instance::went_back_from`].
+    /// confirmed in time makes way for the previous one: see [`Instance::went_back_from`].
     ///
     /// # Errors
     /// [`crate::StateError::NotUp`], [`crate::StateError::Newer`], [`crate::StateError::Detached`], [`crate::StateError::ForeignProgram`], [`crate::StateError::Untrusted`], and
@@ -64,27 +60,11 @@ impl Instance {
         let found = generations(&files, link.as_fd())?;
         let unfinished = !found.left.is_empty();
         let (generation, ruleset) = (found.in_force, OnceCell::new());
-        let mut instance = Self {
-            location,
-            _lock: lock,
-            files,
-            link,
-            generation,
-            maps,
-            ruleset,
-            routes_next: None,
-            unfinished,
-            is_guarded: false,
-            unconfirmed: None,
-        };
+        let mut instance =
+            Self { location, _lock: lock, files, link, generation, maps, ruleset, unfinished, unconfirmed: None };
         instance.finish_commit()?;
         instance.go_back_when_over()?;
         Ok(instance)
-    }
-
-    /// From now on refuses changes that take packets from SSH, or from the listener by which this session came.
-    pub fn refuse_lockouts(&mut self) {
-        self.is_guarded = true;
     }
 
     /// The number of the generation in force.
@@ -114,7 +94,7 @@ impl Instance {
         Ok(self.ruleset.into_inner().unwrap_or_default())
     }
 
-    /// Remembers the ruleset that a commit has put in force, and gives the one before.
+    /// Remembers the ruleset that a commit has put in force, and gives the previous one.
     pub(crate) fn in_force(&mut self, ruleset: Ruleset) -> Ruleset {
         std::mem::replace(&mut self.ruleset, OnceCell::from(ruleset)).into_inner().unwrap_or_default()
     }

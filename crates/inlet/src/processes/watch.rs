@@ -13,7 +13,7 @@ use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use crate::described::{Found, find};
 use crate::error::{DescribeError, Error, Result};
 use crate::kernel::{Capability, capability};
-use crate::state::{Access, Exclusive, Files, Location, Maps, ruleset_in_force};
+use crate::state::{Access, Exclusive, Files, Location, Maps, holders_of, ruleset_in_force};
 
 /// Somebody who adopts described UDP sockets as they are bound.
 pub struct Watcher {
@@ -49,8 +49,10 @@ impl Watcher {
         let going = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).map_err(Error::os("watch", "files"))?;
         inotify::add_watch(&going, &files.0, WatchFlags::MOVE_SELF | WatchFlags::DELETE_SELF)
             .map_err(Error::at("watch", &files.0))?;
-        let watching = Exclusive::if_free(&files.watch())?
-            .map_err(|holders| Error::Describe(DescribeError::Watched { path: files.0.clone(), holders }))?;
+        let Some(watching) = Exclusive::if_free(&files.watch())? else {
+            let holders = holders_of(&files.watch())?;
+            return Err(DescribeError::Watched { path: files.0, holders }.into());
+        };
         let maps = Maps::open(&files, Access::Write)?;
         let bound = std::rc::Rc::new(Cell::new(false));
         let binds = ring(&maps.binds, bound.clone()).map_err(Error::os("read", "binds of sockets"))?;

@@ -17,7 +17,7 @@ use crate::state::{GenerationFiles, Maps, Readers, create_frozen, map_words};
 
 /// What is pinned beside a generation.
 #[derive(Debug, Default)]
-pub(crate) struct Beside {
+pub(crate) struct Attachments {
     /// The mark that Inlet keeps the local routes.
     pub(crate) keeps_routes: bool,
     /// The ruleset before it.
@@ -56,20 +56,21 @@ impl Generation {
     }
 
     /// Pins image and program in a new directory, and with them what is beside them.
-    pub(crate) fn pin(&self, beside: &Beside, files: &GenerationFiles, readers: Readers) -> Result<()> {
+    pub(crate) fn pin(&self, attachments: &Attachments, files: &GenerationFiles, readers: Readers) -> Result<()> {
         std::fs::create_dir(&files.0).map_err(Error::at("make", &files.0))?;
         readers.admit_to_dir(&files.0)?;
         fault::point("commit:directory");
-        let routes = beside.keeps_routes.then(|| (self.image.as_fd(), files.routes()));
+        let routes = attachments.keeps_routes.then(|| (self.image.as_fd(), files.routes()));
         let pins = [(self.image.as_fd(), files.image()), (self.program.as_fd(), files.program())];
         for (object, path) in pins.into_iter().chain(routes) {
             raw::pin(object, &path).map_err(Error::at("pin", &path))?;
             fault::point("commit:pin");
         }
         readers.admit_to_map(&files.image())?;
-        let previous = beside.previous.as_ref().map(|map| (map, files.previous()));
-        let kept_routes = beside.previous.as_ref().filter(|_| beside.kept_routes).map(|map| (map, files.kept_routes()));
-        let deadline = beside.deadline.as_ref().map(|map| (map, files.deadline()));
+        let previous = attachments.previous.as_ref().map(|map| (map, files.previous()));
+        let kept_routes =
+            attachments.previous.as_ref().filter(|_| attachments.kept_routes).map(|map| (map, files.kept_routes()));
+        let deadline = attachments.deadline.as_ref().map(|map| (map, files.deadline()));
         for (map, path) in previous.into_iter().chain(kept_routes).chain(deadline) {
             raw::pin(map.as_fd(), &path).map_err(Error::at("pin", &path))?;
             fault::point("commit:beside");

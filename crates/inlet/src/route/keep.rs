@@ -32,18 +32,18 @@ impl RouteChanges {
 }
 
 /// The routes that are to be there, and those that are.
-pub(crate) struct Wanted {
+pub(crate) struct RoutePlan {
     table: RouteTable,
     loopback: u32,
     add: Vec<Prefix>,
     remove: Vec<Prefix>,
 }
 
-impl Wanted {
+impl RoutePlan {
     /// Works out which routes a ruleset needs, beside those that others made.
     ///
     /// Fails when one of them would take addresses that are in use elsewhere. Nothing is changed.
-    pub(crate) fn by(ruleset: &Ruleset, netns: &Netns) -> Result<Self> {
+    pub(crate) fn of(ruleset: &Ruleset, netns: &Netns) -> Result<Self> {
         let table = RouteTable::of(netns)?;
         let all = table.list()?;
         let by = |ours: bool| local(&all).filter(move |route| route.is_ours() == ours).map(|route| route.prefix);

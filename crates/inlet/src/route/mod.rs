@@ -11,5 +11,5 @@ pub(crate) const PROTOCOL: u8 = 73;
 pub use keep::RouteChanges;
 pub use table::{Reach, Route};
 
-pub(crate) use keep::{Wanted, remove_all};
+pub(crate) use keep::{RoutePlan, remove_all};
 pub(crate) use table::RouteTable;

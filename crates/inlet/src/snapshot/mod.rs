@@ -12,7 +12,7 @@ mod warning;
 use inlet_core::{Description, OnMissing, Ruleset, Service, ServiceId, ServiceName};
 
 pub use self::check::{Checker, Checkup, Finding, Severity};
-pub use self::explain::{Answer, Explainer, Explanation, Live, LiveProgram, Outcome, Unasked};
+pub use self::explain::{Answer, Explainer, Explanation, Live, LiveProgram, Outcome, Reply, Unasked};
 pub use self::listeners::{Listener, Listeners, ServiceTraffic};
 pub use self::proposal::Proposal;
 pub use self::warning::Warning;
@@ -68,24 +68,24 @@ impl Snapshot {
     /// [`crate::StateError::NotUp`], [`crate::StateError::Newer`], [`crate::StateError::Interrupted`], and errors of the kernel.
     pub fn open(location: Location) -> Result<Self> {
         location.check_bpffs()?;
-        Self::open_if_up(location)?.map_err(|location| location.not_up())
+        Self::open_if_up(&location)?.ok_or_else(|| location.not_up())
     }
 
-    /// The same; the inner error is that there is no instance, or no bpf filesystem, and gives the location back.
+    /// The same; `None` when there is no instance, or no bpf filesystem.
     ///
     /// # Errors
-    /// Those of [`Snapshot::open`] but [`crate::StateError::NotUp`] and [`crate::StateError::NoBpfFs`].
-    pub fn open_if_up(location: Location) -> Result<std::result::Result<Self, Location>> {
+    /// Those of [`Snapshot::open`] but [`StateError::NotUp`] and [`StateError::NoBpfFs`].
+    pub fn open_if_up(location: &Location) -> Result<Option<Self>> {
         match location.check_bpffs() {
-            Err(Error::State(StateError::NoBpfFs(_))) => return Ok(Err(location)),
+            Err(Error::State(StateError::NoBpfFs(_))) => return Ok(None),
             checked => checked?,
         }
-        let Some(lock) = Shared::on(&location.dir())? else { return Ok(Err(location)) };
+        let Some(lock) = Shared::on(&location.dir())? else { return Ok(None) };
         let files = Files(location.dir());
         let maps = Maps::open(&files, Access::Read)?;
         let generation = generation_in_force(&files)?;
         let ruleset = read_ruleset(&files.generation(generation).image())?;
-        Ok(Ok(Self { location, _lock: lock, files, generation, maps, ruleset }))
+        Ok(Some(Self { location: location.clone(), _lock: lock, files, generation, maps, ruleset }))
     }
 
     /// Where the instance is.

@@ -12,6 +12,8 @@ use crate::file::read_ruleset;
 /// A ruleset that could take the place of the one in force.
 #[derive(Debug)]
 pub struct Proposal {
+    /// The generation that is in force: what a commit of the proposal can expect.
+    pub generation: u64,
     /// What is in force.
     pub before: Ruleset,
     /// What would be.
@@ -55,6 +57,6 @@ impl Snapshot {
         let before = self.ruleset().clone();
         let plan = Plan::between(&before, &after);
         let (keeps_routes, would_keep_routes) = (self.keeps_routes(), routes == Routes::Manage);
-        Ok(Proposal { before, after, plan, keeps_routes, would_keep_routes })
+        Ok(Proposal { generation: self.generation(), before, after, plan, keeps_routes, would_keep_routes })
     }
 }

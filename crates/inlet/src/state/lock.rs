@@ -41,13 +41,15 @@ impl Exclusive {
         Ok(acquire(dir, Kind::Exclusive, PATIENCE)?.map(Self))
     }
 
-    /// The lock when nobody else has it now, or else who has it.
-    pub(crate) fn if_free(dir: &Path) -> Result<std::result::Result<Self, Vec<u32>>> {
-        match at_once(dir, Kind::Exclusive)? {
-            Some(file) => Ok(Ok(Self(file))),
-            None => Ok(Err(holders(&stat(dir).map_err(Error::at("look at", dir))?))),
-        }
+    /// The lock when nobody else has it now, without waiting.
+    pub(crate) fn if_free(dir: &Path) -> Result<Option<Self>> {
+        Ok(at_once(dir, Kind::Exclusive)?.map(Self))
     }
+}
+
+/// The processes that have a directory locked, as far as we may see them.
+pub(crate) fn holders_of(dir: &Path) -> Result<Vec<u32>> {
+    Ok(holders(&stat(dir).map_err(Error::at("look at", dir))?))
 }
 
 /// Held by the process that waits for a generation to be confirmed. Nobody waits for this lock: it says that there is one.

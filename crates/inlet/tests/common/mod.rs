@@ -9,8 +9,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use inlet::core::config::Source;
-use inlet::core::{Protocol, Selector, Target};
+use inlet::rules::config::Source;
+use inlet::rules::{Protocol, Selector, Target};
 use inlet::{Error, Instance, Location, Netns, ServiceState, Snapshot, UpOptions};
 use inlet_testkit::{Answer, Dial, TcpServer, UdpServer, World, dial_tcp, dial_udp};
 

@@ -1,7 +1,7 @@
 //! Commits.
 
-use inlet::ServiceRequest;
-use inlet::core::Protocol::{Tcp, Udp};
+use inlet::rules::Protocol::{Tcp, Udp};
+use inlet::{ApplyOptions, ServiceRequest};
 use inlet_testkit::World;
 
 use crate::common::{Receiver, asked, here, open, snapshot, source, state, tree, tree_of_one, up};
@@ -14,9 +14,9 @@ fn commit_at_every_step() {
         world.local("192.0.2.0/24").unwrap();
         let mut instance = up(&world);
         // What a service has that went with an earlier commit goes with this one.
-        instance.apply(source(OLDEST)).unwrap();
+        instance.apply(source(OLDEST), &ApplyOptions::default()).unwrap();
         let oldest = Receiver::of(&mut instance, "oldest");
-        instance.apply(source(OLD)).unwrap();
+        instance.apply(source(OLD), &ApplyOptions::default()).unwrap();
         let old = instance.ruleset().unwrap().clone();
         let receivers = ["old", "gone", "web"].map(|name| Receiver::of(&mut instance, name));
         drop(instance);
@@ -48,7 +48,7 @@ fn commit_at_every_step() {
             assert_eq!(state.counters, inlet::Counters::default(), "{step}");
         }
         let mut instance = open(&world);
-        instance.apply(source(NEW)).unwrap();
+        instance.apply(source(NEW), &ApplyOptions::default()).unwrap();
         drop(instance);
         assert_eq!(asked(Tcp, "192.0.2.9:80"), "web", "{step}");
         assert_eq!(asked(Tcp, "192.0.2.9:81"), "Refused", "{step}");

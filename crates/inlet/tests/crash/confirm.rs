@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use inlet::core::Protocol::Tcp;
-use inlet::{ConfirmError, Error};
+use inlet::rules::Protocol::Tcp;
+use inlet::{ApplyOptions, CommitOptions, ConfirmError, Error};
 use inlet_testkit::World;
 
 use crate::common::{Receiver, asked, open, snapshot, source, tree, tree_of_one, up};
@@ -16,9 +16,9 @@ fn going_back_at_every_step() {
         let Some(world) = World::new() else { return };
         world.local("192.0.2.0/24").unwrap();
         let mut instance = up(&world);
-        instance.apply(source(OLD)).unwrap();
+        instance.apply(source(OLD), &ApplyOptions::default()).unwrap();
         let receivers = ["old", "gone", "web"].map(|name| Receiver::of(&mut instance, name));
-        instance.apply(source(NEW)).unwrap();
+        instance.apply(source(NEW), &ApplyOptions::default()).unwrap();
         drop(instance);
         killed(&world, "roll back", step, None);
         let expected = |is_old: bool| if is_old { ("old", "gone") } else { ("web", "Refused") };
@@ -26,7 +26,7 @@ fn going_back_at_every_step() {
         let told = asked();
         assert_eq!((told.0.as_str(), told.1.as_str()), expected(*is_back), "{step}");
         // Once more is the other one, with its sockets.
-        open(&world).roll_back().unwrap();
+        open(&world).roll_back(&CommitOptions::default()).unwrap();
         let told = asked();
         assert_eq!((told.0.as_str(), told.1.as_str()), expected(!is_back), "{step}");
         drop(receivers);
@@ -41,7 +41,7 @@ fn commit_to_confirm_at_every_step() {
         let Some(world) = World::new() else { return };
         world.local("192.0.2.0/24").unwrap();
         let mut instance = up(&world);
-        instance.apply(source(OLD)).unwrap();
+        instance.apply(source(OLD), &ApplyOptions::default()).unwrap();
         let receivers = ["old", "gone", "web"].map(|name| Receiver::of(&mut instance, name));
         drop(instance);
         killed(&world, "commit to confirm", step, None);
@@ -50,10 +50,13 @@ fn commit_to_confirm_at_every_step() {
         assert_eq!(snapshot(&world).pending().unwrap().is_some(), *is_new, "{step}");
         if *is_new {
             assert!(
-                matches!(open(&world).apply(source(OLD)), Err(Error::Confirm(ConfirmError::Unconfirmed { .. }))),
+                matches!(
+                    open(&world).apply(source(OLD), &ApplyOptions::default()),
+                    Err(Error::Confirm(ConfirmError::Unconfirmed { .. }))
+                ),
                 "{step}"
             );
-            open(&world).roll_back().unwrap();
+            open(&world).roll_back(&CommitOptions::default()).unwrap();
         }
         assert_eq!(
             (asked(Tcp, "192.0.2.9:80").as_str(), asked(Tcp, "192.0.2.9:81").as_str()),
@@ -73,7 +76,7 @@ fn the_end_of_the_time_at_every_step() {
         let Some(world) = World::new() else { return };
         world.local("192.0.2.0/24").unwrap();
         let mut instance = up(&world);
-        instance.apply(source(OLD)).unwrap();
+        instance.apply(source(OLD), &ApplyOptions::default()).unwrap();
         let receivers = ["old", "gone", "web"].map(|name| Receiver::of(&mut instance, name));
         for_a_time(&mut instance, Duration::from_nanos(1));
         drop(instance);
@@ -97,7 +100,7 @@ fn confirm_at_every_step() {
         let Some(world) = World::new() else { return };
         world.local("192.0.2.0/24").unwrap();
         let mut instance = up(&world);
-        instance.apply(source(OLD)).unwrap();
+        instance.apply(source(OLD), &ApplyOptions::default()).unwrap();
         let receiver = Receiver::of(&mut instance, "web");
         for_a_time(&mut instance, Duration::from_secs(3600));
         drop(instance);

@@ -1,6 +1,6 @@
 //! The beginning and the end of an instance.
 
-use inlet::core::Protocol::Tcp;
+use inlet::rules::Protocol::Tcp;
 use inlet::{Error, Instance, Snapshot, StateError, UpOptions};
 use inlet_testkit::{TcpServer, World};
 

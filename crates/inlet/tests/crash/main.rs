@@ -16,8 +16,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use common::{Receiver, asked, at, bind, here, open, source, state, tree, tree_of_one, up};
-use inlet::core::Protocol::{Tcp, Udp};
-use inlet::{Instance, UpOptions};
+use inlet::rules::Protocol::{Tcp, Udp};
+use inlet::{ApplyOptions, CommitOptions, Instance, UpOptions};
 use inlet_testkit::World;
 
 const UP: &[&str] = &[
@@ -72,8 +72,8 @@ fn child() {
     let open = || Instance::open(here()).unwrap();
     match operation.as_str() {
         "up" => drop(Instance::up(here(), &UpOptions::default()).unwrap()),
-        "commit" => drop(open().apply(source(NEW)).unwrap()),
-        "roll back" => drop(open().roll_back().unwrap()),
+        "commit" => drop(open().apply(source(NEW), &ApplyOptions::default()).unwrap()),
+        "roll back" => drop(open().roll_back(&CommitOptions::default()).unwrap()),
         "commit to confirm" => {
             let mut instance = open();
             for_a_time(&mut instance, Duration::from_secs(3600));
@@ -91,7 +91,7 @@ fn child() {
 
 fn described(instance: &mut Instance) -> inlet::Committed {
     let listen = ["tcp:*:8080", "udp:*:8080"].map(|text| text.parse().unwrap());
-    let description = Some(Some(inlet::core::Description::new(listen).unwrap()));
+    let description = Some(Some(inlet::rules::Description::new(listen).unwrap()));
     let request = inlet::ServiceRequest { description, ..inlet::ServiceRequest::default() };
     instance.set_service(&"web".parse().unwrap(), request).unwrap()
 }
@@ -130,7 +130,7 @@ const NEW: &str = r#"{"services": {"new": {}, "old": {}, "web": {}},
 
 fn for_a_time(instance: &mut Instance, within: Duration) {
     let new = instance.parse(source(NEW)).unwrap().ruleset;
-    instance.replace_to_confirm(new, Some(within)).unwrap();
+    instance.commit(new, &CommitOptions { confirm_within: Some(within), ..CommitOptions::default() }).unwrap();
 }
 
 fn both_families(world: &World) -> [&'static str; 2] {

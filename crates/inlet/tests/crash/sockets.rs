@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 
 use inlet::ServiceRequest;
-use inlet::core::Protocol::Tcp;
+use inlet::rules::Protocol::Tcp;
 use inlet_testkit::{TcpServer, World};
 
 use crate::common::{self, Receiver, asked, open, snapshot, state};

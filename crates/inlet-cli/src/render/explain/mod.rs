@@ -4,7 +4,7 @@ mod report;
 
 use std::path::Path;
 
-use inlet::core::{Contender, InterfaceName, Prefix, Rule, Ruleset, Standing};
+use inlet::rules::{Contender, InterfaceName, Prefix, Rule, Ruleset, Standing};
 use inlet::{Explanation, Live, Outcome, Reach, SocketState};
 
 use self::report::report;

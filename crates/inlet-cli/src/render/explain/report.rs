@@ -1,7 +1,7 @@
 //! The story of a packet as JSON.
 
-use inlet::core::config::rule_json;
-use inlet::core::{Contender, InterfaceName, Ruleset, Standing};
+use inlet::rules::config::rule_json;
+use inlet::rules::{Contender, InterfaceName, Ruleset, Standing};
 use inlet::{Explanation, Live, Outcome};
 use serde::Serialize;
 

@@ -2,7 +2,7 @@
 
 mod report;
 
-use inlet::core::{Change, Plan, Prefix, Ruleset, ServiceChange, Verdict};
+use inlet::rules::{Change, Plan, Prefix, Ruleset, ServiceChange, Verdict};
 use inlet::{Committed, Proposal, RouteChanges, Warning};
 use serde::Serialize;
 
@@ -106,7 +106,7 @@ pub(crate) fn proposal(
     warnings: &[Warning],
     all: bool,
 ) -> Result<(), Failure> {
-    let Proposal { plan, before, after, keeps_routes, would_keep_routes } = proposal;
+    let Proposal { plan, before, after, keeps_routes, would_keep_routes, .. } = proposal;
     let both = Difference { plan, before, after };
     if screen.json {
         return screen.document(&Planned {

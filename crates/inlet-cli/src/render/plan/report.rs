@@ -1,7 +1,7 @@
 //! What differs between two rulesets, as programs get it.
 
-use inlet::core::config::rule_json;
-use inlet::core::{Change, Description, Rule, Ruleset, ServiceChange, ServiceName};
+use inlet::rules::config::rule_json;
+use inlet::rules::{Change, Description, Rule, Ruleset, ServiceChange, ServiceName};
 use serde::{Serialize, Serializer};
 
 use super::Difference;

@@ -78,8 +78,8 @@ const LISTED: usize = 10;
 impl Checker {
     /// Opens what there is.
     pub fn new(location: Location) -> Self {
-        let (snapshot, trouble) = match Snapshot::open_if_up(location.clone()) {
-            Ok(opened) => (opened.ok(), None),
+        let (snapshot, trouble) = match Snapshot::open_if_up(&location) {
+            Ok(opened) => (opened, None),
             Err(error) => (None, Some(error)),
         };
         Self { location, snapshot, trouble }

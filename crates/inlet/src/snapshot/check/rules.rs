@@ -5,7 +5,7 @@ use inlet_core::{Interface, Prefix, PrefixSet, Rule, Verdict, never_matching, st
 
 use super::{Checkup, Finding, Severity, Subject};
 use crate::error::{Error, KernelError, Result, RouteError, quoted, words};
-use crate::route::{Route, Wanted};
+use crate::route::{Route, RoutePlan};
 
 pub(super) fn check(subject: &Subject<'_>, found: &mut Checkup) -> Result<()> {
     not_local(subject, found)?;
@@ -46,7 +46,7 @@ fn not_local(subject: &Subject<'_>, found: &mut Checkup) -> Result<()> {
 
 /// Whether the routes that a file asks for can be made.
 fn routes_to_come(subject: &Subject<'_>, found: &mut Checkup) -> Result<()> {
-    match Wanted::by(subject.ruleset, subject.location.netns()) {
+    match RoutePlan::of(subject.ruleset, subject.location.netns()) {
         Err(
             error @ (Error::Route(RouteError::CutsOff { .. })
             | Error::Route(RouteError::TooMany { .. })
@@ -55,7 +55,7 @@ fn routes_to_come(subject: &Subject<'_>, found: &mut Checkup) -> Result<()> {
             found.add_error("routes-refused", &error, "the file asks for local routes, and is refused");
             Ok(())
         }
-        wanted => wanted.map(drop),
+        plan => plan.map(drop),
     }
 }
 

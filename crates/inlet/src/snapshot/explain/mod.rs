@@ -4,7 +4,8 @@ mod program;
 
 use inlet_core::{Contender, OnMissing, Packet, Rule, Ruleset, ServiceId, Standing, Verdict, contest};
 
-pub use program::{Answer, Live, LiveProgram, Unasked};
+use program::Oracle;
+pub use program::{Answer, Live, LiveProgram, Reply, Unasked};
 
 use crate::error::{Error, Result};
 use crate::route::{Reach, RouteTable};
@@ -60,7 +61,7 @@ pub struct Explainer<'a> {
     snapshot: Option<&'a Snapshot>,
     receivers: Receivers,
     routes: RouteTable,
-    program: std::result::Result<LiveProgram, Unasked>,
+    oracle: Oracle,
 }
 
 impl Snapshot {
@@ -78,8 +79,7 @@ impl Snapshot {
     /// # Errors
     /// Those of listing sockets, of the routes, and of opening the program.
     pub fn explainer(&self) -> Result<Explainer<'_>> {
-        let program = self.program_if_permitted()?;
-        Explainer::new(self.location(), self.ruleset(), Some(self), program)
+        Explainer::new(self.location(), self.ruleset(), Some(self), self.oracle()?)
     }
 }
 
@@ -90,17 +90,17 @@ impl<'a> Explainer<'a> {
     /// # Errors
     /// Those of listing sockets and of the routes.
     pub fn under(ruleset: &'a Ruleset, location: &'a Location, snapshot: Option<&'a Snapshot>) -> Result<Self> {
-        Self::new(location, ruleset, snapshot, Err(Unasked::NotInForce))
+        Self::new(location, ruleset, snapshot, Oracle::None(Unasked::NotInForce))
     }
 
     fn new(
         location: &'a Location,
         ruleset: &'a Ruleset,
         snapshot: Option<&'a Snapshot>,
-        program: std::result::Result<LiveProgram, Unasked>,
+        oracle: Oracle,
     ) -> Result<Self> {
         let (receivers, routes) = (receivers(location, snapshot)?, RouteTable::of(location.netns())?);
-        Ok(Self { location, ruleset, snapshot, receivers, routes, program })
+        Ok(Self { location, ruleset, snapshot, receivers, routes, oracle })
     }
 
     /// The whole story of a packet.
@@ -114,12 +114,12 @@ impl<'a> Explainer<'a> {
             Some(Verdict::Service(id)) => self.serving(&self.receivers, packet, id),
             _ => Vec::new(),
         };
-        let (live, chosen) = match self.ask(packet)? {
-            Ok(answer) => {
+        let (live, chosen) = match self.oracle.ask(packet)? {
+            Reply::Answer(answer) => {
                 self.compare(packet, rule, &sockets, answer)?;
                 (Live::Agrees, if let Answer::Socket(cookie) = answer { Some(cookie) } else { None })
             }
-            Err(reason) => (Live::NotAsked(reason), None),
+            Reply::NotAsked(reason) => (Live::NotAsked(reason), None),
         };
         let socket = match live {
             Live::Agrees => chosen.and_then(|cookie| sockets.iter().find(|socket| socket.cookie == cookie)),
@@ -175,14 +175,6 @@ impl<'a> Explainer<'a> {
             family && socket.local.as_ref().is_none_or(|local| local.protocol() == packet.protocol)
         });
         sockets
-    }
-
-    /// Asks the program in force. The inner error is the reason why it cannot be asked.
-    fn ask(&self, packet: &Packet) -> Result<std::result::Result<Answer, Unasked>> {
-        match &self.program {
-            Ok(program) => program.run(packet),
-            Err(reason) => Ok(Err(*reason)),
-        }
     }
 
     /// Fails when the answer is not one that the rules and the live sockets allow.

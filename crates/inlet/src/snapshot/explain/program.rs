@@ -42,6 +42,15 @@ pub enum Answer {
     Socket(u64),
 }
 
+/// What comes of asking the program in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// It answers.
+    Answer(Answer),
+    /// It cannot be asked about this packet, or not by us.
+    NotAsked(Unasked),
+}
+
 /// The program in force, to be asked. It does not count questions: they come in on no interface.
 #[derive(Debug)]
 pub struct LiveProgram(OwnedFd);
@@ -50,16 +59,31 @@ impl LiveProgram {
     /// What the program does with the packet now.
     ///
     /// # Errors
-    /// Those of the kernel. The inner error is the reason why it cannot be asked.
-    pub fn run(&self, packet: &Packet) -> Result<std::result::Result<Answer, Unasked>> {
+    /// Those of the kernel.
+    pub fn run(&self, packet: &Packet) -> Result<Reply> {
         if packet.ifindex != 0 {
-            return Ok(Err(Unasked::Interface));
+            return Ok(Reply::NotAsked(Unasked::Interface));
         }
         let mut context = raw::lookup_context(packet);
         match raw::test_run(self.0.as_fd(), &mut context) {
-            Ok(verdict) => Ok(Ok(Answer::of(verdict, raw::chosen_cookie(&context)))),
-            Err(cause) if cause.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(Err(Unasked::ReusePort)),
+            Ok(verdict) => Ok(Reply::Answer(Answer::of(verdict, raw::chosen_cookie(&context)))),
+            Err(cause) if cause.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(Reply::NotAsked(Unasked::ReusePort)),
             Err(cause) => Err(Error::os("run", "the program in force")(cause)),
+        }
+    }
+}
+
+/// The program in force, or why nobody asks it.
+pub(super) enum Oracle {
+    Program(LiveProgram),
+    None(Unasked),
+}
+
+impl Oracle {
+    pub(super) fn ask(&self, packet: &Packet) -> Result<Reply> {
+        match self {
+            Self::Program(program) => program.run(packet),
+            Self::None(reason) => Ok(Reply::NotAsked(*reason)),
         }
     }
 }
@@ -75,12 +99,12 @@ impl Snapshot {
         Ok(LiveProgram(program))
     }
 
-    /// The same; the inner error is that we may not have it.
-    pub(super) fn program_if_permitted(&self) -> Result<std::result::Result<LiveProgram, Unasked>> {
+    /// The same, as far as we may have it.
+    pub(super) fn oracle(&self) -> Result<Oracle> {
         match self.program() {
-            Ok(program) => Ok(Ok(program)),
+            Ok(program) => Ok(Oracle::Program(program)),
             Err(Error::Os { cause, .. }) if cause.kind() == std::io::ErrorKind::PermissionDenied => {
-                Ok(Err(Unasked::NotPermitted))
+                Ok(Oracle::None(Unasked::NotPermitted))
             }
             Err(error) => Err(error),
         }
