@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use std::io::{self, Write as _};
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+use inlet::rules::{Remedy, remedy_of};
 use inlet::{Endpoint, Refusal};
 use inlet_import::{ImportError, Left};
 
@@ -71,6 +72,9 @@ impl Failure {
         match self {
             Self::Inlet(error) => error.remedy(),
             Self::NotAdopted(_, reason) => reason.remedy().map(Cow::Borrowed),
+            Self::Import(_, error) => error.remedy(),
+            Self::Value(_, cause) => remedy_of(cause.as_ref()),
+            Self::Clap(error) => remedy_of(error.source()?),
             _ => None,
         }
     }

@@ -1,12 +1,12 @@
-//! Two things at once: the only threads of this crate, which end with the call that they are for.
+//! Runs two halves of a call's work at once. These are the only threads of this crate, and they end with the call.
 
 use std::panic::resume_unwind;
 use std::thread;
 
-/// From how much work on two threads are quicker than one: so many rules.
+/// From this many rules on, two threads are faster than one.
 pub(crate) const MANY: usize = 1 << 14;
 
-/// Does both, on two threads when that is worthwhile and there is a second one to be had; otherwise `one` is done here as well.
+/// Runs both, on two threads when that is worthwhile. Without a second thread `one` runs here too.
 pub(crate) fn join<A: Send, B>(worthwhile: bool, one: impl Fn() -> A + Sync, other: impl FnOnce() -> B) -> (A, B) {
     thread::scope(|scope| {
         let begun = worthwhile.then(|| thread::Builder::new().spawn_scoped(scope, &one).ok()).flatten();

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use inlet_core::arbitrary::{at_borders, crowded, history, ruleset, with_packets};
-use inlet_core::config::{self, Routes, Source};
+use inlet_core::config::{self, NoInterface, Routes, Source};
 use inlet_core::image::{Compiled, Header, Outcome, Walk, compile, decode, recompile};
 use inlet_core::{Builder, InterfaceName, Packet, Plan, PortRange, Protocol, Rule, Ruleset, Verdict, lookup};
 use proptest::prelude::*;
@@ -33,8 +33,8 @@ impl config::Host for Numbered {
         Err(format!("no {}", path.display()))
     }
 
-    fn interface(&mut self, name: &InterfaceName) -> Result<u32, String> {
-        name.as_str()[2..].parse().map_err(|_| format!("no {name}"))
+    fn interface(&mut self, name: &InterfaceName) -> Result<u32, NoInterface> {
+        name.as_str()[2..].parse().map_err(|_| NoInterface { message: format!("no {name}"), remedy: None })
     }
 }
 
@@ -158,7 +158,8 @@ fn agree(ruleset: &Ruleset, words: &[u32]) {
     }
 }
 
-/// Two ranges of one width that overlap do not tie when the sources differ: then the source decides, not the lower port.
+/// Two ranges of one width that overlap do not tie when the sources differ: then the source decides, not the lower
+/// port.
 #[test]
 fn of_equally_wide_ranges_the_source_decides() {
     let mut builder = Builder::new();

@@ -58,7 +58,8 @@ fn packets_of(ruleset: &Ruleset, rule: &Rule) -> Vec<Packet> {
     packets
 }
 
-/// Rules in so little room that they shadow each other: four addresses, few ports, halves of the sources, two interfaces.
+/// Rules in so little room that they shadow each other: four addresses, few ports, halves of the sources, two
+/// interfaces.
 fn crowded() -> impl Strategy<Value = Ruleset> {
     let source = prop_oneof![3 => Just(None), 1 => Just(Some("0.0.0.0/1")), 1 => Just(Some("128.0.0.0/1"))];
     let rule =

@@ -33,7 +33,7 @@ fn check(old: &Ruleset, new: &Ruleset, moved: &[Moved], packet: &Packet) {
     let expected = usize::from(answer(old, before) != answer(new, after));
     assert_eq!(boxes.len(), expected, "{packet:?}: {before:?} {after:?} {boxes:?}");
     for moved in boxes {
-        assert_eq!((moved.old, moved.new), (before, after), "{packet:?}");
+        assert_eq!((moved.previous, moved.new), (before, after), "{packet:?}");
     }
 }
 
@@ -80,7 +80,7 @@ proptest! {
         let moves_back = all(&new, &old);
         prop_assert_eq!(moved.len(), moves_back.len());
         for (there, back) in moved.iter().zip(&moves_back) {
-            prop_assert_eq!(&Moved { old: back.new, new: back.old, ..back.clone() }, there);
+            prop_assert_eq!(&Moved { previous: back.new, new: back.previous, ..back.clone() }, there);
         }
     }
 
@@ -187,7 +187,7 @@ fn ruleset(rules: &[(&str, &str, &str)]) -> Ruleset {
 fn lines(old: &Ruleset, new: &Ruleset) -> Vec<String> {
     let name = |ruleset: &Ruleset, rule| answer(ruleset, rule).unwrap_or_else(|| "no rule".to_owned());
     let line = |moved: &Moved| {
-        format!("{} {}: {} -> {}", moved.local, moved.ports, name(old, moved.old), name(new, moved.new))
+        format!("{} {}: {} -> {}", moved.local, moved.ports, name(old, moved.previous), name(new, moved.new))
     };
     all(old, new).iter().map(line).collect()
 }
@@ -243,8 +243,8 @@ fn a_small_change_to_many_rules_is_found() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
 
-    /// Few changes to many rules are found without a look at all of them, and that gives the same, of all packets and of
-    /// those to prefixes that are wider than the changes, or narrower.
+    /// Few changes to many rules are found without a look at all of them, and that gives the same, of all packets and
+    /// of those to prefixes that are wider than the changes, or narrower.
     #[test]
     fn a_narrow_look_sees_all((old, new, packets) in pair_with_packets(6, 100), len in 0_u8..=32) {
         let many = |few: &Ruleset| {

@@ -1,4 +1,4 @@
-//! Entries: rules of one prefix and one port range each, found by prefix.
+//! Entries: rules with one prefix and one port range, indexed by prefix.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use super::selection::Selection;
 
 use inlet_core::{IfaceId, InterfaceName, Match, PortRange, Prefix};
 
-/// Entries by prefix: the step each comes from, and what it matches.
+/// Entries by prefix, each with its step and its match.
 #[derive(Default)]
 pub(super) struct Index(BTreeMap<Prefix, Vec<(usize, Match)>>);
 
@@ -47,7 +47,7 @@ impl Index {
         self.around(entry.local).chain(inside).filter(move |(_, other)| meet(&entry, other).is_some())
     }
 
-    /// The first step that has all of `entry`.
+    /// The first step that covers `entry`.
     pub(super) fn first_around(&self, entry: &Match) -> Option<usize> {
         self.around(entry.local).filter(|(_, other)| meet(entry, other) == Some(*entry)).map(|(step, _)| step).min()
     }
@@ -85,7 +85,7 @@ pub(super) fn entries(selection: &Selection, ifaces: &mut Interfaces) -> Vec<Mat
     entries
 }
 
-/// What both match.
+/// The packets that both match.
 pub(super) fn meet(a: &Match, b: &Match) -> Option<Match> {
     let local = if a.local.covers(&b.local) { b.local } else { b.local.covers(&a.local).then_some(a.local)? };
     let source = match (a.source, b.source) {

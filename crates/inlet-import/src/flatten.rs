@@ -1,4 +1,4 @@
-//! Chains that jump to chains, as one list in the order in which packets meet the rules.
+//! Flattens chains that jump to chains into one list, in the order in which packets meet the rules.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
@@ -8,22 +8,22 @@ use super::selection::Selection;
 use super::services::Targets;
 use inlet_core::{Prefix, Protocol};
 
-/// What was read of a firewall.
+/// The rules of a firewall, as read.
 #[derive(Debug, Default)]
 pub(super) struct Chains {
-    /// The rules of each chain, by a name that tells chains of several tables apart.
+    /// The rules of each chain. Names are unique across tables.
     pub(super) rules: BTreeMap<String, Vec<Line>>,
-    /// The chains where packets come in, in the order in which they meet them.
+    /// The base chains, in the order in which packets meet them.
     pub(super) bases: Vec<Base>,
     /// The named sets of addresses that rules use.
     pub(super) sets: BTreeMap<String, Vec<Prefix>>,
 }
 
-/// A chain where packets come in.
+/// A base chain, where packets come in.
 #[derive(Debug)]
 pub(super) struct Base {
     pub(super) chain: String,
-    /// The protocols whose packets it lets go when an earlier chain has given them a socket.
+    /// The protocols whose packets it skips when an earlier chain has given them a socket.
     pub(super) keeps: BTreeSet<Protocol>,
 }
 
@@ -33,17 +33,17 @@ pub(super) struct Line {
     pub(super) place: String,
     pub(super) text: String,
     pub(super) comment: Option<String>,
-    /// The packets it is about: those of any of these.
+    /// The packets that it matches: those of any of these.
     pub(super) selections: Vec<Selection>,
     pub(super) target: Target,
-    /// A condition or target that a ruleset has no words for.
+    /// A condition or target that a ruleset cannot express.
     pub(super) unknown: Option<String>,
 }
 
 /// Where a rule sends packets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Target {
-    /// To a socket. Whether rules after it are tried too.
+    /// To a socket. `goes_on`: later rules are tried too.
     Tproxy {
         addr: Option<IpAddr>,
         port: u16,
@@ -53,7 +53,7 @@ pub(super) enum Target {
     Return,
     Jump(String),
     Goto(String),
-    /// Nowhere: it marks, counts or logs, or is about connections that are no concern of a ruleset.
+    /// Nowhere: it marks, counts or logs, or it is about connections, which do not concern a ruleset.
     None,
 }
 
@@ -71,7 +71,7 @@ pub(super) struct Item {
 pub(super) enum Action {
     /// To the service of this number.
     To(usize),
-    /// On with the item of this number.
+    /// Continue at the item of this number.
     Skip(usize),
 }
 
@@ -82,37 +82,38 @@ pub(super) struct Flat {
     pub(super) left: Vec<Left>,
     pub(super) targets: Targets,
     pub(super) sets: BTreeMap<String, Vec<Prefix>>,
-    /// Items that rules after them could overrule, up to the end of their chain where packets come in.
+    /// Items that later rules may overrule, each with the end of its base chain.
     pub(super) goes_on: Vec<(usize, usize)>,
 }
 
-/// Marks an item after which packets go on behind its chain, until it is known where that ends.
+/// Marks an item after which packets leave the chain, until its end is known.
 const CHAIN_END: usize = usize::MAX;
-/// The same for the chain where they came in: `accept` ends that one, and no other one.
+/// Marks an item after which packets leave the base chain: `accept` ends only that one.
 const BASE_END: usize = usize::MAX - 1;
 
-/// Chains jump no deeper; the kernel's limit is 16.
+/// The deepest jump; the kernel's limit is 16.
 const DEPTH: usize = 32;
 
 pub(super) fn flatten(chains: Chains) -> Flat {
     let mut flat = Flat { sets: chains.sets.clone(), ..Flat::default() };
     for (chain, protocols) in order(&chains) {
         let first = flat.items.len();
-        let within = Selection { protocols, ..Selection::all(true, true) };
+        let within = Selection { protocols, ..Selection::all() };
         walk(&chains, chain, &within, 0, &mut flat);
         let end = flat.items.len();
         settle(&mut flat.items[first..], BASE_END, end);
         flat.goes_on.iter_mut().filter(|(item, _)| *item >= first).for_each(|(_, until)| *until = end);
     }
-    // A chain that is gone through twice has its words once.
+    // A chain that is walked twice reports its problems once.
     let mut told = BTreeSet::new();
     flat.left.retain(|left| told.insert((left.place.clone(), left.why.clone())));
     flat
 }
 
-/// The chains where packets come in as one list, of which the first that has a socket for a packet decides. Packets come
-/// through all of them and keep the socket that they got last: so a later chain comes before the earlier ones, but for
-/// what it lets go once it has a socket.
+/// The base chains as one list, of which the first with a socket for a packet decides.
+///
+/// Packets go through all base chains and keep the socket that they got last. So a later chain comes before the earlier
+/// ones, except for packets that it skips once they have a socket.
 fn order(chains: &Chains) -> VecDeque<(&str, BTreeSet<Protocol>)> {
     let mut list = VecDeque::new();
     for Base { chain, keeps } in chains.bases.iter().filter(|base| reaches_tproxy(chains, &base.chain, 0)) {
@@ -161,7 +162,7 @@ fn walk(chains: &Chains, chain: &str, within: &Selection, depth: usize, flat: &m
                 Target::Jump(to) | Target::Goto(to) if depth < DEPTH => {
                     walk(chains, to, &selection, depth + 1, flat);
                     match line.target {
-                        // After the chain packets do not come back to this one.
+                        // After that chain packets do not come back to this one.
                         Target::Goto(_) if depth > 0 => Action::Skip(CHAIN_END),
                         Target::Goto(_) => Action::Skip(BASE_END),
                         _ => continue,
@@ -183,7 +184,7 @@ fn walk(chains: &Chains, chain: &str, within: &Selection, depth: usize, flat: &m
     settle(&mut flat.items[first..], CHAIN_END, end);
 }
 
-/// Says of items with this mark where packets go on.
+/// Replaces a mark by the item at which packets continue.
 fn settle(items: &mut [Item], mark: usize, end: usize) {
     for item in items.iter_mut().filter(|item| item.action == Action::Skip(mark)) {
         item.action = Action::Skip(end);

@@ -1,4 +1,4 @@
-//! What `ipset save` writes: the members of sets.
+//! Reads the output of `ipset save`: the members of sets.
 
 use std::collections::BTreeMap;
 
@@ -6,14 +6,14 @@ use ipnet::IpNet;
 
 use inlet_core::{PortRange, Prefix, Protocol};
 
-/// A set by what its members are.
+/// A set, by the kind of its members.
 #[derive(Clone, Debug)]
 pub(super) enum Set {
     Addresses(Vec<Prefix>),
     Ports(Vec<PortRange>),
     /// Addresses with a port each, of one protocol.
     Pairs(Vec<(Prefix, Protocol, PortRange)>),
-    /// Why it cannot be used.
+    /// It cannot be used, for this reason.
     Other(String),
 }
 
@@ -77,7 +77,7 @@ pub(super) fn ports(text: &str) -> Option<PortRange> {
     let (first, last) = text.split_once([':', '-']).unwrap_or((text, text));
     let number = |text: &str, left_out: u16| if text.is_empty() { Some(left_out) } else { text.parse().ok() };
     let (first, last) = (number(first, 1)?, number(last, u16::MAX)?);
-    // Port 0 is written by those who mean the lowest; no packet of interest has it.
+    // Port 0 stands for the lowest port. No packet of interest has it.
     PortRange::new(first.max(1), last).ok()
 }
 

@@ -1,10 +1,13 @@
-//! Coming from elsewhere: what another tool was told, as a ruleset file.
+//! Translates the rules of other tools into ruleset files of Inlet.
 //!
-//! [`tubular()`] reads the bindings of tubular, [`tproxy()`] the TPROXY rules of iptables or nftables. Firewall rules are tried
-//! in order and the first that matches decides; in a ruleset the most specific one does. `order` makes one out of the
-//! other, so that every packet gets the same. What cannot be said in a ruleset is listed, with the reason.
+//! [`tubular()`] reads the bindings of tubular, [`tproxy()`] the TPROXY rules of iptables or nftables.
+//!
+//! Firewall rules are tried in order, and the first match decides. In a ruleset the most specific rule decides. The
+//! module `order` turns one into the other, so that every packet gets the same answer. What a ruleset cannot express is
+//! listed with the reason.
 
 #![forbid(unsafe_code)]
+#![deny(clippy::self_named_module_files)]
 
 mod entries;
 mod flatten;
@@ -20,11 +23,13 @@ mod texts;
 mod tubular;
 mod write;
 
-use inlet_core::{PortRange, Prefix, Protocol};
+use std::borrow::Cow;
+
+use inlet_core::{PortRange, Prefix, Protocol, Remedy};
 
 pub use tubular::tubular;
 
-/// A ruleset file in the making.
+/// A ruleset file, translated.
 #[derive(Clone, Debug, Default)]
 pub struct Imported {
     services: Vec<ServiceText>,
@@ -34,10 +39,10 @@ pub struct Imported {
     pub left: Vec<Left>,
 }
 
-/// Something that could not be translated.
+/// A rule that could not be translated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Left {
-    /// Where it stands, such as `line 7` or `ip filter prerouting handle 3`.
+    /// Where it stands: `line 7` or `ip filter prerouting handle 3`.
     pub place: String,
     /// What stands there.
     pub text: String,
@@ -45,21 +50,32 @@ pub struct Left {
     pub why: String,
 }
 
-/// Why a text is not imported at all.
+/// Why a whole text cannot be translated.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
-    /// The bindings are not in tubular's form.
+    /// The text is not bindings in tubular's form.
     #[error("not bindings as tubular has them: {0}")]
     Bindings(serde_json::Error),
-    /// The text is JSON, but not what nft writes.
-    #[error("not a ruleset of nft: {0}; write it with: nft -j list ruleset")]
+    /// The text is JSON, but nft did not write it.
+    #[error("not a ruleset of nft: {0}")]
     Nft(serde_json::Error),
     /// The text is neither of iptables nor of nft.
-    #[error("neither iptables-save nor nft -j list ruleset wrote this; write it with one of them")]
+    #[error("neither iptables-save nor nft -j list ruleset wrote this")]
     Unknown,
-    /// There is nothing to be translated.
-    #[error("no TPROXY rule in it; give the mangle table of iptables-save, or nft -j list ruleset")]
+    /// The text has no TPROXY rule.
+    #[error("no TPROXY rule in it")]
     Nothing,
+}
+
+impl Remedy for ImportError {
+    fn remedy(&self) -> Option<Cow<'_, str>> {
+        match self {
+            Self::Bindings(_) => None,
+            Self::Nft(_) => Some("write it with: nft -j list ruleset".into()),
+            Self::Unknown => Some("write it with one of them".into()),
+            Self::Nothing => Some("give the mangle table of iptables-save, or nft -j list ruleset".into()),
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,7 +84,7 @@ struct ServiceText {
     listen: Vec<String>,
 }
 
-/// A rule as the file has it.
+/// A rule in the form of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct RuleText {
     /// The service, or `None`: pass.
@@ -79,15 +95,15 @@ struct RuleText {
     except: Vec<PortRange>,
     from: Vec<String>,
     iface: Option<String>,
-    /// Where it comes from.
+    /// The rule of the other tool that it comes from.
     note: String,
 }
 
-/// Translates the TPROXY rules of what `iptables-save` and `ip6tables-save` or `nft -j list ruleset` wrote. `sets` is what
-/// `ipset save` wrote, which may also be part of the first text.
+/// Translates the TPROXY rules in the output of `iptables-save` and `ip6tables-save`, or of `nft -j list ruleset`.
+/// `sets` is the output of `ipset save`, which may also be part of the first text.
 ///
 /// # Errors
-/// [`ImportError`] when there is nothing to be translated.
+/// [`ImportError`] when there is nothing to translate.
 pub fn tproxy(text: &str, sets: &str) -> Result<Imported, ImportError> {
     let chains = match text.trim_start().starts_with('{') {
         true => nft::read(text)?,

@@ -1,4 +1,4 @@
-//! Values as nft writes them: one, a range, or the members of a set.
+//! Reads values as nft writes them: one, a range, or the members of a set.
 
 use std::net::IpAddr;
 
@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::ipset;
 use inlet_core::{PortRange, Prefix};
 
-/// The members of a set that stands in a rule, or the one value.
+/// The members of an anonymous set, or the one value.
 pub(super) fn values(value: &Value) -> Vec<&Value> {
     match value.get("set").unwrap_or(value) {
         Value::Array(all) => all.iter().collect(),
@@ -31,7 +31,7 @@ pub(super) fn addresses_of(members: &[Value]) -> Option<Vec<Prefix>> {
     Some(all)
 }
 
-/// The prefixes that a range of addresses is made of.
+/// The prefixes that form a range of addresses.
 fn range(ends: &Value) -> Option<Vec<Prefix>> {
     let end = |at: usize| ends.get(at)?.as_str()?.parse::<IpAddr>().ok();
     let subnets = match (end(0)?, end(1)?) {

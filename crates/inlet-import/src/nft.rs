@@ -1,4 +1,4 @@
-//! What `nft -j list ruleset` writes: the chains that packets meet when they come in.
+//! Reads the output of `nft -j list ruleset`: the base chains and the chains that they jump to.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -9,7 +9,7 @@ use super::ImportError;
 use super::flatten::{Base, Chains, Line, Target};
 use super::members::{addresses_of, port, values};
 use super::selection::{Addresses, Except, Selection};
-use inlet_core::{PortRange, Prefix, Protocol};
+use inlet_core::{Family, PortRange, Prefix, Protocol};
 
 /// Reads the document.
 pub(super) fn read(text: &str) -> Result<Chains, ImportError> {
@@ -24,7 +24,7 @@ pub(super) fn read(text: &str) -> Result<Chains, ImportError> {
         let reader = Reader::new(rule, &sets);
         let (line, kept) = reader.line();
         let lines = chains.rules.entry(chain.clone()).or_default();
-        // Behind the rules that give packets a socket it would let these go too.
+        // After a rule that gives packets a socket, it would skip these packets too.
         if !lines
             .iter()
             .any(|line: &Line| matches!(line.target, Target::Tproxy { .. } | Target::Jump(_) | Target::Goto(_)))
@@ -39,8 +39,8 @@ pub(super) fn read(text: &str) -> Result<Chains, ImportError> {
     Ok(chains)
 }
 
-/// The chains where packets come in, by priority: lower numbers first. Of equal ones the chain that was made later is asked
-/// first, as the kernel puts it in front of the others (`nf_hook_entries_grow`).
+/// The base chains by priority, the lower number first. Of equal ones the kernel asks the newer chain first: it puts it
+/// in front of the others (`nf_hook_entries_grow`).
 fn bases<'a>(chains: impl Iterator<Item = &'a Value>, mut keeps: BTreeMap<String, BTreeSet<Protocol>>) -> Vec<Base> {
     let comes_in = |chain: &&Value| chain["hook"] == "prerouting" && chain["type"] == "filter";
     let mut bases: Vec<&Value> = chains.filter(comes_in).collect();
@@ -53,7 +53,7 @@ fn bases<'a>(chains: impl Iterator<Item = &'a Value>, mut keeps: BTreeMap<String
     bases.into_iter().map(base).collect()
 }
 
-/// What names an object in the whole ruleset: family, table and its own name.
+/// The full name of an object: family, table and its own name.
 fn key(object: &Value, name: &str) -> String {
     let text = |key: &str| object[key].as_str().unwrap_or_default();
     format!("{} {} {}", text("family"), text("table"), text(name))
@@ -64,12 +64,12 @@ fn short(name: &str) -> String {
     name.rsplit(' ').next().unwrap_or(name).to_owned()
 }
 
-/// A named set: its members, when a ruleset has words for them.
+/// A named set: its members, when a ruleset can express them.
 struct Set(Option<Vec<Value>>);
 
 impl Set {
     fn read(set: &Value) -> Self {
-        // Members that come and go with packets are not those that stand there now.
+        // The members of a dynamic set change with packets.
         let changes = set["flags"]
             .as_array()
             .is_some_and(|flags| flags.iter().any(|flag| flag == "dynamic" || flag == "timeout"));
@@ -82,20 +82,28 @@ impl Set {
     }
 }
 
+/// The families of a rule's table.
+fn families_of(rule: &Value) -> BTreeSet<Family> {
+    match rule["family"].as_str() {
+        Some("ip") => [Family::V4].into(),
+        Some("ip6") => [Family::V6].into(),
+        _ => Family::ALL.into(),
+    }
+}
+
 struct Reader<'a> {
     rule: &'a Value,
     sets: &'a BTreeMap<String, Set>,
     selection: Selection,
     unknown: Option<String>,
     irrelevant: bool,
-    /// Whether it is about packets that have a transparent socket.
+    /// Whether it matches packets that have a transparent socket.
     of_socket: bool,
 }
 
 impl<'a> Reader<'a> {
     fn new(rule: &'a Value, sets: &'a BTreeMap<String, Set>) -> Self {
-        let family = rule["family"].as_str().unwrap_or_default();
-        let selection = Selection::all(family != "ip6", family != "ip");
+        let selection = Selection { families: families_of(rule), ..Selection::all() };
         Self { rule, sets, selection, unknown: None, irrelevant: false, of_socket: false }
     }
 
@@ -103,7 +111,7 @@ impl<'a> Reader<'a> {
         self.unknown.get_or_insert(why.into());
     }
 
-    /// The rule, and the protocols whose packets it lets go when they have a socket.
+    /// Reads the rule. Also gives the protocols whose packets it skips when they have a socket.
     fn line(mut self) -> (Line, BTreeSet<Protocol>) {
         let mut target = Target::None;
         let expressions = self.rule["expr"].as_array().cloned().unwrap_or_default();
@@ -121,7 +129,7 @@ impl<'a> Reader<'a> {
                     self.cannot("dropping stays with the firewall; a ruleset can refuse");
                     target = Target::Accept;
                 }
-                // What iptables made, nft cannot tell in full.
+                // nft does not print rules of iptables in full.
                 ("xt", _) => {
                     let is_target = value["type"] == "target";
                     if value["name"] == "socket" {
@@ -151,12 +159,10 @@ impl<'a> Reader<'a> {
         (Line { place, text, comment, selections: vec![self.selection], target, unknown: self.unknown }, kept)
     }
 
-    /// The protocols of which the rule is about all packets of its table.
+    /// The protocols of which the rule matches all packets of its table.
     fn all_protocols(&self) -> BTreeSet<Protocol> {
-        let Selection { protocols, v4, v6, local, ports, source, iface, except, nothing } = &self.selection;
-        let family = self.rule["family"].as_str().unwrap_or_default();
-        let all =
-            *v4 == (family != "ip6") && *v6 == (family != "ip") && except.is_empty() && !nothing && iface.is_none();
+        let Selection { protocols, families, local, ports, source, iface, except, nothing } = &self.selection;
+        let all = *families == families_of(self.rule) && except.is_empty() && !nothing && iface.is_none();
         let everywhere = *local == Addresses::Any && *source == Addresses::Any && ports[..] == [PortRange::ANY];
         if all && everywhere && self.unknown.is_none() { protocols.clone() } else { BTreeSet::new() }
     }
@@ -168,8 +174,8 @@ impl<'a> Reader<'a> {
 
     fn tproxy(&mut self, value: &Value) -> Target {
         match value["family"].as_str() {
-            Some("ip") => self.selection.v6 = false,
-            Some("ip6") => self.selection.v4 = false,
+            Some("ip") => self.only(Family::V4),
+            Some("ip6") => self.only(Family::V6),
             _ => {}
         }
         let addr: Option<IpAddr> = value["addr"].as_str().and_then(|addr| addr.trim_matches(['[', ']']).parse().ok());
@@ -178,6 +184,10 @@ impl<'a> Reader<'a> {
             self.cannot("without a port each port has a socket of its own");
         }
         Target::Tproxy { addr, port, goes_on: true }
+    }
+
+    fn only(&mut self, family: Family) {
+        self.selection.families.retain(|other| *other == family);
     }
 
     fn condition(&mut self, condition: &Value) {
@@ -189,7 +199,8 @@ impl<'a> Reader<'a> {
         let done = match (payload("protocol"), payload("field"), meta) {
             _ if !known => None,
             (protocol @ ("ip" | "ip6"), field @ ("daddr" | "saddr"), _) => {
-                self.addresses(protocol == "ip6", field == "saddr", right, not)
+                self.only(if protocol == "ip6" { Family::V6 } else { Family::V4 });
+                self.addresses(field == "saddr", right, not)
             }
             (protocol @ ("tcp" | "udp" | "th"), "dport", _) => self.ports(protocol, right, not),
             (_, _, "l4proto") => self.protocols(right, not),
@@ -214,13 +225,12 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn addresses(&mut self, v6: bool, source: bool, right: &Value, not: bool) -> Option<()> {
-        (if v6 { &mut self.selection.v4 } else { &mut self.selection.v6 }).clone_from(&false);
+    fn addresses(&mut self, source: bool, right: &Value, not: bool) -> Option<()> {
         let addresses = match right.as_str().and_then(|text| text.strip_prefix('@')) {
             Some(name) => Addresses::These(Some(name.to_owned()), self.set(name)?.addresses()?),
             None => Addresses::These(None, addresses_of(&values(right).into_iter().cloned().collect::<Vec<_>>())?),
         };
-        let all = Selection::all(true, true);
+        let all = Selection::all();
         match (not, source) {
             (false, false) => self.selection = self.selection.and(&Selection { local: addresses, ..all }),
             (false, true) => self.selection = self.selection.and(&Selection { source: addresses, ..all }),
@@ -246,7 +256,7 @@ impl<'a> Reader<'a> {
         let ports: Vec<PortRange> = members.iter().map(port).collect::<Option<_>>()?;
         match not {
             true => self.selection.except.push(Except::Ports(ports)),
-            false => self.selection = self.selection.and(&Selection { ports, ..Selection::all(true, true) }),
+            false => self.selection = self.selection.and(&Selection { ports, ..Selection::all() }),
         }
         Some(())
     }
@@ -276,8 +286,8 @@ impl<'a> Reader<'a> {
 
     fn family(&mut self, right: &Value, not: bool) -> Option<()> {
         match (right.as_str()?, not) {
-            ("ipv4", false) | ("ipv6", true) => self.selection.v6 = false,
-            ("ipv6", false) | ("ipv4", true) => self.selection.v4 = false,
+            ("ipv4", false) | ("ipv6", true) => self.only(Family::V4),
+            ("ipv6", false) | ("ipv4", true) => self.only(Family::V6),
             _ => return None,
         }
         Some(())

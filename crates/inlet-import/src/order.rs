@@ -1,8 +1,9 @@
-//! From "the first rule that matches decides" to "the most specific one does", without a packet that notices.
+//! Turns "the first rule that matches decides" into "the most specific rule decides", with the same answer for every
+//! packet.
 //!
-//! Rules become entries of one prefix and one port range each. Where two of them meet and precedence would choose the later
-//! one, their intersection becomes an entry of its own with the verdict of the earlier one; entries that an earlier rule
-//! covers wholly are dropped. Rules all of whose entries stay as they are keep their lists.
+//! Rules become entries with one prefix and one port range. Where two entries meet and precedence would choose the
+//! later one, their intersection becomes an entry with the verdict of the earlier one. Entries that an earlier rule
+//! covers are dropped. A rule whose entries all stay keeps its lists.
 
 use std::collections::HashSet;
 
@@ -13,7 +14,7 @@ use super::texts::Texts;
 use super::{Imported, Left};
 use inlet_core::{Match, PortRange, Precedence};
 
-/// Entries that the order makes necessary, beyond which it is no use.
+/// The most additional entries; with more the result is of no use.
 const MOST: usize = 100_000;
 
 pub(super) fn settle(flat: Flat) -> Imported {
@@ -54,7 +55,7 @@ fn keep(steps: &[Step], original: &Index, entries: &[Vec<Match>]) -> Vec<Vec<Mat
         .collect()
 }
 
-/// The entries with which the most specific one gives each packet what the first step gives it, each with its step;
+/// The entries, each with its step, for which the most specific entry gives each packet what the first step gives it.
 /// `None` when there are too many.
 fn in_order(steps: &[Step], original: &Index, kept: Vec<Vec<Match>>) -> Option<Index> {
     let mut now = Index::default();
@@ -83,7 +84,7 @@ fn in_order(steps: &[Step], original: &Index, kept: Vec<Vec<Match>>) -> Option<I
                 let before = now.len();
                 add(&mut now, both);
                 if tie {
-                    // Ranges of one width cross: the later one is cut down to what the other has not.
+                    // Ranges of one width cross: cut the later one down to the ports that the other does not have.
                     let (cut, from) = if step > other_step { (entry, other) } else { (other, entry) };
                     now.remove(&cut);
                     add(&mut now, without(&cut, &from));
@@ -100,7 +101,7 @@ fn in_order(steps: &[Step], original: &Index, kept: Vec<Vec<Match>>) -> Option<I
     }
 }
 
-/// The ports of the one without those of the other, which overlaps it and is as wide.
+/// The ports of `cut` without those of `from`, which overlaps it and is as wide.
 fn without(cut: &Match, from: &Match) -> Match {
     let (first, last) = match cut.ports.first() < from.ports.first() {
         true => (cut.ports.first(), from.ports.first() - 1),

@@ -1,14 +1,14 @@
-//! Which packets a rule of a firewall is about, as far as a ruleset can say it.
+//! The packets that a firewall rule matches, as far as a ruleset can express them.
 
 use std::collections::BTreeSet;
 
-use inlet_core::{InterfaceName, Match, PortRange, Prefix, Protocol};
+use inlet_core::{Family, InterfaceName, Match, PortRange, Prefix, Protocol};
 
 /// Addresses of one side.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Addresses {
     Any,
-    /// These, which are all of a set when it is named.
+    /// These; all members of a set when it is named.
     These(Option<String>, Vec<Prefix>),
 }
 
@@ -25,24 +25,22 @@ pub(super) enum Except {
 #[derive(Clone, Debug)]
 pub(super) struct Selection {
     pub(super) protocols: BTreeSet<Protocol>,
-    pub(super) v4: bool,
-    pub(super) v6: bool,
+    pub(super) families: BTreeSet<Family>,
     pub(super) local: Addresses,
     pub(super) ports: Vec<PortRange>,
     pub(super) source: Addresses,
     pub(super) iface: Option<InterfaceName>,
     pub(super) except: Vec<Except>,
-    /// Whether two of the conditions exclude each other.
+    /// Whether two of the conditions contradict each other.
     pub(super) nothing: bool,
 }
 
 impl Selection {
-    /// All packets of these families.
-    pub(super) fn all(v4: bool, v6: bool) -> Self {
+    /// All packets.
+    pub(super) fn all() -> Self {
         Self {
             protocols: Protocol::ALL.into(),
-            v4,
-            v6,
+            families: Family::ALL.into(),
             local: Addresses::Any,
             ports: vec![PortRange::ANY],
             source: Addresses::Any,
@@ -57,12 +55,11 @@ impl Selection {
         self.iface = Some(name);
     }
 
-    /// The packets that both are about.
+    /// The packets that both select.
     pub(super) fn and(&self, other: &Self) -> Self {
         let mut both = self.clone();
         both.protocols = &self.protocols & &other.protocols;
-        both.v4 &= other.v4;
-        both.v6 &= other.v6;
+        both.families = &self.families & &other.families;
         both.local = self.local.and(&other.local);
         both.source = self.source.and(&other.source);
         both.ports = meet_ports(&self.ports, &other.ports);
@@ -74,25 +71,24 @@ impl Selection {
         both
     }
 
-    /// Each port and prefix once, and only the addresses of families that local and source prefixes share.
+    /// Keeps each port and prefix once, and only the families that local and source prefixes share.
     pub(super) fn settle(&mut self) {
         self.ports = joined(std::mem::take(&mut self.ports));
-        let has = |addresses: &Addresses, v6: bool| match addresses {
+        let Self { families, local, source, .. } = self;
+        let has = |addresses: &Addresses, family: Family| match addresses {
             Addresses::Any => true,
-            Addresses::These(_, prefixes) => prefixes.iter().any(|prefix| prefix.is_v6() == v6),
+            Addresses::These(_, prefixes) => prefixes.iter().any(|prefix| prefix.family() == family),
         };
-        self.v4 &= has(&self.local, false) && has(&self.source, false);
-        self.v6 &= has(&self.local, true) && has(&self.source, true);
-        let (v4, v6) = (self.v4, self.v6);
-        [&mut self.local, &mut self.source].into_iter().for_each(|addresses| addresses.keep(v4, v6));
+        families.retain(|family| has(local, *family) && has(source, *family));
+        [local, source].into_iter().for_each(|addresses| addresses.keep(families));
     }
 
-    /// Whether no packet is meant.
+    /// Whether it selects no packet.
     pub(super) fn is_empty(&self) -> bool {
-        self.nothing || self.protocols.is_empty() || self.ports.is_empty() || !(self.v4 || self.v6)
+        self.nothing || self.protocols.is_empty() || self.ports.is_empty() || self.families.is_empty()
     }
 
-    /// Whether one of the exceptions has all of an entry, which is about this interface.
+    /// Whether one exception covers an entry of this interface.
     pub(super) fn excepts(&self, entry: &Match, iface: &Option<InterfaceName>) -> bool {
         let has = |addresses: &Addresses, prefix: Option<Prefix>| match (addresses, prefix) {
             (Addresses::Any, _) => true,
@@ -115,15 +111,11 @@ impl Selection {
     pub(super) fn locals(&self) -> Vec<Prefix> {
         match &self.local {
             Addresses::These(_, prefixes) => prefixes.clone(),
-            Addresses::Any => {
-                let all =
-                    [(self.v4, inlet_core::Family::V4.everywhere()), (self.v6, inlet_core::Family::V6.everywhere())];
-                all.into_iter().filter(|(family, _)| *family).map(|(_, prefix)| prefix).collect()
-            }
+            Addresses::Any => self.families.iter().map(|family| family.everywhere()).collect(),
         }
     }
 
-    /// The sources, or once none.
+    /// The sources, or one `None`.
     pub(super) fn sources(&self) -> Vec<Option<Prefix>> {
         match &self.source {
             Addresses::Any => vec![None],
@@ -153,12 +145,12 @@ impl Addresses {
         }
     }
 
-    fn keep(&mut self, v4: bool, v6: bool) {
+    fn keep(&mut self, families: &BTreeSet<Family>) {
         if let Self::These(name, prefixes) = self {
             prefixes.sort();
             prefixes.dedup();
             let before = prefixes.len();
-            prefixes.retain(|prefix| if prefix.is_v6() { v6 } else { v4 });
+            prefixes.retain(|prefix| families.contains(&prefix.family()));
             if prefixes.len() != before {
                 *name = None;
             }
@@ -184,7 +176,7 @@ fn joined(mut ports: Vec<PortRange>) -> Vec<PortRange> {
     ports
 }
 
-/// The ports that none of these has.
+/// The ports that are in none of these ranges.
 pub(super) fn all_but(ports: &[PortRange]) -> Vec<PortRange> {
     let mut sorted: Vec<PortRange> = ports.to_vec();
     sorted.sort();

@@ -19,8 +19,8 @@ struct Target {
 }
 
 impl Targets {
-    /// The number of the service for an address and port. IPv4 and IPv6 sockets of a port are one service: packets
-    /// never go to a socket of the other family.
+    /// The number of the service for an address and port. IPv4 and IPv6 sockets of a port form one service: a packet
+    /// never goes to a socket of the other family.
     pub(super) fn number(
         &mut self,
         addr: Option<IpAddr>,

@@ -1,4 +1,4 @@
-//! Conditions that must not hold, as rules of their own: what a rule excepts passes.
+//! Turns negated conditions into rules of their own: what a rule excepts passes.
 
 use super::Left;
 use super::entries::{Index, Interfaces, entries};
@@ -6,18 +6,18 @@ use super::flatten::{Action, Item};
 use super::selection::{Except, Selection, all_but};
 use inlet_core::Match;
 
-/// An item after exceptions have become items of their own.
+/// An item without exceptions.
 pub(super) struct Step {
     pub(super) selection: Selection,
     /// The service, or `None`: pass.
     pub(super) to: Option<usize>,
-    /// The item it comes from.
+    /// The item that it comes from.
     pub(super) item: usize,
-    /// Whether it takes ports out of the step after it.
+    /// Whether it excepts ports from the next step.
     pub(super) excepts_ports: bool,
 }
 
-/// Items with exceptions become two: what is excepted passes, where no later rule could have taken it.
+/// Splits items with exceptions in two: what is excepted passes, when no later rule could have taken it.
 pub(super) fn steps(
     items: &[Item],
     goes_on: &[(usize, usize)],
@@ -46,7 +46,7 @@ pub(super) fn steps(
             Action::To(service) => Some(service),
             Action::Skip(end) => {
                 if let Some(later) = meets_later(&item.selection, &|later| later >= end) {
-                    // Where nothing is left out, to leave early changes nothing.
+                    // Leaving early changes nothing when no item is skipped.
                     if meets_later(&item.selection, &|later| (number..end).contains(&later)).is_none() {
                         continue;
                     }
@@ -99,9 +99,9 @@ pub(super) fn steps(
     steps
 }
 
-/// The packets of a selection that an exception is about.
+/// The packets of a selection that an exception covers.
 pub(super) fn positive(selection: &Selection, except: &Except) -> Option<Selection> {
-    let mut part = Selection::all(true, true);
+    let mut part = Selection::all();
     match except {
         Except::Local(addresses) => part.local = addresses.clone(),
         Except::Source(addresses) => part.source = addresses.clone(),

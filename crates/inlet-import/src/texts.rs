@@ -1,4 +1,4 @@
-//! Rules in the words of a ruleset file, with lists where all that they stand for is there.
+//! Writes rules in the words of a ruleset file, with lists where all entries are kept.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -18,8 +18,8 @@ pub(super) struct Texts<'a> {
 }
 
 impl Texts<'_> {
-    /// The rules of all steps. Those whose entries are all there have their lists, and excepted ports are said with the rule
-    /// that they are taken from.
+    /// The rules of all steps. A step whose entries are all kept becomes one rule with lists, and excepted ports become
+    /// part of the rule from which they are taken.
     pub(super) fn rules(&self, entries: &[Vec<Match>], order: &Index) -> Vec<RuleText> {
         let mut by_step: BTreeMap<usize, HashSet<Match>> = BTreeMap::new();
         order.all().into_iter().for_each(|(step, entry)| _ = by_step.entry(step).or_default().insert(entry));
@@ -42,7 +42,7 @@ impl Texts<'_> {
         rules
     }
 
-    /// A step as one rule with lists; whether the step before it takes ports out of it.
+    /// A step as one rule with lists. `excepting`: the step before it takes ports out of it.
     fn whole(&self, number: usize, excepting: bool) -> RuleText {
         let selection = &self.steps[number].selection;
         let prefixes = |prefixes: &[Prefix]| prefixes.iter().map(Prefix::to_string).collect();

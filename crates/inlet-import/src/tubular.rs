@@ -1,5 +1,5 @@
-//! The bindings of tubular, as `tubectl load-bindings` reads them. Its precedence is the one of a ruleset: the longer prefix,
-//! then one port before all.
+//! Reads the bindings of tubular, as `tubectl load-bindings` does. Tubular has the precedence of a ruleset: the longer
+//! prefix first, then one port before all.
 
 use std::collections::BTreeMap;
 
@@ -49,7 +49,7 @@ pub fn tubular(text: &str) -> Result<Imported, ImportError> {
 }
 
 impl Binding {
-    /// The rule, or none when there is the very same binding already.
+    /// The rule; `None` when the same binding came before.
     fn rule(
         &self,
         note: String,
@@ -96,7 +96,7 @@ impl std::fmt::Display for Binding {
     }
 }
 
-/// Host bits count for nothing, and an IPv4-mapped prefix is the IPv4 one.
+/// Host bits are ignored, and an IPv4-mapped prefix becomes the IPv4 one.
 fn prefix(text: &str) -> Result<Prefix, String> {
     let parsed = text.parse::<IpNet>().or_else(|_| text.parse().map(|addr: std::net::IpAddr| addr.into()));
     let net = parsed.map_err(|_| format!("{text:?} is not a prefix"))?.trunc();

@@ -1,4 +1,4 @@
-//! What was imported, as a ruleset file in TOML or JSON.
+//! Writes a translated ruleset file in TOML or JSON.
 
 use std::io::{self, Write};
 
@@ -9,7 +9,7 @@ use super::{Imported, RuleText};
 use inlet_core::PortRange;
 
 impl Imported {
-    /// Writes it as TOML, with what was left as comments.
+    /// Writes the file as TOML, with untranslated rules as comments.
     ///
     /// # Errors
     /// Those of the writer.

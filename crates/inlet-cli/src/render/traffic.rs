@@ -69,7 +69,7 @@ impl Movements {
         let all_shown = order.len() == plan.rules.len();
         let mut each = |moved: Moved| {
             let find = |is_new: bool, rule: Option<Rule>| of_rule.get(&(is_new, rule?)).copied();
-            let (gained, lost) = (find(true, moved.new), find(false, moved.old));
+            let (gained, lost) = (find(true, moved.new), find(false, moved.previous));
             let line = || line(before, after, &moved);
             match gained.or(lost) {
                 Some(number) => movements.by_change[number].push(movements.limit, line),
@@ -112,7 +112,7 @@ impl Movements {
 /// `tcp 192.0.2.7:443 from 203.0.113.0/24 iface eth0: web -> proxy`
 fn line(before: &Ruleset, after: &Ruleset, moved: &Moved) -> String {
     let mut line = packets(before, after, moved);
-    let (old, new) = (answer(before, moved.old.as_ref()), answer(after, moved.new.as_ref()));
+    let (old, new) = (answer(before, moved.previous.as_ref()), answer(after, moved.new.as_ref()));
     // Writing to a String does not fail.
     let _ = write!(line, ": {old} -> {new}");
     line
@@ -205,7 +205,7 @@ pub(super) fn entry<'a>(proposal: &'a Proposal, moved: &'a Moved) -> impl Serial
         from: moved.source.as_ref().map(AddrRange::to_string),
         iface,
         not_iface,
-        was: moved.old.as_ref().map(|rule| answer_json(before, rule)),
+        was: moved.previous.as_ref().map(|rule| answer_json(before, rule)),
         now: moved.new.as_ref().map(|rule| answer_json(after, rule)),
     }
 }

@@ -8,8 +8,8 @@ use crate::ruleset::{Builder, Ruleset};
 const NET4: u32 = 10 << 24;
 const NET6: u128 = 0x2001_0db8 << 96;
 
-/// Many hosts in few places, prefixes inside one another at every length, indexes of several levels, stretches to bisect,
-/// and port tables beyond one cache line.
+/// Many hosts in few networks, prefixes inside one another at every length, indexes of several levels, runs of blocks
+/// to bisect, and port tables beyond one cache line.
 pub fn crowded() -> Ruleset {
     let mut builder = Builder::new();
     let mut push = |local: Prefix, first: u16, last: u16| {
@@ -31,14 +31,14 @@ pub fn crowded() -> Ruleset {
     builder.finish().unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// Distances of which there are as many in each power of two: what is near is ever more crowded, on more levels than
-/// there are of indexes.
+/// Distances, the same number in each power of two. So hosts get ever more crowded towards one address, on more levels
+/// than there are indexes.
 fn ever_closer(bits: u32) -> impl Iterator<Item = u128> {
     const EACH: u128 = 16;
     (4..bits).flat_map(|bit| (0..EACH).map(move |at| (1 << bit) + (at << bit) / EACH))
 }
 
-/// Packets of both protocols just inside and just outside of every so many rules.
+/// Packets of both protocols just inside and just outside of every `step`-th rule.
 pub fn at_borders(ruleset: &Ruleset, step: usize) -> Vec<Packet> {
     let mut packets = Vec::new();
     let mut push = |local: IpAddr, port: u16| {
@@ -57,7 +57,7 @@ pub fn at_borders(ruleset: &Ruleset, step: usize) -> Vec<Packet> {
     packets
 }
 
-/// The address so far away.
+/// The address at this distance.
 fn beside(addr: IpAddr, distance: i8) -> IpAddr {
     match addr {
         IpAddr::V4(addr) => Ipv4Addr::from_bits(addr.to_bits().wrapping_add_signed(distance.into())).into(),

@@ -1,27 +1,28 @@
-//! Random rulesets and packets for property tests: few addresses and ports, so that rules nest, overlap and meet, and
-//! packets at the borders of what rules match, where mistakes live.
+//! Random rulesets and packets for property tests. They use few addresses and ports, so that rules nest, overlap and
+//! meet.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
+mod aim;
 mod crowded;
 
-pub use crowded::{at_borders, crowded};
+use self::aim::{Aim, aim};
+pub use self::crowded::{at_borders, crowded};
 
 use crate::rule::{
-    Confine, Description, InterfaceName, Match, OnMissing, Packet, PortRange, Prefix, Protocol, Rule, ServiceName,
-    Verdict,
+    Confine, Description, Family, InterfaceName, Match, OnMissing, Packet, PortRange, Prefix, Protocol, Rule,
+    ServiceName, Verdict,
 };
 use crate::ruleset::{Builder, Change, Plan, Ruleset, Shape};
 
 /// How many services a random ruleset has.
 pub const SERVICES: usize = 4;
-/// How many interfaces rules may name; their indexes are 0 (there is none) to this minus one.
+/// How many interfaces rules may name. Their indexes go from 0 (no such interface) to this minus one.
 pub const INTERFACES: u32 = 4;
 
 /// A ruleset without conflicts, of up to `rules` rules.
@@ -31,38 +32,39 @@ pub fn ruleset(rules: usize) -> impl Strategy<Value = Ruleset> {
         .prop_map(|(rules, pass)| build(&rules, &pass, &Surroundings::default()))
 }
 
-/// A ruleset, and one that comes from it by a few changes: rules go, come and get other verdicts, services have other
-/// numbers, interfaces other indexes.
+/// A ruleset and a changed one: rules are added, removed and get other verdicts, services have other numbers,
+/// interfaces other indexes.
 pub fn pair(rules: usize) -> impl Strategy<Value = (Ruleset, Ruleset)> {
     let edit = prop_oneof![6 => Just(None), 1 => (0..SERVICES + 2).prop_map(Some), 2 => Just(Some(usize::MAX))];
     let pass = vec(any::<bool>(), SERVICES);
     let surroundings = (0..SERVICES, prop_oneof![4 => Just(0), 1 => 0..INTERFACES]);
     (vec((rule(), edit), 0..=rules), vec(rule(), 0..=rules / 4), pass, surroundings).prop_map(
         |(drafts, more, pass, (first_service, interface_shift))| {
-            let old: Vec<Draft> = drafts.iter().map(|(draft, _)| draft.clone()).collect();
+            let previous: Vec<Draft> = drafts.iter().map(|(draft, _)| draft.clone()).collect();
             let kept = drafts.into_iter().filter_map(|(draft, edit)| match edit {
                 Some(usize::MAX) => None,
                 edit => Some(Draft { verdict: edit.unwrap_or(draft.verdict), ..draft }),
             });
             let new: Vec<Draft> = kept.chain(more).collect();
             let surroundings = Surroundings { first_service, interface_shift };
-            (build(&old, &pass, &Surroundings::default()), build(&new, &pass, &surroundings))
+            (build(&previous, &pass, &Surroundings::default()), build(&new, &pass, &surroundings))
         },
     )
 }
 
 /// Packets of which most match a rule of one of two rulesets.
 pub fn pair_with_packets(rules: usize, packets: usize) -> impl Strategy<Value = (Ruleset, Ruleset, Vec<Packet>)> {
-    (pair(rules), vec(aim(), packets)).prop_map(|((old, new), aims)| {
-        let rules: Vec<Rule> = old.rules().chain(new.rules()).collect();
+    (pair(rules), vec(aim(), packets)).prop_map(|((previous, new), aims)| {
+        let rules: Vec<Rule> = previous.rules().chain(new.rules()).collect();
         let packets = aims.iter().map(|aim| aim.packet(&rules)).collect();
-        (old, new, packets)
+        (previous, new, packets)
     })
 }
 
-/// A ruleset and its successors, each by a few changes, with packets of which most match a rule of one of them. The rules are
-/// spread over many addresses, those of IPv6 over many networks or over one /64. Seldom services get other numbers or
-/// policies, or interfaces other indexes.
+/// A ruleset and its successors, each with a few changes, and packets of which most match a rule of one of them.
+///
+/// The rules are spread over many addresses, those of IPv6 over many networks or over one /64. Rarely services get
+/// other numbers or policies, or interfaces other indexes.
 pub fn history(rules: usize, changes: usize, packets: usize) -> impl Strategy<Value = (Vec<Ruleset>, Vec<Packet>)> {
     any::<bool>().prop_flat_map(move |one_network| {
         let draft = move || prop_oneof![30 => spread(one_network), 1 => rule()];
@@ -74,10 +76,10 @@ pub fn history(rules: usize, changes: usize, packets: usize) -> impl Strategy<Va
     })
 }
 
-/// What changes: rules that go, rules that come, and how services and interfaces are counted on and a policy turned.
+/// A change: rules to remove, rules to add, and how to shift the numbers of services and interfaces and flip a policy.
 type Step = (Vec<Index>, Vec<Draft>, (usize, usize, bool));
 
-/// What is there first: rules, and the policies of the services.
+/// The start: rules, and the policies of the services.
 type First = (Vec<Draft>, Vec<bool>);
 
 fn successors(((mut drafts, mut pass), changes, aims): (First, Vec<Step>, Vec<Aim>)) -> (Vec<Ruleset>, Vec<Packet>) {
@@ -101,23 +103,23 @@ fn successors(((mut drafts, mut pass), changes, aims): (First, Vec<Step>, Vec<Ai
     (rulesets, packets)
 }
 
-fn changed(old: &Ruleset, new: &Ruleset) -> Vec<Rule> {
+fn changed(previous: &Ruleset, new: &Ruleset) -> Vec<Rule> {
     let rule = |change: &Change| Rule { matching: *change.matching(), verdict: Verdict::Pass };
-    Plan::between(old, new).rules.iter().map(rule).collect()
+    Plan::between(previous, new).rules.iter().map(rule).collect()
 }
 
-/// A rule for one of 256 places or, seldom, for many of them; each like that of [`rule`]. The places of IPv6 are networks, or
-/// parts of one /64.
+/// A rule for one of 256 networks or, rarely, for many of them; each like those of [`rule`]. The networks of IPv6 are
+/// real networks or parts of one /64.
 fn spread(one_network: bool) -> impl Strategy<Value = Draft> {
     let shift = if one_network { 48 } else { 80 };
-    (rule(), any::<u8>(), prop_oneof![9 => Just(8), 1 => Just(2)]).prop_map(move |(draft, place, more)| {
+    (rule(), any::<u8>(), prop_oneof![9 => Just(8), 1 => Just(2)]).prop_map(move |(draft, site, more)| {
         let local = match draft.local.net() {
             ipnet::IpNet::V4(net) => {
-                let addr = (net.addr().to_bits() % (1 << 24)) ^ (u32::from(place) << 16);
+                let addr = (net.addr().to_bits() % (1 << 24)) ^ (u32::from(site) << 16);
                 Prefix::v4(0xc000_0000 | addr, net.prefix_len().max(8 + more))
             }
             ipnet::IpNet::V6(net) => {
-                let addr = (net.addr().to_bits() % (1 << (shift + 8))) ^ (u128::from(place) << shift);
+                let addr = (net.addr().to_bits() % (1 << (shift + 8))) ^ (u128::from(site) << shift);
                 Prefix::v6(0x2001_0db8 << 96 | addr, net.prefix_len().max(120 - shift as u8 + more))
             }
         };
@@ -125,12 +127,12 @@ fn spread(one_network: bool) -> impl Strategy<Value = Draft> {
     })
 }
 
-/// What numbers a ruleset is built with.
+/// The numbers that a ruleset is built with.
 #[derive(Clone, Copy, Debug, Default)]
 struct Surroundings {
     /// The service that gets the first number.
     first_service: usize,
-    /// What is added to the indexes of interfaces that are there.
+    /// What is added to the indexes of existing interfaces.
     interface_shift: u32,
 }
 
@@ -143,7 +145,7 @@ pub fn with_packets(rules: usize, packets: usize) -> impl Strategy<Value = (Rule
     })
 }
 
-/// A rule whose numbers of service and interface are those of the builder that [`ruleset`] uses.
+/// A rule whose service and interface have the numbers of the builder in [`ruleset`].
 #[derive(Clone, Debug)]
 struct Draft {
     protocol: Protocol,
@@ -156,9 +158,9 @@ struct Draft {
 
 fn rule() -> impl Strategy<Value = Draft> {
     let protocol = select(&Protocol::ALL[..]);
-    (any::<bool>(), protocol, ports(), option::weighted(0.25, 0..INTERFACES), 0..SERVICES + 2).prop_flat_map(
-        |(v6, protocol, ports, iface, verdict)| {
-            (prefix(v6), option::weighted(0.3, prefix(v6))).prop_map(move |(local, source)| Draft {
+    (select(&Family::ALL[..]), protocol, ports(), option::weighted(0.25, 0..INTERFACES), 0..SERVICES + 2).prop_flat_map(
+        |(family, protocol, ports, iface, verdict)| {
+            (prefix(family), option::weighted(0.3, prefix(family))).prop_map(move |(local, source)| Draft {
                 protocol,
                 local,
                 ports,
@@ -171,12 +173,12 @@ fn rule() -> impl Strategy<Value = Draft> {
 }
 
 /// Prefixes around a few addresses, so that many of them nest.
-fn prefix(v6: bool) -> impl Strategy<Value = Prefix> {
+fn prefix(family: Family) -> impl Strategy<Value = Prefix> {
     let spread = prop_oneof![Just(0_u128), any::<u8>().prop_map(u128::from), any::<u128>().prop_map(|n| n >> 100)];
     let near = prop_oneof![Just(0_u128), (0_u32..128).prop_map(|bit| 1 << bit), any::<u128>()];
-    (0_u8..=128, spread, near).prop_map(move |(len, spread, near)| match v6 {
-        true => Prefix::v6(0x2001_0db8 << 96 ^ spread ^ near >> (near as u32 % 127), len),
-        false => Prefix::v4((0xc000_0200 ^ spread ^ near >> 96) as u32, len % 33),
+    (0_u8..=128, spread, near).prop_map(move |(len, spread, near)| match family {
+        Family::V6 => Prefix::v6(0x2001_0db8 << 96 ^ spread ^ near >> (near as u32 % 127), len),
+        Family::V4 => Prefix::v4((0xc000_0200 ^ spread ^ near >> 96) as u32, len % 33),
     })
 }
 
@@ -186,7 +188,7 @@ fn ports() -> impl Strategy<Value = PortRange> {
         3 => port.clone().prop_map(|port| (port, port)),
         2 => (port.clone(), port).prop_map(|(a, b)| (a.min(b), a.max(b))),
         1 => Just((1, u16::MAX)),
-        // Of one width and shifted: they overlap, and only source and interface keep them from tying.
+        // Ranges of one width, shifted: they overlap, and only source and interface keep them from tying.
         2 => (1_u16..30, select(vec![2, 5])).prop_map(|(first, more)| (first, first + more)),
     ]
     .prop_map(|(first, last)| PortRange::new(first, last).unwrap_or(PortRange::ANY))
@@ -232,7 +234,7 @@ fn build(drafts: &[Draft], pass: &[bool], surroundings: &Surroundings) -> Rulese
     builder.finish().unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// Every second service is described, in one of the forms.
+/// Every second service has a description, in one of two forms.
 fn description(number: usize, confined: bool) -> Option<Description> {
     let listen = [format!("tcp:127.0.0.{}:80", number + 1), format!("udp:*:{}", number + 53)];
     let listen = listen.iter().filter_map(|text| text.parse().ok());
@@ -245,97 +247,4 @@ fn description(number: usize, confined: bool) -> Option<Description> {
     description.confine = confined.then_some(confine);
     description.user = "www-data".parse().ok();
     Some(description)
-}
-
-/// What a packet is aimed at: the border of some rule, or anything.
-#[derive(Clone, Debug)]
-struct Aim {
-    rule: Index,
-    local: Border,
-    remote: Border,
-    port: Border,
-    other_protocol: bool,
-    ifindex: u32,
-    remote_port: u16,
-}
-
-/// A place relative to a range.
-#[derive(Clone, Copy, Debug)]
-enum Border {
-    First,
-    Last,
-    Before,
-    After,
-    Within(u128),
-    Anywhere(u128),
-}
-
-fn border() -> impl Strategy<Value = Border> {
-    prop_oneof![
-        3 => Just(Border::First),
-        2 => Just(Border::Last),
-        1 => Just(Border::Before),
-        1 => Just(Border::After),
-        3 => any::<u128>().prop_map(Border::Within),
-        1 => any::<u128>().prop_map(Border::Anywhere),
-    ]
-}
-
-fn aim() -> impl Strategy<Value = Aim> {
-    (any::<Index>(), border(), border(), border(), prop::bool::weighted(0.1), 0..INTERFACES, 1_u16..).prop_map(
-        |(rule, local, remote, port, other_protocol, ifindex, remote_port)| Aim {
-            rule,
-            local,
-            remote,
-            port,
-            other_protocol,
-            ifindex,
-            remote_port,
-        },
-    )
-}
-
-impl Border {
-    fn of(self, first: u128, last: u128) -> u128 {
-        match self {
-            Self::First => first,
-            Self::Last => last,
-            Self::Before => first.wrapping_sub(1),
-            Self::After => last.wrapping_add(1),
-            Self::Within(n) => first + n % (last - first).saturating_add(1).max(1),
-            Self::Anywhere(n) => n,
-        }
-    }
-
-    fn of_prefix(self, prefix: Prefix) -> IpAddr {
-        match prefix.net() {
-            ipnet::IpNet::V4(net) => {
-                let bits = self.of(net.network().to_bits().into(), net.broadcast().to_bits().into());
-                Ipv4Addr::from_bits(bits as u32).into()
-            }
-            ipnet::IpNet::V6(net) => {
-                Ipv6Addr::from_bits(self.of(net.network().to_bits(), net.broadcast().to_bits())).into()
-            }
-        }
-    }
-}
-
-impl Aim {
-    fn packet(&self, rules: &[Rule]) -> Packet {
-        let default = Prefix::v4(0xc000_0200, 24);
-        let matching = match rules.is_empty() {
-            true => Rule::new(Protocol::Tcp, default, PortRange::ANY, Verdict::Pass).matching,
-            false => self.rule.get(rules).matching,
-        };
-        let everywhere = if matching.local.is_v6() { Prefix::v6(0, 0) } else { Prefix::v4(0, 0) };
-        let port = self.port.of(matching.ports.first().into(), matching.ports.last().into()) as u16;
-        let protocol = match (self.other_protocol, matching.protocol) {
-            (false, protocol) => protocol,
-            (true, Protocol::Tcp) => Protocol::Udp,
-            (true, Protocol::Udp) => Protocol::Tcp,
-        };
-        let local = SocketAddr::new(self.local.of_prefix(matching.local), port);
-        let remote = SocketAddr::new(self.remote.of_prefix(matching.source.unwrap_or(everywhere)), self.remote_port);
-        Packet { protocol, local, remote, ifindex: self.ifindex }
-    }
 }

@@ -2,22 +2,23 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use crate::rule::{Packet, Prefix, Protocol};
+use crate::rule::{Family, Packet, Prefix, Protocol};
 
 /// What a TCP listener or an unconnected UDP socket is bound to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Bound {
     /// Its protocol.
     pub protocol: Protocol,
-    /// Its address and port; the unspecified address is a wildcard.
+    /// Its address and port. The unspecified address stands for all addresses.
     pub addr: SocketAddr,
     /// Whether an IPv6 socket takes IPv6 packets only.
     pub v6only: bool,
-    /// The index of the interface that it is bound to, 0 for none.
+    /// The kernel's index of the interface that it is bound to, 0 for none.
     pub device: u32,
 }
 
-/// How well a socket fits a packet; the highest rank receives it. Sockets of one rank are of one SO_REUSEPORT group.
+/// How well a socket fits a packet. The socket with the highest rank receives it. Sockets of equal rank form one
+/// SO_REUSEPORT group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rank {
     exact: bool,
@@ -26,13 +27,12 @@ pub struct Rank {
 }
 
 impl Bound {
-    /// The local prefixes of the packets that it can receive: one host, or all addresses of a family or of both.
+    /// The local prefixes of the packets that it can receive: one host, or all addresses of one or both families.
     pub fn locals(&self) -> Vec<Prefix> {
-        let all = (Prefix::v4(0, 0), Prefix::v6(0, 0));
         match self.addr.ip().to_canonical() {
-            IpAddr::V4(Ipv4Addr::UNSPECIFIED) => vec![all.0],
-            IpAddr::V6(addr) if addr.is_unspecified() && self.v6only => vec![all.1],
-            IpAddr::V6(addr) if addr.is_unspecified() => vec![all.0, all.1],
+            IpAddr::V4(Ipv4Addr::UNSPECIFIED) => vec![Family::V4.everywhere()],
+            IpAddr::V6(addr) if addr.is_unspecified() && self.v6only => vec![Family::V6.everywhere()],
+            IpAddr::V6(addr) if addr.is_unspecified() => Family::ALL.map(Family::everywhere).to_vec(),
             addr => vec![Prefix::from(addr)],
         }
     }
@@ -42,12 +42,13 @@ impl Bound {
         self.addr.ip().to_canonical().is_unspecified()
     }
 
-    /// How well it fits the packets that it can receive.
+    /// Its rank for the packets that it can receive.
     pub fn precedence(&self) -> Rank {
         Rank { exact: !self.is_wildcard(), device: self.device != 0, ipv4: self.addr.is_ipv4() }
     }
 
-    /// How well it fits the packet (`compute_score` of the kernel's net/ipv4 and net/ipv6); `None` when not at all.
+    /// Its rank for the packet (`compute_score` in the kernel's net/ipv4 and net/ipv6). `None`: it cannot receive the
+    /// packet.
     pub fn rank(&self, packet: &Packet) -> Option<Rank> {
         let fits = self.protocol == packet.protocol
             && self.addr.port() == packet.local.port()

@@ -1,27 +1,28 @@
-//! What a socket and a service receive once rules are in force: their own part, less what others take.
+//! What a socket and a service receive under the rules in force: their own packets, except those that other rules take.
 //!
-//! The answer is a list of claims, each an area without some others. A packet is received when one of the claims holds it;
-//! the tests hold that to [`lookup`](crate::lookup()).
+//! The answer is a list of claims, each an area with exceptions. A packet is received when one of the claims holds it.
+//! The tests compare that with [`lookup`](crate::lookup()).
 
 use super::{Area, Bound};
 use crate::rule::{Packet, PortRange, Precedence, Prefix, Rule, ServiceId, Verdict};
 use crate::ruleset::Ruleset;
 
-/// An area of packets without those in other areas.
+/// An area of packets with exceptions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
     /// The packets.
     pub area: Area,
-    /// Those of them that others take; each lies within `area`. Not more than [`EXCEPTIONS`].
+    /// The parts that others take; each lies inside `area`. At most [`EXCEPTIONS`] are listed.
     pub except: Vec<Area>,
-    /// How many more areas others take.
+    /// How many more parts others take.
     pub more: usize,
-    /// The rule by which it is; `None` when it is what the socket is bound to.
+    /// The rule that gives these packets. `None`: the socket is bound to them.
     pub rule: Option<Rule>,
 }
 
 impl Claim {
-    /// The claim, unless others take all of it. Exceptions inside others are dropped, as far as there are not too many.
+    /// The claim; `None` when others take all of it. Exceptions inside other exceptions are dropped, unless there are
+    /// too many to compare.
     fn new(area: Area, takers: impl Iterator<Item = Area>, rule: Option<Rule>) -> Option<Self> {
         let mut except: Vec<Area> = takers.filter_map(|taker| area.intersection(&taker)).collect();
         except.sort_by_key(|it| (it.local, it.ports, it.source, it.ifindex));
@@ -38,13 +39,13 @@ impl Claim {
         Some(Self { area, except, more, rule })
     }
 
-    /// Whether any packet to this prefix is in it.
+    /// Whether any packet to this prefix is in the claim.
     pub fn reaches(&self, local: &Prefix) -> bool {
         let part = self.area.intersection(&Area { local: *local, ..self.area });
         part.is_some_and(|part| !part.is_covered_by(&self.except))
     }
 
-    /// Whether the packet is in it, when all exceptions are listed.
+    /// Whether the packet is in the claim. Only right when all exceptions are listed.
     pub fn holds(&self, packet: &Packet) -> bool {
         self.area.holds(packet) && !self.except.iter().any(|except| except.holds(packet))
     }
@@ -53,7 +54,7 @@ impl Claim {
 /// How many exceptions a claim lists.
 pub const EXCEPTIONS: usize = 1000;
 
-/// What rules give to a service: for each of its rules that ever matches a claim.
+/// What rules give to a service: one claim for each of its rules that can ever match.
 pub fn given(ruleset: &Ruleset, service: ServiceId) -> Vec<Claim> {
     let to_it = |rule: &Rule| rule.verdict == Verdict::Service(service);
     let claim = |rule: Rule| {
@@ -64,8 +65,10 @@ pub fn given(ruleset: &Ruleset, service: ServiceId) -> Vec<Claim> {
     ruleset.match_order_of(to_it).into_iter().filter_map(claim).collect()
 }
 
-/// What a socket keeps of what it is bound to. `takes` says of a rule whether it takes packets from the kernel's ordinary
-/// lookup; `others` are the other sockets among which that chooses.
+/// What a socket keeps of the packets that it is bound to.
+///
+/// `takes` says whether a rule takes packets from the kernel's ordinary lookup. `others` are the other sockets among
+/// which that lookup chooses.
 pub fn kept(ruleset: &Ruleset, bound: &Bound, others: &[Bound], takes: impl Fn(&Rule) -> bool) -> Vec<Claim> {
     let better = others.iter().filter(|other| other.precedence() > bound.precedence());
     let better: Vec<Area> = better.flat_map(Bound::areas).collect();
@@ -74,7 +77,7 @@ pub fn kept(ruleset: &Ruleset, bound: &Bound, others: &[Bound], takes: impl Fn(&
         let rules: Vec<Rule> = ruleset.rules_for(own.protocol, own.ports).collect();
         let takers = areas(ruleset, rules.iter().filter(|rule| takes(rule)).copied());
         let plain = Claim::new(own, takers.chain(better.iter().copied()), None);
-        // What a rule leaves to the ordinary lookup it has taken from less specific rules that do not.
+        // A rule that leaves packets to the ordinary lookup takes them from less specific rules.
         for rule in rules.iter().filter(|rule| !takes(rule)) {
             let before = |other: &Rule| takes(other) && is_before(other, rule);
             let takers = areas(ruleset, ruleset.rules_within(rule.matching.local).filter(before));
@@ -82,7 +85,7 @@ pub fn kept(ruleset: &Ruleset, bound: &Bound, others: &[Bound], takes: impl Fn(&
                 continue;
             };
             let claim = Claim::new(area, takers.chain(better.iter().copied()), Some(*rule));
-            // Where no other rule matches it is part of what is kept anyway.
+            // Where no other rule matches, the packets are kept anyway.
             claims.extend(claim.filter(|claim| !plain.as_ref().is_some_and(|plain| plain.contains(claim))));
         }
         claims.extend(plain);
@@ -96,7 +99,7 @@ fn is_before(one: &Rule, other: &Rule) -> bool {
 }
 
 impl Claim {
-    /// Whether all of the other claim is in this one.
+    /// Whether this claim holds all packets of the other one.
     fn contains(&self, other: &Self) -> bool {
         let taken = |except: &Area| match except.intersection(&other.area) {
             Some(part) => part.is_covered_by(&other.except),
@@ -112,7 +115,7 @@ fn areas(ruleset: &Ruleset, rules: impl Iterator<Item = Rule>) -> impl Iterator<
 }
 
 impl Bound {
-    /// The packets that it receives when nobody else does.
+    /// The packets that it receives when nobody else takes them.
     pub fn areas(&self) -> Vec<Area> {
         let Ok(ports) = PortRange::new(self.addr.port(), self.addr.port()) else { return Vec::new() };
         let ifindex = (self.device != 0).then_some(self.device);

@@ -1,5 +1,6 @@
-//! Packets as an area: local prefix, ports, source and interface, each a range of its own. Areas can be compared and cut
-//! without looking at packets, and exactly so.
+//! Packets as an area: a range for each of local prefix, ports, source and interface.
+//!
+//! Areas can be compared and cut exactly, without looking at packets.
 
 mod bound;
 mod claims;
@@ -21,25 +22,25 @@ pub use shadow::{never_matching, takers};
 pub struct Area {
     /// The protocol.
     pub protocol: Protocol,
-    /// Where the packets go to.
+    /// The addresses that the packets go to.
     pub local: Prefix,
     /// The ports that they go to.
     pub ports: PortRange,
-    /// Where they come from; `None` for everywhere. Of the family of `local`.
+    /// The addresses that they come from; `None` for all. Of the family of `local`.
     pub source: Option<Prefix>,
-    /// The index of the interface on which they come in; `None` for every one.
+    /// The kernel's index of the interface on which they come in; `None` for all.
     pub ifindex: Option<u32>,
 }
 
 impl Area {
-    /// The packets that a match of a ruleset is about; `None` when that is none, as the interface is not there.
+    /// The packets that a match of a ruleset selects. `None`: its interface does not exist, so it selects no packet.
     pub fn of(ruleset: &Ruleset, matching: &Match) -> Option<Self> {
         let Match { protocol, local, ports, source, iface } = *matching;
         let ifindex = iface.map(|id| ruleset.interface(id).index);
         (ifindex != Some(0)).then_some(Self { protocol, local, ports, source, ifindex })
     }
 
-    /// Whether the packet is in it.
+    /// Whether the packet is in the area.
     pub fn holds(&self, packet: &Packet) -> bool {
         self.protocol == packet.protocol
             && self.local.contains(packet.local.ip())
@@ -65,19 +66,19 @@ impl Area {
         (self.protocol == other.protocol).then_some(Self { protocol: self.protocol, local, ports, source, ifindex })
     }
 
-    /// Whether all packets of the other are in it.
+    /// Whether all packets of `other` are in this area.
     pub fn covers(&self, other: &Self) -> bool {
         self.intersection(other) == Some(*other)
     }
 
-    /// Whether every packet of it is in one of `parts`.
+    /// Whether every packet of this area is in one of `parts`.
     pub fn is_covered_by(&self, parts: &[Self]) -> bool {
         let parts: Vec<Self> = parts.iter().filter_map(|part| self.intersection(part)).collect();
         covered(self.local, self, &parts)
     }
 }
 
-/// The one that is inside the other.
+/// The prefix that is inside the other one.
 fn narrower(one: Prefix, two: Prefix) -> Option<Prefix> {
     match (one.covers(&two), two.covers(&one)) {
         (true, _) => Some(two),
@@ -86,8 +87,8 @@ fn narrower(one: Prefix, two: Prefix) -> Option<Prefix> {
     }
 }
 
-/// Whether every packet of `whole` to `local` is in one of `parts`, which lie within `whole`. The prefix is halved until
-/// no part has a longer one.
+/// Whether every packet of `whole` to `local` is in one of `parts`, which lie inside `whole`. It halves the prefix
+/// until no part has a longer one.
 fn covered(local: Prefix, whole: &Area, parts: &[Area]) -> bool {
     let (wide, inner): (Vec<Area>, Vec<Area>) = parts.iter().partition(|part| part.local.covers(&local));
     if covered_in_ports(whole, &wide) {
@@ -103,9 +104,10 @@ fn covered(local: Prefix, whole: &Area, parts: &[Area]) -> bool {
     halves.iter().all(|(half, parts)| covered(*half, whole, parts))
 }
 
-/// The same for parts that go through the whole local prefix: in each stretch of ports without a border the sources count.
+/// The same for parts that cover the whole local prefix. Between two neighbouring borders of ports only the sources
+/// count.
 fn covered_in_ports(whole: &Area, parts: &[Area]) -> bool {
-    // What is not limited to an interface must be covered on those that no part names.
+    // An area for all interfaces must also be covered on interfaces that no part names.
     let parts: Vec<&Area> = parts.iter().filter(|part| whole.ifindex.is_some() || part.ifindex.is_none()).collect();
     if parts.iter().any(|part| part.ports == whole.ports && part.source == whole.source) {
         return true;
@@ -130,10 +132,10 @@ fn sources_covered(whole: Option<Prefix>, parts: impl Iterator<Item = Option<Pre
         }
     }
     narrow.sort_unstable();
-    let Some(family) = narrow.first() else { return false };
-    let (first, last) = whole.map_or_else(|| family.everywhere().ends(), |whole| whole.ends());
-    // The first address that none of those before covers; `None` when that is beyond the last there is.
-    let mut next = Some(first);
+    let Some(first) = narrow.first() else { return false };
+    let (low, high) = whole.map_or_else(|| first.family().everywhere().ends(), |whole| whole.ends());
+    // The first address that no source so far covers; `None` after the highest address.
+    let mut next = Some(low);
     for source in narrow {
         let (from, to) = source.ends();
         match next {
@@ -142,7 +144,7 @@ fn sources_covered(whole: Option<Prefix>, parts: impl Iterator<Item = Option<Pre
             None => break,
         }
     }
-    next.is_none_or(|at| at > last)
+    next.is_none_or(|at| at > high)
 }
 
 #[cfg(test)]

@@ -1,18 +1,18 @@
-//! The prefixes that must be local to the host for the rules to see packets.
+//! Sets of prefixes, and the prefixes that must be local to the host so that rules see packets.
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::rule::{Prefix, Rule, Verdict};
 use crate::ruleset::Ruleset;
 
-/// Prefixes as few as possible: none inside another, halves joined; in order.
+/// The fewest prefixes that have the same addresses, in order: none lies inside another, and halves are joined.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PrefixSet(Vec<Prefix>);
 
 impl PrefixSet {
-    /// Whether every address of a prefix is in one of them.
+    /// Whether one of the prefixes covers this one.
     pub fn covers(&self, prefix: &Prefix) -> bool {
-        // A prefix sorts right before what is inside it, and no other of them lies between.
+        // A prefix sorts right before the prefixes inside it, and no other prefix of the set lies between.
         let after = self.0.partition_point(|known| known <= prefix);
         self.0[..after].last().is_some_and(|known| known.covers(prefix))
     }
@@ -40,8 +40,10 @@ impl FromIterator<Prefix> for PrefixSet {
     }
 }
 
-/// The local prefixes of all rules that steer or refuse. Those of all addresses are left out, as such a rule is about the
-/// addresses that are local anyway, and so is multicast, which rules never see.
+/// The local prefixes of all rules that steer or refuse.
+///
+/// Prefixes of all addresses are left out: such a rule is about addresses that are local already. So are multicast
+/// prefixes, which rules never see.
 pub fn steered_prefixes(ruleset: &Ruleset) -> PrefixSet {
     let steers = |rule: &Rule| rule.verdict != Verdict::Pass;
     let is_wanted = |local: &Prefix| local.len() > 0 && !local.is_multicast();

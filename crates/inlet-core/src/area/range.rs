@@ -1,4 +1,4 @@
-//! Ranges of addresses, and the interfaces on which packets come in.
+//! Ranges of addresses, and sets of interfaces on which packets come in.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -13,14 +13,14 @@ pub struct AddrRange {
     last: IpAddr,
 }
 
-/// Interfaces by index, as far as rules tell them apart.
+/// Interfaces by the kernel's index, as far as rules tell them apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Arrival {
-    /// Every interface, and none in particular.
+    /// Every interface, also an unknown one.
     Any,
-    /// This one.
+    /// This interface.
     On(u32),
-    /// Every one but these.
+    /// Every interface except these.
     NotOn(Arc<[u32]>),
 }
 
@@ -46,14 +46,14 @@ impl AddrRange {
         addr.is_ipv4() == self.first.is_ipv4() && self.first <= addr && addr <= self.last
     }
 
-    /// The addresses of both, if any.
+    /// The addresses that are in both.
     pub fn intersection(&self, other: &Self) -> Option<Self> {
         let (first, last) = (self.first.max(other.first), self.last.min(other.last));
         let one_family = self.first.is_ipv4() == other.first.is_ipv4();
         (one_family && first <= last).then(|| Self::new(first, last))
     }
 
-    /// The prefix of exactly these addresses, when they are one.
+    /// The prefix that has exactly these addresses, when there is one.
     pub fn prefix(&self) -> Option<Prefix> {
         let (first, last, bits) = match (self.first, self.last) {
             (IpAddr::V4(first), IpAddr::V4(last)) => (first.to_bits().into(), last.to_bits().into(), 32),
@@ -92,7 +92,7 @@ impl fmt::Display for AddrRange {
 }
 
 impl Arrival {
-    /// Whether a packet that came in on the interface of this index is meant; 0 stands for none in particular.
+    /// Whether a packet that came in on the interface of this index is included; 0 means an unknown interface.
     pub fn contains(&self, ifindex: u32) -> bool {
         match self {
             Self::Any => true,

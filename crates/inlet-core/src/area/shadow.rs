@@ -1,11 +1,13 @@
-//! Rules that can never match, since more specific ones take every packet that they are about.
+//! Rules that never decide, because more specific rules take all their packets.
 
 use super::Area;
 use crate::rule::{Precedence, Rule};
 use crate::ruleset::{Entry, Entry4, Entry6, Ruleset};
 
-/// The rules that decide about no packet whatever, in address order. Exact: of every other rule there is a packet that it
-/// decides about. A rule whose interface is not there matches nothing for that reason and is not among them.
+/// The rules that decide about no packet, in address order.
+///
+/// This is exact: for every other rule there is a packet that it decides about. A rule whose interface does not exist
+/// matches nothing for that reason and is not listed.
 pub fn never_matching(ruleset: &Ruleset) -> Vec<Rule> {
     let mut found = Vec::new();
     in_family::<Entry4>(ruleset, &ruleset.v4, &mut found);
@@ -13,7 +15,7 @@ pub fn never_matching(ruleset: &Ruleset) -> Vec<Rule> {
     found
 }
 
-/// The rules that are more specific than this one and take packets from it, in address order.
+/// The more specific rules that take packets from this rule, in address order.
 pub fn takers<'a>(ruleset: &'a Ruleset, rule: &'a Rule) -> impl Iterator<Item = Rule> + 'a {
     let area = Area::of(ruleset, &rule.matching);
     let rank = Precedence::of(&rule.matching);
@@ -29,7 +31,7 @@ fn in_family<E: Entry>(ruleset: &Ruleset, mut entries: &[E], found: &mut Vec<Rul
         let local = first.local();
         let group = entries.iter().take_while(|entry| entry.same_local(*first)).count();
         let (group, rest) = entries.split_at(group);
-        // The rules of longer prefixes inside follow at once.
+        // The rules of longer prefixes inside follow directly.
         let inside = rest.partition_point(|entry| local.covers(&entry.local()));
         if group.len() + inside > 1 {
             in_group(ruleset, group, &rest[..inside], found);
@@ -38,7 +40,8 @@ fn in_family<E: Entry>(ruleset: &Ruleset, mut entries: &[E], found: &mut Vec<Rul
     }
 }
 
-/// The rules of one local prefix: those ranked before a rule and all of longer prefixes can take its packets.
+/// Checks the rules of one local prefix. Rules ranked before a rule, and all rules of longer prefixes, can take its
+/// packets.
 fn in_group<E: Entry>(ruleset: &Ruleset, group: &[E], inside: &[E], found: &mut Vec<Rule>) {
     let rule = |entry: &E| ruleset.shapes[entry.shape() as usize].rule(entry.local());
     let area = |rule: &Rule| Area::of(ruleset, &rule.matching);

@@ -1,22 +1,22 @@
-//! What is wrong with a ruleset, and where: every error of all its files at once, each with the bytes that it is about.
+//! All mistakes in a ruleset and its files, each with the bytes that are wrong.
 
 use std::fmt;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// So many errors are kept; more are only counted. A file of a million rules may have a million of them.
+/// This many errors are kept. More are only counted: a file of a million rules may have a million errors.
 const KEPT: usize = 1000;
 
-/// A file of a ruleset: the ruleset's own, one that it includes, or the text of a set.
+/// A file of a ruleset: the ruleset itself, a file that it includes, or the text of a set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {
-    /// What messages call it.
+    /// Its name in messages.
     pub name: String,
-    /// Where it is; files that it names are relative to it. `None` for text without a file: then they are relative to the
-    /// working directory.
+    /// Its path; the files that it names are relative to it. `None` for text without a file: then they are relative to
+    /// the working directory.
     pub path: Option<PathBuf>,
-    /// What it holds.
+    /// Its text.
     pub text: Arc<String>,
 }
 
@@ -28,56 +28,56 @@ pub type FileId = usize;
 pub struct Place {
     /// The file.
     pub file: FileId,
-    /// The bytes, which begin and end between characters.
+    /// The bytes, from the start of a character to the end of one.
     pub span: Range<usize>,
-    /// The line in which they begin, from 1 on.
+    /// The line in which they begin, counted from 1.
     pub line: usize,
-    /// The character of the line with which they begin, from 1 on.
+    /// The character of that line with which they begin, counted from 1.
     pub column: usize,
 }
 
 /// An error in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
-    /// Where it is.
+    /// Where it stands.
     pub place: Place,
     /// What is wrong, in one line.
     pub message: String,
     /// What to do about it, in one line.
     pub help: Option<String>,
-    /// Another place that has to do with it.
+    /// Another part of a file that belongs to it.
     pub related: Option<Box<Related>>,
     kind: Kind,
 }
 
-/// A place that has to do with an error elsewhere.
+/// A part of a file that belongs to an error elsewhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Related {
-    /// Where it is.
+    /// Where it stands.
     pub place: Place,
     /// What it is, in a few words.
     pub what: &'static str,
 }
 
-/// How far an error can be trusted when a file could be read in parts only.
+/// How certain an error is when a file could only be read in parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
-    /// The file could not be read from here on, or up to here.
+    /// The file could not be read here.
     Syntax,
-    /// Something is wrong with what stands there.
+    /// The value here is wrong.
     Value,
-    /// Something is not there. It may stand where the file could not be read.
+    /// Something is missing. It may stand in the part that could not be read.
     Absent,
 }
 
-/// Everything that is wrong with a ruleset, file by file from the top on.
+/// All errors of a ruleset, file by file, from the top on.
 #[derive(Clone, Debug, Default)]
 pub struct Diagnostics {
     /// The files that were read.
     pub files: Vec<Source>,
-    /// The errors; at least one, and the first thousand when there are more.
+    /// The errors: at least one, and at most the first thousand.
     pub list: Vec<Diagnostic>,
-    /// How many more there are.
+    /// How many more errors there are.
     pub more: usize,
 }
 
@@ -99,12 +99,12 @@ impl Place {
         Self { file, span, line: 0, column: 0 }
     }
 
-    /// By which places are put in order.
+    /// The order of places.
     pub(super) fn order(&self) -> (FileId, usize, usize) {
         (self.file, self.span.start, self.span.end)
     }
 
-    /// Fills in line and column, from the offsets at which the lines of the file begin.
+    /// Sets line and column, from the offsets at which the lines of the file begin.
     fn locate(&mut self, text: &str, lines: &[usize]) {
         self.span.start = floor(text, self.span.start);
         self.span.end = floor(text, self.span.end).max(self.span.start);
@@ -114,7 +114,7 @@ impl Place {
     }
 }
 
-/// The border between characters that is at this offset or before it.
+/// The last start of a character at this offset or before it.
 pub(super) fn floor(text: &str, offset: usize) -> usize {
     let mut at = offset.min(text.len());
     while !text.is_char_boundary(at) {
@@ -162,7 +162,7 @@ impl Diagnostics {
         }
     }
 
-    /// Puts the errors in order, and tells line and column of each.
+    /// Sorts the errors and sets line and column of each.
     pub(super) fn finish(mut self, files: Vec<Source>) -> Self {
         for (id, file) in files.iter().enumerate() {
             let mut places: Vec<&mut Place> = Vec::new();
@@ -177,12 +177,12 @@ impl Diagnostics {
             }
         }
         let broken: Vec<Place> =
-            self.list.iter().filter(|told| told.kind == Kind::Syntax).map(|told| told.place.clone()).collect();
+            self.list.iter().filter(|it| it.kind == Kind::Syntax).map(|it| it.place.clone()).collect();
         if !broken.is_empty() {
             let near = |place: &Place| broken.iter().any(|other| (other.file, other.line) == (place.file, place.line));
-            self.list.retain(|told| match told.kind {
+            self.list.retain(|it| match it.kind {
                 Kind::Syntax => true,
-                Kind::Value => !near(&told.place),
+                Kind::Value => !near(&it.place),
                 Kind::Absent => false,
             });
         }
@@ -193,7 +193,7 @@ impl Diagnostics {
 }
 
 impl fmt::Display for Diagnostics {
-    /// One line an error: `rules.toml:3:9: port 0 cannot be matched; ports go from 1 to 65535`.
+    /// One line for each error: `rules.toml:3:9: port 0 cannot be matched; ports go from 1 to 65535`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut separator = "";
         for Diagnostic { place, message, help, .. } in &self.list {

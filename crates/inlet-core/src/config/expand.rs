@@ -1,18 +1,18 @@
-//! What a rule with lists stands for, and the ports that it excepts.
+//! Expands a rule with lists, and checks the ports that it excepts.
 
-use crate::rule::{IfaceId, Match, PortRange, Prefix, Protocol, Rule, Verdict};
+use crate::rule::{Family, IfaceId, Match, PortRange, Prefix, Protocol, Rule, Verdict};
 use crate::ruleset::BuildError;
 
-/// All of a rule but its local prefixes and ports.
+/// Everything of a rule in a file except its local prefixes and ports.
 pub(super) struct Parts<'a> {
     pub(super) protocols: &'a [Protocol],
-    /// Each source, or once none.
+    /// The sources, or one `None`.
     pub(super) sources: &'a [Option<Prefix>],
     pub(super) iface: Option<IfaceId>,
 }
 
 impl Parts<'_> {
-    /// Gives `each` every combination: the ports with their verdict, and those that are excepted with `pass`.
+    /// Calls `each` with every combination.
     pub(super) fn expand<'p>(
         &self,
         local: impl Iterator<Item = &'p Prefix>,
@@ -36,7 +36,7 @@ impl Parts<'_> {
     }
 }
 
-/// The ports of a rule with its verdict, and those that it excepts with `pass`.
+/// The ports of a rule with its verdict, and the excepted ports with `pass`.
 pub(super) fn with_verdicts<'a>(
     ports: impl Iterator<Item = &'a PortRange> + Clone,
     except: &'a [PortRange],
@@ -46,17 +46,16 @@ pub(super) fn with_verdicts<'a>(
     ports.map(move |range| (*range, verdict)).chain(excepted)
 }
 
-/// A local prefix without any source of its family, or a source without any local prefix of its own: rules of one list
-/// may be about both families, but none for nothing.
+/// Checks that each local prefix has a source of its family, and each source a local prefix. Lists may mix both
+/// families, but no prefix may be left without a partner.
 pub(super) fn check_families<'p>(
     local: impl Iterator<Item = &'p Prefix> + Clone,
     sources: &[Option<Prefix>],
 ) -> Result<(), BuildError> {
     let sources = || sources.iter().flatten();
-    let lonely = |prefix: &Prefix, v6: bool| prefix.is_v6() == v6;
-    for v6 in [false, true] {
-        let here = local.clone().find(|prefix| lonely(prefix, v6));
-        let there = sources().find(|prefix| lonely(prefix, v6));
+    for family in Family::ALL {
+        let here = local.clone().find(|prefix| prefix.family() == family);
+        let there = sources().find(|prefix| prefix.family() == family);
         let pair = match (here, there) {
             (Some(local), None) => sources().next().map(|source| (local, source)),
             (None, Some(source)) => local.clone().next().map(|local| (local, source)),
@@ -69,23 +68,24 @@ pub(super) fn check_families<'p>(
     Ok(())
 }
 
-/// Why ports cannot be excepted from a rule.
+/// Why a rule cannot except these ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum ExceptError {
-    /// The rule is not about all of them anyway.
+    /// The rule does not have all of these ports.
     #[error("port {0} is not among the ports of the rule")]
     Outside(u16),
-    /// The rule names them, or some of them, as exactly.
+    /// The rule names a range that is as narrow.
     #[error("{except} is no narrower than {ports}, which the rule names; the narrower range decides")]
     Wider {
-        /// The ports excepted.
+        /// The excepted ports.
         except: PortRange,
-        /// Those of the rule.
+        /// The ports of the rule.
         ports: PortRange,
     },
 }
 
-/// Whether a `pass` rule for these ports takes them out of the rule: it must be narrower than every range that it meets.
+/// Checks that a `pass` rule for these ports takes them out of the rule. It must be narrower than every range that it
+/// overlaps.
 pub(super) fn check_except<'a>(
     ports: impl Iterator<Item = &'a PortRange> + Clone,
     except: PortRange,
@@ -94,7 +94,7 @@ pub(super) fn check_except<'a>(
     if let Some(ports) = met.clone().find(|range| range.width() <= except.width()) {
         return Err(ExceptError::Wider { except, ports: *ports });
     }
-    // Each range that is met covers some of the ports; the first port that none covers, if any.
+    // Each overlapping range covers some of the ports. Find the first port that none covers.
     let mut left = Some(except.first());
     while let Some(port) = left.filter(|port| *port <= except.last()) {
         let covering = met.clone().filter(|range| range.contains(port)).map(|range| range.last());
@@ -106,7 +106,7 @@ pub(super) fn check_except<'a>(
     Ok(())
 }
 
-/// The sources of a rule without `from`: once none.
+/// The sources of a rule without `from`: one `None`.
 pub(super) const ANY_SOURCE: &[Option<Prefix>] = &[None];
 
 #[cfg(test)]

@@ -1,20 +1,21 @@
-//! The keys of a ruleset file, and values that stand nowhere else.
+//! The keys of a ruleset file, and the values that only files have.
 
+use std::borrow::Cow;
 use std::str::FromStr;
 
-use super::{Host, Routes};
+use super::{Host, NoInterface, Routes};
 use crate::rule::{
-    CgroupPath, Confine, Description, DescriptionError, InterfaceName, Listen, UnitName, UserName, Verdict,
+    CgroupPath, Confine, Description, DescriptionError, InterfaceName, Listen, Remedy, UnitName, UserName, Verdict,
 };
 use crate::ruleset::Builder;
 
 /// The keys of a file.
 pub(super) const FILE: &[&str] = &["include", "routes", "services", "sets", "rules"];
-/// Those of a service.
+/// The keys of a service.
 pub(super) const SERVICE: &[&str] = &["on_missing", "listen", "unit", "cgroup", "user"];
-/// Those of a set that is not a list.
+/// The keys of a set that is not a list.
 pub(super) const SET: &[&str] = &["file"];
-/// Those of a rule.
+/// The keys of a rule.
 pub(super) const RULE: &[&str] = &["to", "verdict", "protocol", "local", "ports", "except", "from", "iface"];
 
 /// A verdict without a service.
@@ -24,13 +25,19 @@ pub(super) enum Plain {
     Refuse,
 }
 
-/// A text that is none of the few that a key can have.
+/// The text is not one of the few that a key can have.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("unknown {what} {text:?}; write {choices}")]
+#[error("unknown {what} {text:?}")]
 pub struct UnknownChoice {
     what: &'static str,
     text: String,
     choices: &'static str,
+}
+
+impl Remedy for UnknownChoice {
+    fn remedy(&self) -> Option<Cow<'_, str>> {
+        Some(format!("write {}", self.choices).into())
+    }
 }
 
 impl Plain {
@@ -66,7 +73,7 @@ impl FromStr for Routes {
     }
 }
 
-/// What a service says about its sockets, read.
+/// The keys of a service that describe its sockets, after reading.
 #[derive(Default)]
 pub(super) struct Described {
     pub(super) listen: Option<Vec<Listen>>,
@@ -75,17 +82,25 @@ pub(super) struct Described {
     pub(super) user: Option<UserName>,
 }
 
-/// Why this is no description.
+/// Why these keys do not describe sockets.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum DescribedError {
-    #[error("a service has \"unit\" or \"cgroup\", not both; leave one out")]
+    #[error("a service has \"unit\" or \"cgroup\", not both")]
     TwoPlaces,
-    #[error(
-        "\"unit\", \"cgroup\" and \"user\" say more about \"listen\", which is not there; add it, or leave them out"
-    )]
+    #[error("\"unit\", \"cgroup\" and \"user\" say more about \"listen\", which is not there")]
     NoListen,
     #[error(transparent)]
     Description(#[from] DescriptionError),
+}
+
+impl Remedy for DescribedError {
+    fn remedy(&self) -> Option<Cow<'_, str>> {
+        match self {
+            Self::TwoPlaces => Some("leave one out".into()),
+            Self::NoListen => Some("add it, or leave them out".into()),
+            Self::Description(error) => error.remedy(),
+        }
+    }
 }
 
 impl Described {
@@ -108,8 +123,8 @@ impl Described {
     }
 }
 
-/// Looks up the interfaces of a builder, and gives those that cannot be named, with the reason.
-pub(super) fn resolve_interfaces(builder: &mut Builder, host: &mut dyn Host) -> Vec<(InterfaceName, String)> {
+/// Looks up the interfaces of a builder. Returns those that cannot be named, with the reason.
+pub(super) fn resolve_interfaces(builder: &mut Builder, host: &mut dyn Host) -> Vec<(InterfaceName, NoInterface)> {
     let (mut known, mut bad) = (Vec::new(), Vec::new());
     for interface in builder.interfaces() {
         match host.interface(&interface.name) {

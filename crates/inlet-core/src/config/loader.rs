@@ -1,4 +1,4 @@
-//! The files of a ruleset: read once each, numbered, and never in a circle.
+//! The files of a ruleset. Each is read once and has a number, and none includes itself.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::Host;
 use super::diagnostic::{FileId, Source};
 
-/// What has been read so far. File 0 is the ruleset's own.
+/// The files read so far. File 0 is the ruleset itself.
 pub(super) struct Loader<'h> {
     pub(super) host: &'h mut dyn Host,
     files: Vec<Loaded>,
@@ -14,11 +14,11 @@ pub(super) struct Loader<'h> {
 
 struct Loaded {
     source: Source,
-    /// Its path with nothing symbolic in it.
+    /// Its path without symbolic links.
     real: Option<PathBuf>,
     /// The file that includes it.
     parent: Option<FileId>,
-    /// Whether it has been included, as the first file is by the operator.
+    /// Whether it is included. The first file is included by the operator.
     included: bool,
 }
 
@@ -26,9 +26,9 @@ struct Loaded {
 pub(super) enum NotIncluded {
     /// It cannot be read.
     Unreadable(String),
-    /// It is being read: one of the files that include each other.
+    /// It is being read: it includes itself, directly or through others.
     Circle,
-    /// It has been included before.
+    /// It is included already.
     Twice,
 }
 
@@ -37,7 +37,7 @@ impl<'h> Loader<'h> {
         Self { host, files: vec![Loaded { source: file, real: None, parent: None, included: true }] }
     }
 
-    /// Lets all files be included once more, from the texts that are there.
+    /// Lets all files be included once more, from the texts that were read.
     pub(super) fn start_again(&mut self) {
         self.files.iter_mut().skip(1).for_each(|file| file.included = false);
     }
@@ -55,7 +55,7 @@ impl<'h> Loader<'h> {
         self.files.into_iter().map(|file| file.source).collect()
     }
 
-    /// Reads a file that holds the text of a set. It may be named again: it is read once.
+    /// Reads the file of a set. A file that is named twice is read once.
     pub(super) fn set(&mut self, by: FileId, name: &str) -> Result<FileId, String> {
         let path = self.beside(by, name);
         if let Some(known) = self.files.iter().position(|file| file.source.path.as_deref() == Some(&path)) {
@@ -96,7 +96,7 @@ impl<'h> Loader<'h> {
         self.files.len() - 1
     }
 
-    /// Whether `file` is `ancestor` or included by it, be it by way of others.
+    /// Whether `file` is `ancestor`, or included by it directly or through others.
     fn is_within(&self, file: FileId, ancestor: FileId) -> bool {
         let mut at = Some(file);
         while let Some(file) = at {
@@ -108,7 +108,7 @@ impl<'h> Loader<'h> {
         false
     }
 
-    /// The ruleset's own file came with its text; what it is called with nothing symbolic matters once files are included.
+    /// Looks up the real path of file 0, whose text came from the caller. It is needed once files are included.
     fn know_own_path(&mut self) {
         let own = &mut self.files[0];
         if let (None, Some(path)) = (&own.real, &own.source.path) {

@@ -1,8 +1,8 @@
 //! Ruleset files: rules, services and sets as an operator writes them, in TOML or in JSON of the same shape.
 //!
-//! [`parse`] reads a file and those that it includes. JSON without a mistake, which may have a million rules, goes
-//! straight into a builder. TOML, files that include others and whatever is wrong somewhere go the slow way, which knows
-//! where each value stands and tells everything that is wrong at once.
+//! [`parse`] reads a file and the files that it includes. JSON without a mistake, which may have a million rules, goes
+//! straight into a builder. Everything else goes the slow way: TOML, files that include others, and files with
+//! mistakes. The slow way knows where each value stands and reports all mistakes at once.
 //!
 //! [`write()`] and [`write_toml`] write a ruleset, one rule a line, so that two exports can be compared line by line.
 
@@ -24,9 +24,9 @@ use crate::rule::InterfaceName;
 use crate::ruleset::Ruleset;
 use loader::Loader;
 
-/// What a ruleset is read with.
+/// What the reader asks the host for.
 pub trait Host {
-    /// The path with nothing symbolic in it, by which a file is known again.
+    /// The path without symbolic links, by which a file is recognised.
     ///
     /// # Errors
     /// Why there is no such file, in words.
@@ -38,19 +38,28 @@ pub trait Host {
     /// Why it cannot be read, in words.
     fn read(&mut self, path: &Path) -> Result<String, String>;
 
-    /// The index of an interface that a rule names, 0 when its rules shall match nothing for now.
+    /// The kernel's index of an interface that a rule names. 0: its rules match nothing for now.
     ///
     /// # Errors
-    /// Why it cannot be named, in words.
-    fn interface(&mut self, name: &InterfaceName) -> Result<u32, String>;
+    /// Why it cannot be named.
+    fn interface(&mut self, name: &InterfaceName) -> Result<u32, NoInterface>;
 }
 
-/// A file, read: all that is to be in force.
+/// Why an interface cannot be named, in words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NoInterface {
+    /// What is wrong, in one line.
+    pub message: String,
+    /// What to do about it, in one line.
+    pub remedy: Option<String>,
+}
+
+/// What a ruleset file says.
 #[derive(Clone, Debug)]
 pub struct Parsed {
-    /// Its rules and services.
+    /// The rules and services.
     pub ruleset: Ruleset,
-    /// What it says about routes.
+    /// Who makes the local routes.
     pub routes: Routes,
 }
 
@@ -64,21 +73,21 @@ pub enum Routes {
     Manage,
 }
 
-/// Reads a ruleset. Services that `old` has keep the numbers that they have there.
+/// Reads a ruleset. Services that `previous` has keep their numbers.
 ///
 /// # Errors
-/// Everything that is wrong with it and the files that it includes.
-pub fn parse(file: Source, old: &Ruleset, host: &mut dyn Host) -> Result<Parsed, Diagnostics> {
+/// All mistakes in it and in the files that it includes.
+pub fn parse(file: Source, previous: &Ruleset, host: &mut dyn Host) -> Result<Parsed, Diagnostics> {
     let is_json = is_json(&file);
     let mut loader = Loader::new(file, host);
-    match is_json.then(|| fast::parse(&mut loader, old)).flatten() {
+    match is_json.then(|| fast::parse(&mut loader, previous)).flatten() {
         Some(parsed) => Ok(parsed),
-        None => slow::parse(loader, old),
+        None => slow::parse(loader, previous),
     }
 }
 
-/// Whether a file is JSON rather than TOML: by its extension, and without one of the two by its first character, which
-/// in TOML is never a brace and in JSON of this form always is.
+/// Whether a file is JSON rather than TOML. The extension decides. Without one of the two, the first character does: a
+/// brace is never first in TOML, and always in JSON of this form.
 fn is_json(file: &Source) -> bool {
     match file.path.as_deref().and_then(Path::extension).and_then(|extension| extension.to_str()) {
         Some("json") => true,
@@ -93,21 +102,21 @@ pub mod ways {
     use super::{Diagnostics, Host, Loader, Parsed, Source};
     use crate::ruleset::Ruleset;
 
-    /// The way that is only for texts without mistakes.
-    pub fn fast(file: Source, old: &Ruleset, host: &mut dyn Host) -> Option<Parsed> {
-        super::fast::parse(&mut Loader::new(file, host), old)
+    /// The fast way, for texts without mistakes.
+    pub fn fast(file: Source, previous: &Ruleset, host: &mut dyn Host) -> Option<Parsed> {
+        super::fast::parse(&mut Loader::new(file, host), previous)
     }
 
-    /// The former way with two threads, which is for long texts whose last key is `rules`.
-    pub fn halves(file: Source, old: &Ruleset, host: &mut dyn Host) -> Option<Parsed> {
-        super::fast::parse_halves(&mut Loader::new(file, host), old)
+    /// The fast way with two threads, for long texts whose last key is `rules`.
+    pub fn halves(file: Source, previous: &Ruleset, host: &mut dyn Host) -> Option<Parsed> {
+        super::fast::parse_halves(&mut Loader::new(file, host), previous)
     }
 
-    /// The way that knows all places and has the last word.
+    /// The slow way, which knows where each value stands and has the last word.
     ///
     /// # Errors
-    /// Everything that is wrong.
-    pub fn slow(file: Source, old: &Ruleset, host: &mut dyn Host) -> Result<Parsed, Diagnostics> {
-        super::slow::parse(Loader::new(file, host), old)
+    /// All mistakes.
+    pub fn slow(file: Source, previous: &Ruleset, host: &mut dyn Host) -> Result<Parsed, Diagnostics> {
+        super::slow::parse(Loader::new(file, host), previous)
     }
 }

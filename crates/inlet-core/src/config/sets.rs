@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use crate::rule::{Prefix, PrefixError};
 
-/// The sets of a ruleset by name. Within a set a prefix counts once, however often it is listed.
+/// The sets of a ruleset by name. A set has each prefix once.
 #[derive(Default)]
 pub(super) struct Sets(BTreeMap<String, Vec<Prefix>>);
 
@@ -28,14 +28,14 @@ impl FromStr for PrefixOrSet {
 }
 
 impl Sets {
-    /// Adds a set; false when there is one of this name.
+    /// Adds a set; false when the name is taken.
     pub(super) fn add(&mut self, name: &str, mut prefixes: Vec<Prefix>) -> bool {
         prefixes.sort_unstable();
         prefixes.dedup();
         self.0.insert(name.to_owned(), prefixes).is_none()
     }
 
-    /// The prefixes meant, when there is such a set.
+    /// The prefix, or the prefixes of the set; `None` when there is no such set.
     pub(super) fn prefixes<'a>(&'a self, text: &'a PrefixOrSet) -> Option<&'a [Prefix]> {
         match text {
             PrefixOrSet::Prefix(prefix) => Some(std::slice::from_ref(prefix)),
@@ -48,7 +48,8 @@ impl Sets {
     }
 }
 
-/// Reads the text form, one prefix a line, `#` begins a comment: each prefix or why it is none, with its bytes.
+/// Reads a text with one prefix a line; `#` begins a comment. Gives the bytes of each entry with its prefix or the
+/// error.
 pub(super) fn lines(text: &str) -> impl Iterator<Item = (Range<usize>, Result<Prefix, PrefixError>)> {
     text.lines().filter_map(move |line| {
         let prefix = line.split('#').next().unwrap_or_default().trim();

@@ -1,9 +1,8 @@
 //! The image: a ruleset compiled into one block of 32-bit words that the kernel program searches.
 //!
-//! [`compile()`] makes it, [`recompile()`] makes it from another one, [`Walk`] searches it exactly as `lookup.bpf.h` does,
-//! [`decode`] reads the ruleset back.
-//! Words are in the byte order of the machine, as the kernel program reads them; a 64-bit value takes two words at an
-//! even place. The areas, in order:
+//! [`compile()`] makes an image, [`recompile()`] makes it from another image, [`Walk`] searches it exactly as
+//! `lookup.bpf.h` does, and [`decode`] reads the ruleset back. Words are in the byte order of the machine, as the
+//! kernel program reads them. A 64-bit value takes two words at an even offset. The areas, in order:
 //!
 //! | area | unit | holds |
 //! | --- | --- | --- |
@@ -18,21 +17,27 @@
 //! | chain | 2 words | ports and next of a prefix that has others inside it |
 //! | source | words | the ruleset as it was given; the kernel program never looks here |
 //!
-//! **A local address** is looked up by its bits: the root cuts the span of all prefixes into windows, a window its span into
-//! pieces, each with a bucket (`buckets.rs`). So what a packet needs is in one line of the windows and one or two of the
-//! buckets. A bucket has the longest prefixes inside its piece, and for addresses in none of them the value of the longest
-//! that covers it whole; where more prefixes are crowded together it leads on, to a second bucket or to a search.
+//! **A local address** is looked up by its bits. The root cuts the range of all prefixes into pieces, each with a
+//! window. A window cuts its piece again, each part with a bucket. So a packet needs one cache line of the windows and
+//! one or two of the buckets.
 //!
-//! **A search** finds the interval that a key is in: the intervals are disjoint, cover every key and are stored in
-//! order, packed in blocks without gaps. What leads to the right block is an entry: either a run of 1 to 3 neighbouring
-//! blocks, or a node. A node is an index over a window of the key's bits, sized to the intervals that it tells apart,
-//! or, where those are too crowded for a few levels of indexes, a stretch of blocks to bisect. Large port tables, sources,
-//! interfaces and crowded addresses are searched so.
+//! A bucket has the longest prefixes inside its piece. Other addresses get the value of the longest prefix that covers
+//! the piece. Where more prefixes are crowded together, the bucket leads on to a second bucket or to a search.
 //!
-//! **A lookup** begins with the local address: its value names the port table of the longest prefix there, and the link
-//! to the next shorter one for when no port matches. A port table with a leaf for one or two ranges is their numbers, since
-//! many prefixes share few such ranges, of which those shared most come first, in few cache lines; another one is searched with the protocol's bit above the port. What is found is a
-//! leaf ([`Leaf`]): a verdict, or a further search by source or interface, which ends in a leaf again.
+//! **A search** finds the interval of a key. The intervals are disjoint, cover every key, and are stored in order,
+//! packed into blocks without gaps. An entry leads to the right block. It is either a run of 1 to 3 neighbouring
+//! blocks, or a node.
+//!
+//! A node is an index over some bits of the key, sized to the intervals that it tells apart. Where intervals are too
+//! crowded for a few levels of indexes, a node is a run of blocks to bisect. Large port tables, sources, interfaces and
+//! crowded addresses are searched in this way.
+//!
+//! **A lookup** begins with the local address. Its value names the port table of the longest prefix there, and the link
+//! to the next shorter prefix, for when no port matches.
+//!
+//! A port table with one or two ranges is just their numbers, since many prefixes share few ranges. The ranges that are
+//! shared most come first, in few cache lines. Other tables are searched, with the bit of the protocol above the port.
+//! The result is a [`Leaf`]: a verdict, or a further search by source or interface, which ends in a leaf again.
 
 mod compile;
 pub mod format;

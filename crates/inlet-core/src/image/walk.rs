@@ -1,15 +1,15 @@
-//! The search of an image as the kernel program does it, step by step, in plain Rust.
+//! Searches an image in plain Rust, step by step as the kernel program does.
 //!
-//! It lets the format be tested without a kernel, and answers what the program would say on any machine. When this file
-//! and `search.bpf.h`, `local.bpf.h` or `lookup.bpf.h` differ, one of them is wrong.
+//! So the format is tested without a kernel, and any machine can tell what the program would answer. When this file and
+//! `search.bpf.h`, `local.bpf.h` or `lookup.bpf.h` differ, one of them is wrong.
 
 use std::net::IpAddr;
 
 use super::format::{
     Address, BLOCK_WORDS, BUCKET_MORE, ENTRY_NODE, ENTRY_SHIFT, HAS_LARGE, HAS_ONE, HAS_SMALL, HAS_TWO, Header,
     HeaderError, Key, LEAF_BY_IFACE, LEAF_BY_SOURCE, LOW_HALF, Leaf, MORE_SEARCH, NODE_BISECT, NODE_WORDS, Outcome,
-    PORTS_LARGE, PORTS_ONE, PORTS_TWO, PREFIXES, RANGE_BITS, Root, SHIFT_MASK, SMALL_RANGES, Span, VALUE_WORDS,
-    from_words, port_key,
+    PORTS_LARGE, PORTS_ONE, PORTS_TWO, PREFIXES, RANGE_BITS, Root, SHIFT, SMALL_RANGES, Span, VALUE_WORDS, from_words,
+    port_key,
 };
 use crate::rule::Packet;
 
@@ -85,8 +85,8 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn index(&self, place: usize) -> u32 {
-        self.words[self.header.index as usize + place]
+    fn index(&self, offset: usize) -> u32 {
+        self.words[self.header.index as usize + offset]
     }
 
     /// The value of the interval that the key is in.
@@ -95,15 +95,15 @@ impl<'a> Walk<'a> {
             if entry >> ENTRY_SHIFT != ENTRY_NODE {
                 break;
             }
-            let place = (entry & ((1 << ENTRY_SHIFT) - 1)) as usize;
-            let [count, flags] = [self.index(place), self.index(place + 1)];
-            let first = from_words(self.index(place + 2), self.index(place + 3));
+            let offset = (entry & ((1 << ENTRY_SHIFT) - 1)) as usize;
+            let [count, flags] = [self.index(offset), self.index(offset + 1)];
+            let first = from_words(self.index(offset + 2), self.index(offset + 3));
             if self.header.bisect != 0 && flags & NODE_BISECT != 0 {
                 return self.in_block(self.bisect(first as usize, count as usize, key), key);
             }
-            let high = (flags & LOW_HALF != 0).then(|| from_words(self.index(place + 4), self.index(place + 5)));
-            let span = Span { first, shift: flags & SHIFT_MASK, pieces: count, high };
-            entry = self.index(place + NODE_WORDS + span.nearest(key));
+            let high = (flags & LOW_HALF != 0).then(|| from_words(self.index(offset + 4), self.index(offset + 5)));
+            let span = Span { first, shift: flags & SHIFT, pieces: count, high };
+            entry = self.index(offset + NODE_WORDS + span.nearest(key));
         }
         let mut block = (entry & ((1 << ENTRY_SHIFT) - 1)) as usize;
         for _ in 0..entry >> ENTRY_SHIFT {
@@ -142,8 +142,8 @@ impl<'a> Walk<'a> {
         K::read(&self.words[self.block::<K>(block) + slot * K::WORDS..])
     }
 
-    fn cell(&self, place: u32) -> u32 {
-        self.words[(self.header.cells + place) as usize]
+    fn cell(&self, offset: u32) -> u32 {
+        self.words[(self.header.cells + offset) as usize]
     }
 
     fn ports(&self, table: u32, key: u32) -> Leaf {
@@ -171,7 +171,7 @@ impl<'a> Walk<'a> {
         Leaf(leaf).for_protocol(key >> 16).filter(|_| within).unwrap_or(Leaf::MISS)
     }
 
-    /// Searches source and interface until a verdict is found.
+    /// Searches by source and interface until the leaf is a verdict.
     fn resolve(&self, mut leaf: Leaf, packet: &Packet) -> Leaf {
         for _ in 0..self.header.steps {
             let found = match (leaf.kind(), packet.remote.ip()) {

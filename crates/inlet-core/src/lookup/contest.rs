@@ -1,28 +1,28 @@
-//! Every rule for the address and port of a packet, in match order, with how it stands: the whole story of which [`lookup`]
-//! tells only the end. The first one that wins is what `lookup` gives; the tests hold both to that.
+//! Every rule for the address and port of a packet, in match order, and whether it wins. [`lookup`] gives only the
+//! winner; the tests check that both agree.
 //!
 //! [`lookup`]: crate::lookup()
 
 use crate::rule::{Criterion, Packet, Precedence, Rule};
 use crate::ruleset::Ruleset;
 
-/// A rule for the protocol, address and port of a packet, and what becomes of it.
+/// A rule for the protocol, address and port of a packet, and its outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Contender {
     /// The rule.
     pub rule: Rule,
-    /// How it stands.
+    /// Whether it wins, and if not, why.
     pub standing: Standing,
 }
 
-/// How a rule stands among all that are for the address and port of a packet.
+/// Whether a rule wins among all rules for the address and port of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// It decides.
+    /// The rule decides.
     Wins,
-    /// It matches, and the winner is more specific by this.
+    /// The rule matches, but the winner is more specific in this.
     Beaten(Criterion),
-    /// The packet comes from elsewhere.
+    /// The source of the packet does not match.
     OtherSource,
     /// The packet came in on another interface.
     OtherInterface,
@@ -47,7 +47,7 @@ pub fn contest(ruleset: &Ruleset, packet: &Packet) -> Vec<Contender> {
     found
 }
 
-/// The rule, when it is for the address and port; as a winner until it is known who else matches.
+/// The rule, when it is for the address and port. It counts as the winner until the other rules are known.
 fn enter(ruleset: &Ruleset, packet: &Packet, rule: Rule) -> Option<Contender> {
     let matching = &rule.matching;
     let is_for = matching.protocol == packet.protocol
@@ -83,15 +83,15 @@ mod tests {
                 prop_assert!(winners.len() < 2);
                 let matching = all.iter().find(|it| it.standing.matches()).map(|it| it.rule);
                 prop_assert_eq!(matching, winners.first().copied());
-                // Without the rules before it each one that matches would win, and no other rule ever would.
+                // Without the rules before it, each rule that matches would win. No other rule ever would.
                 let holds = |rule: &Rule| {
                     let index = rule.matching.iface.map(|id| ruleset.interface(id).index);
                     rule.matching.holds(packet, index)
                 };
                 let mut order: Vec<Rule> = ruleset.match_order_of(holds);
                 order.retain(holds);
-                let told: Vec<Rule> = all.iter().filter(|it| it.standing.matches()).map(|it| it.rule).collect();
-                prop_assert_eq!(told, order);
+                let matching_rules: Vec<Rule> = all.iter().filter(|it| it.standing.matches()).map(|it| it.rule).collect();
+                prop_assert_eq!(matching_rules, order);
             }
         }
     }

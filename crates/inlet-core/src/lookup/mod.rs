@@ -7,10 +7,10 @@ use crate::ruleset::Ruleset;
 
 pub use contest::{Contender, Standing, contest};
 
-/// The rule that decides about the packet; `None` when no rule matches and the kernel's ordinary lookup goes on.
+/// The rule that decides about the packet. `None`: no rule matches, and the kernel's ordinary lookup decides.
 ///
-/// Slow and obvious on purpose: everything fast is tested against it. Two rules that match one packet never tie, because
-/// a ruleset with such a pair cannot be built.
+/// This is slow and obvious on purpose: everything fast is tested against it. Two rules never tie on a packet, because
+/// a ruleset with such rules cannot be built.
 pub fn lookup(ruleset: &Ruleset, packet: &Packet) -> Option<Rule> {
     ruleset
         .rules()

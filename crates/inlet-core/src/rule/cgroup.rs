@@ -1,4 +1,4 @@
-//! Where a process runs and whose it is: systemd units, control groups (cgroup v2) and users.
+//! Systemd units, paths of control groups (cgroup v2) and users.
 
 use std::str::FromStr;
 
@@ -24,17 +24,17 @@ impl UnitName {
 }
 
 impl CgroupPath {
-    /// The path, which begins with a slash.
+    /// The path. It begins with a slash.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The names on the way from the root to it.
+    /// The names of its levels, from the root on.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.0.split('/').filter(|name| !name.is_empty())
     }
 
-    /// Whether the other is this one or below it.
+    /// Whether `other` is this group or below it.
     pub fn covers(&self, other: &Self) -> bool {
         let mut theirs = other.names();
         self.names().all(|name| theirs.next() == Some(name))
@@ -47,7 +47,7 @@ impl UserName {
         &self.0
     }
 
-    /// Whether these are surely two users: a name may be that of any number.
+    /// Whether these are certainly two users. A name may be that of any number.
     pub(super) fn apart(&self, other: &Self) -> bool {
         let number = |user: &Self| user.0.parse::<u32>().ok();
         self != other && number(self).is_some() == number(other).is_some()

@@ -1,4 +1,4 @@
-//! Descriptions: which sockets belong to a service, said once, so that they are found again after every restart.
+//! Descriptions: a service says once which sockets belong to it, and they are found again after every restart.
 
 use std::fmt;
 
@@ -8,23 +8,23 @@ use super::{CgroupPath, DescriptionError, Listen, UnitName, UserName};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Description {
     listen: Vec<Listen>,
-    /// Where the process that makes the socket has to be.
+    /// The control group of the process that makes the socket.
     pub confine: Option<Confine>,
-    /// Whose the socket has to be.
+    /// The user who owns the socket.
     pub user: Option<UserName>,
 }
 
-/// A place among the control groups (cgroup v2), with all below it.
+/// A control group (cgroup v2) with all groups below it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Confine {
-    /// The one of a unit of the system's systemd, such as `nginx.service`.
+    /// The group of a unit of the system's systemd, such as `nginx.service`.
     Unit(UnitName),
-    /// The one with this path below the cgroup v2 root.
+    /// The group with this path below the cgroup v2 root.
     Cgroup(CgroupPath),
 }
 
 impl Description {
-    /// Sockets at these addresses, wherever and whose they are.
+    /// Describes sockets at these addresses, of any user and any control group.
     ///
     /// # Errors
     /// [`DescriptionError::Empty`] when there is none.
@@ -43,12 +43,13 @@ impl Description {
         &self.listen
     }
 
-    /// Whether it means all listeners wherever they are, the host's own ones too.
+    /// Whether it means all listeners of the host, including the host's own ones.
     pub fn is_boundless(&self) -> bool {
         self.confine.is_none() && self.listen.contains(&Listen::ALL_TCP)
     }
 
-    /// An address that a socket could have for which both descriptions speak. Users and control groups that differ keep them apart.
+    /// An address at which both descriptions could claim the same socket. Different users or control groups keep them
+    /// apart.
     pub fn overlap(&self, other: &Self) -> Option<Listen> {
         let users_differ = matches!((&self.user, &other.user), (Some(a), Some(b)) if a.apart(b));
         let places_differ = matches!((&self.confine, &other.confine), (Some(a), Some(b)) if a.apart(b));
@@ -61,12 +62,12 @@ impl Description {
 }
 
 impl Confine {
-    /// Whether nothing can be in both.
+    /// Whether no process can be in both.
     fn apart(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Unit(a), Self::Unit(b)) => a != b,
             (Self::Cgroup(a), Self::Cgroup(b)) => !a.covers(b) && !b.covers(a),
-            // Where a unit is the core does not know: a name that is no part of the path is elsewhere.
+            // The core does not know the group of a unit. A unit whose name is not part of the path is elsewhere.
             (Self::Unit(unit), Self::Cgroup(path)) | (Self::Cgroup(path), Self::Unit(unit)) => {
                 let last = path.names().last();
                 path.names().all(|name| name != unit.as_str()) && last.is_some_and(|last| !last.ends_with(".slice"))
@@ -84,7 +85,7 @@ impl fmt::Display for Confine {
     }
 }
 
-/// In the words of the command line without its dashes: `listen tcp:127.0.0.1:8080 unit nginx.service`.
+/// The words of the command line without dashes: `listen tcp:127.0.0.1:8080 unit nginx.service`.
 impl fmt::Display for Description {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("listen")?;

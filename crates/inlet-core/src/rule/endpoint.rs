@@ -1,10 +1,11 @@
-//! A protocol with a local address, as `--listen` has it.
+//! A protocol with a local address, as `--listen` takes it.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::SocketAddr;
 use std::str::FromStr;
 
-use super::{Protocol, ProtocolError};
+use super::{Protocol, ProtocolError, Remedy};
 
 /// A protocol and a local address: `tcp:127.0.0.1:8080`, `udp:[::1]:53`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -13,19 +14,28 @@ pub struct Endpoint {
     addr: SocketAddr,
 }
 
-/// A text that is not an endpoint.
+/// Why a text is not an endpoint.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EndpointError {
     /// The protocol is unknown.
     #[error(transparent)]
     Protocol(#[from] ProtocolError),
     /// The rest is not an address with a port.
-    #[error("{0:?} is not a protocol, an address and a port; write tcp:127.0.0.1:8080 or udp:[::1]:53")]
+    #[error("{0:?} is not a protocol, an address and a port")]
     Syntax(String),
 }
 
+impl Remedy for EndpointError {
+    fn remedy(&self) -> Option<Cow<'_, str>> {
+        match self {
+            Self::Protocol(error) => error.remedy(),
+            Self::Syntax(_) => Some("write tcp:127.0.0.1:8080 or udp:[::1]:53".into()),
+        }
+    }
+}
+
 impl Endpoint {
-    /// The protocol with the address.
+    /// Makes one of a protocol and an address.
     pub fn new(protocol: Protocol, addr: SocketAddr) -> Self {
         Self { protocol, addr }
     }

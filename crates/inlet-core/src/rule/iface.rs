@@ -1,18 +1,21 @@
 //! Network interfaces as a rule names them.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
-/// The name of a network interface: 1 to 15 bytes, as the kernel's `dev_valid_name` has it.
+use super::Remedy;
+
+/// The name of a network interface: 1 to 15 bytes, by the rule of the kernel's `dev_valid_name`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct InterfaceName(Box<str>);
 
 /// A text that cannot be the name of an interface.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not an interface name; give 1 to 15 bytes without '/', ':' or spaces, as `ip link` shows them")]
+#[error("{0:?} is not an interface name")]
 pub struct InterfaceNameError(String);
 
-/// An interface in the table of one ruleset. The number means nothing outside of it.
+/// The number of an interface in one ruleset. It means nothing outside of that ruleset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct IfaceId(u16);
 
@@ -21,8 +24,15 @@ pub struct IfaceId(u16);
 pub struct Interface {
     /// Its name.
     pub name: InterfaceName,
-    /// Its index in the namespace when the ruleset was committed, 0 when there was none: then its rules match nothing.
+    /// The kernel's index when the ruleset was committed, 0 when there was no such interface. Then its rules match
+    /// nothing.
     pub index: u32,
+}
+
+impl Remedy for InterfaceNameError {
+    fn remedy(&self) -> Option<Cow<'_, str>> {
+        Some("give 1 to 15 bytes without '/', ':' or spaces, as `ip link` shows them".into())
+    }
 }
 
 impl InterfaceName {
@@ -33,12 +43,12 @@ impl InterfaceName {
 }
 
 impl IfaceId {
-    /// The interface at this offset of the table.
+    /// The interface at this offset of [`Ruleset::interfaces`](crate::ruleset::Ruleset::interfaces).
     pub fn new(number: u16) -> Self {
         Self(number)
     }
 
-    /// The offset in the table.
+    /// The offset in [`Ruleset::interfaces`](crate::ruleset::Ruleset::interfaces).
     pub fn index(self) -> usize {
         usize::from(self.0)
     }

@@ -1,4 +1,4 @@
-//! The address that a socket is bound to, as a description names it.
+//! The address that a description gives for a socket.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -6,28 +6,29 @@ use std::str::FromStr;
 
 use super::{DescriptionError, Protocol};
 
-/// A protocol, a local address and a port that a socket is bound to: `tcp:127.0.0.1:8080`, `udp:[::1]:53`, `tcp:*:80`; or all
-/// TCP listeners, `tcp:*:*`, which takes a unit or a control group.
+/// A protocol, a local address and a port that a socket is bound to: `tcp:127.0.0.1:8080`, `udp:[::1]:53`, `tcp:*:80`.
+///
+/// `tcp:*:*` means all TCP listeners; it needs a unit or a control group beside it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Listen {
     protocol: Protocol,
     addr: ListenAddr,
-    /// 0 for all.
+    /// In host byte order; 0 means all ports.
     port: u16,
 }
 
 /// The local address of a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ListenAddr {
-    /// Exactly this one; `0.0.0.0` and `::` are the sockets of all addresses. Never an IPv4-mapped one: a socket bound to
-    /// it is the same as one bound to the IPv4 address.
+    /// Exactly this address. `0.0.0.0` and `::` mean sockets that are bound to all addresses. Never an IPv4-mapped
+    /// address: a socket bound to it is bound to the IPv4 address.
     Exact(IpAddr),
-    /// Whatever it is, written `*`.
+    /// Every address, written `*`.
     Any,
 }
 
 impl Listen {
-    /// The protocol, address and port of a socket. An IPv4-mapped address becomes the IPv4 one.
+    /// Makes one of a protocol, an address and a port. An IPv4-mapped address becomes the IPv4 one.
     ///
     /// # Errors
     /// [`DescriptionError::Zero`].
@@ -58,7 +59,7 @@ impl Listen {
         Some(self.port).filter(|port| *port != 0)
     }
 
-    /// Whether a socket that is bound there is meant.
+    /// Whether it means a socket of this protocol that is bound to `local`.
     pub fn matches(self, protocol: Protocol, local: SocketAddr) -> bool {
         let addr = match self.addr {
             ListenAddr::Exact(addr) => addr == local.ip().to_canonical(),
@@ -67,7 +68,7 @@ impl Listen {
         addr && self.protocol == protocol && (self.port == 0 || self.port == local.port())
     }
 
-    /// The sockets that both mean.
+    /// What both mean; `None` when no socket can be both.
     pub(super) fn meet(self, other: Self) -> Option<Self> {
         let same_port = self.port == other.port || self.port == 0 || other.port == 0;
         match (self.addr, other.addr) {

@@ -1,5 +1,6 @@
-//! A rule: a match and a verdict.
+//! What a rule is made of: names, prefixes, ports, services, and the packets that it is about.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -15,6 +16,7 @@ mod packet;
 mod ports;
 mod precedence;
 mod prefix;
+mod remedy;
 mod service;
 
 pub use cgroup::{CgroupPath, UnitName, UserName};
@@ -29,6 +31,7 @@ pub use packet::Packet;
 pub use ports::{PortError, PortRange, Ports};
 pub use precedence::{Criterion, Precedence};
 pub use prefix::{Prefix, PrefixError};
+pub use remedy::Remedy;
 pub use service::{MAX_SERVICES, OnMissing, Service, ServiceError, ServiceId, Services};
 
 /// The transport protocol of a rule.
@@ -40,22 +43,22 @@ pub enum Protocol {
     Udp,
 }
 
-/// A text that names no protocol.
+/// The text is not the name of a protocol.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("unknown protocol {0:?}; write tcp or udp")]
+#[error("unknown protocol {0:?}")]
 pub struct ProtocolError(String);
 
-/// Which packets a rule is about. One prefix and one port range: a rule that an operator writes with several is the
-/// set of these.
+/// Which packets a rule matches. It has one prefix and one port range. A rule that an operator writes with several
+/// stands for one match each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Match {
     /// The protocol.
     pub protocol: Protocol,
-    /// Where the packet goes to.
+    /// The address that the packet goes to.
     pub local: Prefix,
     /// The ports that it goes to.
     pub ports: PortRange,
-    /// Where the packet comes from; `None` matches every source. Of the same family as `local`.
+    /// The address that the packet comes from; `None` matches every source. Of the same family as `local`.
     pub source: Option<Prefix>,
     /// The interface on which the packet came in; `None` matches every interface.
     pub iface: Option<IfaceId>,
@@ -94,7 +97,7 @@ impl Rule {
         self
     }
 
-    /// The same rule as a ruleset keeps it: a source of length 0 is no condition.
+    /// The rule as a ruleset stores it: a source of length 0 is no condition.
     pub(crate) fn canonical(&self) -> Self {
         // Two ways to write one match must tie.
         let source = self.matching.source.filter(|source| source.len() > 0);
@@ -110,8 +113,8 @@ impl Rule {
 }
 
 impl Match {
-    /// Whether the packet is one of those meant. `ifindex` is the interface that [`Match::iface`] stands for; an index
-    /// of 0 (no such interface) matches nothing.
+    /// Whether the packet matches. `ifindex` is the kernel's index of [`Match::iface`]; index 0 (no such interface)
+    /// matches nothing.
     pub(crate) fn holds(&self, packet: &Packet, ifindex: Option<u32>) -> bool {
         let from = |source: Prefix| source.contains(packet.remote.ip());
         let on = |index: u32| index != 0 && index == packet.ifindex;
@@ -122,9 +125,9 @@ impl Match {
             && ifindex.is_none_or(on)
     }
 
-    /// Whether source and local prefix are of one family, as they must be for any packet to match.
+    /// Whether source and local prefix have the same family. Otherwise no packet can match.
     pub fn same_family(&self) -> bool {
-        self.source.is_none_or(|source| source.is_v6() == self.local.is_v6())
+        self.source.is_none_or(|source| source.family() == self.local.family())
     }
 }
 
@@ -161,6 +164,12 @@ impl FromStr for Protocol {
             "udp" => Ok(Self::Udp),
             _ => Err(ProtocolError(text.to_owned())),
         }
+    }
+}
+
+impl Remedy for ProtocolError {
+    fn remedy(&self) -> Option<Cow<'_, str>> {
+        Some("write tcp or udp".into())
     }
 }
 

@@ -1,8 +1,10 @@
 //! Service names.
 
-use std::borrow::Borrow;
+use std::borrow::{Borrow, Cow};
 use std::fmt;
 use std::str::FromStr;
+
+use super::Remedy;
 
 /// The name of a service: 1 to 255 bytes of UTF-8 without control characters.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -12,14 +14,24 @@ pub struct ServiceName(Box<str>);
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
     /// The text is empty.
-    #[error("service name is empty; give it 1 to 255 bytes")]
+    #[error("service name is empty")]
     Empty,
     /// The text is longer than 255 bytes.
-    #[error("service name is {0} bytes long; at most 255 fit")]
+    #[error("service name is {0} bytes long")]
     TooLong(usize),
     /// The text has a control character.
-    #[error("service name {0:?} has a control character; use printable text")]
+    #[error("service name {0:?} has a control character")]
     Control(String),
+}
+
+impl Remedy for NameError {
+    fn remedy(&self) -> Option<Cow<'_, str>> {
+        Some(match self {
+            Self::Empty => "give it 1 to 255 bytes".into(),
+            Self::TooLong(_) => "at most 255 fit".into(),
+            Self::Control(_) => "use printable text".into(),
+        })
+    }
 }
 
 impl ServiceName {

@@ -1,24 +1,24 @@
-//! A packet, as far as rules ask about it.
+//! The parts of a packet that rules look at.
 
 use std::net::SocketAddr;
 
 use super::Protocol;
 
-/// What the kernel's hook is told of a packet (`struct bpf_sk_lookup`).
+/// A packet as the kernel's hook gets it (`struct bpf_sk_lookup`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Packet {
     /// Its protocol.
     pub protocol: Protocol,
-    /// Where it goes to.
+    /// Its destination address and port.
     pub local: SocketAddr,
-    /// Where it comes from; of the same family.
+    /// Its source address and port; of the same family as `local`.
     pub remote: SocketAddr,
-    /// The index of the interface on which it came in, 0 when it is not known.
+    /// The kernel's index of the interface on which it came in, 0 when that is unknown.
     pub ifindex: u32,
 }
 
 impl Packet {
-    /// A packet from `remote` to `local` that came in on no interface in particular.
+    /// A packet from `remote` to `local` on an unknown interface.
     pub fn new(protocol: Protocol, local: SocketAddr, remote: SocketAddr) -> Self {
         Self { protocol, local, remote, ifindex: 0 }
     }

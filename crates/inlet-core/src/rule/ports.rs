@@ -1,9 +1,12 @@
 //! Local ports: one, a range, several, or all.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
-/// A range of ports, both ends included, never with port 0. `1-65535` is written `any`.
+use super::Remedy;
+
+/// A range of ports in host byte order, both ends included. It never has port 0. `1-65535` is written `any`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PortRange {
     first: u16,
@@ -14,7 +17,7 @@ pub struct PortRange {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ports(Ranges);
 
-/// Nearly always there is one range, which needs no memory of its own.
+/// Nearly always there is one range. It needs no memory on the heap.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Ranges {
     One(PortRange),
@@ -25,22 +28,32 @@ enum Ranges {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PortError {
     /// Not a number from 1 to 65535, nor two of them with a hyphen, nor `any`.
-    #[error("{0:?} is not a port; write 80, 8000-8999, 80,443 or any")]
+    #[error("{0:?} is not a port")]
     Syntax(String),
     /// Port 0, which no socket can have.
-    #[error("port 0 cannot be matched; ports go from 1 to 65535")]
+    #[error("port 0 cannot be matched")]
     Zero,
     /// The last port is lower than the first.
-    #[error("port range {first}-{last} is reversed; write {last}-{first}")]
+    #[error("port range {first}-{last} is reversed")]
     Reversed {
         /// The number before the hyphen.
         first: u16,
         /// The number after it.
         last: u16,
     },
-    /// No port at all.
-    #[error("no port given; write 80, 8000-8999, 80,443 or any")]
+    /// The text has no port.
+    #[error("no port given")]
     Empty,
+}
+
+impl Remedy for PortError {
+    fn remedy(&self) -> Option<Cow<'_, str>> {
+        Some(match self {
+            Self::Syntax(_) | Self::Empty => "write 80, 8000-8999, 80,443 or any".into(),
+            Self::Zero => "ports go from 1 to 65535".into(),
+            Self::Reversed { first, last } => format!("write {last}-{first}").into(),
+        })
+    }
 }
 
 impl PortRange {
@@ -143,7 +156,7 @@ impl FromStr for Ports {
     type Err = PortError;
 
     fn from_str(text: &str) -> Result<Self, PortError> {
-        // Nearly all are a number, and files may have a million of them.
+        // Nearly all texts are a number, and a file may have a million of them.
         if let Ok(port) = text.parse::<u16>() {
             return PortRange::new(port, port).map(Self::from);
         }

@@ -5,8 +5,10 @@ use std::fmt;
 
 use super::Match;
 
-/// The rank of a match among all that match one packet; the lowest rank wins, and the first difference decides:
-/// longer local prefix, narrower port range, longer source prefix, an interface given before none.
+/// The rank of a match among all that match one packet. The lowest rank wins.
+///
+/// The first difference decides: longer local prefix, narrower port range, longer source prefix, an interface before
+/// none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Precedence {
     local: Reverse<u8>,
@@ -15,7 +17,7 @@ pub struct Precedence {
     iface: Reverse<bool>,
 }
 
-/// By what a rule is more specific than another one that matches the same packet: the first difference that decides.
+/// Why a rule is more specific than another one that matches the same packet: the first difference between them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Criterion {
     /// Its local prefix is longer.
@@ -41,7 +43,7 @@ impl Precedence {
 }
 
 impl Criterion {
-    /// By what the one is before the other; `None` when it is not.
+    /// Why `winner` comes before `other`; `None` when it does not.
     pub fn between(winner: &Match, other: &Match) -> Option<Self> {
         let (winner, other) = (Precedence::of(winner), Precedence::of(other));
         if winner >= other {

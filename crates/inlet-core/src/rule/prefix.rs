@@ -1,15 +1,20 @@
 //! Address prefixes in canonical form.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-/// An IPv4 or IPv6 prefix, from /0 to a single host, without host bits. Never an IPv4-mapped IPv6 prefix: packets of
-/// IPv4 clients reach the hook as IPv4, also when a dual-stack socket receives them (RFC 4291, section 2.5.5.2).
+use super::{Family, Remedy};
+
+/// An IPv4 or IPv6 prefix, from /0 to a single host, without host bits.
 ///
-/// The order is: IPv4 before IPv6, then by address, then the shorter prefix first, so that a prefix comes right before
+/// It is never an IPv4-mapped IPv6 prefix: packets of IPv4 clients reach the hook as IPv4, even when a dual-stack
+/// socket receives them (RFC 4291, section 2.5.5.2).
+///
+/// Prefixes sort by family (IPv4 first), then address, then length (the shorter first). So a prefix comes right before
 /// the prefixes inside it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Prefix(IpNet);
@@ -18,31 +23,31 @@ pub struct Prefix(IpNet);
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PrefixError {
     /// Not an address, nor an address with a length.
-    #[error("{0:?} is not a prefix; write it like 192.0.2.0/24, 2001:db8::/64 or 192.0.2.7")]
+    #[error("{0:?} is not a prefix")]
     Syntax(String),
     /// Bits are set after the prefix length.
-    #[error("{given} has host bits set; the prefix is {canonical}")]
+    #[error("{given} has host bits set")]
     HostBits {
         /// What was given.
         given: IpNet,
-        /// The same with its host bits cleared.
+        /// The same network with its host bits cleared.
         canonical: IpNet,
     },
-    /// Inside ::ffff:0:0/96.
-    #[error("{given} is an IPv4-mapped prefix, which no packet carries; write {canonical}")]
+    /// The prefix lies inside ::ffff:0:0/96.
+    #[error("{given} is an IPv4-mapped prefix, which no packet carries")]
     Mapped {
         /// What was given.
         given: IpNet,
-        /// The IPv4 prefix meant.
+        /// The IPv4 prefix that it stands for.
         canonical: IpNet,
     },
 }
 
 impl Prefix {
-    /// The prefix, when it is canonical.
+    /// Makes a prefix of a network that is in canonical form.
     ///
     /// # Errors
-    /// [`PrefixError::HostBits`] and [`PrefixError::Mapped`], each naming the canonical form.
+    /// [`PrefixError::HostBits`] and [`PrefixError::Mapped`], each with the canonical form.
     pub fn new(net: IpNet) -> Result<Self, PrefixError> {
         if net != net.trunc() {
             return Err(PrefixError::HostBits { given: net, canonical: net.trunc() });
@@ -65,8 +70,8 @@ impl Prefix {
         Self(IpNet::V6(net.trunc()))
     }
 
-    /// The prefix of `len` bits that holds an address, whose host bits are cleared; `None` for a length that the family
-    /// does not have, and for an IPv4-mapped prefix.
+    /// The prefix of `len` bits that holds `addr`. Host bits are cleared. `None` when the family has no such length,
+    /// and for an IPv4-mapped prefix.
     pub fn holding(addr: IpAddr, len: u8) -> Option<Self> {
         Self::new(IpNet::new(addr, len).ok()?.trunc()).ok()
     }
@@ -87,9 +92,17 @@ impl Prefix {
         self.0.prefix_len()
     }
 
+    /// The family of its addresses.
+    pub fn family(&self) -> Family {
+        match self.0 {
+            IpNet::V4(_) => Family::V4,
+            IpNet::V6(_) => Family::V6,
+        }
+    }
+
     /// Whether this is an IPv6 prefix.
     pub fn is_v6(&self) -> bool {
-        matches!(self.0, IpNet::V6(_))
+        self.family() == Family::V6
     }
 
     /// Whether the address is inside. An address of the other family never is.
@@ -102,7 +115,7 @@ impl Prefix {
         self.0.contains(&other.0)
     }
 
-    /// Whether all of its addresses are multicast, or the one broadcast address of IPv4: rules never see such packets.
+    /// Whether rules never see packets to these addresses: all are multicast, or the one is IPv4 broadcast.
     pub fn is_multicast(&self) -> bool {
         match self.0 {
             IpNet::V4(net) => net.addr().is_multicast() && net.prefix_len() >= 4 || net.addr().is_broadcast(),
@@ -134,14 +147,15 @@ impl Prefix {
         (net.network().to_bits(), net.broadcast().to_bits())
     }
 
-    /// The first and the last address as numbers. IPv4 addresses take the upper end, so that both families end alike.
+    /// The first and the last address as numbers in host byte order. IPv4 addresses take the upper 32 bits, so that the
+    /// last address of both families is the highest number.
     pub(crate) fn ends(&self) -> (u128, u128) {
-        match self.is_v6() {
-            false => {
+        match self.family() {
+            Family::V4 => {
                 let (first, last) = self.bounds4();
                 (u128::from(first) << 96, u128::from(last) << 96 | u128::MAX >> 32)
             }
-            true => self.bounds6(),
+            Family::V6 => self.bounds6(),
         }
     }
 
@@ -160,14 +174,19 @@ impl Prefix {
             _ => None,
         }
     }
+}
 
-    /// All addresses of the same family.
-    pub(crate) fn everywhere(&self) -> Self {
-        if self.is_v6() { Self::v6(0, 0) } else { Self::v4(0, 0) }
+impl Remedy for PrefixError {
+    fn remedy(&self) -> Option<Cow<'_, str>> {
+        Some(match self {
+            Self::Syntax(_) => "write it like 192.0.2.0/24, 2001:db8::/64 or 192.0.2.7".into(),
+            Self::HostBits { canonical, .. } => format!("the prefix is {canonical}").into(),
+            Self::Mapped { canonical, .. } => format!("write {canonical}").into(),
+        })
     }
 }
 
-/// Reads a prefix length: digits alone.
+/// Reads a prefix length, which has digits only.
 fn length(text: &str) -> Option<u8> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }
@@ -184,7 +203,7 @@ impl FromStr for Prefix {
 
     /// Reads `ADDR/LEN`, or `ADDR` for a single host.
     fn from_str(text: &str) -> Result<Self, PrefixError> {
-        // Texts are short, and files may have a million of them: a plain loop is quicker here than `split_once`.
+        // A file may have a million of these short texts, and a plain loop is faster here than `split_once`.
         let net = match text.bytes().position(|byte| byte == b'/') {
             Some(at) => {
                 let (addr, len) = (&text[..at], &text[at + 1..]);
@@ -205,7 +224,7 @@ impl From<IpAddr> for Prefix {
 
 impl Ord for Prefix {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.is_v6(), self.addr(), self.len()).cmp(&(other.is_v6(), other.addr(), other.len()))
+        (self.family(), self.addr(), self.len()).cmp(&(other.family(), other.addr(), other.len()))
     }
 }
 
@@ -232,7 +251,8 @@ mod tests {
     use super::*;
 
     fn error(text: &str) -> String {
-        text.parse::<Prefix>().unwrap_err().to_string()
+        let error = text.parse::<Prefix>().unwrap_err();
+        format!("{error}; {}", error.remedy().unwrap())
     }
 
     #[test]

@@ -1,12 +1,13 @@
-//! Services: named receivers, numbered for the kernel program.
+//! Services: named receivers of packets, with numbers for the kernel program.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-use super::{Description, Listen, Protocol, ServiceName};
+use super::{Description, Listen, Protocol, Remedy, ServiceName};
 
-/// How many numbers there are. Number 0 stands for no service, so one service fewer fits.
+/// How many numbers there are. Number 0 means no service, so a ruleset has at most one service fewer.
 pub const MAX_SERVICES: u16 = 4096;
 
 /// The number of a service in the kernel's maps: 1 to [`MAX_SERVICES`] - 1. It stays the same from commit to commit.
@@ -16,7 +17,7 @@ pub struct ServiceId(u16);
 /// What happens to a packet for a service that has no live socket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum OnMissing {
-    /// TCP reset, ICMP port unreachable: nobody else receives what was meant for the service.
+    /// TCP reset or ICMP port unreachable: no other socket receives what was meant for the service.
     #[default]
     Refuse,
     /// The kernel's ordinary lookup decides.
@@ -28,9 +29,9 @@ pub enum OnMissing {
 pub struct Service {
     /// Its name, unique in the ruleset.
     pub name: ServiceName,
-    /// What happens while it has no live socket.
+    /// What happens to its packets while it has no live socket.
     pub on_missing: OnMissing,
-    /// Which sockets it has, when they are to be found by that.
+    /// Which sockets belong to it. `None`: they are registered by hand.
     pub description: Option<Description>,
 }
 
@@ -45,22 +46,31 @@ pub struct Services {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ServiceError {
     /// All numbers are taken.
-    #[error("service {0}: {max} services are the most that fit; remove one with: inlet service rm SERVICE", max = MAX_SERVICES - 1)]
+    #[error("service {0}: {max} services are the most that fit", max = MAX_SERVICES - 1)]
     TooMany(ServiceName),
     /// `on_missing` is neither `refuse` nor `pass`.
-    #[error("unknown on-missing policy {0:?}; write refuse or pass")]
+    #[error("unknown on-missing policy {0:?}")]
     OnMissing(String),
 }
 
+impl Remedy for ServiceError {
+    fn remedy(&self) -> Option<Cow<'_, str>> {
+        Some(match self {
+            Self::TooMany(_) => "remove one with: inlet service rm SERVICE".into(),
+            Self::OnMissing(_) => "write refuse or pass".into(),
+        })
+    }
+}
+
 impl Service {
-    /// A service with nothing set.
+    /// A service with the default policy and without a description.
     pub(crate) fn new(name: ServiceName) -> Self {
         Self { name, on_missing: OnMissing::default(), description: None }
     }
 }
 
 impl ServiceId {
-    /// The service of this number, when it can be one.
+    /// The service of this number; `None` when the number is 0 or too high.
     pub fn new(number: u16) -> Option<Self> {
         (1..MAX_SERVICES).contains(&number).then_some(Self(number))
     }
@@ -125,7 +135,7 @@ impl Services {
         self.by_id.is_empty()
     }
 
-    /// The number of the service of this name, made with the lowest number that neither this nor `busy` has.
+    /// The number of the service of this name. A new service gets the lowest number that is free here and in `busy`.
     pub(crate) fn ensure(&mut self, name: &ServiceName, busy: &Services) -> Result<ServiceId, ServiceError> {
         if let Some(id) = self.id(name.as_str()) {
             return Ok(id);
@@ -159,7 +169,7 @@ impl Services {
         }
     }
 
-    /// The first two services that could claim one socket, in order of their names, with the address.
+    /// The first two services, by name, that could claim the same socket, with its address.
     pub(crate) fn overlap(&self) -> Option<(&ServiceName, &ServiceName, Listen)> {
         let described: Vec<(&ServiceName, &Description)> =
             self.iter().filter_map(|(_, service)| Some((&service.name, service.description.as_ref()?))).collect();

@@ -1,83 +1,30 @@
-//! Making a ruleset, from nothing or from one that exists.
+//! Makes a ruleset, from nothing or from another ruleset.
 
 use rustc_hash::FxHashMap;
 
+use super::build_error::BuildError;
 use super::conflict::conflicts;
-use super::{Conflict, Entry, Entry4, Entry6, MAX_SHAPES, Named, Ruleset, Shape, ShapeId};
+use super::{Entry, Entry4, Entry6, MAX_SHAPES, Named, Ruleset, Shape, ShapeId};
 use crate::rule::{
-    Description, IfaceId, Interface, InterfaceName, Listen, Match, OnMissing, Rule, Service, ServiceError, ServiceId,
+    Description, Family, IfaceId, Interface, InterfaceName, Match, OnMissing, Rule, Service, ServiceError, ServiceId,
     ServiceName, Services, Verdict,
 };
 
-/// A ruleset in the making: rules in any order, checked and put in canonical form by [`Builder::finish`].
+/// A ruleset under construction. It takes rules in any order; [`Builder::finish`] checks them and puts them in
+/// canonical form.
 #[derive(Clone, Debug, Default)]
 pub struct Builder {
     services: Services,
-    /// The services whose numbers are not for new services, because a program in force knows them.
+    /// Services whose numbers a new service must not get, since a program in force knows them.
     busy: Services,
     interfaces: Vec<Interface>,
     shapes: Vec<Shape>,
-    /// How many of the shapes, from the first on, are sorted: those of the ruleset that this began with.
+    /// How many shapes at the front are sorted: those of the ruleset that this builder started from.
     sorted: usize,
     /// The numbers of the other shapes.
     numbers: FxHashMap<Shape, ShapeId>,
     v4: Vec<Entry4>,
     v6: Vec<Entry6>,
-}
-
-/// Why rules do not make a ruleset.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum BuildError {
-    /// Rules that match a packet with equal rank.
-    #[error("rules {}{}; make one narrower or remove one", .0[0], others(.0))]
-    Conflict(Vec<Conflict>),
-    /// A rule whose source is of another family than its local prefix.
-    #[error("rule for {local} from {source_prefix} can match nothing: one is IPv4 and the other IPv6")]
-    Families {
-        /// The local prefix.
-        local: crate::rule::Prefix,
-        /// The source prefix.
-        source_prefix: crate::rule::Prefix,
-    },
-    /// More different combinations of ports, sources, interfaces and verdicts than fit.
-    #[error("more than {MAX_SHAPES} different combinations of ports, source, interface and verdict; use fewer")]
-    TooManyShapes,
-    /// More interfaces than fit.
-    #[error("more than 65535 interfaces in one ruleset; use fewer")]
-    TooManyInterfaces,
-    /// A service that rules still name.
-    #[error("service {name} has {rules} rule{}; unbind them first (list them with: inlet rules)", if *rules == 1 { "" } else { "s" })]
-    InUse {
-        /// The service.
-        name: ServiceName,
-        /// How many rules name it.
-        rules: u64,
-    },
-    /// Two services whose descriptions could claim the same socket.
-    #[error(
-        "services {first} and {second} could both claim a socket at {listen}; let them differ in address, uid, unit or cgroup"
-    )]
-    Overlap {
-        /// The one.
-        first: ServiceName,
-        /// The other.
-        second: ServiceName,
-        /// What both say.
-        listen: Listen,
-    },
-    /// A service that means all listeners wherever they are.
-    #[error("service {0}: tcp:*:* means every listener of the host; say whose with a unit or a cgroup, or give ports")]
-    Boundless(ServiceName),
-    /// A change to the services that is not possible.
-    #[error(transparent)]
-    Service(#[from] ServiceError),
-}
-
-fn others(conflicts: &[Conflict]) -> String {
-    match conflicts.len() {
-        0 | 1 => String::new(),
-        n => format!(" (and {} pairs more)", n - 1),
-    }
 }
 
 impl Builder {
@@ -86,20 +33,20 @@ impl Builder {
         Self::default()
     }
 
-    /// A builder that holds all of `ruleset`.
+    /// A builder with everything that `ruleset` has.
     pub fn from_ruleset(ruleset: Ruleset) -> Self {
         let busy = ruleset.services.clone();
         let Ruleset { services, interfaces, shapes, v4, v6 } = ruleset;
         Self { services, busy, interfaces, sorted: shapes.len(), shapes, numbers: FxHashMap::default(), v4, v6 }
     }
 
-    /// A builder without rules and services that gives services of `old` the number that they have there, and new
-    /// services numbers that `old` does not have.
-    pub fn successor_of(old: &Ruleset) -> Self {
-        Self { busy: old.services.clone(), ..Self::default() }
+    /// A builder without rules and services. Services that `previous` has keep their numbers, and new services get
+    /// numbers that `previous` does not use.
+    pub fn successor_of(previous: &Ruleset) -> Self {
+        Self { busy: previous.services.clone(), ..Self::default() }
     }
 
-    /// A builder without rules that has all of these services, under their numbers.
+    /// A builder without rules that has these services, with their numbers.
     pub(crate) fn with_services(services: &Services) -> Self {
         Self { services: services.clone(), busy: services.clone(), ..Self::default() }
     }
@@ -109,7 +56,7 @@ impl Builder {
         &self.services
     }
 
-    /// The number of the service of this name, which is made when there is none.
+    /// The number of the service of this name. A service that does not exist is created.
     ///
     /// # Errors
     /// [`ServiceError::TooMany`] when no number is left.
@@ -127,7 +74,7 @@ impl Builder {
         self.services.set_on_missing(id, on_missing);
     }
 
-    /// Says which sockets a service has, or with `None` that they are registered by hand.
+    /// Sets which sockets belong to a service. With `None` they are registered by hand.
     pub fn set_description(&mut self, id: ServiceId, description: Option<Description>) {
         self.services.set_description(id, description);
     }
@@ -146,8 +93,8 @@ impl Builder {
         }
     }
 
-    /// The number of an interface in this ruleset. One that is new gets index 0 until
-    /// [`Builder::resolve_interfaces`].
+    /// The number of an interface in this ruleset. A new interface has kernel index 0 until
+    /// [`Builder::resolve_interfaces`] sets it.
     ///
     /// # Errors
     /// [`BuildError::TooManyInterfaces`] when no number is left.
@@ -167,12 +114,12 @@ impl Builder {
         &self.interfaces
     }
 
-    /// Sets the index of every interface anew.
+    /// Sets the kernel's index of every interface.
     pub fn resolve_interfaces(&mut self, mut index: impl FnMut(&InterfaceName) -> u32) {
         self.interfaces.iter_mut().for_each(|interface| interface.index = index(&interface.name));
     }
 
-    /// A rule with the names that its service and interface have here.
+    /// The rule with the names of its service and interface.
     pub fn named<'a>(&'a self, rule: &'a Rule) -> Named<'a> {
         Named::new(&self.services, &self.interfaces, rule)
     }
@@ -187,9 +134,9 @@ impl Builder {
             return Err(BuildError::Families { local, source_prefix });
         }
         let shape = self.shape(Shape::of(rule))?;
-        match local.is_v6() {
-            false => self.v4.push(Entry4::new(local, shape)),
-            true => self.v6.push(Entry6::new(local, shape)),
+        match local.family() {
+            Family::V4 => self.v4.push(Entry4::new(local, shape)),
+            Family::V6 => self.v6.push(Entry6::new(local, shape)),
         }
         Ok(())
     }
@@ -213,9 +160,9 @@ impl Builder {
     /// Removes the rule with exactly this match and gives its verdict.
     pub fn remove(&mut self, matching: &Match) -> Option<Verdict> {
         let wanted = Shape::of(&Rule { matching: *matching, verdict: Verdict::Pass });
-        match matching.local.is_v6() {
-            false => take(&mut self.v4, &self.shapes, matching, &wanted),
-            true => take(&mut self.v6, &self.shapes, matching, &wanted),
+        match matching.local.family() {
+            Family::V4 => take(&mut self.v4, &self.shapes, matching, &wanted),
+            Family::V6 => take(&mut self.v6, &self.shapes, matching, &wanted),
         }
     }
 
@@ -241,7 +188,7 @@ impl Builder {
         }
     }
 
-    /// Sorts the rules that were added in no order.
+    /// Sorts shapes and rules.
     pub(crate) fn put_in_order(&mut self) {
         self.sort_shapes();
         self.sorted = self.shapes.len();
@@ -250,8 +197,8 @@ impl Builder {
         self.v6.sort();
     }
 
-    /// Adds the rules of another builder, which has no service that this one has not, under the same numbers. Both had
-    /// better be in order: sorting two sorted halves is quick.
+    /// Adds the rules of another builder. Services of the other builder must exist here under the same numbers. It is
+    /// fast when both builders are sorted.
     ///
     /// # Errors
     /// [`BuildError::TooManyShapes`], [`BuildError::TooManyInterfaces`].
@@ -268,7 +215,7 @@ impl Builder {
         Ok(())
     }
 
-    /// Sorts the interfaces that rules name by name and drops the others.
+    /// Drops interfaces that no rule names, and sorts the others by name.
     fn sort_interfaces(&mut self) {
         let mut used = vec![false; self.interfaces.len()];
         self.named_shapes().iter().filter_map(|id| self.shapes[*id].iface).for_each(|id| used[id.index()] = true);
@@ -280,7 +227,7 @@ impl Builder {
         self.interfaces = order.iter().map(|at| self.interfaces[*at].clone()).collect();
     }
 
-    /// The places of the shapes that rules have. A rule that was removed leaves its own behind.
+    /// The offsets of the shapes that rules use. A rule that was removed leaves its shape behind.
     fn named_shapes(&self) -> Vec<usize> {
         let mut named = vec![false; self.shapes.len()];
         self.v4.iter().for_each(|entry| named[entry.shape() as usize] = true);
@@ -288,7 +235,7 @@ impl Builder {
         (0..named.len()).filter(|at| named[*at]).collect()
     }
 
-    /// Sorts the shapes that rules have, drops the others, and gives the entries the new numbers.
+    /// Drops shapes that no rule uses, sorts the others, and gives the entries the new numbers.
     fn sort_shapes(&mut self) {
         let mut order = self.named_shapes();
         order.sort_by_key(|at| self.shapes[*at]);

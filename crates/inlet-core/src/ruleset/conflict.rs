@@ -1,4 +1,4 @@
-//! Rules of one prefix that tie on a packet.
+//! Finds rules of one prefix that tie on a packet.
 
 use std::fmt;
 
@@ -9,9 +9,9 @@ use crate::threads::{MANY, join};
 /// Two rules that match a packet with equal rank, in the words of the command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conflict {
-    /// The one.
+    /// One of the rules.
     pub first: String,
-    /// The other.
+    /// The other rule.
     pub second: String,
 }
 
@@ -24,7 +24,7 @@ impl fmt::Display for Conflict {
     }
 }
 
-/// Every pair of neighbouring rules that tie. The ruleset is sorted already but not yet known to be free of them.
+/// Every pair of neighbouring rules that tie. The ruleset is already sorted.
 pub(crate) fn conflicts(ruleset: &Ruleset) -> Vec<Conflict> {
     let many = ruleset.v4.len().min(ruleset.v6.len()) >= MANY;
     let (mut found, v6) = join(many, || in_family(ruleset, &ruleset.v4), || in_family(ruleset, &ruleset.v6));
@@ -44,8 +44,8 @@ fn in_family<E: Entry>(ruleset: &Ruleset, entries: &[E]) -> Vec<Conflict> {
     found
 }
 
-/// The pairs that tie among the rules of one prefix. Ordered so that those which can tie stand together, with
-/// ascending ports: then of equally wide ranges, if any two overlap, two neighbours do.
+/// The pairs that tie among the rules of one prefix. The rules are sorted so that those which can tie are neighbours,
+/// with ascending ports. Then, if any two ranges of one width overlap, two neighbours overlap.
 fn ties<E: Entry>(ruleset: &Ruleset, group: &[E]) -> Vec<(ShapeId, ShapeId)> {
     let shape = |id: ShapeId| &ruleset.shapes[id as usize];
     let mut ids: Vec<ShapeId> = group.iter().map(|entry| entry.shape()).collect();

@@ -1,13 +1,14 @@
-//! How a ruleset keeps its rules: an address and the number of a shape, small enough for millions.
+//! How a ruleset stores its rules: an address and the number of a shape, compact enough for millions of rules.
 //!
-//! A shape is all of a rule but its local prefix. Rules are many and shapes are few, so an IPv4 rule takes 8 bytes and
-//! an IPv6 rule 32. Both sort as plain integers: by address, then the shorter prefix first, then by shape.
+//! A shape is everything of a rule except its local prefix. Rules are many and shapes are few. An IPv4 rule takes 8
+//! bytes, an IPv6 rule 32. Both sort as integers: by address, then the shorter prefix first, then by shape.
 
 use std::hash::{Hash, Hasher};
 
 use crate::rule::{IfaceId, Match, PortRange, Prefix, Protocol, Rule, Verdict};
 
-/// All of a rule but its local prefix. The order of the fields is the canonical order of the rules of one prefix.
+/// Everything of a rule except its local prefix. The order of the fields is the canonical order of the rules of one
+/// prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Shape {
     pub(crate) protocol: Protocol,
@@ -18,7 +19,7 @@ pub(crate) struct Shape {
 }
 
 impl Hash for Shape {
-    /// One number for nearly all shapes: those without conditions. Every rule of a file is hashed.
+    /// Hashes one number for nearly all shapes, those without conditions. Every rule of a file is hashed.
     fn hash<H: Hasher>(&self, state: &mut H) {
         let Self { protocol, ports, source, iface, verdict } = self;
         let verdict = match verdict {
@@ -45,7 +46,7 @@ impl Shape {
         Rule { matching: Match { protocol, local, ports, source, iface }, verdict }
     }
 
-    /// Whether a packet can match both of two rules of one prefix with equal rank.
+    /// Whether two rules of one prefix with these shapes can match one packet with equal rank.
     pub(crate) fn ties_with(&self, other: &Self) -> bool {
         self.protocol == other.protocol
             && self.ports.width() == other.ports.width()
@@ -54,13 +55,13 @@ impl Shape {
             && self.iface == other.iface
     }
 
-    /// Whether both are about the very same packets.
+    /// Whether both match the same packets.
     pub(crate) fn same_match(&self, other: &Self) -> bool {
         self.ties_with(other) && self.ports == other.ports
     }
 }
 
-/// The number of a shape in its ruleset. The bits left beside an address decide how many there can be.
+/// The number of a shape in its ruleset. The bits that an entry has left beside the address limit it.
 pub(crate) type ShapeId = u32;
 
 /// How many shapes a ruleset can have.

@@ -1,5 +1,6 @@
-//! A ruleset: all rules and services of one instance, the unit that is planned, committed and exported.
+//! A ruleset: all rules and services of one instance. It is planned, committed and exported as a whole.
 
+mod build_error;
 mod builder;
 mod conflict;
 mod entry;
@@ -9,19 +10,21 @@ mod selector;
 use std::fmt;
 
 use crate::rule::{
-    IfaceId, Interface, Match, PortRange, Precedence, Prefix, Protocol, Rule, ServiceId, Services, Verdict,
+    Family, IfaceId, Interface, Match, PortRange, Precedence, Prefix, Protocol, Rule, ServiceId, Services, Verdict,
 };
 
-pub use builder::{BuildError, Builder};
+pub use build_error::BuildError;
+pub use builder::Builder;
 pub use conflict::Conflict;
 pub(crate) use entry::{Entry, Entry4, Entry6, MAX_SHAPES, Shape, ShapeId};
 pub use plan::{Change, Plan, ServiceChange};
-pub(crate) use plan::{in_names, place, split_group};
+pub(crate) use plan::{in_names, local_entry, split_group};
 pub use selector::{Selector, Target};
 
-/// Rules and the services that they name, in canonical form: equal rulesets are equal in every part.
+/// Rules and services in canonical form: two equal rulesets are equal in every field.
 ///
-/// It cannot be changed; [`crate::ruleset::Builder`] makes one, also from one that exists. No two of its rules tie on any packet.
+/// A ruleset never changes. A [`Builder`] makes a new one, from nothing or from a ruleset. No
+/// two rules tie on any packet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ruleset {
     pub(crate) services: Services,
@@ -31,12 +34,20 @@ pub struct Ruleset {
     pub(crate) shapes: Vec<Shape>,
     /// Sorted by address, then length, then shape.
     pub(crate) v4: Vec<Entry4>,
-    /// Sorted likewise.
+    /// Sorted in the same way.
     pub(crate) v6: Vec<Entry6>,
 }
 
-/// Packets that the sockets of a service are for, or are not: by protocol and family, true for IPv6.
-pub type Kind = (ServiceId, Protocol, bool);
+/// A kind of packets that rules give to a service. A service needs a socket for each kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Kind {
+    /// The service.
+    pub service: ServiceId,
+    /// The protocol of the packets.
+    pub protocol: Protocol,
+    /// The family of their local addresses.
+    pub family: Family,
+}
 
 impl Ruleset {
     /// The ruleset without rules and services.
@@ -69,7 +80,7 @@ impl Ruleset {
         self.len() == 0
     }
 
-    /// All rules in address order: IPv4 first, a prefix right before those inside it.
+    /// All rules in address order: IPv4 before IPv6, a prefix right before the prefixes inside it.
     pub fn rules(&self) -> impl Iterator<Item = Rule> {
         self.expand(&self.v4).chain(self.expand(&self.v6))
     }
@@ -78,7 +89,7 @@ impl Ruleset {
         entries.iter().map(|entry| self.rule(*entry))
     }
 
-    /// Those rules of a protocol that are for some of these ports, in address order.
+    /// The rules of this protocol that match some of these ports, in address order.
     pub fn rules_for(&self, protocol: Protocol, ports: PortRange) -> impl Iterator<Item = Rule> {
         let is_for = |shape: &Shape| shape.protocol == protocol && shape.ports.overlaps(ports);
         let wanted: Vec<bool> = self.shapes.iter().map(is_for).collect();
@@ -88,11 +99,13 @@ impl Ruleset {
         v4.chain(v6)
     }
 
-    /// Those rules whose local prefix is this one or inside it, in address order. No other rule is before one of this
-    /// prefix.
+    /// The rules whose local prefix is this one or inside it, in address order. These are all rules that can be more
+    /// specific than a rule of this prefix.
     pub fn rules_within(&self, local: Prefix) -> impl Iterator<Item = Rule> {
-        let v4 = if local.is_v6() { &[] } else { within(&self.v4, local) };
-        let v6 = if local.is_v6() { within(&self.v6, local) } else { &[] };
+        let (v4, v6): (&[Entry4], &[Entry6]) = match local.family() {
+            Family::V4 => (within(&self.v4, local), &[]),
+            Family::V6 => (&[], within(&self.v6, local)),
+        };
         self.expand(v4).chain(self.expand(v6))
     }
 
@@ -100,20 +113,20 @@ impl Ruleset {
         self.shapes[entry.shape() as usize].rule(entry.local())
     }
 
-    /// All rules in match order: the first one that matches a packet is the one that decides. Rules that never meet are
-    /// in address order.
+    /// All rules in match order: the first one that matches a packet decides. Rules that never meet are in address
+    /// order.
     pub fn match_order(&self) -> Vec<Rule> {
         self.match_order_of(|_| true)
     }
 
-    /// Those rules that are wanted, in match order.
+    /// The rules for which `wanted` is true, in match order.
     pub fn match_order_of(&self, wanted: impl Fn(&Rule) -> bool) -> Vec<Rule> {
         let mut rules: Vec<Rule> = self.rules().filter(wanted).collect();
         rules.sort_by_key(|rule| Precedence::of(&rule.matching));
         rules
     }
 
-    /// How many rules name each service, by number of the service.
+    /// How many rules name each service. A service without rules is not listed.
     pub fn rules_per_service(&self) -> std::collections::BTreeMap<ServiceId, u64> {
         let mut per_shape = vec![0_u64; self.shapes.len()];
         self.v4.iter().for_each(|entry| per_shape[entry.shape() as usize] += 1);
@@ -127,17 +140,16 @@ impl Ruleset {
         counts
     }
 
-    /// What rules give to services.
+    /// The kinds of packets that rules give to services.
     pub fn kinds(&self) -> std::collections::BTreeSet<Kind> {
         let mut named = vec![[false; 2]; self.shapes.len()];
         self.v4.iter().for_each(|entry| named[entry.shape() as usize][0] = true);
         self.v6.iter().for_each(|entry| named[entry.shape() as usize][1] = true);
         let mut kinds = std::collections::BTreeSet::new();
         for (shape, named) in self.shapes.iter().zip(named) {
-            if let Verdict::Service(id) = shape.verdict {
-                kinds.extend(
-                    [false, true].into_iter().filter(|v6| named[usize::from(*v6)]).map(|v6| (id, shape.protocol, v6)),
-                );
+            if let Verdict::Service(service) = shape.verdict {
+                let families = Family::ALL.into_iter().zip(named).filter(|(_, named)| *named);
+                kinds.extend(families.map(|(family, _)| Kind { service, protocol: shape.protocol, family }));
             }
         }
         kinds
@@ -147,11 +159,11 @@ impl Ruleset {
     pub fn get(&self, matching: &Match) -> Option<Verdict> {
         let wanted = Shape::of(&Rule { matching: *matching, verdict: Verdict::Pass });
         let shape = |id: u32| self.shapes[id as usize];
-        let found = match matching.local.is_v6() {
-            false => {
+        let found = match matching.local.family() {
+            Family::V4 => {
                 group(&self.v4, matching.local).iter().map(|entry| shape(entry.shape())).find(|s| s.same_match(&wanted))
             }
-            true => {
+            Family::V6 => {
                 group(&self.v6, matching.local).iter().map(|entry| shape(entry.shape())).find(|s| s.same_match(&wanted))
             }
         };
@@ -172,7 +184,7 @@ impl Ruleset {
     }
 }
 
-/// The entries of a local prefix and of all that are inside it.
+/// The entries of a local prefix and of all prefixes inside it.
 fn within<E: Entry>(entries: &[E], local: Prefix) -> &[E] {
     let start = entries.partition_point(|entry| *entry < E::new(local, 0));
     let len = entries[start..].partition_point(|entry| local.covers(&entry.local()));

@@ -1,26 +1,26 @@
-//! A match and a verdict as an operator writes them: with names, and several port ranges at once.
+//! A match and a verdict as an operator writes them: with names, and with several port ranges.
 
 use std::fmt;
 
 use super::{BuildError, Builder};
 use crate::rule::{InterfaceName, Match, PortRange, Ports, Prefix, Protocol, ServiceName, Verdict};
 
-/// Which packets, with names in place of numbers. With several port ranges it stands for as many rules.
+/// Which packets, with names instead of numbers. A selector with several port ranges stands for several rules.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Selector {
     /// The protocol.
     pub protocol: Protocol,
-    /// Where the packets go to.
+    /// The addresses that the packets go to.
     pub local: Prefix,
     /// The ports that they go to.
     pub ports: Ports,
-    /// Where they come from; `None` for everywhere.
+    /// The addresses that they come from; `None` for all.
     pub source: Option<Prefix>,
-    /// The interface on which they come in; `None` for every one.
+    /// The interface on which they come in; `None` for all.
     pub iface: Option<InterfaceName>,
 }
 
-/// What happens to packets, with a name in place of a number.
+/// What happens to packets, with the name of a service instead of its number.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
     /// A socket of this service receives them.
@@ -32,7 +32,7 @@ pub enum Target {
 }
 
 impl Selector {
-    /// The single-range matches that this stands for, in the numbers of a builder.
+    /// The matches that this stands for, one for each port range, with the numbers of a builder.
     ///
     /// # Errors
     /// [`BuildError::TooManyInterfaces`].
@@ -50,7 +50,7 @@ impl Selector {
 }
 
 impl Target {
-    /// The verdict in the numbers of a builder, where a service of this name is made when there is none.
+    /// The verdict with the numbers of a builder. A service that does not exist is created.
     ///
     /// # Errors
     /// [`BuildError::Service`] when no number is left.

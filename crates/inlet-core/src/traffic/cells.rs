@@ -1,4 +1,4 @@
-//! What moves at one address: ports, then sources, then interfaces.
+//! The packets to one address whose answer differs: by port, then source, then interface.
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
@@ -10,9 +10,9 @@ use crate::area::Arrival;
 use crate::rule::{PortRange, Protocol};
 use crate::ruleset::{Shape, ShapeId};
 
-/// The rules of one of the prefixes around an address, in the old ruleset and in the new one.
+/// The rules of one prefix around an address, in the previous ruleset and in the new one.
 pub(super) struct Level {
-    pub(super) old: Vec<ShapeId>,
+    pub(super) previous: Vec<ShapeId>,
     pub(super) new: Vec<ShapeId>,
 }
 
@@ -36,17 +36,17 @@ pub(super) struct Part<K> {
     pub(super) winners: Winners,
 }
 
-/// Who won, and who wins.
+/// The winners in both rulesets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Winners {
-    pub(super) old: Winner,
+    pub(super) previous: Winner,
     pub(super) new: Winner,
 }
 
 /// A rule that may win at this address.
 struct Candidate<'a> {
     shape: &'a Shape,
-    place: (usize, ShapeId),
+    id: (usize, ShapeId),
     ifindex: Option<u32>,
     is_new: bool,
     is_change: bool,
@@ -58,13 +58,13 @@ impl Candidate<'_> {
     }
 }
 
-/// Rules of one protocol in the order in which they win, those of both rulesets together.
+/// Rules of one protocol from both rulesets, in the order in which they win.
 struct Contest<'a> {
     sides: &'a Sides<'a>,
     candidates: Vec<Candidate<'a>>,
 }
 
-/// What moves at an address with these rules around it, the longest prefix first.
+/// The packets whose answer differs at an address with these rules around it, the longest prefix first.
 pub(super) fn cells<K: Addr>(sides: &Sides<'_>, levels: &[Level]) -> Vec<Cell<K>> {
     let mut cells = Vec::new();
     let mut all = candidates(sides, levels);
@@ -79,7 +79,7 @@ pub(super) fn cells<K: Addr>(sides: &Sides<'_>, levels: &[Level]) -> Vec<Cell<K>
     cells
 }
 
-/// Adds what is in a stretch to what is before it: neighbours of which the same is to be said become one.
+/// Adds the row of a range. Neighbouring ranges with equal rows become one.
 fn append<K: Step, T: PartialEq>(rows: &mut Vec<(K, K, Vec<T>)>, first: K, last: K, row: Vec<T>) {
     match rows.last_mut() {
         Some((_, end, same)) if end.next() == Some(first) && *same == row => *end = last,
@@ -91,22 +91,22 @@ fn append<K: Step, T: PartialEq>(rows: &mut Vec<(K, K, Vec<T>)>, first: K, last:
 fn candidates<'a>(sides: &'a Sides<'a>, levels: &[Level]) -> Vec<Candidate<'a>> {
     let mut candidates = Vec::new();
     for (number, level) in levels.iter().enumerate() {
-        let [old_changes, new_changes] = sides.changes(&level.old, &level.new);
+        let [previous_changes, new_changes] = sides.changes(&level.previous, &level.new);
         for (side, ids, changes, is_new) in
-            [(&sides.old, &level.old, old_changes, false), (&sides.new, &level.new, new_changes, true)]
+            [(&sides.previous, &level.previous, previous_changes, false), (&sides.new, &level.new, new_changes, true)]
         {
             for (id, is_change) in ids.iter().zip(changes) {
                 let shape = side.shape(*id);
                 let ifindex = shape.iface.map(|id| side.ruleset.interface(id).index);
-                candidates.push(Candidate { shape, place: (number, *id), ifindex, is_new, is_change });
+                candidates.push(Candidate { shape, id: (number, *id), ifindex, is_new, is_change });
             }
         }
     }
-    // An interface that is not there lets nothing in.
+    // No packet comes in on an interface that does not exist.
     candidates.retain(|candidate| candidate.ifindex != Some(0));
-    candidates.sort_by_key(|Candidate { shape, place, .. }| {
+    candidates.sort_by_key(|Candidate { shape, id, .. }| {
         let source = shape.source.map_or(0, |source| source.len());
-        (place.0, shape.ports.width(), Reverse(source), Reverse(shape.iface.is_some()))
+        (id.0, shape.ports.width(), Reverse(source), Reverse(shape.iface.is_some()))
     });
     candidates
 }
@@ -122,7 +122,7 @@ impl Contest<'_> {
         };
         let ranges: Vec<Numbered<u16>> = self.candidates.iter().enumerate().map(ports).collect();
         segments(&ranges, |first, last, open| {
-            // Where no rule changed, the same rule wins as before.
+            // Where no rule changed, the same rule wins in both.
             if open.iter().any(|number| self.candidates[*number].is_change) {
                 append(&mut rows, first, last, self.by_source(open));
             }
@@ -153,7 +153,7 @@ impl Contest<'_> {
         rows.into_iter().flat_map(parts).collect()
     }
 
-    /// Of each ruleset the rules that can win: none after the first one without conditions.
+    /// The rules of each ruleset that can win: none after the first one without conditions.
     fn rivals(&self, open: &[usize]) -> Vec<usize> {
         let mut decided = [false; 2];
         let mut rivals = Vec::new();
@@ -171,28 +171,29 @@ impl Contest<'_> {
     fn by_arrival(&self, open: &[usize]) -> Vec<(Arrival, Winners)> {
         let indexes: BTreeSet<u32> = open.iter().filter_map(|number| self.candidates[*number].ifindex).collect();
         let elsewhere = self.winners(open, None);
-        let mut told: Vec<(u32, Winners)> = indexes.into_iter().map(|at| (at, self.winners(open, Some(at)))).collect();
-        told.retain(|(_, winners)| *winners != elsewhere);
-        let rest = match told.is_empty() {
+        let mut by_index: Vec<(u32, Winners)> =
+            indexes.into_iter().map(|at| (at, self.winners(open, Some(at)))).collect();
+        by_index.retain(|(_, winners)| *winners != elsewhere);
+        let rest = match by_index.is_empty() {
             true => Arrival::Any,
-            false => Arrival::NotOn(told.iter().map(|(index, _)| *index).collect()),
+            false => Arrival::NotOn(by_index.iter().map(|(index, _)| *index).collect()),
         };
-        let all = told.into_iter().map(|(index, winners)| (Arrival::On(index), winners)).chain([(rest, elsewhere)]);
+        let all = by_index.into_iter().map(|(index, winners)| (Arrival::On(index), winners)).chain([(rest, elsewhere)]);
         all.filter(|(_, winners)| self.moves(*winners)).collect()
     }
 
-    /// Who wins among these when the packet comes in on an interface, or on one that no rule names.
+    /// The winners among these rules for packets of one interface, or of one that no rule names.
     fn winners(&self, open: &[usize], ifindex: Option<u32>) -> Winners {
         let wins = |is_new: bool| {
             let mut of_side = open.iter().map(|number| &self.candidates[*number]).filter(|it| it.is_new == is_new);
-            of_side.find(|it| it.ifindex.is_none() || it.ifindex == ifindex).map(|it| it.place)
+            of_side.find(|it| it.ifindex.is_none() || it.ifindex == ifindex).map(|it| it.id)
         };
-        Winners { old: wins(false), new: wins(true) }
+        Winners { previous: wins(false), new: wins(true) }
     }
 
     fn moves(&self, winners: Winners) -> bool {
-        let old = winners.old.map(|(_, id)| self.sides.old.shape(id).verdict);
+        let previous = winners.previous.map(|(_, id)| self.sides.previous.shape(id).verdict);
         let new = winners.new.map(|(_, id)| self.sides.new.shape(id).verdict);
-        !self.sides.same_answer(old, new)
+        !self.sides.same_answer(previous, new)
     }
 }

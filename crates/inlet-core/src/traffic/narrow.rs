@@ -1,28 +1,28 @@
-//! The part of a ruleset that matters for a few prefixes, found without a look at the rest.
+//! Finds the part of a ruleset that matters for a few prefixes, without a look at the rest.
 
 use crate::rule::{Prefix, Protocol};
 use crate::ruleset::{Entry, Plan, Ruleset, Shape, group};
 
-/// For each prefix so many rules are worth a look at all of them.
+/// Looking up one prefix costs as much as walking this many rules.
 const RULES_A_PREFIX: usize = 16;
 
-/// The prefixes of rules that differ, none inside another, in order; `None` when a look at all rules is as well: there are
-/// many, or an interface has another index, which may concern any rule.
-pub(super) fn changed(old: &Ruleset, new: &Ruleset, plan: &Plan) -> Option<Vec<Prefix>> {
-    let index = |name| old.interfaces().iter().find(|interface| interface.name == name).map(|it| it.index);
+/// The prefixes of rules that differ, in order, none inside another. `None`: walk all rules, because many differ or an
+/// interface has another index, which may concern any rule.
+pub(super) fn changed(previous: &Ruleset, new: &Ruleset, plan: &Plan) -> Option<Vec<Prefix>> {
+    let index = |name| previous.interfaces().iter().find(|interface| interface.name == name).map(|it| it.index);
     let moved = new.interfaces().iter().any(|it| index(it.name.clone()).is_some_and(|index| index != it.index));
-    if moved || !is_worthwhile(plan.rules.len(), old, new) {
+    if moved || !is_worthwhile(plan.rules.len(), previous, new) {
         return None;
     }
     Some(outermost(plan.rules.iter().map(|change| change.matching().local).collect()))
 }
 
-/// Whether so many prefixes are few enough for a look at them alone.
-pub(super) fn is_worthwhile(prefixes: usize, old: &Ruleset, new: &Ruleset) -> bool {
-    prefixes * RULES_A_PREFIX <= old.len() + new.len()
+/// Whether it is faster to look up so many prefixes than to walk all rules.
+pub(super) fn is_worthwhile(prefixes: usize, previous: &Ruleset, new: &Ruleset) -> bool {
+    prefixes * RULES_A_PREFIX <= previous.len() + new.len()
 }
 
-/// Those prefixes that are inside no other one, in order.
+/// The prefixes that are not inside another one, in order.
 pub(super) fn outermost(mut prefixes: Vec<Prefix>) -> Vec<Prefix> {
     prefixes.sort_unstable();
     // A prefix comes right before those inside it.
@@ -30,9 +30,9 @@ pub(super) fn outermost(mut prefixes: Vec<Prefix>) -> Vec<Prefix> {
     prefixes
 }
 
-/// The prefixes of what is in both, each of which is in order and has none inside another.
+/// The prefixes of all addresses that are in both lists. Each list is in order, and no prefix is inside another.
 pub(super) fn shared(some: &[Prefix], others: &[Prefix]) -> Vec<Prefix> {
-    // What covers a prefix comes right before it, or is it.
+    // The prefix that covers another one comes right before it, or is it.
     let is_within = |prefix: &Prefix, all: &[Prefix]| {
         let before = all.partition_point(|other| other <= prefix).checked_sub(1);
         before.is_some_and(|at| all[at].covers(prefix))
@@ -42,7 +42,7 @@ pub(super) fn shared(some: &[Prefix], others: &[Prefix]) -> Vec<Prefix> {
     outermost(of_some.chain(of_others).copied().collect())
 }
 
-/// The entries of those prefixes, of all inside them and of all around them.
+/// The entries of these prefixes, of all prefixes inside them and of all around them.
 pub(super) fn near<E: Entry>(entries: &[E], prefixes: &[Prefix]) -> Vec<E> {
     let mut near = Vec::new();
     for prefix in prefixes {
@@ -58,7 +58,7 @@ pub(super) fn near<E: Entry>(entries: &[E], prefixes: &[Prefix]) -> Vec<E> {
     near
 }
 
-/// The rules that packets of a protocol to a port can match. The shapes of others stay, unused.
+/// The rules that packets of a protocol to a port can match. Other shapes stay, unused.
 pub(super) fn about(ruleset: &Ruleset, protocol: Protocol, port: u16) -> Ruleset {
     let is_about = |shape: &Shape| shape.protocol == protocol && shape.ports.contains(port);
     let wanted: Vec<bool> = ruleset.shapes.iter().map(is_about).collect();

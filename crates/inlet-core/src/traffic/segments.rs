@@ -1,12 +1,12 @@
-//! Ranges that overlap, cut at every border.
+//! Cuts overlapping ranges at every border.
 
 use super::Step;
 
-/// A range, both ends included, with the number of what has it.
+/// A range, both ends included, with the number of its owner.
 pub(super) type Numbered<K> = (K, K, usize);
 
-/// Calls `each`, in order, with every stretch between two borders that is in a range at all, and with the numbers of the
-/// ranges that it is in, the lowest first.
+/// Calls `each`, in order, with every piece between two borders that lies in some range, and with the numbers of its
+/// ranges, the lowest first.
 pub(super) fn segments<K: Step>(ranges: &[Numbered<K>], mut each: impl FnMut(K, K, &[usize])) {
     if let [(first, last, number)] = *ranges {
         return each(first, last, &[number]);

@@ -1,11 +1,11 @@
-//! The two rulesets side by side: which of their shapes say the same.
+//! The two rulesets side by side, and which of their shapes are equal.
 
 use rustc_hash::FxHashMap;
 
 use crate::rule::{ServiceId, Verdict};
 use crate::ruleset::{Entry, Ruleset, Shape, ShapeId, in_names};
 
-/// What a shape says: shapes of one class match the same packets with the same verdict, whichever ruleset they are of.
+/// A class of equal shapes: they match the same packets with the same verdict, whichever ruleset they belong to.
 type Class = u32;
 
 /// One of the rulesets.
@@ -17,51 +17,54 @@ pub(super) struct Side<'a> {
 
 /// Both.
 pub(super) struct Sides<'a> {
-    pub(super) old: Side<'a>,
+    pub(super) previous: Side<'a>,
     pub(super) new: Side<'a>,
-    /// The number in the old ruleset of a service of the new one.
-    former: FxHashMap<ServiceId, ServiceId>,
+    /// For a service of the new ruleset, its number in the previous one.
+    numbers: FxHashMap<ServiceId, ServiceId>,
 }
 
 impl<'a> Sides<'a> {
-    pub(super) fn new(old: &'a Ruleset, new: &'a Ruleset) -> Self {
-        let mut numbers = FxHashMap::default();
+    pub(super) fn new(previous: &'a Ruleset, new: &'a Ruleset) -> Self {
+        let mut known = FxHashMap::default();
         let mut classes = |ruleset: &'a Ruleset| -> Vec<Class> {
             let class = |shape: &Shape| {
                 let index = shape.iface.map(|id| ruleset.interface(id).index);
-                let next = numbers.len() as Class;
-                *numbers.entry((in_names(ruleset, shape), index)).or_insert(next)
+                let next = known.len() as Class;
+                *known.entry((in_names(ruleset, shape), index)).or_insert(next)
             };
             ruleset.shapes.iter().map(class).collect()
         };
-        let (before, after) = (classes(old), classes(new));
-        let by_name =
-            |(id, service): (ServiceId, &crate::rule::Service)| Some((id, old.services.id(service.name.as_str())?));
-        let former = new.services.iter().filter_map(by_name).collect();
-        let (old, new) = (Side { ruleset: old, classes: before }, Side { ruleset: new, classes: after });
-        Self { old, new, former }
+        let (before, after) = (classes(previous), classes(new));
+        let by_name = |(id, service): (ServiceId, &crate::rule::Service)| {
+            Some((id, previous.services.id(service.name.as_str())?))
+        };
+        let numbers = new.services.iter().filter_map(by_name).collect();
+        let (previous, new) = (Side { ruleset: previous, classes: before }, Side { ruleset: new, classes: after });
+        Self { previous, new, numbers }
     }
 
     /// Whether two verdicts are the same answer.
-    pub(super) fn same_answer(&self, old: Option<Verdict>, new: Option<Verdict>) -> bool {
-        match (old, new) {
-            (Some(Verdict::Service(old)), Some(Verdict::Service(new))) => self.former.get(&new) == Some(&old),
-            (old, new) => old == new,
+    pub(super) fn same_answer(&self, previous: Option<Verdict>, new: Option<Verdict>) -> bool {
+        match (previous, new) {
+            (Some(Verdict::Service(previous)), Some(Verdict::Service(new))) => {
+                self.numbers.get(&new) == Some(&previous)
+            }
+            (previous, new) => previous == new,
         }
     }
 
     /// Whether the rules of one prefix differ.
-    pub(super) fn differ<E: Entry>(&self, old: &[E], new: &[E]) -> bool {
-        if let ([old], [new]) = (old, new) {
-            return self.old.class(old.shape()) != self.new.class(new.shape());
+    pub(super) fn differ<E: Entry>(&self, previous: &[E], new: &[E]) -> bool {
+        if let ([previous], [new]) = (previous, new) {
+            return self.previous.class(previous.shape()) != self.new.class(new.shape());
         }
         let shapes = |entries: &[E]| entries.iter().map(|entry| entry.shape()).collect::<Vec<_>>();
-        self.changes(&shapes(old), &shapes(new)).iter().any(|side| side.contains(&true))
+        self.changes(&shapes(previous), &shapes(new)).iter().any(|side| side.contains(&true))
     }
 
-    /// Which of the shapes of one prefix, in the one ruleset and in the other, the other one does not have.
-    pub(super) fn changes(&self, old: &[ShapeId], new: &[ShapeId]) -> [Vec<bool>; 2] {
-        let (old, new) = (self.old.classes_of(old), self.new.classes_of(new));
+    /// For the shapes of one prefix in each ruleset, whether the other ruleset lacks them.
+    pub(super) fn changes(&self, previous: &[ShapeId], new: &[ShapeId]) -> [Vec<bool>; 2] {
+        let (previous, new) = (self.previous.classes_of(previous), self.new.classes_of(new));
         let sorted = |classes: &[Class]| {
             let mut classes = classes.to_vec();
             classes.sort_unstable();
@@ -71,7 +74,7 @@ impl<'a> Sides<'a> {
             let others = sorted(others);
             some.iter().map(|class| others.binary_search(class).is_err()).collect()
         };
-        [only(&old, &new), only(&new, &old)]
+        [only(&previous, &new), only(&new, &previous)]
     }
 }
 

@@ -1,4 +1,4 @@
-//! Through the addresses of a family: from nested prefixes to stretches of addresses that have the same rules.
+//! Walks the addresses of a family: turns nested prefixes into ranges of addresses that have the same rules.
 
 use std::ops::ControlFlow;
 use std::rc::Rc;
@@ -10,7 +10,7 @@ use super::sides::{Side, Sides};
 use super::{Addr, Moved};
 use crate::area::AddrRange;
 use crate::rule::{Prefix, Rule};
-use crate::ruleset::{Entry, ShapeId, place, split_group};
+use crate::ruleset::{Entry, ShapeId, local_entry, split_group};
 
 /// The rules of one prefix in one ruleset, as a number; 0 when it has none there.
 type GroupId = u32;
@@ -18,7 +18,7 @@ type GroupId = u32;
 /// The groups of all prefixes around an address, the shortest prefix first.
 type Around = Box<[(GroupId, GroupId)]>;
 
-/// How many combinations of rules are remembered. Where there are more, most are met once.
+/// How many combinations of rules are remembered. Where there are more, most occur once.
 const REMEMBERED: usize = 1 << 14;
 
 /// A prefix that the walk is inside of.
@@ -38,13 +38,13 @@ pub(super) struct Walk<'a, K> {
     /// How many of them differ.
     differing: usize,
     groups: (Groups, Groups),
-    /// What moves, by the groups of the open prefixes.
+    /// The packets whose answer differs, by the groups of the open prefixes.
     known: FxHashMap<Around, Rc<[Cell<K>]>>,
-    /// What moves in the stretch before, which the next may go on with.
+    /// The boxes of the range before, which the next range may extend.
     pending: Vec<Moved>,
 }
 
-/// Groups of several rules, numbered; those of a single rule have the number of its shape, plus one.
+/// Numbers of groups with several rules. A group with one rule has the number of its shape plus one.
 struct Groups {
     shapes: usize,
     numbers: FxHashMap<Rc<[ShapeId]>, GroupId>,
@@ -53,14 +53,14 @@ struct Groups {
 
 impl<'a, K: Addr + std::hash::Hash> Walk<'a, K> {
     pub(super) fn new(sides: &'a Sides<'a>, each: &'a mut dyn FnMut(Moved) -> ControlFlow<()>) -> Self {
-        let groups = (Groups::new(&sides.old), Groups::new(&sides.new));
+        let groups = (Groups::new(&sides.previous), Groups::new(&sides.new));
         Self { sides, each, open: Vec::new(), differing: 0, groups, known: FxHashMap::default(), pending: Vec::new() }
     }
 
-    pub(super) fn run<E: Entry>(mut self, mut old: &[E], mut new: &[E]) -> ControlFlow<()> {
+    pub(super) fn run<E: Entry>(mut self, mut previous: &[E], mut new: &[E]) -> ControlFlow<()> {
         let mut at = K::WHOLE.0;
-        while let Some(next) = [old.first(), new.first()].into_iter().flatten().map(place).min() {
-            let (before, after) = (split_group(&mut old, Some(next)), split_group(&mut new, Some(next)));
+        while let Some(next) = [previous.first(), new.first()].into_iter().flatten().map(local_entry).min() {
+            let (before, after) = (split_group(&mut previous, Some(next)), split_group(&mut new, Some(next)));
             let (first, last) = K::bounds(next.local());
             at = self.leave(at, Some(first))?;
             if at < first {
@@ -76,7 +76,7 @@ impl<'a, K: Addr + std::hash::Hash> Walk<'a, K> {
         self.flush()
     }
 
-    /// Leaves the prefixes that end before `next`, or all. Gives where the walk is then.
+    /// Leaves the prefixes that end before `next`, or all. Gives the address where the walk is then.
     fn leave(&mut self, mut at: K, next: Option<K>) -> ControlFlow<(), K> {
         while let Some(last) =
             self.open.last().map(|open| open.last).filter(|last| next.is_none_or(|next| *last < next))
@@ -88,7 +88,7 @@ impl<'a, K: Addr + std::hash::Hash> Walk<'a, K> {
             let left = self.open.pop().is_some_and(|open| open.differs);
             self.differing -= usize::from(left);
             if last == K::WHOLE.1 {
-                // Whatever ends here too has nothing after it.
+                // The other open prefixes end here too.
                 self.open.clear();
                 self.differing = 0;
             }
@@ -96,7 +96,7 @@ impl<'a, K: Addr + std::hash::Hash> Walk<'a, K> {
         ControlFlow::Continue(at)
     }
 
-    /// Tells what moves from `first` to `last`, which have the same rules.
+    /// Emits the boxes from `first` to `last`, which have the same rules.
     fn stretch(&mut self, first: K, last: K) -> ControlFlow<()> {
         if self.differing == 0 {
             return self.flush();
@@ -109,21 +109,21 @@ impl<'a, K: Addr + std::hash::Hash> Walk<'a, K> {
         ended.into_iter().try_for_each(&mut *self.each)
     }
 
-    /// Lets boxes go on that the stretch before ended with; gives those that do not.
+    /// Extends the boxes of the range before, and gives those that end.
     fn join(&mut self, first: K, moved: &mut [Moved]) -> Vec<Moved> {
         let mut ended = Vec::new();
-        for (at, former) in std::mem::take(&mut self.pending).into_iter().enumerate() {
-            let adjoins = first > K::WHOLE.0 && former.local.last() == first.before().ip();
-            let same = |it: &Moved| it.differs_in_local_only(&former);
-            // Mostly it is the same list again.
+        for (at, previous) in std::mem::take(&mut self.pending).into_iter().enumerate() {
+            let adjoins = first > K::WHOLE.0 && previous.local.last() == first.before().ip();
+            let same = |it: &Moved| it.differs_in_local_only(&previous);
+            // Mostly the list is the same again.
             let goes_on = match moved.get(at) {
                 _ if !adjoins => None,
                 Some(it) if same(it) => Some(at),
                 _ => moved.iter().position(same),
             };
             match goes_on {
-                Some(at) => moved[at].local = AddrRange::new(former.local.first(), moved[at].local.last()),
-                None => ended.push(former),
+                Some(at) => moved[at].local = AddrRange::new(previous.local.first(), moved[at].local.last()),
+                None => ended.push(previous),
             }
         }
         ended
@@ -133,14 +133,14 @@ impl<'a, K: Addr + std::hash::Hash> Walk<'a, K> {
         std::mem::take(&mut self.pending).into_iter().try_for_each(&mut *self.each)
     }
 
-    /// What moves here, worked out once for each combination of rules.
+    /// The packets whose answer differs here, computed once for each combination of rules.
     fn cells(&mut self) -> Rc<[Cell<K>]> {
         let key: Around = self.open.iter().map(|open| open.groups).collect();
         if let Some(cells) = self.known.get(&key) {
             return cells.clone();
         }
-        let level = |(old, new): &(GroupId, GroupId)| Level {
-            old: self.groups.0.members(*old),
+        let level = |(previous, new): &(GroupId, GroupId)| Level {
+            previous: self.groups.0.members(*previous),
             new: self.groups.1.members(*new),
         };
         let levels: Vec<Level> = key.iter().rev().map(level).collect();
@@ -163,7 +163,7 @@ impl<'a, K: Addr + std::hash::Hash> Walk<'a, K> {
             ports: *ports,
             source: source.map(|(first, last)| AddrRange::new(first.ip(), last.ip())),
             arrival: arrival.clone(),
-            old: rule(&self.sides.old, winners.old),
+            previous: rule(&self.sides.previous, winners.previous),
             new: rule(&self.sides.new, winners.new),
         }
     }

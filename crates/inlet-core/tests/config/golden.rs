@@ -2,7 +2,8 @@
 
 use crate::parse;
 
-/// The errors that `mistakes.NOTATION` must give are in `mistakes.NOTATION.errors`, written down when the mistakes were made.
+/// The errors that `mistakes.NOTATION` must give are in `mistakes.NOTATION.errors`, written down when the mistakes were
+/// made.
 fn check(name: &str, text: &str, errors: &str) {
     assert_eq!(text.lines().count(), 1000);
     let told = parse(name, text).unwrap_err();

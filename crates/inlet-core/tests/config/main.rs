@@ -8,7 +8,7 @@ mod values;
 
 use std::path::{Path, PathBuf};
 
-use inlet_core::config::{self, Diagnostics, Host, Parsed, Source};
+use inlet_core::config::{self, Diagnostics, Host, NoInterface, Parsed, Source};
 use inlet_core::{InterfaceName, Ruleset};
 
 /// Files by path. One whose text begins with `->` is a symbolic link to the other path there.
@@ -32,9 +32,10 @@ impl Host for Files {
         self.get(&real).map(str::to_owned)
     }
 
-    fn interface(&mut self, name: &InterfaceName) -> Result<u32, String> {
+    fn interface(&mut self, name: &InterfaceName) -> Result<u32, NoInterface> {
         let number = name.as_str().strip_prefix("if").and_then(|number| number.parse().ok());
-        number.ok_or_else(|| format!("no interface {:?} here; see: ip link", name.as_str()))
+        let message = || format!("no interface {:?} here", name.as_str());
+        number.ok_or_else(|| NoInterface { message: message(), remedy: Some("see: ip link".to_owned()) })
     }
 }
 

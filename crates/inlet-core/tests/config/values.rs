@@ -2,7 +2,7 @@
 
 use inlet_core::config::{self, Routes};
 
-use crate::{lines, parse, parse_json};
+use crate::{Files, lines, parse, parse_json, parse_with};
 
 #[test]
 fn sets_stand_for_their_prefixes() {
@@ -125,4 +125,24 @@ fn sources_and_local_prefixes_meet_by_family() {
         let error = parse("inlet.toml", &rule(local, from)).unwrap_err();
         assert!(error.contains("can match nothing: one is IPv4 and the other IPv6"), "{error}");
     }
+}
+
+/// What stands in a file is quoted whole, whatever it is, and what to do about it is told apart from it.
+#[test]
+fn text_with_a_semicolon_stays_whole() {
+    let rules = r#""rules": [{"verdict": "pass", "protocol": "tcp", "local": "@feed", "ports": 80}]"#;
+    let text = format!(r#"{{"services": {{}}, "sets": {{"feed": {{"file": "feed.txt"}}}}, {rules}}}"#);
+    let mut files = Files(vec![("feed.txt", "192.0.2.0/24\n; Spamhaus DROP List; 2026\n")]);
+    let found = parse_with(&mut files, "inlet.json", &text).unwrap_err();
+    assert_eq!(found.list.len(), 1, "{found}");
+    assert_eq!(found.list[0].message, r#""; Spamhaus DROP List; 2026" is not a prefix"#);
+    let help = found.list[0].help.as_deref();
+    assert_eq!(help, Some("write it like 192.0.2.0/24, 2001:db8::/64 or 192.0.2.7"));
+    // So are names of services, which rules that tie are told with.
+    let text = r#"{"services": {"a; b": {}, "c": {}}, "rules": [
+        {"to": "a; b", "protocol": "tcp", "local": "192.0.2.0/24", "ports": 80},
+        {"to": "c", "protocol": "tcp", "local": "192.0.2.0/24", "ports": 80}]}"#;
+    let found = parse_with(&mut files, "inlet.json", text).unwrap_err();
+    assert!(found.list[0].message.contains("-> a; b` and `"), "{found}");
+    assert_eq!(found.list[0].help.as_deref(), Some("make one narrower or remove one"));
 }

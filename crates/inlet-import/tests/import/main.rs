@@ -7,7 +7,7 @@ mod texts;
 
 use std::path::{Path, PathBuf};
 
-use inlet_core::config::{self, Host, Source};
+use inlet_core::config::{self, Host, NoInterface, Source};
 use inlet_core::{InterfaceName, Ruleset};
 use inlet_import::Imported;
 
@@ -23,7 +23,7 @@ impl Host for Bare {
         Err(format!("no {}", path.display()))
     }
 
-    fn interface(&mut self, name: &InterfaceName) -> Result<u32, String> {
+    fn interface(&mut self, name: &InterfaceName) -> Result<u32, NoInterface> {
         Ok(name.as_str().strip_prefix("if").and_then(|number| number.parse().ok()).unwrap_or(9))
     }
 }

@@ -7,6 +7,67 @@
 #define AF_INET 2
 #define AF_INET6 10
 
+/*
+ * The numbers of the format. inlet-core's image/format has them under the same names, and crate inlet asserts that they
+ * are equal.
+ */
+enum image_format {
+	/* What leads on in a search: kinds 0 to 2 are a run of blocks, ENTRY_NODE is a node. */
+	ENTRY_SHIFT = 30,
+	ENTRY_NODE = 3,
+
+	NODE_WORDS = 6,
+	SHIFT = 0x3f, /* of the flags of a node and of a window */
+	LOW_HALF = 1 << 8,
+	NODE_BISECT = 1 << 9,
+	MAX_LEVELS = 7, /* levels of index nodes, and one to bisect */
+
+	VALUE_WORDS = 2,
+	BLOCK_WORDS = 32,
+	BLOCK32_KEYS = 10,
+	BLOCK128_KEYS = 5,
+
+	WINDOW4_WORDS = 4,
+	WINDOW6_WORDS = 8,
+
+	PREFIXES = 4,
+	BUCKET4_WORDS = 16,
+	BUCKET6_WORDS = 32,
+	BUCKET_MORE = 10,
+	BUCKET4_SHIFT = 11,
+	BUCKET4_KEY = 12,
+	BUCKET6_HIGH_SHIFT = 12,
+	BUCKET6_LOW_SHIFT = 13,
+	BUCKET6_KEY = 16,
+	NOTHING = 7,		/* this bit of a shift says that no bit of the half counts */
+	MORE_SEARCH = 1U << 31, /* the rest is the cell of a search, and not another bucket */
+
+	/* The number of a port table: of its one or two ranges, or the cell of a search. */
+	PORTS_LARGE = 1U << 31,
+	PORTS_ONE = 1U << 30,
+	PORTS_TWO = 1U << 29,
+	RANGE_BITS = 14,
+	RANGE_UDP = 28,
+	SMALL_RANGES = 8, /* in a port table of one cache line */
+	/* Which kinds of port tables there are. */
+	HAS_ONE = 1,
+	HAS_TWO = 2,
+	HAS_SMALL = 4,
+	HAS_LARGE = 8,
+
+	LEAF_SHIFT = 29,
+	LEAF_MISS = 0,
+	LEAF_PASS = 1,
+	LEAF_REFUSE = 2,
+	LEAF_SERVICE_OR_REFUSE = 3,
+	LEAF_SERVICE_OR_PASS = 4,
+	LEAF_BY_SOURCE = 5,
+	LEAF_BY_IFACE = 6,
+
+	MAX_STEPS = 32,
+	MAX_HOPS = 129,
+};
+
 /* The windows of a family, or none and one bucket (pieces is 0). Places are in words of the image. */
 struct root {
 	__u64 used;
@@ -39,12 +100,12 @@ struct config {
 	__u64 flow_key[2]; /* not of the image: the secret of the instance */
 };
 
-/* Tells the loader the layout; no such map is made. Not a variable, for which libbpf would try what the kernel can do.
- */
+/* Tells the loader the layout and the numbers; no such map is made. Not a variable, for which libbpf would try what the
+ * kernel can do. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
-	__type(key, __u32);
+	__type(key, enum image_format);
 	__type(value, struct config);
 } inlet_config SEC(".maps");
 
@@ -61,10 +122,8 @@ struct {
 /* The image: the loader puts the map of this generation here. The program has its address, so no look-up is needed. */
 __u32 inlet_image[1024] SEC(".bss.image");
 
-/* What leads on in a search: kinds 0 to 2 are a run of blocks, 3 is a node. */
-#define ENTRY_KIND(entry) ((entry) >> 30)
-#define ENTRY_PLACE(entry) ((entry) & ((1U << 30) - 1))
-#define ENTRY_NODE 3
+#define ENTRY_KIND(entry) ((entry) >> ENTRY_SHIFT)
+#define ENTRY_PLACE(entry) ((entry) & ((1U << ENTRY_SHIFT) - 1))
 
 struct node {
 	__u32 count;
@@ -72,12 +131,6 @@ struct node {
 	__u64 first;
 	__u64 high;
 };
-#define NODE_WORDS (sizeof(struct node) / sizeof(__u32))
-#define SHIFT 0x3f
-#define LOW_HALF (1 << 8)
-#define NODE_BISECT (1 << 9)
-/* Levels of index nodes, and one to bisect. */
-#define MAX_LEVELS 7
 /* The largest image has fewer than 2^22 blocks. */
 #define MAX_BISECTIONS 22
 
@@ -87,19 +140,17 @@ struct value {
 	__u32 ports;
 	__u32 next;
 };
-#define VALUE_WORDS (sizeof(struct value) / sizeof(__u32))
 
-#define BLOCK_WORDS 32
 struct block32 {
-	__u32 key[10];
-	struct value value[10];
+	__u32 key[BLOCK32_KEYS];
+	struct value value[BLOCK32_KEYS];
 };
 struct block128 {
 	struct {
 		__u64 high;
 		__u64 low;
-	} key[5];
-	struct value value[5];
+	} key[BLOCK128_KEYS];
+	struct value value[BLOCK128_KEYS];
 };
 
 /* A stretch of addresses and the buckets of its pieces; the first bucket is for what is outside of it. */
@@ -120,7 +171,6 @@ struct window6 {
 
 /* The longest prefixes of a piece, longest first, their values and that of all else. An address is in a prefix when
  * nothing is left of their difference, shifted. */
-#define PREFIXES 4
 struct bucket4 {
 	struct value value[PREFIXES + 1];
 	__u32 more;
@@ -139,49 +189,41 @@ struct bucket6 {
 		__u64 low;
 	} key[PREFIXES];
 };
-/* The bit of a shift that says that nothing of the half matters. */
-#define NOTHING 7
-/* In more: the cell with the entry of a search, and not another bucket. */
-#define MORE_SEARCH (1U << 31)
-
-/* A port table of one cache line. One with a leaf for one or two ranges is the numbers of these, a larger one a search
- * whose entry is in a cell. */
+/* A port table of one cache line. */
 struct ports {
-	__u32 key[8];
-	__u32 leaf[8];
+	__u32 key[SMALL_RANGES];
+	__u32 leaf[SMALL_RANGES];
 };
-#define PORTS_LARGE (1U << 31)
-#define PORTS_ONE (1U << 30)
-#define PORTS_TWO (1U << 29)
-#define RANGE_BITS 14
-/* Which of them there are. */
-#define HAS_ONE 1
-#define HAS_TWO 2
-#define HAS_SMALL 4
-#define HAS_LARGE 8
 
 struct range {
 	__u32 ports; /* the last one in the upper half */
 	__u32 leaf;  /* with the protocol */
 };
-#define RANGE_UDP 28
 
-#define LEAF_MISS 0
-#define LEAF_PASS 1
-#define LEAF_REFUSE 2
-#define LEAF_SERVICE_OR_REFUSE 3
-#define LEAF_SERVICE_OR_PASS 4
-#define LEAF_BY_SOURCE 5
-#define LEAF_BY_IFACE 6
-#define MAX_STEPS 32
-#define MAX_HOPS 129
+#define HAS_WORDS(type, count) _Static_assert(sizeof(type) == (count) * sizeof(__u32), #type)
+#define AT_WORD(type, field, word)                                                                                     \
+	_Static_assert(__builtin_offsetof(type, field) == (word) * sizeof(__u32), #type "." #field)
+
+HAS_WORDS(struct node, NODE_WORDS);
+HAS_WORDS(struct value, VALUE_WORDS);
+HAS_WORDS(struct window4, WINDOW4_WORDS);
+HAS_WORDS(struct window6, WINDOW6_WORDS);
+HAS_WORDS(struct bucket4, BUCKET4_WORDS);
+HAS_WORDS(struct bucket6, BUCKET6_WORDS);
+AT_WORD(struct bucket4, more, BUCKET_MORE);
+AT_WORD(struct bucket6, more, BUCKET_MORE);
+AT_WORD(struct bucket4, shift, BUCKET4_SHIFT);
+AT_WORD(struct bucket4, key, BUCKET4_KEY);
+AT_WORD(struct bucket6, high_shift, BUCKET6_HIGH_SHIFT);
+AT_WORD(struct bucket6, low_shift, BUCKET6_LOW_SHIFT);
+AT_WORD(struct bucket6, key, BUCKET6_KEY);
 
 static __always_inline __u32 leaf_kind(__u32 leaf)
 {
-	return leaf >> 29;
+	return leaf >> LEAF_SHIFT;
 }
 
 static __always_inline __u32 leaf_number(__u32 leaf)
 {
-	return leaf & ((1U << 29) - 1);
+	return leaf & ((1U << LEAF_SHIFT) - 1);
 }

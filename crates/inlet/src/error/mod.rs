@@ -20,7 +20,7 @@ use std::io;
 
 use inlet_core::config::Diagnostics;
 use inlet_core::image::ImageError;
-use inlet_core::{BuildError, DescriptionError, InterfaceNameError, NameError, ServiceError};
+use inlet_core::{BuildError, DescriptionError, InterfaceNameError, NameError, Remedy, ServiceError};
 
 pub use self::commit::CommitError;
 pub use self::confirm::ConfirmError;
@@ -140,8 +140,13 @@ impl Error {
             ),
             Self::NoRule(_) => Some("list the rules with: inlet rules".into()),
             Self::Disagree { .. } => Some("please report this".into()),
-            Self::File(_) | Self::Build(_) | Self::Image(_) | Self::Name(_) | Self::InterfaceName(_) => None,
-            Self::Service(_) | Self::Description(_) | Self::Os { .. } | Self::Load { .. } => None,
+            Self::Build(error) => error.remedy(),
+            Self::Image(error) => error.remedy(),
+            Self::Name(error) => error.remedy(),
+            Self::InterfaceName(error) => error.remedy(),
+            Self::Service(error) => error.remedy(),
+            Self::Description(error) => error.remedy(),
+            Self::File(_) | Self::Os { .. } | Self::Load { .. } => None,
         }
     }
 }

@@ -2,10 +2,11 @@
 
 mod text;
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
-use inlet_core::config::{Host, Parsed, Source};
-use inlet_core::{Interface, InterfaceName, Ruleset, ServiceName, config};
+use inlet_core::config::{self, Host, NoInterface, Parsed, Source};
+use inlet_core::{Interface, InterfaceName, Ruleset, ServiceName};
 
 pub use self::text::read_text;
 
@@ -50,8 +51,10 @@ impl Host for Surroundings<'_> {
         read_text(path).map_err(|cause| unreadable(path, &cause))
     }
 
-    fn interface(&mut self, name: &InterfaceName) -> std::result::Result<u32, String> {
-        self.netns.index_of(name, self.known).map_err(|error| error.to_string())
+    fn interface(&mut self, name: &InterfaceName) -> std::result::Result<u32, NoInterface> {
+        self.netns
+            .index_of(name, self.known)
+            .map_err(|error| NoInterface { message: error.to_string(), remedy: error.remedy().map(Cow::into_owned) })
     }
 }
 

@@ -97,7 +97,7 @@ impl Instance {
         let found: BTreeSet<(ServiceId, u64)> =
             self.find(&Protocol::ALL)?.iter().map(|finding| (finding.service, finding.cookie)).collect();
         for change in &plan.services {
-            if let ServiceChange::Described { name, old: Some(old), .. } = change {
+            if let ServiceChange::Described { name, previous: Some(old), .. } = change {
                 self.let_go(self.service(name.as_str())?, old, &found)?;
             }
         }

@@ -112,7 +112,7 @@ fn loss_by(guarded: &[Guarded], step: &Losses<'_>, moved: Moved) -> Option<Loss>
 fn told(moved: &Moved, packet: &Packet, old: &Ruleset, new: &Ruleset) -> (String, String) {
     let quoted = |ruleset: &Ruleset, rule: &Rule| format!("`{}`", ruleset.named(rule));
     let port = packet.local.port();
-    match (&moved.new, &moved.old) {
+    match (&moved.new, &moved.previous) {
         (Some(rule), _) => (format!("rule {}", quoted(new, rule)), pass(rule, packet, port)),
         (None, Some(rule)) => (format!("removing {}", quoted(old, rule)), format!("keep rule {}", quoted(old, rule))),
         (None, None) => ("no rule".to_owned(), "look at what changes with: inlet plan".to_owned()),

@@ -8,7 +8,7 @@ use std::mem::offset_of;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Mutex;
 
-use inlet_core::image::Header;
+use inlet_core::image::{Header, format};
 use libbpf_rs::{MapCore, MapHandle, ObjectBuilder, OpenObject, PrintLevel};
 
 use crate::bpf::steer::types;
@@ -42,6 +42,21 @@ fn constants(header: &Header, flow_key: FlowKey) -> Constants {
     let at = offset_of!(types::config, flow_key) / size_of::<u64>();
     constants[at..at + flow_key.0.len()].copy_from_slice(&flow_key.0);
     constants
+}
+
+/// The format of the image has the same numbers in C and in Rust.
+macro_rules! same_numbers {
+    ($($name:ident)+) => {
+        $(const _: () = assert!(types::image_format::$name.0 as u64 == format::$name as u64, stringify!($name));)+
+    };
+}
+
+same_numbers! {
+    ENTRY_SHIFT ENTRY_NODE NODE_WORDS SHIFT LOW_HALF NODE_BISECT MAX_LEVELS VALUE_WORDS BLOCK_WORDS BLOCK32_KEYS
+    BLOCK128_KEYS WINDOW4_WORDS WINDOW6_WORDS PREFIXES BUCKET4_WORDS BUCKET6_WORDS BUCKET_MORE BUCKET4_SHIFT BUCKET4_KEY
+    BUCKET6_HIGH_SHIFT BUCKET6_LOW_SHIFT BUCKET6_KEY NOTHING MORE_SEARCH PORTS_LARGE PORTS_ONE PORTS_TWO RANGE_BITS
+    RANGE_UDP SMALL_RANGES HAS_ONE HAS_TWO HAS_SMALL HAS_LARGE LEAF_SHIFT LEAF_MISS LEAF_PASS LEAF_REFUSE
+    LEAF_SERVICE_OR_REFUSE LEAF_SERVICE_OR_PASS LEAF_BY_SOURCE LEAF_BY_IFACE MAX_STEPS MAX_HOPS
 }
 
 /// The object with numbers for all placeholders. The number of a placeholder is in two halves, each the last four bytes

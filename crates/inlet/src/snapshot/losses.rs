@@ -41,7 +41,7 @@ impl<'a> Losses<'a> {
         let has = |ruleset: &Ruleset, rule: Option<Rule>, packet: &Packet| {
             self.receivers.of_packet(ruleset, rule, packet).iter().any(|it| it.cookie == socket.cookie)
         };
-        let is_lost = |packet: &Packet| has(self.old, moved.old, packet) && !has(self.new, moved.new, packet);
+        let is_lost = |packet: &Packet| has(self.old, moved.previous, packet) && !has(self.new, moved.new, packet);
         let own = socket.bound.addr.port();
         let port = if moved.ports.contains(own) { own } else { moved.ports.first() };
         let ranges = self.locals.iter().filter_map(|local| local.intersection(&moved.local));

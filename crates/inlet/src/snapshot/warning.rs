@@ -5,7 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::ControlFlow;
 
 use inlet_core::{
-    Change, Kind, Moved, OnMissing, Plan, Prefix, Protocol, Rule, Ruleset, ServiceId, ServiceName, Verdict, traffic_to,
+    Change, Family, Kind, Moved, OnMissing, Plan, Prefix, Protocol, Rule, Ruleset, ServiceId, ServiceName, Verdict,
+    traffic_to,
 };
 
 use super::proposal::Proposal;
@@ -84,7 +85,7 @@ fn losses(step: &Losses<'_>, plan: &Plan) -> Vec<Warning> {
     let (mut warnings, mut told) = (Vec::new(), BTreeSet::new());
     let sockets = &step.receivers.sockets;
     traffic_to(step.old, step.new, plan, step.local_prefixes(), &mut |moved| {
-        let ordinary = !matches!(moved.old.map(|rule| rule.verdict), Some(Verdict::Service(_) | Verdict::Refuse));
+        let ordinary = !matches!(moved.previous.map(|rule| rule.verdict), Some(Verdict::Service(_) | Verdict::Refuse));
         let at = sockets.at(moved.protocol, moved.ports.first(), moved.ports.last());
         for listed in at.filter(|_| ordinary) {
             let lost = || step.lost(listed, &moved);
@@ -107,8 +108,8 @@ fn no_sockets(receivers: &Receivers, proposal: &Proposal) -> Vec<Warning> {
     found.extend(first_of_each(proposal, leading_to(proposal, &left), &mut left));
     found.sort_by_key(|(_, moved)| (moved.local.first(), moved.protocol, moved.ports));
     let service = |id: ServiceId| proposal.after.services().get(id);
-    let warning = |((id, ..), moved): (Kind, Moved)| {
-        let service = service(id)?;
+    let warning = |(kind, moved): (Kind, Moved)| {
+        let service = service(kind.service)?;
         Some(Warning::NoSocket { service: service.name.clone(), on_missing: service.on_missing, moved })
     };
     found.into_iter().filter_map(warning).collect()
@@ -117,15 +118,15 @@ fn no_sockets(receivers: &Receivers, proposal: &Proposal) -> Vec<Warning> {
 /// What rules name and no socket serves.
 fn unserved(receivers: &Receivers, after: &Ruleset) -> BTreeSet<Kind> {
     let mut kinds = after.kinds();
-    kinds.retain(|(id, protocol, v6)| {
-        after.services().get(*id).is_some_and(|service| !receivers.serves(service, *protocol, *v6))
+    kinds.retain(|Kind { service: id, protocol, family }| {
+        after.services().get(*id).is_some_and(|service| !receivers.serves(service, *protocol, *family == Family::V6))
     });
     kinds
 }
 
 fn kind_of(rule: &Rule) -> Option<Kind> {
-    let Verdict::Service(id) = rule.verdict else { return None };
-    Some((id, rule.matching.protocol, rule.matching.local.is_v6()))
+    let Verdict::Service(service) = rule.verdict else { return None };
+    Some(Kind { service, protocol: rule.matching.protocol, family: rule.matching.local.family() })
 }
 
 /// The prefixes of the first changes that give packets to each of these.
@@ -156,12 +157,14 @@ fn leading_to(proposal: &Proposal, wanted: &BTreeSet<Kind>) -> Vec<Prefix> {
             .filter_map(|all| Prefix::holding(all, 0))
             .collect();
     }
-    let can_uncover = |protocol: Protocol, v6: bool| wanted.iter().any(|kind| (kind.1, kind.2) == (protocol, v6));
+    let can_uncover = |protocol: Protocol, family: Family| {
+        wanted.iter().any(|kind| (kind.protocol, kind.family) == (protocol, family))
+    };
     let leads = |change: &&Change| {
         let matching = change.matching();
         let gives = gained(change).and_then(kind_of).is_some_and(|kind| wanted.contains(&kind));
         let takes = !matches!(change, Change::Added(_));
-        gives || takes && can_uncover(matching.protocol, matching.local.is_v6())
+        gives || takes && can_uncover(matching.protocol, matching.local.family())
     };
     proposal.plan.rules.iter().filter(leads).map(|change| change.matching().local).collect()
 }

@@ -177,7 +177,7 @@ impl Difference<'_> {
         let (style, line) = match change {
             ServiceChange::Added(name, policy) => (palette.good, format!("+ service {name} (on missing: {policy})")),
             ServiceChange::Removed(name) => (palette.bad, format!("- service {name}")),
-            ServiceChange::OnMissing { name, old, new } => {
+            ServiceChange::OnMissing { name, previous: old, new } => {
                 (palette.changed, format!("~ service {name} (on missing: {new}, was {old})"))
             }
             ServiceChange::Described { name, new: Some(new), .. } => {
@@ -195,7 +195,7 @@ impl Difference<'_> {
         let (style, line) = match change {
             Change::Added(rule) => (palette.good, format!("+ {}", after.named(rule))),
             Change::Removed(rule) => (palette.bad, format!("- {}", before.named(rule))),
-            Change::Replaced { new, old } => {
+            Change::Replaced { new, previous: old } => {
                 (palette.changed, format!("~ {} (was {})", after.named(new), Former(before, *old)))
             }
         };

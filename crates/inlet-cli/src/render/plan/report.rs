@@ -47,7 +47,7 @@ impl<'a> Difference<'a> {
             match change {
                 Change::Added(rule) => added.push(Reported(after, rule)),
                 Change::Removed(rule) => removed.push(Reported(before, rule)),
-                Change::Replaced { new, old } => {
+                Change::Replaced { new, previous: old } => {
                     let was = Was { verdict: old.as_str(), service: before.service_name(*old).map(str::to_owned) };
                     replaced.push(Replaced { rule: Reported(after, new), was });
                 }
@@ -78,11 +78,11 @@ fn service(change: &ServiceChange) -> Service {
     match change {
         ServiceChange::Added(name, policy) => Service { on_missing: Some(policy.as_str()), ..service("added", name) },
         ServiceChange::Removed(name) => service("removed", name),
-        ServiceChange::OnMissing { name, old, new } => {
+        ServiceChange::OnMissing { name, previous: old, new } => {
             let was = Some(old.to_string());
             Service { on_missing: Some(new.as_str()), was, ..service("replaced", name) }
         }
-        ServiceChange::Described { name, old, new } => {
+        ServiceChange::Described { name, previous: old, new } => {
             let text = |description: &Option<Description>| description.as_ref().map(ToString::to_string);
             Service { description: text(new), was: text(old), ..service("described", name) }
         }

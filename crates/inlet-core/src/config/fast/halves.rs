@@ -1,11 +1,11 @@
-//! The rules of a large JSON file, read by two threads.
+//! Reads the rules of a large JSON file with two threads.
 
 use super::rule::{Known, RuleText};
 use crate::config::sets::Sets;
 use crate::ruleset::Builder;
 use crate::threads::join;
 
-/// Texts shorter than this are read before a thread is up.
+/// A shorter text is read before a thread has started.
 const WORTHWHILE: usize = 1 << 20;
 
 /// The white space of JSON (RFC 8259, section 2).
@@ -13,11 +13,11 @@ const BLANK: [char; 4] = [' ', '\t', '\n', '\r'];
 
 /// A text whose last key is `rules`, cut in three.
 ///
-/// Nothing is known of the text when it is cut. That the cuts were right follows when the parts can be read: the head with an
-/// empty list is a whole file, the first half is a list of rules up to its very end, and the second half is one and ends
-/// list and file.
+/// The text is cut before it is parsed. That the cuts were right follows when all parts can be read. The head with an
+/// empty list is a whole file. The first half is a list of rules up to its very end. The second half is a list of rules
+/// that ends list and file.
 pub(super) struct Halves<'a> {
-    /// All before the rules, with an empty list of them.
+    /// Everything before the rules, with an empty list of them.
     pub(super) head: String,
     first: &'a str,
     second: &'a str,
@@ -29,7 +29,7 @@ impl<'a> Halves<'a> {
         if text.len() < WORTHWHILE { None } else { Self::of(text) }
     }
 
-    /// Cuts a text; `None` when no place for the cuts is found.
+    /// Cuts a text; `None` when it cannot be cut.
     pub(super) fn of(text: &'a str) -> Option<Self> {
         let key = "\"rules\"";
         let value = text[text.find(key)? + key.len()..].trim_start_matches(BLANK).strip_prefix(':')?;
@@ -41,7 +41,7 @@ impl<'a> Halves<'a> {
         Some(Self { head: format!("{head}]}}"), first, second: &rest[1..] })
     }
 
-    /// The rules of each half, added to a builder that is like this one.
+    /// Reads each half into a copy of this builder.
     pub(super) fn rules(&self, builder: &Builder, sets: &Sets) -> Option<(Builder, Builder)> {
         let second = || read(self.second, builder.clone(), sets).filter(|(_, rest)| is_end(rest));
         let (second, first) = join(true, second, || read(self.first, builder.clone(), sets));
@@ -50,7 +50,7 @@ impl<'a> Halves<'a> {
     }
 }
 
-/// Reads rules with commas between them, and gives what comes after.
+/// Reads rules with commas between them, and gives the rest of the text.
 fn read<'a>(mut rest: &'a str, mut builder: Builder, sets: &Sets) -> Option<(Builder, &'a str)> {
     let mut known = Known::default();
     loop {

@@ -1,7 +1,7 @@
-//! Reading JSON without mistakes: rules go into a builder as they are read, so a million of them need no second copy.
+//! Reads JSON without mistakes. Rules go into a builder as they are read, so a million of them need no second copy.
 //!
-//! Whatever is unusual or wrong ends it without a word; [`super::slow`] then reads the text again, and has the last
-//! word on what is an error. It accepts all that this accepts, and makes the same of it.
+//! Anything unusual or wrong stops it without a message. Then [`super::slow`] reads the text again and has the last
+//! word on what is an error. It accepts every text that this accepts, with the same result.
 
 mod halves;
 mod rule;
@@ -24,21 +24,21 @@ use crate::rule::{CgroupPath, Listen, OnMissing, Prefix, ServiceName, Services, 
 use crate::ruleset::{Builder, Ruleset};
 
 /// Reads file 0 of the loader; `None` when it has to be read the slow way.
-pub(super) fn parse(loader: &mut Loader<'_>, old: &Ruleset) -> Option<Parsed> {
+pub(super) fn parse(loader: &mut Loader<'_>, previous: &Ruleset) -> Option<Parsed> {
     let text = loader.text(0);
-    let halved = Halves::worthwhile(&text).and_then(|halves| read_halves(&halves, loader, old));
-    halved.or_else(|| Read::root(&text, loader, old)?.finish(loader))
+    let halved = Halves::worthwhile(&text).and_then(|halves| read_halves(&halves, loader, previous));
+    halved.or_else(|| Read::root(&text, loader, previous)?.finish(loader))
 }
 
 /// Reads file 0 in halves, however short it is; `None` also when it cannot be cut.
 #[cfg(feature = "arbitrary")]
-pub(super) fn parse_halves(loader: &mut Loader<'_>, old: &Ruleset) -> Option<Parsed> {
-    read_halves(&Halves::of(&loader.text(0))?, loader, old)
+pub(super) fn parse_halves(loader: &mut Loader<'_>, previous: &Ruleset) -> Option<Parsed> {
+    read_halves(&Halves::of(&loader.text(0))?, loader, previous)
 }
 
 /// Reads the rules of both halves at once.
-fn read_halves(halves: &Halves<'_>, loader: &mut Loader<'_>, old: &Ruleset) -> Option<Parsed> {
-    let mut read = Read::root(&halves.head, loader, old)?;
+fn read_halves(halves: &Halves<'_>, loader: &mut Loader<'_>, previous: &Ruleset) -> Option<Parsed> {
+    let mut read = Read::root(&halves.head, loader, previous)?;
     let (first, second) = halves.rules(&read.builder, &read.sets)?;
     if !read.all_declared(&first) || !read.all_declared(&second) {
         return None;
@@ -48,7 +48,7 @@ fn read_halves(halves: &Halves<'_>, loader: &mut Loader<'_>, old: &Ruleset) -> O
     read.finish(loader)
 }
 
-/// What was read.
+/// What has been read.
 struct Read {
     builder: Builder,
     declared: Services,
@@ -58,9 +58,9 @@ struct Read {
 
 impl Read {
     /// Reads a whole text.
-    fn root(text: &str, loader: &mut Loader<'_>, old: &Ruleset) -> Option<Self> {
+    fn root(text: &str, loader: &mut Loader<'_>, previous: &Ruleset) -> Option<Self> {
         let (declared, routes, sets) = Default::default();
-        let mut read = Self { builder: Builder::successor_of(old), declared, routes, sets };
+        let mut read = Self { builder: Builder::successor_of(previous), declared, routes, sets };
         let mut json = serde_json::Deserializer::from_str(text);
         Root { read: &mut read, loader }.deserialize(&mut json).ok()?;
         json.end().ok()?;
@@ -79,7 +79,7 @@ impl Read {
     }
 }
 
-/// What ends it. Nobody reads this.
+/// The error that stops the fast way. Nobody reads its text.
 pub(super) fn slow<E: de::Error>() -> E {
     E::custom("to be read the slow way")
 }

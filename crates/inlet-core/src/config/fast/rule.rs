@@ -1,4 +1,4 @@
-//! One rule of a JSON file.
+//! Reads one rule of a JSON file.
 
 use std::borrow::Cow;
 
@@ -12,14 +12,14 @@ use crate::config::sets::{PrefixOrSet, Sets};
 use crate::rule::{InterfaceName, PortRange, Ports, Prefix, Protocol, ServiceId, Verdict};
 use crate::ruleset::Builder;
 
-/// A name as it stands in the text. An optional `Cow` alone would always be a copy.
+/// A name in the text. An optional `Cow` alone would always be a copy.
 #[derive(Deserialize)]
 struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
-/// The numbers of the services that rules have named, by the text of the file.
+/// The numbers of the services that rules have named, by the text of the name.
 pub(super) type Known<'a> = FxHashMap<&'a str, ServiceId>;
 
-/// A rule as it is written. What few rules have is in memory of its own, since all rules are moved around.
+/// A rule as it is written. Fields that few rules have are boxed, since every rule is moved.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RuleText<'a> {

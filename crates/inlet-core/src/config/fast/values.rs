@@ -1,4 +1,4 @@
-//! Values of JSON that are read from their text, alone or in lists, without a word about what is wrong with them.
+//! Reads JSON values from their text, alone or in lists. A wrong value gives no message.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -15,7 +15,7 @@ use crate::rule::{
     CgroupPath, InterfaceName, Listen, OnMissing, Ports, Prefix, Protocol, ServiceName, UnitName, UserName,
 };
 
-/// What a text in the file can be, and whether a bare number will do.
+/// A type that a text in the file can have, and whether a bare number may stand for it.
 pub(super) trait Written: FromStr {
     const NUMBERS: bool = false;
 }

@@ -1,6 +1,6 @@
-//! Reading a ruleset the slow way: every value with its place, and all that is wrong rather than the first.
+//! Reads a ruleset the slow way: with the place of every value, and all mistakes rather than the first.
 //!
-//! Sets and services may stand in any file, so rules are read when all files are known.
+//! Sets and services may stand in any file, so rules are read after all files.
 
 mod nearest;
 mod node;
@@ -15,7 +15,7 @@ use super::keys::{Described, FILE, SERVICE, SET, resolve_interfaces};
 use super::loader::{Loader, NotIncluded};
 use super::sets::{Sets, lines};
 use super::{Parsed, Routes, is_json};
-use crate::rule::{OnMissing, Prefix, ServiceName};
+use crate::rule::{OnMissing, Prefix, Remedy, ServiceName};
 use crate::ruleset::{BuildError, Builder, Conflict, Ruleset};
 
 /// What has been read.
@@ -28,35 +28,35 @@ pub(super) struct Reader<'l, 'h> {
     set_places: BTreeMap<String, Place>,
     routes: Option<(Routes, Place)>,
     has_rules: bool,
-    /// Rules in words that are looked for, and where they stand.
+    /// The rules whose places are wanted, and their places so far.
     pub(super) wanted: HashMap<String, Vec<Place>>,
 }
 
 /// Reads file 0 of the loader and those that it includes.
-pub(super) fn parse(mut loader: Loader<'_>, old: &Ruleset) -> Result<Parsed, Diagnostics> {
-    let Reader { builder, mut found, routes, .. } = read(&mut loader, old, HashMap::new());
+pub(super) fn parse(mut loader: Loader<'_>, previous: &Ruleset) -> Result<Parsed, Diagnostics> {
+    let Reader { builder, mut found, routes, .. } = read(&mut loader, previous, HashMap::new());
     match builder.finish() {
         Ok(ruleset) if found.count() == 0 => {
             return Ok(Parsed { ruleset, routes: routes.map(|(routes, _)| routes).unwrap_or_default() });
         }
         Ok(_) => {}
-        // Which rules conflict is known now; where they stand is looked up by reading once more.
+        // The rules that conflict are known. Read once more to find where they stand.
         Err(BuildError::Conflict(conflicts)) => {
             let wanted = conflicts.iter().flat_map(|pair| [&pair.first, &pair.second]);
             let wanted = wanted.map(|rule| (rule.clone(), Vec::new())).collect();
             loader.start_again();
-            let places = read(&mut loader, old, wanted).wanted;
+            let places = read(&mut loader, previous, wanted).wanted;
             conflicts.iter().for_each(|pair| found.push(conflict(pair, &places)));
         }
-        Err(other) => found.push(advice(Place::default(), &other.to_string())),
+        Err(other) => found.push(with_remedy(Place::default(), &other)),
     }
     Err(found.finish(loader.into_files()))
 }
 
-fn read<'l, 'h>(loader: &'l mut Loader<'h>, old: &Ruleset, wanted: HashMap<String, Vec<Place>>) -> Reader<'l, 'h> {
+fn read<'l, 'h>(loader: &'l mut Loader<'h>, previous: &Ruleset, wanted: HashMap<String, Vec<Place>>) -> Reader<'l, 'h> {
     let mut reader = Reader {
         loader,
-        builder: Builder::successor_of(old),
+        builder: Builder::successor_of(previous),
         found: Diagnostics::default(),
         services: BTreeMap::new(),
         sets: Sets::default(),
@@ -72,12 +72,12 @@ fn read<'l, 'h>(loader: &'l mut Loader<'h>, old: &Ruleset, wanted: HashMap<Strin
         let help = "a ruleset without any says so: rules = []";
         reader.found.push(Diagnostic::new(Place::default(), message).help(help).absent());
     }
-    // Those that cannot be named have been told of, each where it stands.
+    // Interfaces that cannot be named have been reported where they stand.
     let _ = resolve_interfaces(&mut reader.builder, reader.loader.host);
     reader
 }
 
-/// Two rules that tie, the one that stands first before the other.
+/// Two rules that tie, in the order in which they stand.
 fn conflict(pair: &Conflict, places: &HashMap<String, Vec<Place>>) -> Diagnostic {
     let found =
         |rule: &String| places.get(rule).into_iter().flatten().map(|place| (place.clone(), rule.clone())).collect();
@@ -86,24 +86,27 @@ fn conflict(pair: &Conflict, places: &HashMap<String, Vec<Place>>) -> Diagnostic
     both.sort_by_key(|(place, _)| place.order());
     both.dedup();
     let (Some((first_place, first)), Some((place, second))) = (both.first().cloned(), both.last().cloned()) else {
-        return advice(Place::default(), &pair.to_string());
+        return Diagnostic::new(Place::default(), pair.to_string()).help(TIE);
     };
-    let told =
-        Diagnostic::new(place.clone(), Conflict { first, second }.to_string()).help("make one narrower or remove one");
-    if place == first_place { told } else { told.related(first_place, "the other one") }
+    let diagnostic = Diagnostic::new(place.clone(), Conflict { first, second }.to_string()).help(TIE);
+    if place == first_place { diagnostic } else { diagnostic.related(first_place, "the other one") }
 }
 
-/// An error of the core says what is wrong, and after a semicolon what to do.
-pub(super) fn advice(place: Place, text: &str) -> Diagnostic {
-    match text.split_once("; ") {
-        Some((message, help)) => Diagnostic::new(place, message).help(help),
-        None => Diagnostic::new(place, text),
+/// An error at a place, with its remedy.
+fn with_remedy(place: Place, error: &impl Remedy) -> Diagnostic {
+    let diagnostic = Diagnostic::new(place, error.to_string());
+    match error.remedy() {
+        Some(remedy) => diagnostic.help(remedy),
+        None => diagnostic,
     }
 }
 
+/// What to do about two rules that tie.
+const TIE: &str = "make one narrower or remove one";
+
 impl Reader<'_, '_> {
-    /// Reads the files that are left, the last one first. What has been read of a file stands in its call, and the rules
-    /// found so far belong to those calls.
+    /// Reads the files that are left, the last one first. Each call holds the text of its file, and the rules so far
+    /// borrow from those texts.
     fn files(&mut self, mut left: Vec<FileId>, rules: Vec<Node<'_>>) {
         let Some(file) = left.pop() else {
             return rules.iter().for_each(|rule| self.rule(rule));
@@ -142,16 +145,16 @@ impl Reader<'_, '_> {
         let mut files = Vec::new();
         for node in self.one_or_list(node) {
             let Some(name) = self.text(&node) else { continue };
-            let told = |message: String| Diagnostic::new(node.place(), message);
+            let diagnostic = |message: String| Diagnostic::new(node.place(), message);
             match self.loader.include(by, &name) {
                 Ok(file) => files.push(file),
-                Err(NotIncluded::Unreadable(reason)) => self.found.push(told(reason).absent()),
+                Err(NotIncluded::Unreadable(reason)) => self.found.push(diagnostic(reason).absent()),
                 Err(NotIncluded::Circle) => {
                     let message = format!("{name} is being read: the files include each other");
-                    self.found.push(told(message).help("leave this one out"));
+                    self.found.push(diagnostic(message).help("leave this one out"));
                 }
                 Err(NotIncluded::Twice) => {
-                    self.found.push(told(format!("{name} is included already")).help("include each file once"));
+                    self.found.push(diagnostic(format!("{name} is included already")).help("include each file once"));
                 }
             }
         }
@@ -162,8 +165,9 @@ impl Reader<'_, '_> {
         let Some(routes) = self.parsed(node) else { return };
         match &self.routes {
             Some((other, place)) if *other != routes => {
-                let told = Diagnostic::new(node.place(), "another file says otherwise").related(place.clone(), "there");
-                self.found.push(told);
+                let diagnostic =
+                    Diagnostic::new(node.place(), "another file says otherwise").related(place.clone(), "there");
+                self.found.push(diagnostic);
             }
             _ => self.routes = Some((routes, node.place())),
         }
@@ -173,8 +177,8 @@ impl Reader<'_, '_> {
         for (key, node) in self.entries(node, "a table of services") {
             let Some(name) = self.parse::<ServiceName>(&key.name, &key.place) else { continue };
             if let Some(place) = self.services.get(name.as_str()) {
-                let told = Diagnostic::new(key.place, format!("service {:?} is there twice", name.as_str()));
-                self.found.push(told.related(place.clone(), "the first one"));
+                let diagnostic = Diagnostic::new(key.place, format!("service {:?} is there twice", name.as_str()));
+                self.found.push(diagnostic.related(place.clone(), "the first one"));
                 continue;
             }
             self.services.insert(name.as_str().to_owned(), key.place.clone());
@@ -201,10 +205,10 @@ impl Reader<'_, '_> {
         let described = match described.description() {
             Ok(description) => description,
             Err(error) if self.found.count() == before => {
-                self.found.push(advice(key.place.clone(), &error.to_string()));
+                self.found.push(with_remedy(key.place.clone(), &error));
                 None
             }
-            // A part of it is wrong and has been told of.
+            // A part of it is wrong and has been reported.
             Err(_) => None,
         };
         match self.builder.service(name) {
@@ -212,11 +216,11 @@ impl Reader<'_, '_> {
                 self.builder.set_on_missing(id, policy);
                 self.builder.set_description(id, described);
             }
-            Err(error) => self.found.push(advice(key.place.clone(), &error.to_string())),
+            Err(error) => self.found.push(with_remedy(key.place.clone(), &error)),
         }
     }
 
-    /// Descriptions that could claim one socket. Of two the later one is told of, and left out of what follows.
+    /// Reports descriptions that could claim the same socket. The later one is reported, and left out of what follows.
     fn overlaps(&mut self) {
         while let Some((a, b, listen)) = self.builder.services().overlap() {
             let message = format!("services {a} and {b} could both claim a socket at {listen}");
@@ -224,8 +228,8 @@ impl Reader<'_, '_> {
             let mut both = [(place(a), a.clone()), (place(b), b.clone())];
             both.sort_by_key(|(place, _)| place.order());
             let [(first, _), (second, name)] = both;
-            let told = Diagnostic::new(second, message).help("let them differ in address, user, unit or cgroup");
-            self.found.push(told.related(first, "the other one"));
+            let diagnostic = Diagnostic::new(second, message).help("let them differ in address, user, unit or cgroup");
+            self.found.push(diagnostic.related(first, "the other one"));
             let Some(id) = self.builder.services().id(name.as_str()) else { return };
             self.builder.set_description(id, None);
         }
@@ -235,8 +239,8 @@ impl Reader<'_, '_> {
         for (key, node) in self.entries(node, "a table of sets") {
             let prefixes = self.set(file, &node);
             if let Some(place) = self.set_places.get(key.name.as_ref()) {
-                let told = Diagnostic::new(key.place, format!("set {:?} is there twice", key.name));
-                self.found.push(told.related(place.clone(), "the first one"));
+                let diagnostic = Diagnostic::new(key.place, format!("set {:?} is there twice", key.name));
+                self.found.push(diagnostic.related(place.clone(), "the first one"));
                 continue;
             }
             self.set_places.insert(key.name.as_ref().to_owned(), key.place);
@@ -277,7 +281,7 @@ impl Reader<'_, '_> {
         for (span, prefix) in lines(&text) {
             match prefix {
                 Ok(prefix) => prefixes.push(prefix),
-                Err(error) => self.found.push(advice(Place::new(file, span), &error.to_string())),
+                Err(error) => self.found.push(with_remedy(Place::new(file, span), &error)),
             }
         }
         prefixes

@@ -1,6 +1,6 @@
-//! One view of two notations: a value of a JSON or TOML text, read a level at a time, with the bytes that it stands in.
+//! One view of two notations: a value of a JSON or TOML text with its bytes, read one level at a time.
 //!
-//! JSON is read by the parser that reads it when nothing is wrong, so both know the same texts as JSON.
+//! The fast way uses the same JSON parser, so both accept the same texts as JSON.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -23,21 +23,21 @@ pub(super) struct Node<'a> {
 
 #[derive(Clone, Copy)]
 enum Notation<'a> {
-    /// The text of the value, and the address at which the text of the file begins.
+    /// The text of the value, and the address of the file's text.
     Json(&'a RawValue, usize),
     Toml(&'a Spanned<DeValue<'a>>),
 }
 
-/// A value, and what is in it one level below.
+/// A value and its children.
 pub(super) enum Value<'a> {
-    /// JSON's `null`: as if the key were not there.
+    /// JSON's `null`: as if the key were absent.
     Null,
     Text(Cow<'a, str>),
-    /// A whole number; `None` when it is negative or has no end of digits.
+    /// A whole number; `None` when it is negative or too large.
     Number(Option<u64>),
     List(Vec<Node<'a>>),
     Table(Vec<(Key<'a>, Node<'a>)>),
-    /// Of a kind that no key has, in words.
+    /// A kind of value that no key has, in words.
     Other(&'static str),
 }
 
@@ -49,7 +49,7 @@ pub(super) struct Key<'a> {
 }
 
 impl<'a> Node<'a> {
-    /// Where it is. A table that goes over several lines is where it begins.
+    /// Where it stands. For a table of several lines, only its first line.
     pub(super) fn place(&self) -> Place {
         let span = match self.value {
             Notation::Json(raw, base) => {
@@ -65,7 +65,7 @@ impl<'a> Node<'a> {
     /// What it is.
     ///
     /// # Errors
-    /// A JSON text with half of a surrogate pair, which is no text.
+    /// A JSON string with half of a surrogate pair.
     pub(super) fn value(&self) -> Result<Value<'a>, Diagnostic> {
         match self.value {
             Notation::Toml(value) => Ok(self.toml(value.get_ref())),
@@ -139,7 +139,7 @@ pub(super) fn json<'a>(file: FileId, text: &'a str) -> Result<Node<'a>, Diagnost
     Ok(Node { file, value: Notation::Json(raw, text.as_ptr() as usize) })
 }
 
-/// Reads a TOML text; where it is not TOML, as much of it as can be told.
+/// Reads a TOML text. Where it is not TOML, as much of it as possible.
 pub(super) fn toml(file: FileId, text: &str) -> (Spanned<DeValue<'_>>, Vec<Diagnostic>) {
     let (root, errors) = DeTable::parse_recoverable(text);
     let place = |span: Option<Range<usize>>| Place::new(file, span.unwrap_or(text.len()..text.len()));
@@ -152,7 +152,7 @@ pub(super) fn toml_root<'a>(file: FileId, root: &'a Spanned<DeValue<'a>>) -> Nod
     Node { file, value: Notation::Toml(root) }
 }
 
-/// Where a text is not JSON. The parser tells line and byte, from 1 on.
+/// The place where a text is not JSON. The parser gives line and byte, counted from 1.
 fn syntax(file: FileId, text: &str, error: &serde_json::Error) -> Diagnostic {
     let line = text.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum::<usize>();
     let start =
@@ -161,14 +161,14 @@ fn syntax(file: FileId, text: &str, error: &serde_json::Error) -> Diagnostic {
     Diagnostic::new(Place::new(file, start..start + len), unplaced(error))
 }
 
-/// The message without the place that the parser adds, which is one within a part of the text.
+/// The message without the parser's place, which may be relative to a part of the text.
 fn unplaced(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let cut = text.rfind(" at line ").unwrap_or(text.len());
     text[..cut].to_owned()
 }
 
-/// A string, borrowed from the text when nothing in it is escaped.
+/// A string, borrowed from the text when it has no escapes.
 #[derive(Deserialize)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 

@@ -1,8 +1,8 @@
-//! Reading one rule the slow way.
+//! Reads one rule the slow way.
 
 use super::nearest::suggestion;
 use super::node::{Node, Value};
-use super::{Reader, advice};
+use super::{Reader, with_remedy};
 use crate::config::diagnostic::{Diagnostic, Place};
 use crate::config::expand::{ANY_SOURCE, Parts, check_except, check_families};
 use crate::config::keys::{Plain, RULE};
@@ -10,7 +10,7 @@ use crate::config::sets::PrefixOrSet;
 use crate::rule::{IfaceId, InterfaceName, PortRange, Ports, Prefix, Protocol, Verdict};
 use crate::ruleset::BuildError;
 
-/// The values of a rule, not yet read.
+/// The values of a rule, still unread.
 #[derive(Default)]
 struct Keys<'a> {
     to: Option<Node<'a>>,
@@ -23,11 +23,11 @@ struct Keys<'a> {
     iface: Option<Node<'a>>,
 }
 
-/// Something with its place.
+/// A value with its place.
 type At<T> = (T, Place);
 
 impl<'a> Reader<'_, '_> {
-    /// Reads a rule; one with a mistake gives the ruleset nothing.
+    /// Reads a rule. A rule with a mistake adds nothing to the ruleset.
     pub(super) fn rule(&mut self, node: &Node<'a>) {
         let before = self.found.count();
         let Some(keys) = self.keys(node) else { return };
@@ -76,14 +76,14 @@ impl<'a> Reader<'_, '_> {
     fn verdict(&mut self, rule: &Node<'a>, keys: &Keys<'a>) -> Option<Verdict> {
         match (&keys.to, &keys.verdict) {
             (None, None) => {
-                let told = Diagnostic::new(rule.place(), "the rule has neither \"to\" nor \"verdict\"");
-                self.found.push(told.help("say which service receives the packets, or pass or refuse").absent());
+                let diagnostic = Diagnostic::new(rule.place(), "the rule has neither \"to\" nor \"verdict\"");
+                self.found.push(diagnostic.help("say which service receives the packets, or pass or refuse").absent());
                 None
             }
             (Some(to), Some(verdict)) => {
-                let told =
+                let diagnostic =
                     Diagnostic::new(verdict.place(), "the rule has \"to\" and \"verdict\"").help("leave one out");
-                self.found.push(told.related(to.place(), "the other one"));
+                self.found.push(diagnostic.related(to.place(), "the other one"));
                 None
             }
             (None, Some(verdict)) => self.parsed::<Plain>(verdict).map(Plain::verdict),
@@ -96,10 +96,10 @@ impl<'a> Reader<'_, '_> {
         if self.services.contains_key(name.as_ref()) {
             return self.builder.services().id(&name).map(Verdict::Service);
         }
-        let told = Diagnostic::new(node.place(), format!("no service {name:?}"));
+        let diagnostic = Diagnostic::new(node.place(), format!("no service {name:?}"));
         let known = self.services.keys().map(String::as_str);
         let help = suggestion(&name, "the services are", known).unwrap_or_else(|| "list it under services".to_owned());
-        self.found.push(told.help(help).absent());
+        self.found.push(diagnostic.help(help).absent());
         None
     }
 
@@ -130,9 +130,9 @@ impl<'a> Reader<'_, '_> {
         if let PrefixOrSet::Set(name) = &text
             && self.sets.prefixes(&text).is_none()
         {
-            let told = Diagnostic::new(node.place(), format!("no set {name:?}"));
+            let diagnostic = Diagnostic::new(node.place(), format!("no set {name:?}"));
             let help = suggestion(name, "the sets are", self.sets.names());
-            self.found.push(told.help(help.unwrap_or_else(|| "list it under sets".to_owned())).absent());
+            self.found.push(diagnostic.help(help.unwrap_or_else(|| "list it under sets".to_owned())).absent());
             return None;
         }
         Some(text)
@@ -155,7 +155,7 @@ impl<'a> Reader<'_, '_> {
         let mut excepted = Vec::new();
         for (except, place) in self.values(&node, Self::ports) {
             for range in except.ranges() {
-                // Without ports nothing is outside of them; that there are none has been told.
+                // When there are no ports, that has been reported already.
                 match check_except(ports.iter(), *range) {
                     Err(error) if !ports.is_empty() => {
                         self.found.push(Diagnostic::new(place.clone(), error.to_string()))
@@ -183,16 +183,17 @@ impl<'a> Reader<'_, '_> {
     fn iface(&mut self, node: &Node<'a>) -> Option<IfaceId> {
         let name: InterfaceName = self.parsed(node)?;
         if let Err(reason) = self.loader.host.interface(&name) {
-            self.found.push(advice(node.place(), &reason));
+            let diagnostic = Diagnostic::new(node.place(), reason.message);
+            self.found.push(match reason.remedy {
+                Some(remedy) => diagnostic.help(remedy),
+                None => diagnostic,
+            });
             return None;
         }
-        self.builder
-            .interface_named(&name)
-            .map_err(|error| self.found.push(advice(node.place(), &error.to_string())))
-            .ok()
+        self.builder.interface_named(&name).map_err(|error| self.found.push(with_remedy(node.place(), &error))).ok()
     }
 
-    /// Adds the rules of one local prefix or set, or notes where those stand that are looked for.
+    /// Adds the rules of one local prefix or set; in the second reading, notes the places of wanted rules instead.
     fn push(
         &mut self,
         parts: &Parts<'_>,
@@ -212,7 +213,7 @@ impl<'a> Reader<'_, '_> {
             }),
         };
         if let Err(error) = pushed {
-            self.found.push(advice(place.clone(), &error.to_string()));
+            self.found.push(with_remedy(place.clone(), &error));
         }
     }
 }

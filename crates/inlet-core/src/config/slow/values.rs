@@ -1,25 +1,25 @@
-//! Values of any kind, read the slow way: what is not of the kind expected is told of.
+//! Reads values of any kind the slow way, and reports values of the wrong kind.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fmt::Display;
 use std::str::FromStr;
 
 use super::nearest::suggestion;
 use super::node::{Key, Node, Value};
-use super::{Reader, advice};
+use super::{Reader, with_remedy};
 use crate::config::diagnostic::{Diagnostic, Place};
+use crate::rule::Remedy;
 
 impl<'a> Reader<'_, '_> {
-    /// The fields of a table with known keys. Other keys, and keys that are there twice, are told of.
+    /// The fields of a table with known keys. Reports other keys, and keys that stand there twice.
     pub(super) fn fields(&mut self, node: &Node<'a>, known: &[&str]) -> Vec<(Key<'a>, Node<'a>)> {
         let mut fields = self.entries(node, &format!("a table with {}", known.join(", ")));
         fields.retain(|(key, _)| {
             let is_known = known.contains(&key.name.as_ref());
             if !is_known {
-                let told = Diagnostic::new(key.place.clone(), format!("unknown key {:?}", key.name));
+                let diagnostic = Diagnostic::new(key.place.clone(), format!("unknown key {:?}", key.name));
                 let help = suggestion(&key.name, "the keys here are", known.iter().copied());
-                self.found.push(told.help(help.unwrap_or_default()));
+                self.found.push(diagnostic.help(help.unwrap_or_default()));
             }
             is_known
         });
@@ -39,8 +39,8 @@ impl<'a> Reader<'_, '_> {
         let mut seen: BTreeMap<String, Place> = BTreeMap::new();
         for (key, _) in &fields {
             if let Some(first) = seen.insert(key.name.as_ref().to_owned(), key.place.clone()) {
-                let told = Diagnostic::new(key.place.clone(), format!("key {:?} is there twice", key.name));
-                self.found.push(told.related(first, "the first one"));
+                let diagnostic = Diagnostic::new(key.place.clone(), format!("key {:?} is there twice", key.name));
+                self.found.push(diagnostic.related(first, "the first one"));
             }
         }
         fields
@@ -82,16 +82,16 @@ impl<'a> Reader<'_, '_> {
     }
 
     /// A value from its text.
-    pub(super) fn parsed<T: FromStr<Err: Display>>(&mut self, node: &Node<'a>) -> Option<T> {
+    pub(super) fn parsed<T: FromStr<Err: Remedy>>(&mut self, node: &Node<'a>) -> Option<T> {
         let text = self.text(node)?;
         self.parse(&text, &node.place())
     }
 
-    pub(super) fn parse<T: FromStr<Err: Display>>(&mut self, text: &str, place: &Place) -> Option<T> {
+    pub(super) fn parse<T: FromStr<Err: Remedy>>(&mut self, text: &str, place: &Place) -> Option<T> {
         match text.parse() {
             Ok(value) => Some(value),
             Err(error) => {
-                self.found.push(advice(place.clone(), &error.to_string()));
+                self.found.push(with_remedy(place.clone(), &error));
                 None
             }
         }
@@ -101,13 +101,13 @@ impl<'a> Reader<'_, '_> {
         node.value().map_err(|error| self.found.push(error)).ok()
     }
 
-    /// JSON's way to say that a key is not there.
+    /// Whether JSON says that the key is absent.
     pub(super) fn is_null(&mut self, node: &Node<'a>) -> bool {
         matches!(node.value(), Ok(Value::Null))
     }
 
     pub(super) fn wrong_kind(&mut self, node: &Node<'a>, expected: &str, found: &Value<'_>) {
-        let told = Diagnostic::new(node.place(), format!("this is {}, not {expected}", found.kind()));
-        self.found.push(told);
+        let diagnostic = Diagnostic::new(node.place(), format!("this is {}, not {expected}", found.kind()));
+        self.found.push(diagnostic);
     }
 }

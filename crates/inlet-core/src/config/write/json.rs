@@ -1,4 +1,4 @@
-//! Writing the JSON form: one rule a line, in address order, so that two exports can be compared line by line.
+//! Writes a ruleset as JSON.
 
 use std::io::{self, Write};
 
@@ -53,7 +53,7 @@ fn write_description(out: &mut impl Write, description: &Description) -> io::Res
     }
 }
 
-/// A rule as `apply` reads it: absent conditions are left out.
+/// A rule as a file has it, without absent conditions.
 struct InFile<'a> {
     ruleset: &'a Ruleset,
     rule: &'a Rule,
@@ -80,7 +80,7 @@ impl Serialize for InFile<'_> {
     }
 }
 
-/// A rule as the commands report it: every key is there, `null` where a condition or a service is absent.
+/// A rule for reports: every key is present, and `null` where a condition or a service is absent.
 pub fn rule_json(ruleset: &Ruleset, rule: &Rule) -> impl Serialize {
     let matching = &rule.matching;
     Report {

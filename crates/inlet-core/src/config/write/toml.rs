@@ -1,4 +1,4 @@
-//! Writing a ruleset as TOML: one rule a line, in address order, so that two exports can be compared line by line.
+//! Writes a ruleset as TOML.
 
 use std::io::{self, Write};
 

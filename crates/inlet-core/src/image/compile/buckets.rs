@@ -1,8 +1,8 @@
-//! Local addresses: prefixes in buckets, and the windows that lead to the right bucket.
+//! Local addresses: buckets of prefixes, and the windows that lead to the right bucket.
 //!
-//! A bucket is for a stretch of addresses: one cache line (IPv4) or two (IPv6) with the four longest of the prefixes inside
-//! it, the longest first, and the value of the longest one that covers it whole. Where there are more prefixes, `more` leads
-//! on: to a second bucket, or to a search over intervals.
+//! A bucket is for a range of addresses and takes one cache line (IPv4) or two (IPv6). It has the four longest prefixes
+//! inside the range, the longest first, and the value of the longest prefix that covers the range. Where there are more
+//! prefixes, `more` leads on to a second bucket or to a search over intervals.
 
 use std::cmp::Reverse;
 
@@ -12,16 +12,16 @@ use super::search::{Interval, Searches};
 use super::sweep::Sweep;
 use crate::image::format::{Address, BUCKET_MORE, Local, MORE_SEARCH, PREFIXES, Root, Span, VALUE_WORDS};
 
-/// How many prefixes there are for one window of the root, at least on average.
+/// The fewest prefixes for each window, on average.
 const ROOT_DENSITY: usize = 24;
 
-/// The windows and buckets of a family, in the making.
+/// The windows and buckets of a family, under construction.
 pub(super) struct Buckets<'a, K> {
     windows: Vec<u32>,
-    /// Buckets that stay as they are, before those that are made.
+    /// Buckets of the previous image, which stay. The new ones follow.
     kept: &'a [u32],
     buckets: Vec<u32>,
-    /// The buckets without prefixes, by their only value.
+    /// Buckets without prefixes, by their only value.
     empty: FxHashMap<[u32; 2], u32>,
     more: bool,
     crowded: Vec<Crowded<K>>,
@@ -35,16 +35,16 @@ struct Crowded<K> {
     intervals: Vec<Interval<K>>,
 }
 
-/// Those that were made.
+/// The finished windows and buckets.
 #[derive(Debug, Default)]
 pub(super) struct Made<'a> {
-    /// Without the places of windows and buckets.
+    /// The offsets of windows and buckets are not set yet.
     pub(super) root: Root,
     pub(super) windows: Vec<u32>,
-    /// Buckets of an image before, and those that follow them.
+    /// Buckets of the previous image. `buckets` follows them.
     pub(super) kept: &'a [u32],
     pub(super) buckets: Vec<u32>,
-    /// How many levels of nodes a search has that a bucket leads on to.
+    /// The most levels of nodes in a search that a bucket leads on to.
     pub(super) levels: u32,
 }
 
@@ -56,7 +56,8 @@ impl Made<'_> {
 }
 
 impl<'a, K: Address> Buckets<'a, K> {
-    /// Makes those for the prefixes of a family, which are in address order, a prefix before those inside it.
+    /// Makes windows and buckets for the prefixes of a family, which are in address order, a prefix before those inside
+    /// it.
     pub(super) fn make(locals: &[Local<K>]) -> Self {
         let mut buckets = Self::kept(&Root::default(), Vec::new(), &[]);
         buckets.used = !locals.is_empty();
@@ -64,7 +65,7 @@ impl<'a, K: Address> Buckets<'a, K> {
         buckets
     }
 
-    /// Those of an image that was made before.
+    /// Starts from the windows and buckets of the previous image.
     pub(super) fn kept(root: &Root, windows: Vec<u32>, buckets: &'a [u32]) -> Self {
         Self {
             windows,
@@ -78,7 +79,7 @@ impl<'a, K: Address> Buckets<'a, K> {
         }
     }
 
-    /// Makes the window of a piece of the root anew, with new buckets.
+    /// Makes the window of a piece again, with new buckets.
     pub(super) fn renew(&mut self, piece: u32, locals: &[Local<K>], cover: [u32; 2]) {
         let (bucket, span) = self.stretch(locals, cover);
         self.window(piece + 1, bucket, &span);
@@ -107,9 +108,9 @@ impl<'a, K: Address> Buckets<'a, K> {
         Made { root, windows, kept, buckets, levels }
     }
 
-    /// The span of the root; one without pieces when there is one bucket and no window.
+    /// The span of the root; without pieces when there is one bucket and no window.
     fn root(&mut self, locals: &[Local<K>]) -> Span {
-        // What covers every address is in no bucket of its own.
+        // A prefix of all addresses is in no bucket of its own.
         let (cover, locals) = match locals {
             [all, inside @ ..] if all.len == 0 => (all.value, inside),
             _ => ([0; 2], locals),
@@ -120,7 +121,7 @@ impl<'a, K: Address> Buckets<'a, K> {
             return Span::default();
         };
         let span = Span::aligned(low.first, high.first, locals.len() / ROOT_DENSITY);
-        // More than is used: memory that nobody writes to costs nothing.
+        // This is more than needed. Memory that is never written costs nothing.
         self.buckets.reserve(locals.len() * K::BUCKET);
         self.windows = vec![0; (span.pieces as usize + 1) * K::WINDOW];
         self.window(0, bucket, &Span::default());
@@ -129,7 +130,7 @@ impl<'a, K: Address> Buckets<'a, K> {
         span
     }
 
-    /// The buckets for the prefixes of a window: the first one, and the span of those after it.
+    /// Makes the buckets for the prefixes of a window: gives the first bucket, and the span of those after it.
     fn stretch(&mut self, locals: &[Local<K>], cover: [u32; 2]) -> (u32, Span) {
         if locals.is_empty() {
             return (self.empty(cover), Span::default());
@@ -147,21 +148,21 @@ impl<'a, K: Address> Buckets<'a, K> {
         (first, span)
     }
 
-    /// Writes a window: that of what is outside of the root's span is the first.
+    /// Writes a window. The first window is for addresses outside of the root's span.
     fn window(&mut self, number: u32, bucket: u32, span: &Span) {
         let window = &mut self.windows[number as usize * K::WINDOW..][..K::WINDOW];
         window[0] = bucket;
         K::write_span(window, span);
     }
 
-    /// Room for so many buckets: the number of the first.
+    /// Makes room for buckets and gives the number of the first.
     fn room(&mut self, count: u32) -> u32 {
         let first = (self.kept.len() + self.buckets.len()) / K::BUCKET;
         self.buckets.resize(self.buckets.len() + count as usize * K::BUCKET, 0);
         first as u32
     }
 
-    /// The bucket for a stretch without prefixes inside.
+    /// The bucket for a range without prefixes inside.
     fn empty(&mut self, cover: [u32; 2]) -> u32 {
         if let Some(bucket) = self.empty.get(&cover) {
             return *bucket;
@@ -172,7 +173,7 @@ impl<'a, K: Address> Buckets<'a, K> {
         bucket
     }
 
-    /// Fills a bucket with prefixes, in whatever order.
+    /// Fills a bucket with prefixes in any order.
     fn fill(&mut self, bucket: u32, locals: &[Local<K>], cover: [u32; 2]) {
         if locals.len() > PREFIXES {
             let mut longest_first = locals.to_vec();
@@ -194,7 +195,7 @@ impl<'a, K: Address> Buckets<'a, K> {
         let words = &mut self.buckets[at..at + K::BUCKET];
         let all = Local { first: K::MIN, last: K::MIN, len: 0, value: cover };
         for slot in 0..PREFIXES {
-            // Slots that are left have a prefix that every address is in.
+            // Unused slots have a prefix that holds every address.
             let local = held.get(slot).unwrap_or(&all);
             K::write_prefix(words, slot, local);
             words[VALUE_WORDS * slot..][..VALUE_WORDS].copy_from_slice(&local.value);
@@ -203,7 +204,7 @@ impl<'a, K: Address> Buckets<'a, K> {
         words[BUCKET_MORE] = more;
     }
 
-    /// What leads on to the prefixes that a bucket has no room for; 0 when that is a search, which [`Buckets::finish`] adds.
+    /// What leads on to the prefixes for which a bucket has no room. 0: a search, which [`Buckets::finish`] adds.
     fn more(&mut self, bucket: u32, left: &mut [Local<K>], cover: [u32; 2]) -> u32 {
         self.more = true;
         if left.len() <= PREFIXES {
@@ -224,7 +225,7 @@ impl<'a, K: Address> Buckets<'a, K> {
     }
 }
 
-/// Calls `each` with the number of every piece, the prefixes inside it, and the value of what covers it whole. Gives the
+/// Calls `each` with every piece, the prefixes inside it, and the value of the prefix that covers it. Returns the
 /// prefixes that reach beyond the last piece.
 fn each_piece<K: Address>(
     span: &Span,
@@ -253,7 +254,7 @@ fn each_piece<K: Address>(
     open
 }
 
-/// The span whose buckets are fewest, counting what does not fit into them as buckets more.
+/// The span with the fewest buckets. Each prefix that does not fit into its bucket counts as one more.
 fn best<K: Address>(locals: &[Local<K>]) -> Span {
     const COARSEST: usize = 3;
     let (low, high) = (locals[0].first, locals[locals.len() - 1].first);

@@ -1,6 +1,6 @@
-//! Which compiler made an image. Parts of an image are kept only by the compiler that made it.
+//! Identifies the compiler that made an image. Recompiling keeps parts of an image only when this compiler made it.
 
-/// Which compiler made an image: a hash of its sources (FNV-1a). Parts of an image are kept only by the compiler that made it.
+/// A hash of the compiler's sources (FNV-1a).
 pub(super) const COMPILER: u32 = {
     let mut hash = 0x811c_9dc5;
     let mut file = 0;
@@ -15,7 +15,7 @@ pub(super) const COMPILER: u32 = {
     hash
 };
 
-/// All that has part in what an image holds. `scripts/fences` checks that no file of these folders is missing.
+/// All files that decide what an image holds. `scripts/fences` checks that none of these folders is missing.
 const SOURCES: [&[u8]; 20] = [
     include_bytes!("../mod.rs"),
     include_bytes!("../format/address.rs"),

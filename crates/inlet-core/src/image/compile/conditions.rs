@@ -1,14 +1,14 @@
-//! Conditions on the source and the interface: what decides among rules with one prefix and one port range.
+//! Conditions on source and interface, which decide among rules with one prefix and one port range.
 
 use rustc_hash::FxHashMap;
 
 use super::search::{Interval, Searches};
 use super::sweep::Sweep;
 use crate::image::format::{Key, LEAF_BY_IFACE, LEAF_BY_SOURCE, Leaf};
-use crate::rule::{IfaceId, Interface, Prefix, Services, Verdict};
+use crate::rule::{Family, IfaceId, Interface, Prefix, Services, Verdict};
 use crate::ruleset::Shape;
 
-/// What leaves and searches are written to, and the names that rules are resolved with.
+/// Where leaves and searches are written, and the names that rules are resolved with.
 pub(super) struct Store<'a> {
     pub(super) services: &'a Services,
     pub(super) interfaces: &'a [Interface],
@@ -16,7 +16,7 @@ pub(super) struct Store<'a> {
     pub(super) cells: &'a mut Vec<u32>,
 }
 
-/// What is left of a rule when prefix and ports are decided.
+/// The rest of a rule once prefix and ports are decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Condition {
     source: Option<Prefix>,
@@ -38,14 +38,14 @@ impl Condition {
 #[derive(Debug, Default)]
 pub(super) struct Conditions {
     known: FxHashMap<(Vec<Condition>, Leaf), Leaf>,
-    /// How many searches follow one another at most from the cell of this place on.
+    /// The most searches in a row from each cell on.
     depths: FxHashMap<u32, u32>,
-    /// How many levels of nodes any of the searches has at most.
+    /// The most levels of nodes in any of the searches.
     pub(super) levels: u32,
 }
 
 impl Conditions {
-    /// How many searches by source or interface follow one another at most from this leaf on.
+    /// The most searches by source or interface in a row from this leaf on.
     pub(super) fn depth(&self, leaf: Leaf) -> u32 {
         match leaf.kind() {
             LEAF_BY_SOURCE | LEAF_BY_IFACE => self.depths.get(&leaf.number()).copied().unwrap_or(0),
@@ -53,8 +53,7 @@ impl Conditions {
         }
     }
 
-    /// The leaf for rules of which no two have the same source and interface. Packets that match none of them get
-    /// `otherwise`.
+    /// The leaf for rules that all differ in source or interface. Packets that match none of them get `otherwise`.
     pub(super) fn leaf(&mut self, mut rules: Vec<Condition>, otherwise: Leaf, store: &mut Store<'_>) -> Leaf {
         rules.sort_unstable();
         let key = (rules, otherwise);
@@ -63,16 +62,16 @@ impl Conditions {
         }
         let rules = &key.0;
         let anywhere = self.by_iface(rules, None, otherwise, store);
-        let leaf = match rules.iter().find_map(|rule| rule.source) {
+        let leaf = match rules.iter().find_map(|rule| rule.source).map(|source| source.family()) {
             None => anywhere,
-            Some(source) if source.is_v6() => self.by_source::<u128>(rules, anywhere, store),
-            Some(_) => self.by_source::<u32>(rules, anywhere, store),
+            Some(Family::V4) => self.by_source::<u32>(rules, anywhere, store),
+            Some(Family::V6) => self.by_source::<u128>(rules, anywhere, store),
         };
         self.known.insert(key, leaf);
         leaf
     }
 
-    /// Goes through the sources in address order; a source comes before those inside it.
+    /// Goes through the sources in address order, a source before those inside it.
     fn by_source<K: Key>(&mut self, rules: &[Condition], anywhere: Leaf, store: &mut Store<'_>) -> Leaf {
         let mut sweep = Sweep::<K>::new([anywhere.0, 0], 2 * rules.len() + 1);
         for same in rules.chunk_by(|a, b| a.source == b.source) {
@@ -85,7 +84,7 @@ impl Conditions {
         self.search(LEAF_BY_SOURCE, &sweep.finish(), store)
     }
 
-    /// The leaf for those of the rules that have this source: the one of the interface, or of none in particular.
+    /// The leaf for the rules with this source, by interface.
     fn by_iface(&mut self, rules: &[Condition], source: Option<Prefix>, outer: Leaf, store: &mut Store<'_>) -> Leaf {
         let mut otherwise = outer;
         let mut by_index: Vec<(u32, Leaf)> = Vec::new();

@@ -10,6 +10,7 @@ mod sweep;
 mod tables;
 mod write;
 
+use std::borrow::Cow;
 use std::cell::OnceCell;
 
 use self::buckets::{Buckets, Made};
@@ -20,36 +21,43 @@ use self::search::{Interval, Searches};
 use self::tables::{SMALL_WORDS, Tables, TooManySteps};
 use super::format::{Address, BLOCK_WORDS, HEADER_WORDS, Header, Local, MAX_HOPS, MAX_STEPS};
 use super::stored;
-use crate::rule::Prefix;
+use crate::rule::{Prefix, Remedy};
 use crate::ruleset::{Entry, Entry4, Entry6, Ruleset};
 use crate::threads::{MANY, join};
 
 pub use self::recompile::{Compiled, recompile};
 pub use self::write::Part;
 
-/// From how many nested prefixes on tables of several are made.
+/// From this many nested prefixes on, one table may stand for several of them.
 const DEEP: usize = 8;
-/// How much of the image the program can search: the verifier allows offsets below 512 MiB.
+/// The most words that the program can search: the verifier allows offsets below 512 MiB.
 const MAX_SEARCH_WORDS: usize = (1 << 29) / 4 - BLOCK_WORDS;
 
-/// Images of which less is searched are made so long that one mask bounds all places: the verifier then has one case for each
-/// place and not two.
+/// A smaller image is made long enough that one mask bounds every offset. Then the verifier has one case for each
+/// offset and not two.
 const MASKED: usize = 1 << 18;
 
-/// Why a ruleset does not become an image.
+/// Why a ruleset cannot be compiled.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ImageError {
     /// The rules of one prefix would need too many conditions searched one after the other.
-    #[error(
-        "rules of {0}: more than {MAX_STEPS} port ranges with conditions on source or interface overlap; use fewer or add a rule without conditions"
-    )]
+    #[error("rules of {0}: more than {MAX_STEPS} port ranges with conditions on source or interface overlap")]
     TooManySteps(Prefix),
     /// The image is larger than the program can search.
-    #[error("the ruleset needs {0} MiB to search and at most 512 fit; use fewer rules or shorter lists")]
+    #[error("the ruleset needs {0} MiB to search and at most 512 fit")]
     TooLarge(usize),
 }
 
-/// A compiled ruleset, in parts. [`Image::write`] puts them together.
+impl Remedy for ImageError {
+    fn remedy(&self) -> Option<Cow<'_, str>> {
+        Some(match self {
+            Self::TooManySteps(_) => "use fewer or add a rule without conditions".into(),
+            Self::TooLarge(_) => "use fewer rules or shorter lists".into(),
+        })
+    }
+}
+
+/// A compiled ruleset in parts. [`Image::write`] joins them.
 #[derive(Debug)]
 pub struct Image<'a> {
     header: Header,
@@ -75,14 +83,14 @@ pub fn compile(ruleset: &Ruleset) -> Result<Image<'_>, ImageError> {
     compiler.finish(v4, v6?, None)
 }
 
-/// A prefix that others may be inside of.
+/// A prefix that may have others inside it.
 struct Open<'a, K, E> {
     last: K,
     rules: &'a [E],
-    /// Its ranges of ports, once they were asked for; none when its rules are many or have conditions.
+    /// Its ranges of ports, computed when first needed; `None` when it has many rules or rules with conditions.
     ranges: OnceCell<Option<Vec<Interval<u32>>>>,
     value: [u32; 2],
-    /// The place of its value in the chain; 0 when it has none yet.
+    /// The number of its value in the chain; 0 when it has none yet.
     link: u32,
 }
 
@@ -92,16 +100,16 @@ impl<K, E: Entry> Open<'_, K, E> {
     }
 }
 
-/// A compilation under way.
+/// The state of a compilation.
 struct Compiler<'a> {
     tables: Tables<'a>,
-    /// Ports and next of prefixes that have others inside them. The first stands for none.
+    /// Port table and link of each prefix that has others inside it. The first pair means: no prefix.
     chain: Vec<u32>,
     hops: usize,
 }
 
 impl<'a> Compiler<'a> {
-    /// Puts the image together. `whole` is how much was searched when all of it was made, if that was before.
+    /// Joins all parts. `whole` is `search_words` of the last image that was compiled whole, unless this one is.
     fn finish(self, v4: Buckets<'a, u32>, v6: Buckets<'a, u128>, whole: Option<u32>) -> Result<Image<'a>, ImageError> {
         let Self { mut tables, chain, hops } = self;
         let v4 = v4.finish(&mut tables.searches, &mut tables.cells);
@@ -119,7 +127,7 @@ impl<'a> Compiler<'a> {
             ..Header::default()
         };
         let mut image = Image { header, searches, v4, v6, cells, ranges, chain, source: stored::encode(ruleset) };
-        image.place()?;
+        image.lay_out()?;
         image.header.whole_words = whole.unwrap_or(image.header.search_words);
         Ok(image)
     }
@@ -134,8 +142,9 @@ impl<'a> Compiler<'a> {
         Ok(locals)
     }
 
-    /// The local prefix of some rules with its value. The open prefixes are those around the one before it; it comes after
-    /// that one in address order, and is open afterwards.
+    /// The local prefix of some rules, with its value.
+    ///
+    /// The open prefixes are those around the previous prefix in address order. Afterwards this prefix is open too.
     fn local<'e, K: Address, E: Entry>(
         &mut self,
         rules: &'e [E],
@@ -154,7 +163,7 @@ impl<'a> Compiler<'a> {
         Ok(Local { first, last, len, value })
     }
 
-    /// The place in the chain of the innermost of the open prefixes; 0 when none is open.
+    /// The number in the chain of the innermost open prefix; 0 when none is open.
     fn link<K, E: Entry>(&mut self, open: &mut [Open<'_, K, E>]) -> u32 {
         let Some(inner) = open.last() else { return 0 };
         if inner.link != 0 {
@@ -167,8 +176,8 @@ impl<'a> Compiler<'a> {
         link
     }
 
-    /// What stands for the innermost of many nested prefixes and for some around it together, so that a packet that
-    /// none of them is for does not go through all: one table for as many as fit into a cache line, and the next.
+    /// One table and link that stand for the innermost of many nested prefixes and for some around it. So a packet that
+    /// none of them matches does not go through all. The table joins as many prefixes as fit into a cache line.
     fn shortcut<K, E: Entry>(&mut self, open: &[Open<'_, K, E>]) -> Option<[u32; 2]> {
         if open.len() < DEEP {
             return None;
@@ -195,8 +204,9 @@ impl Image<'_> {
         self.header.words as usize
     }
 
-    /// Puts the areas in order: blocks, buckets and tables on borders of cache lines, what has two lines on those of two.
-    fn place(&mut self) -> Result<(), ImageError> {
+    /// Sets the offsets of all areas. Blocks, buckets and tables begin at cache lines; what has two lines begins at
+    /// every second one.
+    fn lay_out(&mut self) -> Result<(), ImageError> {
         let Self { searches, v4, v6, cells, ranges, chain, source, .. } = &*self;
         let index = HEADER_WORDS;
         let blocks32 = (index + searches.index.len()).next_multiple_of(BLOCK_WORDS);
@@ -209,7 +219,7 @@ impl Image<'_> {
         let ranges_at = (cells_at + cells.len()).next_multiple_of(SMALL_WORDS);
         let chain_at = (ranges_at + ranges.len()).next_multiple_of(SMALL_WORDS);
         let search_words = chain_at + chain.len();
-        // Room after the end, so that a whole block can be read from every place that is searched.
+        // Leave room at the end: the program may read a whole block from every offset that it searches.
         let source_at = (search_words + BLOCK_WORDS).next_multiple_of(BLOCK_WORDS);
         let mask = search_words.next_power_of_two() - 1;
         let masked = mask + 1 + BLOCK_WORDS;

@@ -1,20 +1,25 @@
-//! Port ranges: what is left of the rules of a prefix when each port has its leaf.
+//! Port ranges: the leaf of every port for the rules of a prefix.
+
+use std::cmp::Reverse;
 
 use super::search::Interval;
 use crate::image::format::{Leaf, port_key};
 use crate::rule::{Protocol, Services};
-use crate::ruleset::{Entry, Ruleset, Shape};
+use crate::ruleset::{Entry, Ruleset, Shape, ShapeId};
 
-/// How many rules count as few.
+/// The most rules that count as few.
 const FEW: usize = 8;
+
+/// This many ranges are numbered by how many prefixes use them.
+const MOST_USED: usize = 1 << 12;
 
 /// Whether the ports alone decide.
 pub(super) fn is_unconditional(shape: &Shape) -> bool {
     shape.source.is_none() && shape.iface.is_none()
 }
 
-/// Disjoint ranges that cover all ports of both protocols, each with its leaf, for the rules of one prefix when they are few
-/// and without conditions.
+/// Disjoint ranges that cover all ports of both protocols, each with its leaf. `None` when the rules of the prefix are
+/// many or have conditions.
 pub(super) fn of_rules<E: Entry>(ruleset: &Ruleset, rules: &[E]) -> Option<Vec<Interval<u32>>> {
     let shapes = rules.iter().map(|rule| &ruleset.shapes[rule.shape() as usize]);
     if rules.len() > FEW || !shapes.clone().all(is_unconditional) {
@@ -38,7 +43,7 @@ pub(super) fn of_rules<E: Entry>(ruleset: &Ruleset, rules: &[E]) -> Option<Vec<I
     Some(ranges)
 }
 
-/// The ranges of an inner prefix, and where it has no leaf those of an outer one.
+/// The ranges of an inner prefix. Ports without a leaf get the leaf of the outer prefix.
 pub(super) fn overlay(inner: &[Interval<u32>], outer: &[Interval<u32>]) -> Vec<Interval<u32>> {
     let leaf = |ranges: &[Interval<u32>], key: u32| {
         ranges.iter().rev().find(|range| range.key <= key).map_or(Leaf::MISS.0, |range| range.value[0])
@@ -66,7 +71,7 @@ pub(super) struct Range {
     pub(super) leaf: Leaf,
 }
 
-/// The ranges that have a leaf, one that is inside another before it, when they are few; otherwise none.
+/// The ranges that have a leaf, when they are few; otherwise none. A range inside another one comes before it.
 pub(super) fn few(ranges: &[Interval<u32>]) -> Vec<Range> {
     let mut found: Vec<Range> = Vec::new();
     for (at, range) in ranges.iter().enumerate().filter(|(_, range)| range.value[0] != Leaf::MISS.0) {
@@ -101,4 +106,23 @@ impl Range {
     fn goes_on_in(self, next: Self) -> bool {
         self.udp == next.udp && self.last + 1 == next.first
     }
+}
+
+/// The rules without conditions that most prefixes use, alone or with one other rule. Their ranges come first, in few
+/// cache lines.
+pub(super) fn most_used(ruleset: &Ruleset) -> Vec<ShapeId> {
+    let mut uses = vec![0_u32; ruleset.shapes.len()];
+    count_few(&ruleset.v4, &mut uses);
+    count_few(&ruleset.v6, &mut uses);
+    let mut ids: Vec<ShapeId> = (0..).zip(&uses).filter(|(_, uses)| **uses > 0).map(|(id, _)| id).collect();
+    ids.retain(|id| is_unconditional(&ruleset.shapes[*id as usize]));
+    ids.sort_by_key(|id| Reverse(uses[*id as usize]));
+    ids.truncate(MOST_USED);
+    ids
+}
+
+/// Counts how often prefixes with one or two rules use each shape.
+fn count_few<E: Entry>(entries: &[E], uses: &mut [u32]) {
+    let groups = entries.chunk_by(|a, b| a.same_local(*b)).filter(|group| group.len() <= 2);
+    groups.flatten().for_each(|entry| uses[entry.shape() as usize] += 1);
 }

@@ -1,10 +1,11 @@
-//! Compiling a ruleset that differs little from one whose image is at hand.
+//! Compiles a ruleset from the image of a similar one.
 //!
-//! What is found at an address depends on the prefixes around it and on nothing else. So a rule that comes or goes changes
-//! nothing outside of its local prefix. The windows that it has part in are made anew, behind all that the image has, with
-//! buckets, tables and links of their own; all other windows keep theirs. What the new windows do not need any more stays
-//! behind unused. Before that is a considerable part of the image, all is compiled: the header tells how large it was when
-//! that was done last.
+//! The answer at an address depends only on the prefixes around it. So a rule that is added or removed changes nothing
+//! outside of its local prefix.
+//!
+//! The windows that the rule touches are made again, behind everything that the image has, with buckets, tables and
+//! links of their own. All other windows stay. What the replaced windows used stays too, unused. The header tells how
+//! large the image was when it was last compiled whole; when too much is unused, everything is compiled.
 
 use std::collections::BTreeSet;
 
@@ -17,10 +18,10 @@ use crate::image::format::{Address, Header, Local, Root, Span};
 use crate::rule::Prefix;
 use crate::ruleset::{Entry, Plan, Ruleset};
 
-/// All is compiled when more than one of so many rules would be, and when more than one of so many words would be unused,
-/// and some more.
+/// Everything is compiled when more than this part of the rules would be, or when more than this part of the words
+/// would be unused (and [`UNUSED`] words).
 const PART: usize = 8;
-/// So many words may be unused in any image.
+/// This many words may be unused in any image.
 const UNUSED: usize = 1 << 12;
 
 /// A ruleset and its image.
@@ -32,14 +33,13 @@ pub struct Compiled<'a> {
     pub image: &'a [u32],
 }
 
-/// Compiles a ruleset that is to take the place of another one; `plan` is what differs. Of the image of that one as much is
-/// kept as can be.
+/// Compiles a ruleset that replaces another one, and keeps what it can of that one's image. `plan` is the difference.
 ///
 /// # Errors
 /// As for [`compile()`].
-pub fn recompile<'a>(old: Compiled<'a>, new: &'a Ruleset, plan: &Plan) -> Result<Image<'a>, ImageError> {
-    // What has no image this way may have one the other way, and whose error it is does not depend on the past.
-    match renewed(old, new, plan) {
+pub fn recompile<'a>(previous: Compiled<'a>, new: &'a Ruleset, plan: &Plan) -> Result<Image<'a>, ImageError> {
+    // If this fails, compile everything: neither the result nor the error may depend on history.
+    match renewed(previous, new, plan) {
         Some(Ok(image)) if !is_swollen(image.header()) => Ok(image),
         _ => compile(new),
     }
@@ -50,25 +50,25 @@ fn is_swollen(header: &Header) -> bool {
     header.search_words as usize > whole + whole / PART + UNUSED
 }
 
-/// The image in which only what the plan touches is made anew; `None` when that is too much, or not possible.
-fn renewed<'a>(old: Compiled<'a>, new: &'a Ruleset, plan: &Plan) -> Option<Result<Image<'a>, ImageError>> {
-    let header = Header::decode(old.image).ok().filter(|header| header.compiler == COMPILER)?;
+/// The image with only the windows made again that the plan touches; `None` when that is too much or not possible.
+fn renewed<'a>(previous: Compiled<'a>, new: &'a Ruleset, plan: &Plan) -> Option<Result<Image<'a>, ImageError>> {
+    let header = Header::decode(previous.image).ok().filter(|header| header.compiler == COMPILER)?;
     let Header { v4, v6, cells, .. } = &header;
     if !is_whole::<u32>(v4, v6.windows, v6.buckets) || !is_whole::<u128>(v6, v4.buckets, *cells) {
         return None;
     }
     let room = new.len() / PART;
-    if plan.rules.len() > room || !means_the_same(old.ruleset, new) {
+    if plan.rules.len() > room || !means_the_same(previous.ruleset, new) {
         return None;
     }
     let (pieces4, rules4) = touched::<u32, _>(plan, &v4.span(), &new.v4, room)?;
     let (pieces6, rules6) = touched::<u128, _>(plan, &v6.span(), &new.v6, room)?;
     let rules = plan.rules.len() + rules4 + rules6;
-    (rules <= room).then(|| renew(old.image, &header, new, [&pieces4, &pieces6]))
+    (rules <= room).then(|| renew(previous.image, &header, new, [&pieces4, &pieces6]))
 }
 
-/// Whether there are windows for all pieces of a root, whole buckets, and no piece beyond the last address. Of an image that
-/// is damaged nothing is kept.
+/// Whether there are windows for all pieces of a root, whole buckets, and no piece beyond the highest address. Nothing
+/// of a damaged image is kept.
 fn is_whole<K: Address>(root: &Root, windows_end: u32, buckets_end: u32) -> bool {
     let windows = (windows_end - root.windows) as usize;
     let buckets = (buckets_end - root.buckets) as usize;
@@ -78,20 +78,21 @@ fn is_whole<K: Address>(root: &Root, windows_end: u32, buckets_end: u32) -> bool
     all_windows && buckets.is_multiple_of(K::BUCKET) && root.shift < bits && end <= 1 << bits
 }
 
-/// Whether leaves that stay say what they said: services have their numbers and policies, interfaces their indexes.
-fn means_the_same(old: &Ruleset, new: &Ruleset) -> bool {
-    let services = old.services.iter().all(|(id, was)| {
+/// Whether leaves that stay keep their meaning: services have the same numbers and policies, interfaces the same
+/// indexes.
+fn means_the_same(previous: &Ruleset, new: &Ruleset) -> bool {
+    let services = previous.services.iter().all(|(id, was)| {
         let same_number = new.services.id(was.name.as_str()).is_none_or(|now| now == id);
         let same = |now: &crate::rule::Service| (&now.name, now.on_missing) == (&was.name, was.on_missing);
         same_number && new.services.get(id).is_none_or(same)
     });
     let index =
         |name: &crate::rule::InterfaceName| new.interfaces.iter().find(|now| now.name == *name).map(|now| now.index);
-    services && old.interfaces.iter().all(|was| index(&was.name).is_none_or(|index| index == was.index))
+    services && previous.interfaces.iter().all(|was| index(&was.name).is_none_or(|index| index == was.index))
 }
 
-/// The pieces of a family's span that a plan touches, and how many rules are inside them, at least one each. `None` when that
-/// are more than there is room for, or something outside of all pieces.
+/// The pieces that a plan touches in a family, and how many rules they have, at least one each. `None` when there is no
+/// room for that many, or the plan touches addresses outside of all pieces.
 fn touched<K: Address, E: Entry>(
     plan: &Plan,
     span: &Span,
@@ -99,12 +100,12 @@ fn touched<K: Address, E: Entry>(
     room: usize,
 ) -> Option<(BTreeSet<u32>, usize)> {
     let mut pieces = BTreeSet::new();
-    // Rules of one prefix follow one another.
+    // Rules of one prefix are neighbours.
     let mut locals: Vec<Prefix> = plan.rules.iter().map(|change| change.matching().local).collect();
     locals.dedup();
-    for local in locals.into_iter().filter(|local| local.is_v6() == K::IS_V6) {
+    for local in locals.into_iter().filter(|local| local.family() == K::FAMILY) {
         let (first, last) = K::bounds(local);
-        // Of a span without pieces every address is outside.
+        // Every address is outside of a span without pieces.
         let first = (span.at(first) as u32).checked_sub(1)?;
         let last = (span.at(last) as u32).checked_sub(1)?;
         if (last - first) as usize >= room {
@@ -134,7 +135,7 @@ impl<K: Address> Piece<K> {
     }
 }
 
-/// The rules whose local prefixes are inside of a window, and do not cover it.
+/// The rules whose local prefixes are inside a window and do not cover it.
 fn inside<'e, K: Address, E: Entry>(entries: &'e [E], piece: &Piece<K>) -> &'e [E] {
     let is_before = |entry: &E| {
         let (addr, len) = entry.local_bits();
@@ -144,15 +145,15 @@ fn inside<'e, K: Address, E: Entry>(entries: &'e [E], piece: &Piece<K>) -> &'e [
     &entries[..entries.partition_point(|entry| K::of_bits(entry.local_bits().0) <= piece.last)]
 }
 
-/// The rules of one local prefix: that of so many bits which holds the address.
+/// The rules of the local prefix of `len` bits that holds the address.
 fn holding<K: Address, E: Entry>(entries: &[E], addr: K, len: u8) -> &[E] {
     let local = (addr.first_of(len), len);
-    let place = |entry: &E| {
+    let local_of = |entry: &E| {
         let (addr, len) = entry.local_bits();
         (K::of_bits(addr), len)
     };
-    let entries = &entries[entries.partition_point(|entry| place(entry) < local)..];
-    &entries[..entries.iter().take_while(|entry| place(entry) == local).count()]
+    let entries = &entries[entries.partition_point(|entry| local_of(entry) < local)..];
+    &entries[..entries.iter().take_while(|entry| local_of(entry) == local).count()]
 }
 
 fn renew<'a>(
@@ -178,7 +179,7 @@ fn renew<'a>(
     compiler.finish(buckets4, buckets6, Some(header.whole_words))
 }
 
-/// Makes the windows of these pieces anew.
+/// Makes the windows of these pieces again.
 fn windows<K: Address, E: Entry>(
     compiler: &mut Compiler<'_>,
     span: &Span,
@@ -189,7 +190,7 @@ fn windows<K: Address, E: Entry>(
     let mut open = Vec::new();
     for number in pieces {
         let piece = Piece::<K>::of(span, *number);
-        // Those left cover this window as they did the one before; what comes is inside them.
+        // The prefixes that are left cover this window too. The next ones are inside them.
         close_before(piece.first, &mut open);
         for len in 0..=piece.len {
             let around = holding(entries, piece.first, len);

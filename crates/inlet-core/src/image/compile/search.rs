@@ -1,4 +1,4 @@
-//! Searches: intervals packed into blocks, and the indexes that lead to the right block.
+//! Searches: intervals in blocks, and the indexes that lead to the right block.
 
 use crate::image::format::{
     BLOCK_WORDS, ENTRY_NODE, ENTRY_SHIFT, HEADER_WORDS, Key, LOW_HALF, MAX_LEVELS, NODE_BISECT, NODE_WORDS, Span,
@@ -25,20 +25,20 @@ fn node(offset: usize) -> u32 {
     ENTRY_NODE << ENTRY_SHIFT | offset as u32
 }
 
-/// How many intervals the entry of an index has on average, at least.
+/// The fewest intervals for each entry of an index, on average.
 const DENSITY: usize = 3;
 
-/// The index area and the two areas of blocks, growing.
+/// The index area and the two areas of blocks, under construction.
 #[derive(Debug, Default)]
 pub(super) struct Searches {
     pub(super) index: Vec<u32>,
     pub(super) blocks32: Vec<u32>,
     pub(super) blocks128: Vec<u32>,
-    /// Whether a node is to be bisected.
+    /// Whether some node is to be bisected.
     pub(super) bisect: bool,
 }
 
-/// A search that was added: the entry that leads into it, and the levels of nodes below.
+/// A search that was added: the entry that leads to it, and its levels of nodes.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Added {
     pub(super) entry: u32,
@@ -65,8 +65,8 @@ impl Searches {
     }
 }
 
-/// Packs intervals into whole new blocks and gives the number of the first. The last block is filled up with its last
-/// interval, so that a search never finds anything else there.
+/// Packs intervals into new blocks and gives the number of the first block. The last interval is repeated to fill the
+/// last block, so that a search finds nothing else there.
 fn append<K: Key>(blocks: &mut Vec<u32>, intervals: &[Interval<K>]) -> usize {
     let first = blocks.len() / BLOCK_WORDS;
     let words = intervals.len().div_ceil(K::PER_BLOCK) * BLOCK_WORDS;
@@ -85,7 +85,7 @@ fn append<K: Key>(blocks: &mut Vec<u32>, intervals: &[Interval<K>]) -> usize {
     first
 }
 
-/// The making of the indexes of one search.
+/// The indexes of one search, under construction.
 struct Index<'a, K> {
     searches: &'a mut Searches,
     intervals: &'a [Interval<K>],
@@ -94,7 +94,7 @@ struct Index<'a, K> {
 }
 
 impl<K: Key> Index<'_, K> {
-    /// What leads to the intervals `from..to` and to the one before them, in which the keys below theirs are.
+    /// The entry that leads to the intervals `from..to` and to the one before them, which holds the keys below theirs.
     fn entry(&mut self, from: usize, to: usize, level: u32) -> u32 {
         let (first, last) = ((from - 1) / K::PER_BLOCK, (to - 1) / K::PER_BLOCK);
         if last - first <= LONGEST {
@@ -109,38 +109,38 @@ impl<K: Key> Index<'_, K> {
 
     fn index(&mut self, from: usize, to: usize, level: u32) -> u32 {
         let span = Span::from_first(self.intervals[from].key, self.intervals[to - 1].key, (to - from) / DENSITY);
-        let place = self.node(&span);
+        let offset = self.node(&span);
         let mut start = from;
         for entry in 0..span.pieces as usize {
             let within = |interval: &&Interval<K>| span.nearest(interval.key) <= entry;
             let end = start + self.intervals[start..to].iter().take_while(within).count();
             let leads = self.entry(start, end, level + 1);
-            self.searches.index[place + NODE_WORDS + entry] = leads;
+            self.searches.index[offset + NODE_WORDS + entry] = leads;
             start = end;
         }
-        node(place)
+        node(offset)
     }
 
-    /// Room for a node with its header written.
+    /// Makes room for a node and writes its header.
     fn node(&mut self, span: &Span) -> usize {
         let index = &mut self.searches.index;
-        // The 64-bit values of the header lie at even places of the image.
-        let place = (HEADER_WORDS + index.len()).next_multiple_of(2) - HEADER_WORDS;
-        index.resize(place + NODE_WORDS + span.pieces as usize, 0);
+        // The 64-bit values of the header lie at even offsets of the image.
+        let offset = (HEADER_WORDS + index.len()).next_multiple_of(2) - HEADER_WORDS;
+        index.resize(offset + NODE_WORDS + span.pieces as usize, 0);
         let half = if span.high.is_some() { LOW_HALF } else { 0 };
-        index[place] = span.pieces;
-        index[place + 1] = span.shift | half;
-        index[place + 2..place + 4].copy_from_slice(&to_words(span.first));
-        index[place + 4..place + 6].copy_from_slice(&to_words(span.high.unwrap_or(0)));
-        place
+        index[offset] = span.pieces;
+        index[offset + 1] = span.shift | half;
+        index[offset + 2..offset + 4].copy_from_slice(&to_words(span.first));
+        index[offset + 4..offset + 6].copy_from_slice(&to_words(span.high.unwrap_or(0)));
+        offset
     }
 
     fn bisection(&mut self, first: usize, last: usize) -> u32 {
         self.searches.bisect = true;
         let block = (self.first_block + first) as u64;
-        let place = self.node(&Span { first: block, shift: 0, high: None, pieces: 0 });
-        self.searches.index[place] = (last - first + 1) as u32;
-        self.searches.index[place + 1] = NODE_BISECT;
-        node(place)
+        let offset = self.node(&Span { first: block, shift: 0, high: None, pieces: 0 });
+        self.searches.index[offset] = (last - first + 1) as u32;
+        self.searches.index[offset + 1] = NODE_BISECT;
+        node(offset)
     }
 }

@@ -1,9 +1,9 @@
-//! From nested prefixes to disjoint intervals.
+//! Turns nested prefixes into disjoint intervals.
 
 use super::search::Interval;
 use crate::image::format::Key;
 
-/// A prefix that is open: the sweep is inside it.
+/// A prefix that the sweep is inside of.
 struct Open<K> {
     last: K,
     value: [u32; 2],
@@ -20,15 +20,15 @@ pub(super) struct Sweep<K> {
 }
 
 impl<K: Key> Sweep<K> {
-    /// A sweep in which addresses of no prefix have the value `background`.
+    /// A sweep in which addresses outside of all prefixes have the value `background`.
     pub(super) fn new(background: [u32; 2], capacity: usize) -> Self {
         let mut intervals = Vec::with_capacity(capacity);
         intervals.push(Interval { key: K::MIN, value: background });
         Self { intervals, open: Vec::new(), background, deepest: 0 }
     }
 
-    /// Leaves the prefixes that end before `key`. What is open then covers it; the innermost one's value is returned
-    /// with how many are open.
+    /// Leaves the prefixes that end before `key`. Gives the value of the innermost prefix that is left, and how many
+    /// are.
     pub(super) fn advance(&mut self, key: K) -> ([u32; 2], usize) {
         while let Some(innermost) = self.open.last().filter(|open| open.last < key) {
             let after = innermost.last.next();
@@ -47,7 +47,7 @@ impl<K: Key> Sweep<K> {
         self.emit(first, value);
     }
 
-    /// All intervals, from the lowest key on; neighbours differ in value.
+    /// All intervals in order. Neighbours differ in value.
     pub(super) fn finish(mut self) -> Vec<Interval<K>> {
         while let Some(innermost) = self.open.pop() {
             if let Some(after) = innermost.last.next() {

@@ -1,13 +1,12 @@
-//! Port tables: for the rules of one prefix, the leaf of every port of both protocols.
+//! Port tables: the leaf of every port of both protocols for the rules of one prefix.
 
 use std::borrow::Cow;
-use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use rustc_hash::FxHashMap;
 
 use super::conditions::{Condition, Conditions, Store};
-use super::ranges::{Range, few, is_unconditional, of_rules, overlay};
+use super::ranges::{Range, few, is_unconditional, most_used, of_rules, overlay};
 use super::search::{Interval, Searches};
 use crate::image::format::{
     HAS_LARGE, HAS_ONE, HAS_SMALL, HAS_TWO, Header, Leaf, MAX_STEPS, PORTS_LARGE, PORTS_ONE, PORTS_TWO, RANGE_BITS,
@@ -18,28 +17,25 @@ use crate::ruleset::{Entry, Ruleset, Shape, ShapeId};
 /// The words of a port table of one cache line: the first port of each range, then the leaves.
 pub(super) const SMALL_WORDS: usize = 2 * SMALL_RANGES;
 
-/// How many ranges are numbered by how many prefixes have them.
-const MOST_USED: usize = 1 << 12;
-
-/// More conditions than the program searches for one port.
+/// One port needs more conditions than the program searches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TooManySteps;
 
-/// The port tables of an image, each distinct one made once.
+/// The port tables of an image. Equal tables are made once.
 pub(super) struct Tables<'a> {
     pub(super) ruleset: &'a Ruleset,
     pub(super) searches: Searches,
     pub(super) cells: Vec<u32>,
-    /// Ranges of ports of one protocol: the first and the last port, and the leaf with the bit of the protocol.
+    /// Ranges of ports: first and last port, and the leaf with the bit of the protocol.
     pub(super) ranges: Vec<u32>,
     range_numbers: FxHashMap<[u32; 2], u32>,
     pub(super) conditions: Conditions,
-    /// The table of a prefix with this one rule; 0 when not made yet.
+    /// The table of a prefix with only this rule; 0 when not made yet.
     of_shape: Vec<u32>,
     of_shapes: FxHashMap<Box<[ShapeId]>, u32>,
     pub(super) steps: u32,
     pub(super) levels: u32,
-    /// The kinds of tables made.
+    /// The kinds of tables that were made.
     pub(super) kinds: u32,
 }
 
@@ -52,7 +48,7 @@ struct Group<'s> {
 
 impl<'a> Tables<'a> {
     pub(super) fn new(ruleset: &'a Ruleset) -> Self {
-        // Place 0 stands for no table.
+        // Number 0 means: no table.
         let mut tables = Self::kept(ruleset, &Header::default(), Searches::default(), vec![0; SMALL_WORDS], &[]);
         for id in most_used(ruleset) {
             tables.range_of(id);
@@ -60,7 +56,7 @@ impl<'a> Tables<'a> {
         tables
     }
 
-    /// The tables of an image that was made before, to which those of another ruleset are added.
+    /// Starts from the tables of the previous image.
     pub(super) fn kept(
         ruleset: &'a Ruleset,
         header: &Header,
@@ -68,7 +64,7 @@ impl<'a> Tables<'a> {
         cells: Vec<u32>,
         ranges: &[u32],
     ) -> Self {
-        // Behind the last range is room without leaves.
+        // Behind the last range is unused room without leaves.
         let ranges: Vec<[u32; 2]> =
             ranges.chunks_exact(2).map(|range| [range[0], range[1]]).take_while(|range| range[1] != 0).collect();
         Self {
@@ -86,12 +82,12 @@ impl<'a> Tables<'a> {
         }
     }
 
-    /// The place of the table for the rules of one prefix, given in canonical order.
+    /// The table for the rules of one prefix, given in canonical order.
     pub(super) fn of<E: Entry>(&mut self, rules: &[E]) -> Result<u32, TooManySteps> {
         match rules {
             [one] => self.of_one(one.shape()),
             [one, other] => match self.of_two(one.shape(), other.shape()) {
-                Some(place) => Ok(place),
+                Some(table) => Ok(table),
                 None => self.of_several(rules),
             },
             _ => self.of_several(rules),
@@ -103,7 +99,7 @@ impl<'a> Tables<'a> {
         if known != 0 {
             return Ok(known);
         }
-        let place = match is_unconditional(&self.ruleset.shapes[id as usize]) {
+        let table = match is_unconditional(&self.ruleset.shapes[id as usize]) {
             true => {
                 self.kinds |= HAS_ONE;
                 PORTS_ONE | self.range_of(id)
@@ -113,11 +109,11 @@ impl<'a> Tables<'a> {
                 self.table(&ranges)
             }
         };
-        self.of_shape[id as usize] = place;
-        Ok(place)
+        self.of_shape[id as usize] = table;
+        Ok(table)
     }
 
-    /// The table of two rules that are two ranges without more ado: those that have no conditions, and do not cross.
+    /// The table of two rules that form two ranges: neither has conditions, and they do not cross.
     fn of_two(&mut self, one: ShapeId, other: ShapeId) -> Option<u32> {
         let [first, second] = [one, other].map(|id| &self.ruleset.shapes[id as usize]);
         let contains = |outer: &Shape, inner: &Shape| {
@@ -146,20 +142,20 @@ impl<'a> Tables<'a> {
 
     fn of_several<E: Entry>(&mut self, rules: &[E]) -> Result<u32, TooManySteps> {
         let ids: Vec<ShapeId> = rules.iter().map(|rule| rule.shape()).collect();
-        if let Some(place) = self.of_shapes.get(ids.as_slice()) {
-            return Ok(*place);
+        if let Some(table) = self.of_shapes.get(ids.as_slice()) {
+            return Ok(*table);
         }
         let ranges = match of_rules(self.ruleset, rules) {
             Some(ranges) => ranges,
             None => self.disjoint(&ids)?,
         };
-        let place = self.table(&ranges);
-        self.of_shapes.insert(ids.into(), place);
-        Ok(place)
+        let table = self.table(&ranges);
+        self.of_shapes.insert(ids.into(), table);
+        Ok(table)
     }
 
-    /// One table for the rules of the first of some nested prefixes, given by their ranges from the inside outwards, and how
-    /// many these are: at least two that fit into a cache line and have ranges.
+    /// One table for the innermost of some nested prefixes, and how many prefixes it covers: at least two. The prefixes
+    /// are given from the inside outwards, by their ranges.
     pub(super) fn of_nested<'r>(
         &mut self,
         outwards: impl Iterator<Item = Option<&'r [Interval<u32>]>>,
@@ -203,7 +199,7 @@ impl<'a> Tables<'a> {
     }
 
     /// The leaf for a port in these groups, the narrowest first. Groups of one width decide together, by source and
-    /// interface: overlapping ranges of one width may be there when those differ.
+    /// interface: ranges of one width may overlap when those differ.
     fn leaf(&mut self, groups: &[&Group<'_>]) -> Result<Leaf, TooManySteps> {
         let mut asked: Vec<Vec<Condition>> = Vec::new();
         for equal in groups.chunk_by(|a, b| a.width() == b.width()) {
@@ -232,7 +228,7 @@ impl<'a> Tables<'a> {
     }
 
     fn table(&mut self, ranges: &[Interval<u32>]) -> u32 {
-        let (kind, place) = match few(ranges).as_slice() {
+        let (kind, table) = match few(ranges).as_slice() {
             [one] => (HAS_ONE, PORTS_ONE | self.range(*one)),
             [first, second] if self.room_for_two() => {
                 (HAS_TWO, PORTS_TWO | self.range(*first) | self.range(*second) << RANGE_BITS)
@@ -241,10 +237,10 @@ impl<'a> Tables<'a> {
             _ => (HAS_LARGE, self.large(ranges)),
         };
         self.kinds |= kind;
-        place
+        table
     }
 
-    /// Whether two more ranges have numbers of so few bits.
+    /// Whether the numbers of two more ranges fit into [`RANGE_BITS`].
     fn room_for_two(&self) -> bool {
         self.ranges.len() / 2 + 2 <= 1 << RANGE_BITS
     }
@@ -259,15 +255,15 @@ impl<'a> Tables<'a> {
     }
 
     fn small(&mut self, ranges: &[Interval<u32>]) -> u32 {
-        let place = self.cells.len().next_multiple_of(SMALL_WORDS);
-        self.cells.resize(place + SMALL_WORDS, 0);
+        let offset = self.cells.len().next_multiple_of(SMALL_WORDS);
+        self.cells.resize(offset + SMALL_WORDS, 0);
         let last = ranges[ranges.len() - 1];
         for slot in 0..SMALL_RANGES {
             let range = ranges.get(slot).unwrap_or(&last);
-            self.cells[place + slot] = range.key;
-            self.cells[place + SMALL_RANGES + slot] = range.value[0];
+            self.cells[offset + slot] = range.key;
+            self.cells[offset + SMALL_RANGES + slot] = range.value[0];
         }
-        place as u32
+        offset as u32
     }
 
     fn large(&mut self, ranges: &[Interval<u32>]) -> u32 {
@@ -276,25 +272,6 @@ impl<'a> Tables<'a> {
         self.cells.push(added.entry);
         PORTS_LARGE | (self.cells.len() - 1) as u32
     }
-}
-
-/// The rules without conditions that the most prefixes have, alone or with one other: their ranges come first, in few cache
-/// lines.
-fn most_used(ruleset: &Ruleset) -> Vec<ShapeId> {
-    let mut uses = vec![0_u32; ruleset.shapes.len()];
-    count_few(&ruleset.v4, &mut uses);
-    count_few(&ruleset.v6, &mut uses);
-    let mut ids: Vec<ShapeId> = (0..).zip(&uses).filter(|(_, uses)| **uses > 0).map(|(id, _)| id).collect();
-    ids.retain(|id| is_unconditional(&ruleset.shapes[*id as usize]));
-    ids.sort_by_key(|id| Reverse(uses[*id as usize]));
-    ids.truncate(MOST_USED);
-    ids
-}
-
-/// Counts the rules of prefixes that have one or two.
-fn count_few<E: Entry>(entries: &[E], uses: &mut [u32]) {
-    let groups = entries.chunk_by(|a, b| a.same_local(*b)).filter(|group| group.len() <= 2);
-    groups.flatten().for_each(|entry| uses[entry.shape() as usize] += 1);
 }
 
 impl<'s> Group<'s> {

@@ -1,11 +1,11 @@
-//! An image in words: its parts, each of which can be written on its own, by another thread if the caller likes.
+//! Writes an image in parts. Each part can be written on its own, also by another thread.
 
 use super::Image;
 use super::search::Searches;
 use crate::image::format::{HEADER_WORDS, Header};
 use crate::image::stored::Encoded;
 
-/// A part of an image and the place where it is to be written.
+/// A part of an image and where it is to be written.
 #[derive(Debug)]
 pub struct Part<'a> {
     to: &'a mut [u32],
@@ -36,14 +36,14 @@ impl Part<'_> {
 }
 
 impl Image<'_> {
-    /// The parts of the image, for `out`, which has [`Image::words`] words, all of them 0.
+    /// The parts of the image. `out` has [`Image::words`] words, all of them 0.
     ///
     /// # Panics
     /// When `out` is shorter.
     pub fn parts<'a>(&'a self, out: &'a mut [u32]) -> Vec<Part<'a>> {
         let Header { index, blocks32, blocks128, v4, v6, cells, ranges, chain, source, .. } = self.header;
         let Searches { index: nodes, blocks32: short, blocks128: long, .. } = &self.searches;
-        // In the order of their places.
+        // In the order of their offsets.
         let areas = [
             (0, HEADER_WORDS, From::Header(&self.header)),
             (index, nodes.len(), From::Words(nodes)),
@@ -61,10 +61,10 @@ impl Image<'_> {
             (source, self.source.words(), From::Source(&self.source)),
         ];
         let (mut left, mut at) = (out, 0);
-        let part = |(place, words, from): (u32, usize, From<'a>)| {
-            let (_, after) = std::mem::take(&mut left).split_at_mut(place as usize - at);
+        let part = |(offset, words, from): (u32, usize, From<'a>)| {
+            let (_, after) = std::mem::take(&mut left).split_at_mut(offset as usize - at);
             let (to, after) = after.split_at_mut(words);
-            (left, at) = (after, place as usize + words);
+            (left, at) = (after, offset as usize + words);
             Part { to, from }
         };
         areas.into_iter().map(part).collect()
@@ -78,7 +78,7 @@ impl Image<'_> {
         self.parts(out).into_iter().for_each(Part::write);
     }
 
-    /// The image in a vector of its own.
+    /// The image in a new vector.
     pub fn to_words(&self) -> Vec<u32> {
         let mut words = vec![0; self.words()];
         self.write(&mut words);

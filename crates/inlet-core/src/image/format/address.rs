@@ -1,11 +1,12 @@
-//! Local prefixes, and how addresses of a family lie in windows and buckets.
+//! Local prefixes, and how windows and buckets store them for each family.
 
 use super::{
     BUCKET4_KEY, BUCKET4_SHIFT, BUCKET4_WORDS, BUCKET6_HIGH_SHIFT, BUCKET6_KEY, BUCKET6_LOW_SHIFT, BUCKET6_WORDS, Key,
-    LOW_HALF, NOTHING, SHIFT_MASK, Span, WINDOW4_WORDS, WINDOW6_WORDS, from_words, to_words,
+    LOW_HALF, NOTHING, SHIFT, Span, WINDOW4_WORDS, WINDOW6_WORDS, from_words, to_words,
 };
+use crate::rule::Family;
 
-/// A local prefix and what is found there: the port table, and the link to the next shorter prefix.
+/// A local prefix and its value: the port table, and the link to the next shorter prefix.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Local<K> {
     pub(crate) first: K,
@@ -14,7 +15,7 @@ pub(crate) struct Local<K> {
     pub(crate) value: [u32; 2],
 }
 
-/// How addresses of a family lie in buckets and windows.
+/// How windows and buckets store the addresses of a family.
 pub(crate) trait Address: Key {
     /// The address of these bits.
     fn of_bits(bits: u128) -> Self;
@@ -22,8 +23,8 @@ pub(crate) trait Address: Key {
     fn first_of(self, len: u8) -> Self;
     /// The last address of the prefix that begins with this one.
     fn last_of(self, len: u8) -> Self;
-    /// Whether this is IPv6.
-    const IS_V6: bool;
+    /// The family of these addresses.
+    const FAMILY: Family;
     /// How many words a bucket takes.
     const BUCKET: usize;
     /// How many words a window takes.
@@ -49,9 +50,10 @@ fn set_byte(word: &mut u32, slot: usize, byte: u32) {
     *word = u32::from_ne_bytes(bytes);
 }
 
-/// Bucket: values (10 words), more, shifts (a byte each), keys (4 words). Window: bucket, pieces, shift, first.
+/// A bucket has the values (10 words), `more`, the shifts (one byte each) and the keys (4 words). A window has bucket,
+/// pieces, shift and first.
 impl Address for u32 {
-    const IS_V6: bool = false;
+    const FAMILY: Family = Family::V4;
     const BUCKET: usize = BUCKET4_WORDS;
     const WINDOW: usize = WINDOW4_WORDS;
 
@@ -85,10 +87,11 @@ impl Address for u32 {
     }
 }
 
-/// Bucket: values (10 words), more, nothing, shifts of the high halves and of the low halves (a byte each), 2 words
-/// nothing, keys (16 words). Window: bucket, pieces, shift, nothing, first, high.
+/// A bucket has the values (10 words), `more`, 1 unused word, the shifts of the high halves and of the low halves (one
+/// byte each), 2 unused words and the keys (16 words). A window has bucket, pieces, shift, 1 unused word, first and
+/// high.
 impl Address for u128 {
-    const IS_V6: bool = true;
+    const FAMILY: Family = Family::V6;
     const BUCKET: usize = BUCKET6_WORDS;
     const WINDOW: usize = WINDOW6_WORDS;
 
@@ -126,13 +129,13 @@ impl Address for u128 {
 
     fn is_in(self, bucket: &[u32], slot: usize) -> bool {
         let (high, low) = (self ^ Self::read(&bucket[BUCKET6_KEY + 4 * slot..])).halves();
-        let outside = |half: u64, shift: u32| half >> (shift & SHIFT_MASK) >> (shift >> NOTHING) != 0;
+        let outside = |half: u64, shift: u32| half >> (shift & SHIFT) >> (shift >> NOTHING) != 0;
         !outside(high, byte(bucket[BUCKET6_HIGH_SHIFT], slot)) && !outside(low, byte(bucket[BUCKET6_LOW_SHIFT], slot))
     }
 
     fn read_span(window: &[u32]) -> Span {
         let high = (window[2] & LOW_HALF != 0).then(|| from_words(window[6], window[7]));
         let first = from_words(window[4], window[5]);
-        Span { first, shift: window[2] & SHIFT_MASK, pieces: window[1], high }
+        Span { first, shift: window[2] & SHIFT, pieces: window[1], high }
     }
 }

@@ -1,11 +1,14 @@
-//! The header of an image, and how 64-bit values lie in words.
+//! The header of an image, and 64-bit values in words.
+
+use std::borrow::Cow;
 
 use super::Span;
+use crate::rule::Remedy;
 
 /// How many words the header takes.
 pub const HEADER_WORDS: usize = 64;
 
-/// The number of the format. An image of another number cannot be read.
+/// The number of the format. An image with another number cannot be read.
 pub const FORMAT: u32 = 2;
 
 const MAGIC: [u32; 2] = [u32::from_le_bytes(*b"inle"), u32::from_le_bytes(*b"tImg")];
@@ -13,63 +16,64 @@ const MAGIC: [u32; 2] = [u32::from_le_bytes(*b"inle"), u32::from_le_bytes(*b"tIm
 /// The root of the search over local addresses of one family.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Root {
-    /// How many pieces the span of all prefixes has, each with a window; 0 when there is one bucket and no window.
+    /// How many pieces the range of all prefixes has, each with a window. 0: there is one bucket and no window.
     pub pieces: u32,
-    /// How far the address is shifted right to tell the pieces apart.
+    /// How far the address is shifted right to give the piece.
     pub shift: u32,
-    /// 1 when the pieces differ in the low 64 bits of the address, 0 when in the high ones (and for IPv4).
+    /// 1 when the low 64 bits of the address tell the pieces apart, 0 when the high ones do, and for IPv4.
     pub low_half: u32,
-    /// Where the first piece begins.
+    /// The value of these bits where the first piece begins.
     pub first: u64,
-    /// The high 64 bits that all addresses of the span have when `low_half` is 1.
+    /// The high 64 bits of all addresses of the pieces, when `low_half` is 1.
     pub high: u64,
-    /// Where the windows are, in words from the start of the image: one for what is outside of the span, then those of
-    /// the pieces.
+    /// The offset of the windows. The first one is for addresses outside of all pieces.
     pub windows: u32,
-    /// Where the buckets are.
+    /// The offset of the buckets.
     pub buckets: u32,
-    /// Whether a bucket leads on to more prefixes.
+    /// 1 when some bucket leads on to more prefixes.
     pub more: u32,
-    /// Whether this family has any rule.
+    /// 1 when this family has a rule.
     pub used: u32,
 }
 
-/// Where everything is, and what the program is specialised for. All places are in words from the start of the image.
+/// The offsets of all areas, and the constants of the program. Offsets are in words from the start of the image.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Header {
-    /// How long the image is.
+    /// The length of the image in words.
     pub words: u32,
-    /// How long the part is that the kernel program searches.
+    /// The length in words of the part that the kernel program searches.
     pub search_words: u32,
-    /// What leaves of every number a place in that part or just behind it, within the image; 0 when there is no such number.
+    /// A mask that makes any number an offset in that part or right behind it, within the image. 0: there is no such
+    /// mask.
     pub search_mask: u32,
-    /// Where the index area starts.
+    /// The offset of the index area.
     pub index: u32,
-    /// Where the blocks of 32-bit keys start.
+    /// The offset of the blocks of 32-bit keys.
     pub blocks32: u32,
-    /// Where the blocks of 128-bit keys start. After them come windows and buckets, whose places the roots have.
+    /// The offset of the blocks of 128-bit keys. Behind them are windows and buckets, whose offsets the roots have.
     pub blocks128: u32,
-    /// Where the cells start.
+    /// The offset of the cells.
     pub cells: u32,
-    /// Where the ranges of ports start.
+    /// The offset of the ranges of ports.
     pub ranges: u32,
-    /// Where the chain starts.
+    /// The offset of the chain.
     pub chain: u32,
-    /// Where the source starts.
+    /// The offset of the source.
     pub source: u32,
-    /// How many prefixes one lookup goes through at most.
+    /// The most prefixes that one lookup goes through.
     pub hops: u32,
-    /// How many conditions are searched for one port at most.
+    /// The most conditions that are searched for one port.
     pub steps: u32,
-    /// How many levels of nodes searches have at most: for ports, conditions and crowded addresses.
+    /// The most levels of nodes in a search for ports, conditions or crowded addresses.
     pub levels: u32,
-    /// Which kinds of port tables there are: 1 those of one range, 2 of two, 4 those of a cache line, 8 larger ones.
+    /// The kinds of port tables that exist: a sum of [`HAS_ONE`](super::HAS_ONE) and its neighbours.
     pub port_tables: u32,
-    /// Whether a node is to be bisected.
+    /// 1 when some node is to be bisected.
     pub bisect: u32,
-    /// Which compiler made it. The kernel program does not ask.
+    /// The hash of the compiler that made it. The kernel program does not use it.
     pub compiler: u32,
-    /// How much was searched when all was compiled. What was made anew since has left behind what was there before.
+    /// `search_words` of the last image that was compiled whole. What recompiling has replaced since is still in this
+    /// image, unused.
     pub whole_words: u32,
     /// The local IPv4 addresses.
     pub v4: Root,
@@ -80,17 +84,24 @@ pub struct Header {
 /// Why words are not an image.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HeaderError {
-    /// It does not start as one.
+    /// The words do not start like an image.
     #[error("not an image of Inlet")]
     Magic,
-    /// It is of another format.
-    #[error(
-        "image format {0} is not {FORMAT}, the one this program reads; take it down, bring it up and apply the rules again"
-    )]
+    /// The image has another format.
+    #[error("image format {0} is not {FORMAT}, the one this program reads")]
     Format(u32),
-    /// It is shorter than it says, or its parts do not lie within it.
+    /// The image is shorter than it says, or its areas do not lie within it.
     #[error("image is damaged: its parts do not lie within its {0} words")]
     Bounds(usize),
+}
+
+impl Remedy for HeaderError {
+    fn remedy(&self) -> Option<Cow<'_, str>> {
+        match self {
+            Self::Format(_) => Some("take it down, bring it up and apply the rules again".into()),
+            Self::Magic | Self::Bounds(_) => None,
+        }
+    }
 }
 
 impl Header {
@@ -129,7 +140,7 @@ impl Header {
     /// Reads the header at the start of an image.
     ///
     /// # Errors
-    /// [`HeaderError`] when the words do not start with one, or its areas are not inside and in order.
+    /// [`HeaderError`] when the words do not start with a header, or its areas are not within the image and in order.
     pub fn decode(image: &[u32]) -> Result<Self, HeaderError> {
         let Some(words) = image.get(..HEADER_WORDS) else { return Err(HeaderError::Magic) };
         if words[..2] != MAGIC {
@@ -187,7 +198,7 @@ impl Header {
 }
 
 impl Root {
-    /// The span of all prefixes; one without pieces when there is no window.
+    /// The range of all prefixes; without pieces when there is no window.
     pub(crate) fn span(&self) -> Span {
         let high = (self.low_half != 0).then_some(self.high);
         Span { first: self.first, shift: self.shift, pieces: self.pieces, high }

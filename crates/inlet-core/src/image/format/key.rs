@@ -11,8 +11,8 @@ pub(crate) fn port_key(protocol: Protocol, port: u16) -> u32 {
     }
 }
 
-/// What can be searched for: a key of 32 or 128 bits. Searches look at it as two halves of 64 bits; an IPv4 address is the
-/// high one.
+/// What can be searched for: a key of 32 or 128 bits. Searches look at it as two halves of 64 bits; an IPv4 address is
+/// the high one.
 pub(crate) trait Key: Copy + Ord + std::fmt::Debug {
     /// How many intervals a block holds.
     const PER_BLOCK: usize;

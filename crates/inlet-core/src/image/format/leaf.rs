@@ -1,13 +1,13 @@
-//! Leaves: what a search ends in.
+//! Leaves: the results of searches.
 
 use super::{LEAF_MISS, LEAF_PASS, LEAF_REFUSE, LEAF_SERVICE_OR_PASS, LEAF_SERVICE_OR_REFUSE, LEAF_SHIFT, RANGE_UDP};
 use crate::rule::{OnMissing, ServiceId, Services, Verdict};
 
-/// What a search by port, source or interface found: 3 bits of kind, 29 bits of number.
+/// The result of a search by port, source or interface: 3 bits of kind, 29 bits of number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Leaf(pub u32);
 
-/// What the program does with a packet, before any socket is looked at.
+/// What the program does with a packet, before it looks at any socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// No rule matches: the kernel's ordinary lookup decides.
@@ -16,12 +16,12 @@ pub enum Outcome {
     Pass,
     /// A rule refuses.
     Refuse,
-    /// A socket of this service receives; without one, the policy decides.
+    /// A socket of this service receives it. Without a live socket, the policy decides.
     Service(ServiceId, OnMissing),
 }
 
 impl Leaf {
-    /// No rule: the next shorter prefix is asked.
+    /// No rule matches: the next shorter prefix is looked up.
     pub const MISS: Self = Self(LEAF_MISS << LEAF_SHIFT);
     /// [`Outcome::Pass`].
     pub const PASS: Self = Self(LEAF_PASS << LEAF_SHIFT);
@@ -36,12 +36,12 @@ impl Leaf {
         self.0 >> LEAF_SHIFT
     }
 
-    /// The leaf as a range of ports has it: with the bit of the protocol.
+    /// The leaf as a range of ports stores it: with the bit of its protocol.
     pub(crate) fn of_protocol(self, udp: u32) -> Self {
         Self(self.0 | (udp << RANGE_UDP))
     }
 
-    /// The leaf of a range of ports, if it is for this protocol.
+    /// The leaf of a range of ports, if the range is for this protocol.
     pub(crate) fn for_protocol(self, udp: u32) -> Option<Self> {
         (self.0 >> RANGE_UDP & 1 == udp).then_some(Self(self.0 & !(1 << RANGE_UDP)))
     }
@@ -50,7 +50,7 @@ impl Leaf {
         self.0 & ((1 << LEAF_SHIFT) - 1)
     }
 
-    /// The leaf of a verdict. A service that is not in `services` is as one without a live socket: refused.
+    /// The leaf of a verdict. A service that is not in `services` is refused, like one without a live socket.
     pub(crate) fn of(verdict: Verdict, services: &Services) -> Self {
         match verdict {
             Verdict::Pass => Self::PASS,
@@ -62,7 +62,7 @@ impl Leaf {
         }
     }
 
-    /// What the program does; `None` for a leaf that needs a further search, and for numbers that cannot be.
+    /// What the program does. `None`: the leaf needs a further search, or its number is not valid.
     pub(crate) fn outcome(self) -> Option<Outcome> {
         let service = || u16::try_from(self.number()).ok().and_then(ServiceId::new);
         match self.kind() {

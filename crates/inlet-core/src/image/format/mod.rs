@@ -1,7 +1,8 @@
 //! The format of the image: what the compiler writes, and what [`Walk`](super::Walk) and the kernel program read.
 //!
-//! This is the twin of `format.bpf.h` in crate `inlet`. A constant that both have bears the same name in both, and crate
-//! `inlet` asserts at compile time that the values are equal. The tables in [`image`](super) tell where each part lies.
+//! This is the twin of `format.bpf.h` in crate `inlet`. A constant that both have bears the same name in both, and
+//! crate `inlet` asserts at compile time that the values are equal. The tables in [`image`](super) tell where each part
+//! lies.
 
 mod address;
 mod header;
@@ -24,7 +25,7 @@ pub const ENTRY_NODE: u32 = 3;
 /// The words of a node before its entries.
 pub const NODE_WORDS: usize = 6;
 /// In the second word of a node and the third of a window: the bits of the shift.
-pub const SHIFT_MASK: u32 = 0x3f;
+pub const SHIFT: u32 = 0x3f;
 /// In the second word of a node and the third of an IPv6 window: the keys are told apart by their low 64 bits.
 pub const LOW_HALF: u32 = 1 << 8;
 /// In the second word of a node: its blocks are to be bisected.
@@ -73,8 +74,8 @@ pub const MORE_SEARCH: u32 = 1 << 31;
 pub const PORTS_LARGE: u32 = 1 << 31;
 /// In the number of a port table: the rest is the number of its only range.
 pub const PORTS_ONE: u32 = 1 << 30;
-/// In the number of a port table: the rest is the numbers of its two ranges, the second above [`RANGE_BITS`]. The first may
-/// lie inside the second.
+/// In the number of a port table: the rest is the numbers of its two ranges, the second above [`RANGE_BITS`]. The first
+/// may lie inside the second.
 pub const PORTS_TWO: u32 = 1 << 29;
 /// How many bits each number has in a table of two ranges.
 pub const RANGE_BITS: u32 = 14;

@@ -16,8 +16,8 @@ pub(crate) struct Span {
 }
 
 impl Span {
-    /// The smallest span of aligned pieces that holds both keys, with at most `wanted` pieces, or one. A prefix covers an
-    /// aligned piece whole, lies inside it, or has nothing of it.
+    /// The smallest span of aligned pieces that holds both keys, with at most `wanted` pieces, or one. A prefix covers
+    /// an aligned piece whole, lies inside it, or has nothing of it.
     pub(crate) fn aligned<K: Key>(low: K, high: K, wanted: usize) -> Self {
         let (first, last, common) = ends(low, high);
         let fits = |shift: &u32| (last >> shift) - (first >> shift) < wanted.max(1) as u64;

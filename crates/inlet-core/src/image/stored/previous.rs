@@ -1,55 +1,56 @@
-//! The ruleset that was in force before, kept beside the image of the one that took its place.
+//! The previous ruleset, stored beside the image of the one that replaced it.
 //!
-//! It is kept as what must be done to the ruleset in force to get it back: rules to drop and rules to restore, or, when
-//! that is less, the former ruleset whole. So the memory that it takes is that of the change, and never more than some
-//! bytes for each former rule.
+//! It is stored as changes to the ruleset in force: rules to drop and rules to restore. When that is more, the previous
+//! ruleset is stored whole. So it takes memory for the change, and never more than a few bytes for each previous rule.
 //!
-//! Words: the format, 1 when it is whole, how many words the head takes, how many rules of IPv4 and IPv6 are restored,
-//! and dropped; the head (services, interfaces and shapes as in the source part of an image); then, as bytes, the rules:
-//! the distance from the address before, the length, the shape. A number takes 7 bits of each byte, the lowest first, and
-//! the bit above says that more follow. The shapes of dropped rules are those of the ruleset in force.
+//! The words are the format, 1 when it is stored whole, the length of the head, and the counts of IPv4 and IPv6 rules
+//! to restore and to drop. Then comes the head (services, interfaces and shapes as in the source part of an image).
+//!
+//! Then come the rules in bytes: the distance from the address before, the length, the shape. A number takes 7 bits of
+//! each byte, the lowest first; the bit above says that more follow. The shapes of dropped rules are those of the
+//! ruleset in force.
 
 use super::ruleset::{self, SourceError, Words};
 use super::valid::is_valid;
-use crate::rule::{Match, Prefix, Rule, ServiceId, Services, Verdict};
+use crate::rule::{Family, Match, Prefix, Rule, ServiceId, Services, Verdict};
 use crate::ruleset::{BuildError, Builder, Change, Entry, Entry4, Entry6, MAX_SHAPES, Plan, Ruleset, Shape, ShapeId};
 
 const FORMAT: u32 = 1;
 const COUNTS: usize = 7;
-const DAMAGED: SourceError = SourceError::Damaged("former rules");
+const DAMAGED: SourceError = SourceError::Damaged("previous rules");
 
-/// A former ruleset, as what must be done to get it back.
+/// The previous ruleset, as changes that bring it back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Previous {
-    /// All services of the former ruleset, and those of its rules that are restored.
+    /// All services of the previous ruleset, and the rules to restore.
     restored: Ruleset,
-    /// Rules of the ruleset in force that go; `None`: all of them.
+    /// Rules of the ruleset in force to drop; `None`: all of them.
     dropped: Option<(Vec<Entry4>, Vec<Entry6>)>,
 }
 
 impl Previous {
-    /// What must be done to `new` to get `old` back; `plan` is what differs.
+    /// The changes that turn `new` back into `previous`. `plan` is the difference between them.
     ///
     /// # Errors
-    /// None that a ruleset which could be built gives.
-    pub fn between(old: &Ruleset, new: &Ruleset, plan: &Plan) -> Result<Self, BuildError> {
-        if plan.rules.len() >= old.len() {
-            return Ok(Self { restored: old.clone(), dropped: None });
+    /// None for rulesets that could be built.
+    pub fn between(previous: &Ruleset, new: &Ruleset, plan: &Plan) -> Result<Self, BuildError> {
+        if plan.rules.len() >= previous.len() {
+            return Ok(Self { restored: previous.clone(), dropped: None });
         }
-        let mut restored = Builder::with_services(old.services());
+        let mut restored = Builder::with_services(previous.services());
         let (mut v4, mut v6) = (Vec::new(), Vec::new());
         let mut drop = |rule: &Rule| {
             let Ok(shape) = new.shapes.binary_search(&Shape::of(rule)) else { return };
-            match rule.matching.local.is_v6() {
-                false => v4.push(Entry4::new(rule.matching.local, shape as u32)),
-                true => v6.push(Entry6::new(rule.matching.local, shape as u32)),
+            match rule.matching.local.family() {
+                Family::V4 => v4.push(Entry4::new(rule.matching.local, shape as u32)),
+                Family::V6 => v6.push(Entry6::new(rule.matching.local, shape as u32)),
             }
         };
         for change in &plan.rules {
             match change {
                 Change::Added(rule) => drop(rule),
-                Change::Removed(rule) => push_named(&mut restored, old, rule, rule.verdict)?,
-                Change::Replaced { new: rule, old: verdict } => {
+                Change::Removed(rule) => push_named(&mut restored, previous, rule, rule.verdict)?,
+                Change::Replaced { new: rule, previous: verdict } => {
                     drop(rule);
                     push_named(&mut restored, new, rule, *verdict)?;
                 }
@@ -57,19 +58,19 @@ impl Previous {
         }
         v4.sort_unstable();
         v6.sort_unstable();
-        Ok(Self { restored: with_indexes_of(restored, old).finish()?, dropped: Some((v4, v6)) })
+        Ok(Self { restored: with_indexes_of(restored, previous).finish()?, dropped: Some((v4, v6)) })
     }
 
-    /// The services of the former ruleset.
+    /// The services of the previous ruleset.
     pub fn services(&self) -> &Services {
         self.restored.services()
     }
 
-    /// A builder that holds the former ruleset, of which `in_force` took the place. Its services have the numbers that
-    /// they had, its interfaces the indexes.
+    /// A builder with the previous ruleset, which `in_force` replaced. Its services have the numbers that they had, its
+    /// interfaces the indexes.
     ///
     /// # Errors
-    /// Those of [`Builder::push`], which a ruleset that could be built once does not give.
+    /// Those of [`Builder::push`], which a ruleset that was built once does not give.
     pub fn builder(&self, in_force: &Ruleset) -> Result<Builder, BuildError> {
         let Some((v4, v6)) = &self.dropped else { return Ok(Builder::from_ruleset(self.restored.clone())) };
         let mut builder = Builder::with_services(self.services());
@@ -81,7 +82,7 @@ impl Previous {
         Ok(with_indexes_of(with_indexes_of(builder, in_force), &self.restored))
     }
 
-    /// The words to keep.
+    /// The words to store.
     pub fn to_words(&self) -> Vec<u32> {
         let none = (Vec::new(), Vec::new());
         let (dropped4, dropped6) = self.dropped.as_ref().unwrap_or(&none);
@@ -106,10 +107,10 @@ impl Previous {
         counts.into_iter().map(|count| count as u32).chain(head).chain(stream).collect()
     }
 
-    /// Reads what [`Previous::to_words`] made.
+    /// Reads the words of [`Previous::to_words`].
     ///
     /// # Errors
-    /// [`SourceError`] when it is no such thing.
+    /// [`SourceError`] when the words are not such a ruleset.
     pub fn decode(words: &[u32]) -> Result<Self, SourceError> {
         let mut words = Words(words);
         let (whole, mut restored, [v4, v6, dropped4, dropped6]) = read_head(&mut words)?;
@@ -124,26 +125,26 @@ impl Previous {
         Ok(Self { restored, dropped: (!whole).then_some(dropped) })
     }
 
-    /// Only the services of what [`Previous::to_words`] made, without a look at its rules.
+    /// Reads only the services of these words, not the rules.
     ///
     /// # Errors
-    /// [`SourceError`] when it is no such thing.
+    /// [`SourceError`] when the words are not such a ruleset.
     pub fn decode_services(words: &[u32]) -> Result<Services, SourceError> {
         Ok(read_head(&mut Words(words))?.1.services)
     }
 }
 
 fn read_head(words: &mut Words<'_>) -> Result<(bool, Ruleset, [usize; 4]), SourceError> {
-    let counts = words.take(COUNTS, "counts of former rules")?;
+    let counts = words.take(COUNTS, "counts of previous rules")?;
     let &[FORMAT, whole, head, v4, v6, dropped4, dropped6] = counts else {
-        return Err(SourceError::Damaged("form of former rules"));
+        return Err(SourceError::Damaged("form of previous rules"));
     };
-    let mut head = Words(words.take(head as usize, "former services")?);
+    let mut head = Words(words.take(head as usize, "previous services")?);
     let (restored, ..) = ruleset::read_head(&mut head)?;
     Ok((whole != 0, restored, [v4, v6, dropped4, dropped6].map(|count| count as usize)))
 }
 
-/// Adds a rule of `ruleset`, which knows its interface, with a verdict in the numbers of the builder.
+/// Adds a rule of `ruleset`, which has the name of its interface, with a verdict in the numbers of the builder.
 fn push_named(builder: &mut Builder, ruleset: &Ruleset, rule: &Rule, verdict: Verdict) -> Result<(), BuildError> {
     let named = rule.matching.iface.map(|id| &ruleset.interface(id).name);
     let iface = named.map(|name| builder.interface_named(name)).transpose()?;
@@ -158,10 +159,10 @@ fn push_kept<E: Entry>(builder: &mut Builder, in_force: &Ruleset, all: &[E], dro
             continue;
         }
         let rule = in_force.shapes[entry.shape() as usize].rule(entry.local());
-        let former = |id: ServiceId| in_force.services.get(id).and_then(|it| builder.services().id(it.name.as_str()));
+        let previous = |id: ServiceId| in_force.services.get(id).and_then(|it| builder.services().id(it.name.as_str()));
         let verdict = match rule.verdict {
-            // A rule that stayed names a service that stayed.
-            Verdict::Service(id) => Verdict::Service(former(id).unwrap_or(id)),
+            // A rule that stays names a service that stays.
+            Verdict::Service(id) => Verdict::Service(previous(id).unwrap_or(id)),
             plain => plain,
         };
         push_named(builder, in_force, &rule, verdict)?;
@@ -169,7 +170,7 @@ fn push_kept<E: Entry>(builder: &mut Builder, in_force: &Ruleset, all: &[E], dro
     Ok(())
 }
 
-/// The builder, with the indexes of `ruleset` for the interfaces that both name.
+/// The builder, with the indexes of `ruleset` for the interfaces that both have.
 fn with_indexes_of(mut builder: Builder, ruleset: &Ruleset) -> Builder {
     let known = builder.interfaces().to_vec();
     let index = |name: &crate::rule::InterfaceName, all: &[crate::rule::Interface]| {
@@ -207,7 +208,7 @@ fn push_number(bytes: &mut Vec<u8>, mut number: u128) {
     bytes.push(number as u8);
 }
 
-/// The bytes that are left to be read.
+/// The bytes that are still to be read.
 struct Bytes<'a>(std::slice::Iter<'a, u8>);
 
 impl Bytes<'_> {
@@ -260,7 +261,7 @@ impl Bytes<'_> {
 mod tests {
     use super::*;
 
-    /// One that does not fit beside the length would change it.
+    /// A larger number would change the length beside it.
     #[test]
     fn numbers_of_shapes_have_a_limit() {
         let entries = |shape: u128| {

@@ -1,14 +1,18 @@
-//! The ruleset as it was given, kept at the end of the image: what is listed is what is in force.
+//! The ruleset as it was given, stored at the end of the image. So a list of rules shows what is in force.
 //!
-//! Words: how many services, interfaces, shapes, IPv4 and IPv6 rules; then these. A service is its number with the
-//! policy and whether it is described above 16 bits, its name, and its description; an interface its index and its name; a name its length in bytes and the bytes,
-//! padded with 0. A shape takes 8 words, an IPv4 rule 2 (its sortable number), an IPv6 rule 5 (the address, then its tail).
+//! The words are the counts of services, interfaces, shapes, IPv4 and IPv6 rules, then the items.
+//!
+//! A service is its number (with the policy and whether it has a description above 16 bits), its name and its
+//! description. An interface is its index and its name. A name is its length in bytes and the bytes, padded with 0. A
+//! shape takes 8 words, an IPv4 rule 2 (its sortable number), an IPv6 rule 5 (the address, then its tail).
+
+use std::borrow::Cow;
 
 use super::valid::is_valid;
 use crate::image::format::{Header, HeaderError, from_words, to_words};
 use crate::rule::{
-    Confine, Description, IfaceId, Interface, OnMissing, PortRange, Prefix, Protocol, Service, ServiceId, ServiceName,
-    Services, UserName, Verdict,
+    Confine, Description, IfaceId, Interface, OnMissing, PortRange, Prefix, Protocol, Remedy, Service, ServiceId,
+    ServiceName, Services, UserName, Verdict,
 };
 use crate::ruleset::{Entry4, Entry6, Ruleset, Shape};
 use crate::threads::{MANY, join};
@@ -17,7 +21,7 @@ const COUNTS: usize = 6;
 const SHAPE_WORDS: usize = 8;
 const PASS_WHEN_MISSING: u32 = 1 << 16;
 const DESCRIBED: u32 = 1 << 17;
-/// What confines a description.
+/// Which control group a description gives.
 const NOWHERE: u32 = 0;
 const UNIT: u32 = 1;
 const CGROUP: u32 = 2;
@@ -28,12 +32,21 @@ pub enum SourceError {
     /// The image cannot be read at all.
     #[error(transparent)]
     Header(#[from] HeaderError),
-    /// A part is cut off or holds what cannot be.
+    /// A part is cut off or has invalid values.
     #[error("image is damaged: its {0} cannot be read")]
     Damaged(&'static str),
 }
 
-/// The source part: names and shapes in words, the rules still as they lie in the ruleset.
+impl Remedy for SourceError {
+    fn remedy(&self) -> Option<Cow<'_, str>> {
+        match self {
+            Self::Header(error) => error.remedy(),
+            Self::Damaged(_) => None,
+        }
+    }
+}
+
+/// The source part: names and shapes in words, and the rules as the ruleset has them.
 #[derive(Debug)]
 pub(crate) struct Encoded<'a> {
     head: Vec<u32>,
@@ -74,17 +87,17 @@ fn push_text(words: &mut Vec<u32>, text: &str) {
     }
 }
 
-/// How many addresses and their texts; what confines it and its text; the user, empty when it is anybody.
+/// The count of addresses and their texts; the kind of control group and its text; the user, empty for any.
 fn push_description(words: &mut Vec<u32>, description: &Description) {
     words.push(description.listen().len() as u32);
     description.listen().iter().for_each(|listen| push_text(words, &listen.to_string()));
-    let (kind, place) = match &description.confine {
+    let (kind, text) = match &description.confine {
         None => (NOWHERE, ""),
         Some(Confine::Unit(unit)) => (UNIT, unit.as_str()),
         Some(Confine::Cgroup(path)) => (CGROUP, path.as_str()),
     };
     words.push(kind);
-    push_text(words, place);
+    push_text(words, text);
     push_text(words, description.user.as_ref().map_or("", UserName::as_str));
 }
 
@@ -146,12 +159,12 @@ pub fn decode(image: &[u32]) -> Result<Ruleset, SourceError> {
     if is_valid(&ruleset) { Ok(ruleset) } else { Err(SourceError::Damaged("rules")) }
 }
 
-/// All of a ruleset but its rules, in words.
+/// Everything of a ruleset except its rules, in words.
 pub(super) fn head(ruleset: &Ruleset) -> Vec<u32> {
     encode(ruleset).head
 }
 
-/// Reads what [`head`] wrote: a ruleset still without its rules, and how many of IPv4 and IPv6 there are.
+/// Reads what [`head`] wrote: a ruleset without its rules, and how many IPv4 and IPv6 rules follow.
 pub(super) fn read_head(words: &mut Words<'_>) -> Result<(Ruleset, usize, usize), SourceError> {
     let counts = words.take(COUNTS, "counts")?;
     let [services, interfaces, shapes, v4, v6] = std::array::from_fn(|i| counts[i] as usize);
@@ -178,7 +191,7 @@ impl<'a> Words<'a> {
         String::from_utf8(bytes).map_err(|_| SourceError::Damaged(what))
     }
 
-    /// Skips the word that keeps the rules at an even place.
+    /// Skips the word that keeps the rules at an even offset.
     fn align(&mut self, image: &[u32], header: &Header) {
         let at = header.words as usize - self.0.len() - header.source as usize;
         debug_assert!(at <= image.len());
@@ -215,10 +228,10 @@ fn read_description(words: &mut Words<'_>) -> Result<Description, SourceError> {
     }
     let mut description = Description::new(listen).map_err(damaged)?;
     let kind = words.take(1, "descriptions")?[0];
-    let place = words.text("descriptions")?;
+    let text = words.text("descriptions")?;
     description.confine = match kind {
-        UNIT => Some(Confine::Unit(place.parse().map_err(damaged)?)),
-        CGROUP => Some(Confine::Cgroup(place.parse().map_err(damaged)?)),
+        UNIT => Some(Confine::Unit(text.parse().map_err(damaged)?)),
+        CGROUP => Some(Confine::Cgroup(text.parse().map_err(damaged)?)),
         _ => None,
     };
     let user = words.text("descriptions")?;

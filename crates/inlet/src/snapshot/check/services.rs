@@ -1,6 +1,6 @@
 //! The services: those without sockets, without rules, and with sockets that receive nothing.
 
-use inlet_core::{Kind, OnMissing, Protocol, Service, ServiceId};
+use inlet_core::{Family, Kind, OnMissing, Protocol, Service, ServiceId};
 
 use super::{Checkup, Finding, Severity, Subject};
 use crate::described::Wanted;
@@ -10,14 +10,14 @@ pub(super) fn check(subject: &Subject<'_>, found: &mut Checkup) {
     not_adopted(subject, found);
     let wanted = subject.ruleset.kinds();
     for (id, service) in subject.ruleset.services().iter() {
-        let kinds: Vec<Kind> = wanted.iter().filter(|kind| kind.0 == id).copied().collect();
+        let kinds: Vec<Kind> = wanted.iter().filter(|kind| kind.service == id).copied().collect();
         if kinds.is_empty() {
             without_rules(subject, service, found);
         }
-        let serves = |(_, protocol, v6): Kind| match subject.in_file {
+        let serves = |Kind { protocol, family, .. }: Kind| match subject.in_file {
             // Once the file is applied it has what its description means.
-            true => subject.receivers.serves(service, protocol, v6),
-            false => subject.receivers.has(service, protocol, v6),
+            true => subject.receivers.serves(service, protocol, family == Family::V6),
+            false => subject.receivers.has(service, protocol, family == Family::V6),
         };
         let missing: Vec<Kind> = kinds.into_iter().filter(|kind| !serves(*kind)).collect();
         if !missing.is_empty() {
@@ -48,10 +48,8 @@ fn without_rules(subject: &Subject<'_>, service: &Service, found: &mut Checkup) 
 }
 
 fn without_sockets(subject: &Subject<'_>, id: ServiceId, service: &Service, missing: &[Kind], found: &mut Checkup) {
-    let kinds: Vec<String> = missing
-        .iter()
-        .map(|(_, protocol, v6)| format!("{protocol} over {}", if *v6 { "IPv6" } else { "IPv4" }))
-        .collect();
+    let kinds: Vec<String> =
+        missing.iter().map(|Kind { protocol, family, .. }| format!("{protocol} over {family}")).collect();
     let none = if subject.receivers.count(service) == 0 { "no live socket" } else { "no live socket of that kind" };
     let what = format!("service {} has rules for {}, and {none}", service.name, kinds.join(", "));
     let (severity, why) = match service.on_missing {
@@ -61,11 +59,9 @@ fn without_sockets(subject: &Subject<'_>, id: ServiceId, service: &Service, miss
         OnMissing::Pass => (Severity::Warning, "its packets are left to the kernel's ordinary lookup"),
     };
     let waits =
-        |wanted: &&Wanted| wanted.service == id && missing.iter().any(|(_, it, _)| *it == wanted.endpoint.protocol());
+        |wanted: &&Wanted| wanted.service == id && missing.iter().any(|it| it.protocol == wanted.endpoint.protocol());
     let fix = match &service.description {
-        Some(_) if subject.waiting.iter().any(|it| waits(&it)) => {
-            adopt(missing.iter().map(|(_, protocol, _)| *protocol))
-        }
+        Some(_) if subject.waiting.iter().any(|it| waits(&it)) => adopt(missing.iter().map(|kind| kind.protocol)),
         Some(description) => format!("start a server that fits its description ({description})"),
         None => format!("start its server, then: inlet register {} --pid PID", quoted(service.name.as_str())),
     };
