@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::io::{self, Write as _};
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use inlet::core::{Remedy, remedy_of};
+use inlet::rules::{Remedy, remedy_of};
 use inlet::{Endpoint, Refusal};
 use inlet_import::{ImportError, Left};
 
@@ -74,7 +74,7 @@ impl Failure {
             Self::NotAdopted(_, reason) => reason.remedy().map(Cow::Borrowed),
             Self::Import(_, error) => error.remedy(),
             Self::Value(_, cause) => remedy_of(cause.as_ref()),
-            Self::Clap(error) => value_error(error).and_then(remedy_of),
+            Self::Clap(error) => remedy_of(error.source()?),
             _ => None,
         }
     }
@@ -123,7 +123,7 @@ fn value_error(error: &clap::Error) -> Option<&(dyn Error + 'static)> {
 /// One line for a bad value: the argument and what its type says. Clap would repeat the value, control characters and
 /// all.
 fn bad_value(error: &clap::Error) -> Option<String> {
-    let cause = value_error(error)?;
+    let cause = error.source().filter(|_| error.kind() == ErrorKind::ValueValidation)?;
     match error.get(ContextKind::InvalidArg) {
         Some(ContextValue::String(argument)) => Some(format!("{argument}: {cause}")),
         _ => Some(cause.to_string()),

@@ -7,6 +7,7 @@
 //! listed with the reason.
 
 #![forbid(unsafe_code)]
+#![deny(clippy::self_named_module_files)]
 
 mod entries;
 mod flatten;

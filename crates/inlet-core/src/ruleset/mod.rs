@@ -23,7 +23,7 @@ pub use selector::{Selector, Target};
 
 /// Rules and services in canonical form: two equal rulesets are equal in every field.
 ///
-/// A ruleset never changes. A [`Builder`](crate::ruleset::Builder) makes a new one, from nothing or from a ruleset. No
+/// A ruleset never changes. A [`Builder`] makes a new one, from nothing or from a ruleset. No
 /// two rules tie on any packet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ruleset {

@@ -20,7 +20,7 @@ use std::io;
 
 use inlet_core::config::Diagnostics;
 use inlet_core::image::ImageError;
-use inlet_core::{BuildError, DescriptionError, InterfaceNameError, NameError, Remedy as _, ServiceError};
+use inlet_core::{BuildError, DescriptionError, InterfaceNameError, NameError, Remedy, ServiceError};
 
 pub use self::commit::CommitError;
 pub use self::confirm::ConfirmError;

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::path::PathBuf;
 
+use inlet_core::Remedy;
 use inlet_core::image::SourceError;
 
 use super::texts::{by_whom, quoted_path, take_back, wait_for};
@@ -108,7 +109,7 @@ pub enum StateError {
 }
 
 impl StateError {
-    pub(super) fn remedy(&self) -> Option<Cow<'static, str>> {
+    pub(super) fn remedy(&self) -> Option<Cow<'_, str>> {
         Some(match self {
             Self::NoBpfFs(path) => format!("mount -t bpf -o mode=0755 bpf {}", quoted_path(path)).into(),
             Self::Untrusted { path, owner, .. } => take_back(path, *owner).into(),
@@ -127,7 +128,7 @@ impl StateError {
             Self::Interrupted { .. } => "finish it as root with: inlet up".into(),
             Self::UnknownGroup(_) => "list the groups with: getent group".into(),
             Self::MaxSockets { max, .. } => format!("give 1 to {max}").into(),
-            Self::Damaged { .. } => return None,
+            Self::Damaged { source, .. } => return source.remedy(),
         })
     }
 }

@@ -2,10 +2,11 @@
 
 mod text;
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
-use inlet_core::config::{Host, NoInterface, Parsed, Source};
-use inlet_core::{Interface, InterfaceName, Ruleset, ServiceName, config};
+use inlet_core::config::{self, Host, NoInterface, Parsed, Source};
+use inlet_core::{Interface, InterfaceName, Ruleset, ServiceName};
 
 pub use self::text::read_text;
 
@@ -51,11 +52,9 @@ impl Host for Surroundings<'_> {
     }
 
     fn interface(&mut self, name: &InterfaceName) -> std::result::Result<u32, NoInterface> {
-        let no_interface = |error: Error| NoInterface {
-            message: error.to_string(),
-            remedy: error.remedy().map(std::borrow::Cow::into_owned),
-        };
-        self.netns.index_of(name, self.known).map_err(no_interface)
+        self.netns
+            .index_of(name, self.known)
+            .map_err(|error| NoInterface { message: error.to_string(), remedy: error.remedy().map(Cow::into_owned) })
     }
 }
 
