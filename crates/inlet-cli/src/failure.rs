@@ -115,11 +115,6 @@ fn chain(error: &dyn Error) -> String {
     line
 }
 
-/// What the type of a bad value says.
-fn value_error(error: &clap::Error) -> Option<&(dyn Error + 'static)> {
-    error.source().filter(|_| error.kind() == ErrorKind::ValueValidation)
-}
-
 /// One line for a bad value: the argument and what its type says. Clap would repeat the value, control characters and
 /// all.
 fn bad_value(error: &clap::Error) -> Option<String> {
