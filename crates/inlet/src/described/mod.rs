@@ -15,7 +15,7 @@ pub use self::find::{Found, Known};
 pub use self::refusals::LastRefusal;
 pub use self::wants::Unfound;
 
-pub(crate) use self::find::{Wanted, find, wanted_now};
+pub(crate) use self::find::{Placed, Wanted, find, wanted_now};
 pub(crate) use self::prepared::{Prepared, wants_of};
 pub(crate) use self::programs::{Programs, remove_programs};
 pub(crate) use self::refusals::last as last_refusal;
