@@ -37,23 +37,23 @@ pub use kernel::Netns;
 pub use state::{DEFAULT_BPFFS, Location};
 
 // What can be asked.
-pub use described::{Found, Known, LastRefusal, Unfound};
+pub use described::{FoundSocket, LastRefusal, NotFound};
 pub use route::{Reach, Route, RouteChanges};
 pub use snapshot::{
-    Answer, Checker, Checkup, Explainer, Explanation, Finding, Listener, Listeners, Live, LiveProgram, Outcome,
+    Agreement, Answer, Checker, Checkup, Explainer, Explanation, Finding, Listener, Listeners, LiveProgram, Outcome,
     Proposal, Reply, ServiceState, ServiceTraffic, Severity, Snapshot, Unasked, Warning,
 };
-pub use socket::{Owner, SocketState};
+pub use socket::{Adopted, Owner, SocketState};
 pub use state::{Counters, Pending};
 
 // What can be changed.
 pub use file::{read_ruleset, read_text};
 pub use instance::{
-    Adopted, Adoption, ApplyOptions, CommitOptions, Committed, Instance, ServiceRequest, UpOptions, edit,
+    AdoptedSocket, Adoption, ApplyOptions, CommitOptions, Committed, Instance, ServiceRequest, UpOptions, edit,
 };
 
 // What goes on beside an instance.
-pub use processes::{LeftBehind, Ran, Waiter, Watcher, await_confirmation, run, wait_in_background};
+pub use processes::{Exit, Leftovers, Waiter, Watcher, await_confirmation, run, wait_in_background};
 
 // Why something fails.
 pub use error::{

@@ -112,7 +112,7 @@ fn swap_under_traffic(world: &World, rulesets: [&str; 2], swaps: u64) {
     drop(instance);
     for service in ["a", "b"] {
         let counters = state(world, service).counters;
-        assert_eq!((counters.missing, counters.bad_socket), (0, 0), "{service}");
+        assert_eq!((counters.missed, counters.failed), (0, 0), "{service}");
     }
     let count = |seen: &Seen| (seen.a.load(Ordering::Relaxed), seen.b.load(Ordering::Relaxed));
     println!("{swapped} swaps; answers of a and b by tcp {:?}, by udp {:?}", count(&seen[0]), count(&seen[1]));

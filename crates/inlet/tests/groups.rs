@@ -98,7 +98,7 @@ fn eighty_workers_find_their_service_inside_listen() {
     assert_eq!((service.sockets.len(), service.refusal), (80, None));
     let found = open(&world).adopt().unwrap();
     assert_eq!(found.len(), 80);
-    assert!(found.iter().all(|found| found.outcome == Ok(Known::Before)), "{found:?}");
+    assert!(found.iter().all(|found| found.outcome == Ok(Adopted::Before)), "{found:?}");
     for target in [V4[0], V6[0]] {
         (0..500).for_each(|_| assert_eq!(asked(Tcp, target), "one"));
     }

@@ -9,7 +9,7 @@ use inlet_core::{MAX_SERVICES, Protocol};
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType};
 
-use super::wants::Wants;
+use super::claims::Claims;
 use crate::bpf::adopt::{AdoptSkelBuilder, types};
 use crate::error::{Error, Result};
 use crate::fault;
@@ -37,7 +37,7 @@ pub(crate) struct Programs {
 
 impl Programs {
     /// Makes the programs for these wants.
-    pub(crate) fn load(wants: &Wants, maps: &Maps, files: &DescribedFiles, netns: u64) -> Result<Self> {
+    pub(crate) fn load(wants: &Claims, maps: &Maps, files: &DescribedFiles, netns: u64) -> Result<Self> {
         let needed = [Capability::Bpf, Capability::NetAdmin, Capability::Perfmon];
         capability::require("finding described sockets", &needed)?;
         let refusals = kept(&files.refusals(), || {
@@ -87,7 +87,7 @@ impl Programs {
     }
 
     /// Pins them, and puts them in the place of those before.
-    pub(crate) fn put_in_force(&self, files: &DescribedFiles, wants: &Wants, readers: Readers) -> Result<()> {
+    pub(crate) fn put_in_force(&self, files: &DescribedFiles, wants: &Claims, readers: Readers) -> Result<()> {
         make_dir(&files.0, readers)?;
         fault::point("describe:directory");
         let refusals = files.refusals();
@@ -140,7 +140,7 @@ fn attach(path: &Path, program: &OwnedFd, kind: libbpf_sys::bpf_attach_type, cgr
     raw::pin(link.as_fd(), path).map_err(Error::at("pin", path))
 }
 
-fn fill(wants: &Wants, ports: &impl MapCore, keys: &impl MapCore, confines: &impl MapCore) -> Result<()> {
+fn fill(wants: &Claims, ports: &impl MapCore, keys: &impl MapCore, confines: &impl MapCore) -> Result<()> {
     let filled = || Error::os::<libbpf_rs::Error>("fill", "the map of descriptions");
     for (number, confine) in wants.confines().enumerate() {
         confines.update(&(number as u32).to_ne_bytes(), &confine, MapFlags::ANY).map_err(filled())?;

@@ -20,7 +20,7 @@ pub use self::apply::ApplyOptions;
 pub use self::commit::{CommitOptions, Committed};
 pub use self::edit::ServiceRequest;
 pub use self::lifecycle::UpOptions;
-pub use self::sockets::{Adopted, Adoption};
+pub use self::sockets::{AdoptedSocket, Adoption};
 
 use crate::error::{Error, Result};
 use crate::kernel::{Capability, capability};

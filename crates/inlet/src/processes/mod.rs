@@ -5,6 +5,6 @@ mod run;
 mod waiter;
 mod watch;
 
-pub use self::run::{LeftBehind, Ran, run};
+pub use self::run::{Exit, Leftovers, run};
 pub use self::waiter::{Waiter, await_confirmation, wait_in_background};
 pub use self::watch::Watcher;
