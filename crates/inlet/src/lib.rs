@@ -1,8 +1,9 @@
 //! Inlet decides which socket receives a packet: a service gets a whole prefix, a range of ports, all ports, all but
 //! some, per source or interface, with the kernel's `sk_lookup` hook.
 //!
-//! All state is in a bpf filesystem, one directory for each network namespace; nothing has to run. An [`Instance`] writes and
-//! is alone while it is open; a [`Snapshot`] reads, beside other readers. What a rule means is told in [`inlet_core`].
+//! All state is in a bpf filesystem, one directory for each network namespace; nothing has to run. An [`Instance`]
+//! writes, and nobody else reads or writes while it is open. A [`Snapshot`] reads, beside other readers. What a rule
+//! means is in [`rules`].
 //!
 //! A Rust service registers its own listener:
 //!
@@ -15,7 +16,16 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Programs are loaded with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON. Built for Linux 6.1 and newer.
+//! Every change goes through [`Instance::commit`] with its [`CommitOptions`]. [`Instance::edit`] changes the ruleset in
+//! force, [`Instance::apply`] replaces it by that of a file; the functions of [`edit`] are the usual small changes. Three
+//! programs in `examples/` register a listener, apply a file and explain a packet.
+//!
+//! An [`Error`] has an enum for each part of the library to match on. Its message names the operation, the object and the
+//! cause; [`Error::remedy`] is the next step.
+//!
+//! # Building and running
+//! The build compiles a BPF program: it needs clang, and libelf and zlib with their headers (on Debian and Ubuntu: `clang
+//! libelf-dev zlib1g-dev`). Programs are loaded with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, on Linux 6.1 or newer.
 #![deny(unsafe_code, clippy::self_named_module_files)]
 
 mod bpf;
@@ -61,5 +71,6 @@ pub use error::{
     SocketError, StateError,
 };
 
+// What a rule is, and what a ruleset means.
 pub use inlet_core as rules;
 pub use inlet_core::{Endpoint, EndpointError};

@@ -10,7 +10,7 @@ use std::os::fd::OwnedFd;
 use common::{asked, bind, here, open, snapshot, state, up, wait_for_sockets};
 use inlet::rules::Description;
 use inlet::rules::Protocol::{self, Tcp, Udp};
-use inlet::{Endpoint, Error, Instance, Known, ServiceRequest, SocketError, UpOptions};
+use inlet::{Adopted, Endpoint, Error, Instance, ServiceRequest, SocketError, UpOptions};
 use inlet_testkit::{End, Listen, TcpServer, UdpServer, World, veth};
 use rustix::net::{AddressFamily, SocketType, socket, sockopt};
 
