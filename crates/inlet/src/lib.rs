@@ -17,15 +17,16 @@
 //! ```
 //!
 //! Every change goes through [`Instance::commit`] with its [`CommitOptions`]. [`Instance::edit`] changes the ruleset in
-//! force, [`Instance::apply`] replaces it by that of a file; the functions of [`edit`] are the usual small changes. Three
-//! programs in `examples/` register a listener, apply a file and explain a packet.
+//! force, [`Instance::apply`] replaces it by that of a file; the functions of [`edit`] are the usual small changes.
+//! Three programs in `examples/` register a listener, apply a file and explain a packet.
 //!
-//! An [`Error`] has an enum for each part of the library to match on. Its message names the operation, the object and the
-//! cause; [`Error::remedy`] is the next step.
+//! An [`Error`] has an enum for each part of the library to match on. Its message names the operation, the object and
+//! the cause; [`Error::remedy`] is the next step.
 //!
 //! # Building and running
-//! The build compiles a BPF program: it needs clang, and libelf and zlib with their headers (on Debian and Ubuntu: `clang
-//! libelf-dev zlib1g-dev`). Programs are loaded with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, on Linux 6.1 or newer.
+//! The build compiles a BPF program: it needs clang, and libelf and zlib with their headers (on Debian and Ubuntu:
+//! `clang libelf-dev zlib1g-dev`). Programs are loaded with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, on Linux 6.1 or
+//! newer.
 #![deny(unsafe_code, clippy::self_named_module_files)]
 
 mod bpf;

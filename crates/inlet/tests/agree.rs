@@ -118,8 +118,8 @@ fn undescribed(ruleset: Ruleset) -> Builder {
     builder
 }
 
-/// In the first 300 rulesets the story that `inlet explain` tells is checked too: its rule is the specification's, its end
-/// what the rule and the sockets that there are lead to, and the live program agrees with it.
+/// In the first 300 rulesets the story that `inlet explain` tells is checked too: its rule is the specification's, its
+/// end what the rule and the sockets that there are lead to, and the live program agrees with it.
 #[test]
 fn program_specification_and_explain_agree() {
     let explained = Cell::new(0);

@@ -1,5 +1,5 @@
-//! Described sockets find their services: inside listen(), when they exist already, and when they are bound; and those of
-//! others do not.
+//! Described sockets find their services: inside listen(), when they exist already, and when they are bound; and those
+//! of others do not.
 #![allow(clippy::unwrap_used, reason = "what fails here is the failure of a test")]
 
 mod common;
@@ -26,8 +26,8 @@ fn describe(instance: &mut Instance, service: &str, description: Option<Descript
     instance.set_service(&service.parse().unwrap(), request).map(drop)
 }
 
-/// A service on a prefix of each family, described: on all ports for TCP, and for UDP on two, so that answers to the dialler's
-/// own ports do not go there.
+/// A service on a prefix of each family, described: on all ports for TCP, and for UDP on two, so that answers to the
+/// dialler's own ports do not go there.
 fn world(listen: &[&str]) -> Option<World> {
     let world = World::new()?;
     let mut instance = up(&world);

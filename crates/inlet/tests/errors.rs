@@ -195,8 +195,8 @@ fn wait_until_dead(link: &Path) {
     }
 }
 
-/// A link without a namespace may be that of one that died, or was detached by force in one that lives: the kernel tells
-/// the same of both. `up` takes neither for its own to remove.
+/// A link without a namespace may be that of one that died, or was detached by force in one that lives: the kernel
+/// tells the same of both. `up` takes neither for its own to remove.
 #[test]
 fn what_is_left_of_another_namespace_stays() {
     let Some(world) = World::new() else { return };

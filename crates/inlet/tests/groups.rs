@@ -1,5 +1,5 @@
-//! What a service has is what receives: sockets that share an address with those of others (SO_REUSEPORT), that are bound
-//! to a device, and that are many. Who received is counted at the servers.
+//! What a service has is what receives: sockets that share an address with those of others (SO_REUSEPORT), that are
+//! bound to a device, and that are many. Who received is counted at the servers.
 #![allow(clippy::unwrap_used, reason = "what fails here is the failure of a test")]
 
 mod common;
@@ -246,8 +246,8 @@ fn a_socket_bound_to_a_device_gets_what_comes_in_there() {
     }
 }
 
-/// A listener comes while its service goes and another one gets the number: it never is the other one's. Packets of the other
-/// service are asked for all the while.
+/// A listener comes while its service goes and another one gets the number: it never is the other one's. Packets of the
+/// other service are asked for all the while.
 #[test]
 fn a_listener_that_comes_while_its_service_goes_is_nobody_elses() {
     let Some((world, instance)) = two_services() else { return };

@@ -1,4 +1,5 @@
-//! What happens to packets of a service without a live socket, and that each packet is counted once and where it belongs.
+//! What happens to packets of a service without a live socket, and that each packet is counted once and where it
+//! belongs.
 #![allow(clippy::unwrap_used, reason = "what fails here is the failure of a test")]
 
 mod common;

@@ -86,8 +86,8 @@ impl Claims {
         Ok(wants)
     }
 
-    /// Fails when a service gets nothing for another reason than that its user is not there: these are for the descriptions
-    /// to mend.
+    /// Fails when a service gets nothing for another reason than that its user is not there: these are for the
+    /// descriptions to mend.
     pub(crate) fn check(&self) -> Result<()> {
         self.left_out.iter().try_for_each(|(_, reason)| match reason {
             NotFound::User(_) => Ok(()),

@@ -1,5 +1,5 @@
-//! Described sockets: when a commit changes descriptions, new programs are made for them before its commit point and take the
-//! place of the former ones after it; sockets that exist already are then looked through.
+//! Described sockets: when a commit changes descriptions, new programs are made for them before its commit point and
+//! take the place of the former ones after it; sockets that exist already are then looked through.
 
 use std::collections::BTreeSet;
 
@@ -59,16 +59,16 @@ impl Instance {
         }
     }
 
-    /// Makes everything anew that the descriptions in force need: after a commit that was interrupted. One that cannot be
-    /// looked up any more, because its user is gone, is left out: it must not keep anybody from changing the rules.
+    /// Makes everything anew that the descriptions in force need: after a commit that was interrupted. One that cannot
+    /// be looked up any more, because its user is gone, is left out: it must not keep anybody from changing the rules.
     pub(crate) fn describe_again(&self) -> Result<()> {
         let wants = claims_of(self.ruleset()?.services())?;
         let prepared = wants.map_or(Ok(Prepared::None), |wants| self.prepare(wants))?;
         self.describe(prepared)
     }
 
-    /// Finds the sockets that descriptions mean, and gives them to their services. Users, units and control groups are looked up
-    /// anew; for a service whose user there is not nothing is found.
+    /// Finds the sockets that descriptions mean, and gives them to their services. Users, units and control groups are
+    /// looked up anew; for a service whose user there is not nothing is found.
     ///
     /// # Errors
     /// Those of the kernel, and of looking up users.

@@ -41,7 +41,8 @@ impl Instance {
     /// Gives a listener, or an unconnected UDP socket, of this process to a service.
     ///
     /// # Errors
-    /// [`crate::SocketError::NoSocket`] with the reason when it cannot be adopted, [`Error::UnknownService`], [`crate::SocketError::Taken`].
+    /// [`crate::SocketError::NoSocket`] with the reason when it cannot be adopted, [`Error::UnknownService`],
+    /// [`crate::SocketError::Taken`].
     pub fn register(&mut self, service: &str, socket: impl AsFd) -> Result<AdoptedSocket> {
         let name = format!("socket {}", socket.as_fd().as_raw_fd());
         let mut seen = Seen::new(self.location.netns().cookie(), Filter::All);
@@ -50,13 +51,13 @@ impl Instance {
         Ok(adoption.adopted.remove(0))
     }
 
-    /// Gives the sockets of a process to a service: all that can be adopted, or with `listen` those with these protocols
-    /// and local addresses.
+    /// Gives the sockets of a process to a service: all that can be adopted, or with `listen` those with these
+    /// protocols and local addresses.
     ///
     /// # Errors
-    /// [`crate::SocketError::NoProcess`], [`crate::SocketError::ProcessDenied`], [`crate::SocketError::NoSocket`] when none is left or one of `listen` is
-    /// absent, [`crate::SocketError::SeveralPorts`] when `listen` is empty and the sockets of a protocol are at several ports, and
-    /// those of [`Instance::register`].
+    /// [`crate::SocketError::NoProcess`], [`crate::SocketError::ProcessDenied`], [`crate::SocketError::NoSocket`] when
+    /// none is left or one of `listen` is absent, [`crate::SocketError::SeveralPorts`] when `listen` is empty and the
+    /// sockets of a protocol are at several ports, and those of [`Instance::register`].
     pub fn register_process(&mut self, service: &str, pid: u32, listen: &[Endpoint]) -> Result<Adoption> {
         self.service(service)?;
         let wanted = if listen.is_empty() { Filter::OnePort } else { Filter::At(listen) };
@@ -78,7 +79,8 @@ impl Instance {
     /// Takes the sockets of a service out, or with `pid` those that this process has open. Gives how many.
     ///
     /// # Errors
-    /// [`Error::UnknownService`], and with `pid` [`crate::SocketError::NoProcess`] and [`crate::SocketError::ProcessDenied`].
+    /// [`Error::UnknownService`], and with `pid` [`crate::SocketError::NoProcess`] and
+    /// [`crate::SocketError::ProcessDenied`].
     pub fn unregister(&mut self, service: &str, pid: Option<u32>) -> Result<usize> {
         let id = self.service(service)?;
         let wanted: Option<BTreeSet<u64>> = match pid {

@@ -1,5 +1,5 @@
-//! Running a command whose sockets go to a service: in a control group of its own, which the service's description names
-//! for as long as the command runs.
+//! Running a command whose sockets go to a service: in a control group of its own, which the service's description
+//! names for as long as the command runs.
 
 use std::fmt;
 use std::io::{self, Read, Seek};
@@ -49,12 +49,12 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// The signals that are handed on to the command.
 const FORWARDED: [i32; 8] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH, SIGCONT];
 
-/// Runs a command to its end. The service gets the sockets that it opens: those of the service's description when it has one,
-/// else those at `listen`, else all its TCP listeners. Signals are handed on to it.
+/// Runs a command to its end. The service gets the sockets that it opens: those of the service's description when it
+/// has one, else those at `listen`, else all its TCP listeners. Signals are handed on to it.
 ///
 /// # Errors
-/// [`Error::UnknownService`], [`crate::DescribeError::Described`] when `listen` is given for a service that has a description,
-/// [`crate::DescribeError::Spawn`] when the command cannot be started, and those of descriptions.
+/// [`Error::UnknownService`], [`crate::DescribeError::Described`] when `listen` is given for a service that has a
+/// description, [`crate::DescribeError::Spawn`] when the command cannot be started, and those of descriptions.
 pub fn run(location: &Location, service: &ServiceName, listen: &[Listen], command: &mut Command) -> Result<Exit> {
     let group = Group::make()?;
     let ran = describe(location, service, listen, &group).and_then(|()| run_in(&group, location, service, command));

@@ -1,5 +1,5 @@
-//! The watcher: UDP sockets have no event at which the kernel could adopt them by itself, so a process is told of binds and
-//! looks for them. It holds nothing: killed at any time, it loses no socket that has a place.
+//! The watcher: UDP sockets have no event at which the kernel could adopt them by itself, so a process is told of binds
+//! and looks for them. It holds nothing: killed at any time, it loses no socket that has a place.
 
 use std::cell::Cell;
 use std::fmt;
@@ -38,7 +38,8 @@ impl Watcher {
     /// Begins to be told of binds.
     ///
     /// # Errors
-    /// [`crate::StateError::NotUp`], [`crate::DescribeError::Watched`] when somebody watches already, and errors of the kernel.
+    /// [`crate::StateError::NotUp`], [`crate::DescribeError::Watched`] when somebody watches already, and errors of the
+    /// kernel.
     pub fn new(location: Location) -> Result<Self> {
         location.check_bpffs()?;
         capability::require("inlet watch", &[Capability::Bpf, Capability::NetAdmin])?;
@@ -67,8 +68,8 @@ impl Watcher {
         self.find(&Protocol::ALL)
     }
 
-    /// Waits until a described UDP socket is bound, and adopts it. `None` when it was woken by something else: `wake` can be
-    /// read from.
+    /// Waits until a described UDP socket is bound, and adopts it. `None` when it was woken by something else: `wake`
+    /// can be read from.
     ///
     /// # Errors
     /// [`crate::StateError::NotUp`] when the instance is gone, and errors of the kernel.

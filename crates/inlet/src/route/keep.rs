@@ -64,7 +64,8 @@ impl RoutePlan {
         Ok(Self { table, loopback, add, remove })
     }
 
-    /// Adds what is missing, and then removes what is not needed any more, so that no address is without a route between.
+    /// Adds what is missing, and then removes what is not needed any more, so that no address is without a route
+    /// between.
     pub(crate) fn carry_out(self) -> Result<RouteChanges> {
         for prefix in &self.add {
             self.table.add(*prefix, self.loopback)?;

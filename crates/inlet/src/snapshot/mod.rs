@@ -65,7 +65,8 @@ impl Snapshot {
     /// Opens the instance of a namespace.
     ///
     /// # Errors
-    /// [`crate::StateError::NotUp`], [`crate::StateError::Newer`], [`crate::StateError::Interrupted`], and errors of the kernel.
+    /// [`crate::StateError::NotUp`], [`crate::StateError::Newer`], [`crate::StateError::Interrupted`], and errors of
+    /// the kernel.
     pub fn open(location: Location) -> Result<Self> {
         location.check_bpffs()?;
         Self::open_if_up(&location)?.ok_or_else(|| location.not_up())

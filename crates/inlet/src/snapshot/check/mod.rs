@@ -143,8 +143,8 @@ impl Checker {
     }
 }
 
-/// Sockets that descriptions mean, that a service can have, and that none has. Asking takes the right to run the programs that
-/// find them.
+/// Sockets that descriptions mean, that a service can have, and that none has. Asking takes the right to run the
+/// programs that find them.
 fn waiting(snapshot: &Snapshot, receivers: &Receivers, found: &mut Checkup) -> Result<Vec<Reported>> {
     let mut waiting = match reported_now(&snapshot.files.described(), snapshot.location().netns()) {
         Err(Error::Os { cause, .. }) if cause.kind() == std::io::ErrorKind::PermissionDenied => {

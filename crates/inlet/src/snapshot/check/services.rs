@@ -68,8 +68,8 @@ fn without_sockets(subject: &Subject<'_>, id: ServiceId, service: &Service, miss
     found.add(severity, "service-without-sockets", what, why, fix);
 }
 
-/// Sockets that a description means and that their service does not have: of UDP those that nobody looked for since they were
-/// bound, of TCP those that listened before their control group was known.
+/// Sockets that a description means and that their service does not have: of UDP those that nobody looked for since
+/// they were bound, of TCP those that listened before their control group was known.
 fn not_adopted(subject: &Subject<'_>, found: &mut Checkup) {
     found.add_each(subject.waiting, |wanted| {
         let name = subject.ruleset.services().get(wanted.service).map_or("?", |service| service.name.as_str());

@@ -20,8 +20,8 @@ pub struct Explanation {
     pub packet: Packet,
     /// What the routes say of its destination: only packets to local addresses get to the rules.
     pub reach: Reach,
-    /// The policy routing rules of the namespace beside the usual ones, as ip-rule(8) writes them: with them what the routes
-    /// say depends on more than the destination.
+    /// The policy routing rules of the namespace beside the usual ones, as ip-rule(8) writes them: with them what the
+    /// routes say depends on more than the destination.
     pub policies: Vec<String>,
     /// Whether `reach` is for the packet's source and interface, rather than for its destination alone.
     pub reach_is_exact: bool,
