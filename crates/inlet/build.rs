@@ -23,6 +23,6 @@ fn main() {
             .obj(out.join(format!("{name}.bpf.o")))
             .clang_args(&args)
             .build_and_generate(out.join(format!("{name}.skel.rs")))
-            .unwrap_or_else(|error| panic!("cannot compile {source}: {error:#}\nis clang installed?"));
+            .unwrap_or_else(|error| panic!("cannot compile {source}: {error:#}\nthe build needs clang, libelf and zlib with their headers (Debian: clang libelf-dev zlib1g-dev)"));
     }
 }

@@ -66,8 +66,11 @@ fn bad_usage() {
     for (args, text) in table {
         let ran = inlet(args);
         assert_eq!((ran.code, ran.stdout.as_str()), (Some(2), ""), "{args:?}: {}", ran.stderr);
-        assert!(ran.stderr.contains(text), "{args:?}: {}", ran.stderr);
-        assert!(ran.stderr.starts_with("error: ") && ran.stderr.lines().count() == 1, "{args:?}: {}", ran.stderr);
+        // The message, and the next step on a line of its own.
+        assert!(ran.stderr.replace("\nfix: ", "; ").contains(text), "{args:?}: {}", ran.stderr);
+        let lines: Vec<&str> = ran.stderr.lines().collect();
+        assert!(lines[0].starts_with("error: ") && lines.len() <= 2, "{args:?}: {}", ran.stderr);
+        assert!(lines.get(1).is_none_or(|line| line.starts_with("fix: ")), "{args:?}: {}", ran.stderr);
     }
 }
 

@@ -1,8 +1,9 @@
 //! Inlet decides which socket receives a packet: a service gets a whole prefix, a range of ports, all ports, all but
 //! some, per source or interface, with the kernel's `sk_lookup` hook.
 //!
-//! All state is in a bpf filesystem, one directory for each network namespace; nothing has to run. An [`Instance`] writes and
-//! is alone while it is open; a [`Snapshot`] reads, beside other readers. What a rule means is told in [`inlet_core`].
+//! All state is in a bpf filesystem, one directory for each network namespace; nothing has to run. An [`Instance`]
+//! writes, and nobody else reads or writes while it is open. A [`Snapshot`] reads, beside other readers. What a rule
+//! means is in [`rules`].
 //!
 //! A Rust service registers its own listener:
 //!
@@ -15,7 +16,17 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Programs are loaded with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON. Built for Linux 6.1 and newer.
+//! Every change goes through [`Instance::commit`] with its [`CommitOptions`]. [`Instance::edit`] changes the ruleset in
+//! force, [`Instance::apply`] replaces it by that of a file; the functions of [`edit`] are the usual small changes.
+//! Three programs in `examples/` register a listener, apply a file and explain a packet.
+//!
+//! An [`Error`] has an enum for each part of the library to match on. Its message names the operation, the object and
+//! the cause; [`Error::remedy`] is the next step.
+//!
+//! # Building and running
+//! The build compiles a BPF program: it needs clang, and libelf and zlib with their headers (on Debian and Ubuntu:
+//! `clang libelf-dev zlib1g-dev`). Programs are loaded with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, on Linux 6.1 or
+//! newer.
 #![deny(unsafe_code, clippy::self_named_module_files)]
 
 mod bpf;
@@ -37,23 +48,23 @@ pub use kernel::Netns;
 pub use state::{DEFAULT_BPFFS, Location};
 
 // What can be asked.
-pub use described::{Found, Known, LastRefusal, Unfound};
+pub use described::{FoundSocket, LastRefusal, NotFound};
 pub use route::{Reach, Route, RouteChanges};
 pub use snapshot::{
-    Answer, Checker, Checkup, Explainer, Explanation, Finding, Listener, Listeners, Live, LiveProgram, Outcome,
+    Agreement, Answer, Checker, Checkup, Explainer, Explanation, Finding, Listener, Listeners, LiveProgram, Outcome,
     Proposal, Reply, ServiceState, ServiceTraffic, Severity, Snapshot, Unasked, Warning,
 };
-pub use socket::{Owner, SocketState};
+pub use socket::{Adopted, Owner, SocketState};
 pub use state::{Counters, Pending};
 
 // What can be changed.
 pub use file::{read_ruleset, read_text};
 pub use instance::{
-    Adopted, Adoption, ApplyOptions, CommitOptions, Committed, Instance, ServiceRequest, UpOptions, edit,
+    AdoptedSocket, Adoption, ApplyOptions, CommitOptions, Committed, Instance, ServiceRequest, UpOptions, edit,
 };
 
 // What goes on beside an instance.
-pub use processes::{LeftBehind, Ran, Waiter, Watcher, await_confirmation, run, wait_in_background};
+pub use processes::{Exit, Leftovers, Waiter, Watcher, await_confirmation, run, wait_in_background};
 
 // Why something fails.
 pub use error::{
@@ -61,5 +72,6 @@ pub use error::{
     SocketError, StateError,
 };
 
+// What a rule is, and what a ruleset means.
 pub use inlet_core as rules;
 pub use inlet_core::{Endpoint, EndpointError};

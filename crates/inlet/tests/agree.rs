@@ -13,7 +13,7 @@ use inlet::rules::arbitrary::{SERVICES, at_borders, crowded, history, with_packe
 use inlet::rules::image::Header;
 use inlet::rules::{Builder, OnMissing, Packet, Protocol, Ruleset, ServiceId, Verdict, lookup};
 use inlet::{
-    Answer, CommitOptions, Instance, Live, Location, Netns, Outcome, Reply, ServiceRequest, Snapshot, UpOptions,
+    Agreement, Answer, CommitOptions, Instance, Location, Netns, Outcome, Reply, ServiceRequest, Snapshot, UpOptions,
 };
 use inlet_testkit::{Listen, TcpServer, UdpServer, World};
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
@@ -118,8 +118,8 @@ fn undescribed(ruleset: Ruleset) -> Builder {
     builder
 }
 
-/// In the first 300 rulesets the story that `inlet explain` tells is checked too: its rule is the specification's, its end
-/// what the rule and the sockets that there are lead to, and the live program agrees with it.
+/// In the first 300 rulesets the story that `inlet explain` tells is checked too: its rule is the specification's, its
+/// end what the rule and the sockets that there are lead to, and the live program agrees with it.
 #[test]
 fn program_specification_and_explain_agree() {
     let explained = Cell::new(0);
@@ -199,7 +199,7 @@ fn explain_agrees(snapshot: &Snapshot, receivers: &Receivers, packets: &[Packet]
     for packet in packets {
         let told = explainer.explain(packet).unwrap();
         assert_eq!(told.rule, lookup(snapshot.ruleset(), packet), "{packet:?}");
-        assert_eq!(told.live, Live::Agrees, "{packet:?}");
+        assert_eq!(told.live, Agreement::Agrees, "{packet:?}");
         let socket = told.socket.map(|socket| receivers.cookies[&socket.cookie]);
         match receivers.expected(snapshot.ruleset(), packet) {
             Expected::Is(Answer::Pass) => assert_eq!((told.outcome, socket), (Outcome::Pass, None), "{packet:?}"),

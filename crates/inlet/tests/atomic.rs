@@ -24,8 +24,8 @@ const A: &str = r#"
     {"to": "a", "protocol": ["tcp", "udp"], "local": ["192.0.2.0/24", "2001:db8::/64"], "ports": "81-89"},
     {"to": "a", "protocol": ["tcp", "udp"], "local": ["192.0.2.0/24", "2001:db8::/64"], "ports": 90}"#;
 
-/// Steers the same by rules of another shape, and refuses part of it. Not the ports of clients: on loopback their address
-/// is that of the server, and the answer to an unconnected UDP socket goes through the hook too.
+/// Steers the same by rules of another shape, and refuses part of it. Not the ports of clients: on loopback their
+/// address is that of the server, and the answer to an unconnected UDP socket goes through the hook too.
 const B: &str = r#"
     {"to": "b", "protocol": ["tcp", "udp"], "local": ["192.0.2.0/25", "192.0.2.128/25"], "ports": "1-1023",
      "from": "0.0.0.0/0"},
@@ -112,7 +112,7 @@ fn swap_under_traffic(world: &World, rulesets: [&str; 2], swaps: u64) {
     drop(instance);
     for service in ["a", "b"] {
         let counters = state(world, service).counters;
-        assert_eq!((counters.missing, counters.bad_socket), (0, 0), "{service}");
+        assert_eq!((counters.missed, counters.failed), (0, 0), "{service}");
     }
     let count = |seen: &Seen| (seen.a.load(Ordering::Relaxed), seen.b.load(Ordering::Relaxed));
     println!("{swapped} swaps; answers of a and b by tcp {:?}, by udp {:?}", count(&seen[0]), count(&seen[1]));

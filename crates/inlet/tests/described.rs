@@ -1,5 +1,5 @@
-//! Described sockets find their services: inside listen(), when they exist already, and when they are bound; and those of
-//! others do not.
+//! Described sockets find their services: inside listen(), when they exist already, and when they are bound; and those
+//! of others do not.
 #![allow(clippy::unwrap_used, reason = "what fails here is the failure of a test")]
 
 mod common;
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use common::{asked, bind, here, open, patient, selector, snapshot, state, to, tree, up};
 use inlet::rules::Protocol::{Tcp, Udp};
 use inlet::rules::{Confine, Description};
-use inlet::{DescribeError, Error, Instance, Known, Refusal, ServiceRequest, StateError, UpOptions, Watcher};
+use inlet::{Adopted, DescribeError, Error, Instance, Refusal, ServiceRequest, StateError, UpOptions, Watcher};
 use inlet_testkit::{
     Cgroup, Listen, Netns, Program, Proto, TcpServer, UdpServer, World, as_user, dial_tcp, require_feature,
 };
@@ -26,8 +26,8 @@ fn describe(instance: &mut Instance, service: &str, description: Option<Descript
     instance.set_service(&service.parse().unwrap(), request).map(drop)
 }
 
-/// A service on a prefix of each family, described: on all ports for TCP, and for UDP on two, so that answers to the dialler's
-/// own ports do not go there.
+/// A service on a prefix of each family, described: on all ports for TCP, and for UDP on two, so that answers to the
+/// dialler's own ports do not go there.
 fn world(listen: &[&str]) -> Option<World> {
     let world = World::new()?;
     let mut instance = up(&world);
@@ -67,7 +67,7 @@ fn a_connection_right_after_listen_is_steered() {
         drop((client, served));
     }
     let service = state(&world, "web");
-    assert_eq!((service.counters.missing, service.counters.bad_socket, service.refusal), (0, 0, None));
+    assert_eq!((service.counters.missed, service.counters.failed, service.refusal), (0, 0, None));
 }
 
 #[test]
@@ -87,7 +87,7 @@ fn sockets_that_exist_are_adopted() {
     assert!(service.sockets.iter().all(|socket| socket.v4 && socket.v6));
     // Looking again changes nothing.
     let found = open(&world).adopt().unwrap();
-    assert_eq!(found.iter().map(|found| found.outcome).collect::<Vec<_>>(), [Ok(Known::Before); 2]);
+    assert_eq!(found.iter().map(|found| found.outcome).collect::<Vec<_>>(), [Ok(Adopted::Before); 2]);
     let cookies = |service: &inlet::ServiceState| service.sockets.iter().map(|it| it.cookie).collect::<Vec<_>>();
     assert_eq!(cookies(&state(&world, "web")), cookies(&service));
     drop((tcp, udp, other));

@@ -16,7 +16,7 @@ use common::{
 };
 use inlet::rules::{Packet, Protocol::Tcp};
 use inlet::{
-    ApplyOptions, CommitError, Error, Instance, KernelError, Live, Location, Netns, ServiceRequest, Snapshot,
+    Agreement, ApplyOptions, CommitError, Error, Instance, KernelError, Location, Netns, ServiceRequest, Snapshot,
     StateError, Unasked, UpOptions,
 };
 use inlet_testkit::{Caps, World, require, with_caps, without_caps};
@@ -124,7 +124,7 @@ fn three_capabilities_are_enough() {
         assert_eq!(asked(Tcp, "192.0.2.9:80"), "web");
         assert_eq!(asked(Tcp, "[2001:db8::9]:80"), "web");
         let packet = Packet::new(Tcp, "192.0.2.9:80".parse().unwrap(), "192.0.2.8:9".parse().unwrap());
-        assert_eq!(snapshot(&world).explain(&packet).unwrap().live, Live::Agrees);
+        assert_eq!(snapshot(&world).explain(&packet).unwrap().live, Agreement::Agrees);
     });
     // Sockets and the end need fewer.
     with_caps(Caps::BPF | Caps::NET_ADMIN, || {
@@ -179,7 +179,7 @@ fn a_newer_state_format() {
     meta.update(&0_u32.to_ne_bytes(), &99_u32.to_ne_bytes(), MapFlags::ANY).unwrap();
     for error in openings(&world).into_iter().chain([up_again(&world)]) {
         assert!(matches!(error, Error::State(StateError::Newer { found: 99, .. })), "{error:?}");
-        assert!(error.to_string().contains("state format 99 is newer than 2"), "{error}");
+        assert!(error.to_string().contains("state format 99 is newer than 3"), "{error}");
         assert!(told(&error).ends_with("\nfix: use the newer inlet"), "{error}");
     }
     assert_eq!(tree(world.bpffs.path()), before);
@@ -195,8 +195,8 @@ fn wait_until_dead(link: &Path) {
     }
 }
 
-/// A link without a namespace may be that of one that died, or was detached by force in one that lives: the kernel tells
-/// the same of both. `up` takes neither for its own to remove.
+/// A link without a namespace may be that of one that died, or was detached by force in one that lives: the kernel
+/// tells the same of both. `up` takes neither for its own to remove.
 #[test]
 fn what_is_left_of_another_namespace_stays() {
     let Some(world) = World::new() else { return };
@@ -410,7 +410,7 @@ fn a_group_may_read_and_nobody_else() {
         assert_eq!((services[0].counters.steered, services[0].sockets.len()), (1, 2));
         let explanation = snapshot.explain(&packet).unwrap();
         assert!(explanation.rule.is_some());
-        assert_eq!(explanation.live, Live::NotAsked(Unasked::NotPermitted));
+        assert_eq!(explanation.live, Agreement::NotAsked(Unasked::NotPermitted));
         drop(snapshot);
         let error = Instance::open(at(bpffs)).unwrap_err();
         assert!(matches!(error, Error::Kernel(KernelError::Capability { .. })), "{error:?}");

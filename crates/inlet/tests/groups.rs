@@ -1,5 +1,5 @@
-//! What a service has is what receives: sockets that share an address with those of others (SO_REUSEPORT), that are bound
-//! to a device, and that are many. Who received is counted at the servers.
+//! What a service has is what receives: sockets that share an address with those of others (SO_REUSEPORT), that are
+//! bound to a device, and that are many. Who received is counted at the servers.
 #![allow(clippy::unwrap_used, reason = "what fails here is the failure of a test")]
 
 mod common;
@@ -10,7 +10,7 @@ use std::os::fd::OwnedFd;
 use common::{asked, bind, here, open, snapshot, state, up, wait_for_sockets};
 use inlet::rules::Description;
 use inlet::rules::Protocol::{self, Tcp, Udp};
-use inlet::{Endpoint, Error, Instance, Known, ServiceRequest, SocketError, UpOptions};
+use inlet::{Adopted, Endpoint, Error, Instance, ServiceRequest, SocketError, UpOptions};
 use inlet_testkit::{End, Listen, TcpServer, UdpServer, World, veth};
 use rustix::net::{AddressFamily, SocketType, socket, sockopt};
 
@@ -98,7 +98,7 @@ fn eighty_workers_find_their_service_inside_listen() {
     assert_eq!((service.sockets.len(), service.refusal), (80, None));
     let found = open(&world).adopt().unwrap();
     assert_eq!(found.len(), 80);
-    assert!(found.iter().all(|found| found.outcome == Ok(Known::Before)), "{found:?}");
+    assert!(found.iter().all(|found| found.outcome == Ok(Adopted::Before)), "{found:?}");
     for target in [V4[0], V6[0]] {
         (0..500).for_each(|_| assert_eq!(asked(Tcp, target), "one"));
     }
@@ -246,8 +246,8 @@ fn a_socket_bound_to_a_device_gets_what_comes_in_there() {
     }
 }
 
-/// A listener comes while its service goes and another one gets the number: it never is the other one's. Packets of the other
-/// service are asked for all the while.
+/// A listener comes while its service goes and another one gets the number: it never is the other one's. Packets of the
+/// other service are asked for all the while.
 #[test]
 fn a_listener_that_comes_while_its_service_goes_is_nobody_elses() {
     let Some((world, instance)) = two_services() else { return };

@@ -1,4 +1,5 @@
-//! What happens to packets of a service without a live socket, and that each packet is counted once and where it belongs.
+//! What happens to packets of a service without a live socket, and that each packet is counted once and where it
+//! belongs.
 #![allow(clippy::unwrap_used, reason = "what fails here is the failure of a test")]
 
 mod common;
@@ -47,7 +48,7 @@ fn refuse_is_the_default_and_nobody_else_receives() {
         for _ in 0..3 {
             assert_eq!(asked(protocol, target), "Refused", "{protocol} {target}");
         }
-        let mut counters = Counters { missing: 3, refused: 3, ..Counters::default() };
+        let mut counters = Counters { missed: 3, refused: 3, ..Counters::default() };
         assert_eq!(state(&world, &service).counters, counters, "{protocol} {target}");
         // The same after a socket came and went.
         let receiver = Receiver::of(&mut open(&world), &service);
@@ -55,7 +56,7 @@ fn refuse_is_the_default_and_nobody_else_receives() {
         drop(receiver);
         wait_for_sockets(&world, &service, 0);
         assert_eq!(asked(protocol, target), "Refused", "{protocol} {target}");
-        counters = Counters { steered: 1, missing: 4, refused: 4, ..counters };
+        counters = Counters { steered: 1, missed: 4, refused: 4, ..counters };
         assert_eq!(state(&world, &service).counters, counters, "{protocol} {target}");
     }
 }
@@ -82,7 +83,7 @@ fn pass_leaves_it_to_the_ordinary_lookup() {
         drop(receiver);
         wait_for_sockets(&world, &service, 0);
         assert_eq!(asked(protocol, target), "own", "{protocol} {target}");
-        let counters = Counters { steered: 1, missing: 3, ..Counters::default() };
+        let counters = Counters { steered: 1, missed: 3, ..Counters::default() };
         assert_eq!(state(&world, &service).counters, counters, "{protocol} {target}");
     }
 }
@@ -104,7 +105,7 @@ fn the_policy_changes_under_live_traffic() {
         assert_eq!(snapshot(&world).generation(), before + 1);
         assert_eq!(asked(Protocol::Tcp, "192.0.2.9:80"), answer);
     }
-    assert_eq!(state(&world, "web").counters, Counters { missing: 3, refused: 1, ..Counters::default() });
+    assert_eq!(state(&world, "web").counters, Counters { missed: 3, refused: 1, ..Counters::default() });
 }
 
 /// Rules without a service are counted too, passed and refused apart; what no rule matches is not.

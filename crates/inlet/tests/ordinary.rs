@@ -1,5 +1,5 @@
-//! What `explain` says of the kernel's ordinary lookup is what the kernel does: every set of exact, wildcard and dual-stack
-//! sockets of one port is asked at every address. No rule and no program takes part. Needs root.
+//! What `explain` says of the kernel's ordinary lookup is what the kernel does: every set of exact, wildcard and
+//! dual-stack sockets of one port is asked at every address. No rule and no program takes part. Needs root.
 #![allow(clippy::unwrap_used, reason = "what fails here is the failure of a test")]
 
 mod common;
@@ -78,8 +78,8 @@ fn all_sets(protocol: Protocol) {
     }
 }
 
-/// One after the other: a program that one test starts has the sockets of the other one, too, until it runs, and what was
-/// dropped meanwhile would still be there.
+/// One after the other: a program that one test starts has the sockets of the other one, too, until it runs, and what
+/// was dropped meanwhile would still be there.
 #[test]
 fn tcp_and_udp() {
     all_sets(Protocol::Tcp);

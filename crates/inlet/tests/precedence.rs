@@ -1,5 +1,5 @@
-//! Which of two rules decides, for every pair of the four criteria, seen by real packets that come in on real interfaces
-//! from real sources; and that each answer is the one of the specification.
+//! Which of two rules decides, for every pair of the four criteria, seen by real packets that come in on real
+//! interfaces from real sources; and that each answer is the one of the specification.
 #![allow(clippy::unwrap_used, reason = "what fails here is the failure of a test")]
 
 mod common;

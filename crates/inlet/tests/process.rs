@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use common::{Receiver, anywhere, asked, bind, open, state, told, up, wait_for_sockets};
 use inlet::rules::Protocol::Tcp;
-use inlet::{Endpoint, Error, Instance, Refusal, SocketError};
+use inlet::{Adopted, Endpoint, Error, Instance, Refusal, SocketError};
 use inlet_testkit::{Caps, Program, TcpServer, World, as_user, without_caps};
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType};
 use rustix::net::sockopt::set_socket_reuseport;
@@ -54,7 +54,7 @@ fn what_fits_is_taken_and_the_rest_is_named() {
     let refused = adoption.refused.iter().find(|refused| refused.what.ends_with(&format!("({local})"))).unwrap();
     assert_eq!(refused.reason, Refusal::Connected);
     let again = instance.register_process("web", std::process::id(), &[]).unwrap();
-    assert!(again.adopted.iter().all(|socket| socket.known) && again.adopted.len() == 2);
+    assert!(again.adopted.iter().all(|socket| socket.adopted == Adopted::Before) && again.adopted.len() == 2);
     drop(instance);
     assert_eq!(asked(Tcp, TARGET), "web");
     assert_eq!(state(&world, "web").sockets.len(), 2);

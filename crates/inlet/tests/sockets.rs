@@ -14,7 +14,7 @@ use common::{
     who,
 };
 use inlet::rules::Protocol::{self, Tcp, Udp};
-use inlet::{Counters, Error, Instance, ServiceRequest, SocketError, UpOptions};
+use inlet::{Adopted, Counters, Error, Instance, ServiceRequest, SocketError, UpOptions};
 use inlet_testkit::{Listen, Netns, TcpServer, UdpServer, World, dial_tcp, dial_udp, require_feature};
 use rustix::net::{AddressFamily, SocketType, ipproto, socket};
 
@@ -55,9 +55,9 @@ fn closing_empties_the_slot_and_a_restart_takes_its_place() {
         assert_eq!(asked(Udp, V6), "Refused");
     }
     // Segments that come after their connection is gone run the program too, so TCP may count a few more.
-    let Counters { steered, missing, bad_socket, refused } = state(&world, "web").counters;
-    assert!((280..300).contains(&steered) && (140..160).contains(&missing), "{steered} {missing}");
-    assert_eq!((bad_socket, refused), (0, missing));
+    let Counters { steered, missed, failed, refused } = state(&world, "web").counters;
+    assert!((280..300).contains(&steered) && (140..160).contains(&missed), "{steered} {missed}");
+    assert_eq!((failed, refused), (0, missed));
 }
 
 /// The places of closed sockets are for any kind of socket, and for any service, when no other is left.
@@ -117,7 +117,7 @@ fn families_that_a_socket_serves() {
             assert_eq!(served, expected, "{addr} {v6only}");
         }
     }
-    assert_eq!(state(&world, "web").counters.bad_socket, 0);
+    assert_eq!(state(&world, "web").counters.failed, 0);
 }
 
 /// Opens so many flows, each from a port of its own, and says who answered each.
@@ -146,7 +146,7 @@ fn a_worker_of_a_reuseport_group_exits() {
     }
     assert!(tcp.served() > 0 && udp.served() > 0);
     let counters = state(&world, "web").counters;
-    assert_eq!((counters.missing, counters.bad_socket), (0, 0));
+    assert_eq!((counters.missed, counters.failed), (0, 0));
 }
 
 #[test]
@@ -197,7 +197,7 @@ fn a_hundred_sockets_share_and_one_may_leave() {
                 _ => assert_eq!(before, after),
             }
         }
-        assert_eq!(state(&world, "web").counters.missing, 0);
+        assert_eq!(state(&world, "web").counters.missed, 0);
     }
 }
 
@@ -224,7 +224,7 @@ fn no_flow_is_lost_while_sockets_come() {
     });
     drop(instance);
     let counters = state(&world, "web").counters;
-    assert_eq!((counters.missing, counters.bad_socket), (0, 0));
+    assert_eq!((counters.missed, counters.failed), (0, 0));
 }
 
 /// What a socket that cannot be adopted is refused with.
@@ -305,9 +305,9 @@ fn a_socket_serves_one_service_and_once() {
     instance.set_service(&"other".parse().unwrap(), ServiceRequest::default()).unwrap();
     let receiver = Receiver::new("web");
     let first = instance.register("web", &receiver.tcp).unwrap();
-    assert!(!first.known);
+    assert!(first.adopted == Adopted::Now);
     let again = instance.register("web", &receiver.tcp).unwrap();
-    assert!(again.known && again.cookie == first.cookie);
+    assert!(again.adopted == Adopted::Before && again.cookie == first.cookie);
     let error = instance.register("other", &receiver.tcp).unwrap_err();
     let addr = format!("tcp:[::]:{}", receiver.tcp.local_addr().port());
     assert_eq!(told(&error), format!("socket {addr} serves \"web\" already\nfix: inlet unregister web"));

@@ -5,7 +5,7 @@ mod common;
 
 use common::{here, selector, to};
 use inlet::rules::{Packet, Protocol};
-use inlet::{Instance, Live, Snapshot, UpOptions};
+use inlet::{Agreement, Instance, Snapshot, UpOptions};
 use inlet_testkit::{Dial, TcpServer, World, dial_tcp};
 
 #[test]
@@ -28,10 +28,10 @@ fn a_packet_reaches_the_socket_of_its_rule() {
     let snapshot = Snapshot::open(here(&world)).unwrap();
     let services = snapshot.services().unwrap();
     assert_eq!(services[0].counters.steered, 1);
-    assert_eq!(services[0].counters.missing, 1);
+    assert_eq!(services[0].counters.missed, 1);
     let packet = Packet::new(Protocol::Tcp, target, "192.0.2.9:1234".parse().unwrap());
     let explanation = snapshot.explain(&packet).unwrap();
-    assert_eq!(explanation.live, Live::Agrees);
+    assert_eq!(explanation.live, Agreement::Agrees);
     assert_eq!(explanation.socket.unwrap().local.unwrap().to_string(), "tcp:127.0.0.1:8080");
     assert_eq!(snapshot.services().unwrap()[0].counters.steered, 1);
     drop(snapshot);

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use inlet::rules::ServiceName;
-use inlet::{Error, Known, SocketError, Watcher};
+use inlet::{Adopted, Error, SocketError, Watcher};
 
 use super::{location, reader, writer};
 use crate::Outcome;
@@ -58,7 +58,7 @@ pub(super) fn watch(cli: &Cli, screen: &mut Screen<'_>) -> Result<(), Failure> {
     let watcher = Watcher::new(location(cli)?)?;
     let mut findings = watcher.look()?;
     loop {
-        findings.retain(|finding| finding.outcome != Ok(Known::Before));
+        findings.retain(|finding| finding.outcome != Ok(Adopted::Before));
         if !findings.is_empty() {
             let ruleset = reader(cli)?.into_ruleset();
             render::findings(screen, &ruleset, &findings)?;
@@ -73,7 +73,7 @@ pub(super) fn run(cli: &Cli, args: &Run) -> Result<Outcome, Failure> {
     let mut words = args.command.iter();
     let mut command = Command::new(words.next().map_or_else(Default::default, Clone::clone));
     let ran = inlet::run(&location, &args.service, &args.listen, command.args(words))?;
-    if let Some(left) = &ran.left_behind {
+    if let Some(left) = &ran.leftovers {
         failure::note(&left.to_string(), Some(left.remedy()));
     }
     Ok(Outcome::Ended(ran.code()))

@@ -37,7 +37,10 @@ pub(crate) fn adoption(screen: &mut Screen<'_>, service: &str, adoption: &Adopti
     }
     let mut table = Table::default();
     for socket in &adoption.adopted {
-        let state = if socket.known { "known" } else { "new" };
+        let state = match socket.adopted {
+            inlet::Adopted::Before => "known",
+            inlet::Adopted::Now => "new",
+        };
         table.row(["adopted".to_owned(), socket.endpoint.to_string(), format!("cookie {}, {state}", socket.cookie)]);
     }
     // A busy server has thousands of connections, and each is as it should be.
@@ -60,11 +63,11 @@ pub(super) fn fixes(screen: &mut Screen<'_>, reasons: impl Iterator<Item = Refus
 }
 
 fn report<'a>(service: &'a str, adoption: &'a Adoption) -> Report<'a> {
-    let adopted = |socket: &inlet::Adopted| Adopted {
+    let adopted = |socket: &inlet::AdoptedSocket| Adopted {
         protocol: socket.endpoint.protocol().as_str(),
         local: socket.endpoint.addr().to_string(),
         cookie: socket.cookie,
-        known: socket.known,
+        known: socket.adopted == inlet::Adopted::Before,
     };
     let reason = |refused: &'a Refused| Reason {
         socket: &refused.what,

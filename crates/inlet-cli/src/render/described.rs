@@ -2,7 +2,7 @@
 
 use anstyle::Style;
 use inlet::rules::{Confine, Description, Protocol, Ruleset, UserName};
-use inlet::{Found, Known, LastRefusal, ServiceState, Unfound};
+use inlet::{Adopted, FoundSocket, LastRefusal, NotFound, ServiceState};
 use serde::Serialize;
 
 use super::adoption::fixes;
@@ -21,15 +21,16 @@ struct Row<'a> {
     fix: Option<&'static str>,
 }
 
-pub(crate) fn findings(screen: &mut Screen<'_>, ruleset: &Ruleset, findings: &[Found]) -> Result<(), Failure> {
-    let name = |finding: &Found| ruleset.services().get(finding.service).map_or("?", |service| service.name.as_str());
+pub(crate) fn findings(screen: &mut Screen<'_>, ruleset: &Ruleset, findings: &[FoundSocket]) -> Result<(), Failure> {
+    let name =
+        |finding: &FoundSocket| ruleset.services().get(finding.service).map_or("?", |service| service.name.as_str());
     if screen.json {
-        let found = |finding: &Found| Row {
+        let found = |finding: &FoundSocket| Row {
             service: name(finding),
             protocol: finding.endpoint.protocol().as_str(),
             local: finding.endpoint.addr().to_string(),
             cookie: finding.cookie,
-            known: finding.outcome == Ok(Known::Before),
+            known: finding.outcome == Ok(Adopted::Before),
             refused: finding.outcome.err().map(|reason| reason.to_string()),
             fix: finding.outcome.err().and_then(|reason| reason.remedy()),
         };
@@ -38,8 +39,8 @@ pub(crate) fn findings(screen: &mut Screen<'_>, ruleset: &Ruleset, findings: &[F
     let mut table = Table::default();
     for finding in findings {
         let (what, more) = match finding.outcome {
-            Ok(Known::New) => ("adopted", format!("cookie {}, new", finding.cookie)),
-            Ok(Known::Before) => ("adopted", format!("cookie {}, known", finding.cookie)),
+            Ok(Adopted::Now) => ("adopted", format!("cookie {}, new", finding.cookie)),
+            Ok(Adopted::Before) => ("adopted", format!("cookie {}, known", finding.cookie)),
             Err(reason) => ("refused", reason.to_string()),
         };
         table.row([what.to_owned(), finding.endpoint.to_string(), format!("-> {}", name(finding)), more]);
@@ -85,8 +86,8 @@ impl Described {
             cgroup,
             user: user.as_ref().map(UserName::as_str).map(str::to_owned),
             waiting: waiting(service),
-            problem: service.unfound.as_ref().map(ToString::to_string),
-            fix: service.unfound.as_ref().map(Unfound::remedy),
+            problem: service.not_found.as_ref().map(ToString::to_string),
+            fix: service.not_found.as_ref().map(NotFound::remedy),
         })
     }
 }
@@ -120,7 +121,7 @@ pub(crate) fn write(screen: &mut Screen<'_>, service: &ServiceState, is_watched:
     let Some(description) = &service.description else { return Ok(()) };
     let (plain, bad, changed) = (Style::new(), screen.palette.bad, screen.palette.changed);
     screen.line(plain, &format!("described: {description}"))?;
-    if let Some(reason) = &service.unfound {
+    if let Some(reason) = &service.not_found {
         screen.line(bad, &format!("finds nothing: {}", printable(&reason.to_string())))?;
         screen.line(plain, &format!("fix: {}", reason.remedy()))?;
     }

@@ -120,13 +120,13 @@ struct Counted {
 
 impl<'a> From<&'a ServiceState> for Service<'a> {
     fn from(service: &'a ServiceState) -> Self {
-        let Counters { steered, missing, bad_socket, refused } = service.counters;
+        let Counters { steered, missed, failed, refused } = service.counters;
         Self {
             name: service.name.as_str(),
             on_missing: service.on_missing.as_str(),
             rules: service.rules,
             sockets: service.sockets.iter().map(Socket::from).collect(),
-            counters: Counted { steered, missed: missing, failed: bad_socket, refused },
+            counters: Counted { steered, missed, failed, refused },
             described: Described::of(service),
             refused: service.refusal.as_ref().map(Refused::from),
         }
@@ -206,13 +206,13 @@ fn paragraph(screen: &mut Screen<'_>, service: &ServiceState, is_watched: bool) 
 
 /// The counters; what is wrong when it is not 0 is painted then.
 fn packets(counters: Counters, palette: Palette) -> [(Style, String); 4] {
-    let Counters { steered, missing, bad_socket, refused } = counters;
+    let Counters { steered, missed, failed, refused } = counters;
     let bad = |count: u64, name: &str| {
         let style = if count > 0 { palette.bad } else { Style::new() };
         (style, format!("{} {name}", grouped(count)))
     };
     let steered = (Style::new(), format!("{} steered", grouped(steered)));
-    [steered, bad(missing, "missed"), bad(refused, "refused"), bad(bad_socket, "failed")]
+    [steered, bad(missed, "missed"), bad(refused, "refused"), bad(failed, "failed")]
 }
 
 pub(crate) fn services(screen: &mut Screen<'_>, services: &[ServiceState]) -> Result<(), Failure> {
@@ -227,7 +227,7 @@ pub(crate) fn services(screen: &mut Screen<'_>, services: &[ServiceState]) -> Re
             grouped(service.rules),
             grouped(service.sockets.len() as u64),
             grouped(service.counters.steered),
-            grouped(service.counters.missing),
+            grouped(service.counters.missed),
         ]);
     }
     table.write(screen, 0)

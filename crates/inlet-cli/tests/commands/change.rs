@@ -66,7 +66,7 @@ fn refused_changes_change_nothing() {
     );
     host.fails(&["bind", "web", "tcp", "192.0.2.0/24", "1", "--iface", "no-such"], "no interface \"no-such\" in");
     host.fails(&["bind", "web", "tcp", "192.0.2.0/24", "1", "--from", "2001:db8::/32"], "can match nothing");
-    host.fails(&["service", "rm", "web"], "service web has 1 rule; unbind them first");
+    host.fails(&["service", "rm", "web"], "service web has 1 rule\nfix: unbind them first");
     host.fails(&["service", "rm", "no-such"], "no service \"no-such\"");
     host.fails(&["unregister", "no-such"], "no service \"no-such\"");
     assert_eq!(host.ok(&["export"]), before);

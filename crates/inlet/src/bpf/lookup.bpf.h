@@ -76,10 +76,10 @@ static __always_inline __u32 in_ranges(__u32 numbers, __u32 key)
 static __always_inline __u32 small_ports(__u32 place, __u32 key)
 {
 	const struct ports *p = at(constant(cells) + (__u64)place);
-	__u64 rank = le32(p->key[4], key) * 4;
+	__u64 rank = leq32(p->key[4], key) * 4;
 
-	rank += le32(p->key[rank + 2], key) * 2;
-	rank += le32(p->key[rank + 1], key);
+	rank += leq32(p->key[rank + 2], key) * 2;
+	rank += leq32(p->key[rank + 1], key);
 	return p->leaf[rank];
 }
 

@@ -41,7 +41,7 @@ static __always_inline __u64 top_bit(__u64 value)
 }
 
 /* 1 when key <= wanted, both below 2^63. */
-static __always_inline __u64 le32(__u32 key, __u64 wanted)
+static __always_inline __u64 leq32(__u32 key, __u64 wanted)
 {
 	return top_bit(key + ~wanted);
 }
@@ -53,7 +53,7 @@ static __always_inline __u64 borrows(__u64 a, __u64 b)
 }
 
 /* The same for 128 bits: there is no borrow in wanted - key. Low half first. */
-static __always_inline __u64 le128(__u64 key_high, __u64 key_low, __u64 high, __u64 low)
+static __always_inline __u64 leq128(__u64 key_high, __u64 key_low, __u64 high, __u64 low)
 {
 	__u64 borrow = borrows(low, key_low);
 
@@ -161,16 +161,16 @@ __noinline __u64 search32(__u32 entry, __u32 key)
 	}
 	block = ENTRY_PLACE(entry);
 	if (ENTRY_KIND(entry)) {
-		__u64 more = le32(block32(block + 1)->key[0], key);
+		__u64 more = leq32(block32(block + 1)->key[0], key);
 
 		if (ENTRY_KIND(entry) > 1)
-			more += le32(block32(block + 2)->key[0], key);
+			more += leq32(block32(block + 2)->key[0], key);
 		block += more;
 	}
 	b = block32(block);
-	rank = le32(b->key[5], key) * 5;
-	rank += le32(b->key[rank + 1], key) + le32(b->key[rank + 2], key) + le32(b->key[rank + 3], key) +
-		le32(b->key[rank + 4], key);
+	rank = leq32(b->key[5], key) * 5;
+	rank += leq32(b->key[rank + 1], key) + leq32(b->key[rank + 2], key) + leq32(b->key[rank + 3], key) +
+		leq32(b->key[rank + 4], key);
 	return block32_place(block) + offsetof(struct block32, value) / sizeof(__u32) + VALUE_WORDS * rank;
 }
 
@@ -199,16 +199,16 @@ __noinline __u64 search128(__u32 entry, __u64 high, __u64 low)
 		__u64 more;
 
 		b = block128(block + 1);
-		more = le128(b->key[0].high, b->key[0].low, high, low);
+		more = leq128(b->key[0].high, b->key[0].low, high, low);
 		if (ENTRY_KIND(entry) > 1) {
 			b = block128(block + 2);
-			more += le128(b->key[0].high, b->key[0].low, high, low);
+			more += leq128(b->key[0].high, b->key[0].low, high, low);
 		}
 		block += more;
 	}
 	b = block128(block);
 #pragma unroll
 	for (int i = 1; i < 5; i++)
-		rank += le128(b->key[i].high, b->key[i].low, high, low);
+		rank += leq128(b->key[i].high, b->key[i].low, high, low);
 	return block128_place(block) + offsetof(struct block128, value) / sizeof(__u32) + VALUE_WORDS * rank;
 }

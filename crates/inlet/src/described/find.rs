@@ -14,12 +14,12 @@ use super::refusals;
 use crate::bpf::adopt::types;
 use crate::error::{Error, Refusal, Result};
 use crate::kernel::{Netns, raw};
-use crate::socket::{Fill, Full, Lane, Lanes, Place, Places, Sockets, empty, sockets_in};
+use crate::socket::{Adopted, Fill, Full, Lane, Lanes, Place, Places, Sockets, empty, sockets_in};
 use crate::state::{Access, DescribedFiles, Maps, open_map};
 
 /// A socket that a description means, and what became of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Found {
+pub struct FoundSocket {
     /// The service that wants it.
     pub service: ServiceId,
     /// Its protocol and local address.
@@ -27,21 +27,12 @@ pub struct Found {
     /// The kernel's number of the socket (`SO_COOKIE`).
     pub cookie: u64,
     /// Whether the service had it before; or why it does not get it.
-    pub outcome: std::result::Result<Known, Refusal>,
-}
-
-/// Whether a service had a socket before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Known {
-    /// It was adopted before.
-    Before,
-    /// It is new.
-    New,
+    pub outcome: std::result::Result<Adopted, Refusal>,
 }
 
 /// A wanted socket as the programs tell it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Wanted {
+pub(crate) struct Reported {
     pub(crate) cookie: u64,
     pub(crate) service: ServiceId,
     pub(crate) endpoint: Endpoint,
@@ -73,7 +64,7 @@ pub(crate) struct Finder {
 /// What was found, and where the sockets lie that a service can have: packets do not go there before they are shown.
 #[derive(Debug, Default)]
 pub(crate) struct Placed {
-    pub(crate) found: Vec<Found>,
+    pub(crate) found: Vec<FoundSocket>,
     places: Vec<Place>,
 }
 
@@ -96,7 +87,7 @@ pub(crate) fn find(
     netns: &Netns,
     protocols: &[Protocol],
     is_there: &dyn Fn(ServiceId) -> Result<bool>,
-) -> Result<Vec<Found>> {
+) -> Result<Vec<FoundSocket>> {
     let lanes = Lanes::map(&maps.lanes)?;
     let keeps = |id, _: &Endpoint| is_there(id);
     let placed = Finder::pinned(files, protocols)?.place(Places::survey(maps, &lanes, Fill::Gaps)?, netns, &keeps)?;
@@ -108,7 +99,7 @@ pub(crate) fn find(
 
 /// The sockets that descriptions in force mean, whether their services have them or not. Nothing is changed: without a place
 /// of its own a socket is only reported.
-pub(crate) fn wanted_now(files: &DescribedFiles, netns: &Netns) -> Result<Vec<Wanted>> {
+pub(crate) fn reported_now(files: &DescribedFiles, netns: &Netns) -> Result<Vec<Reported>> {
     match files.are_there()? {
         true => Finder::pinned(files, &Protocol::ALL)?.look_through(netns),
         false => Ok(Vec::new()),
@@ -137,12 +128,13 @@ impl Finder {
         keeps: &dyn Fn(ServiceId, &Endpoint) -> Result<bool>,
     ) -> Result<Placed> {
         let wanted = self.look_through(netns)?;
-        let mut found: Vec<Found> = Vec::new();
+        let mut found: Vec<FoundSocket> = Vec::new();
         for socket in &wanted {
             let known = lanes_of(socket).all(|lane| places.has(lane, socket.cookie));
-            let outcome = plan(socket, &mut places, keeps)?.map(|()| if known { Known::Before } else { Known::New });
-            let Wanted { cookie, service, endpoint, .. } = *socket;
-            found.push(Found { service, endpoint, cookie, outcome });
+            let outcome =
+                plan(socket, &mut places, keeps)?.map(|()| if known { Adopted::Before } else { Adopted::Now });
+            let Reported { cookie, service, endpoint, .. } = *socket;
+            found.push(FoundSocket { service, endpoint, cookie, outcome });
         }
         let has_room = places.make_room()?.is_ok();
         let mut planned: BTreeMap<u64, Vec<Place>> = BTreeMap::new();
@@ -168,7 +160,7 @@ impl Finder {
 
 /// Plans for a socket, or says why it gets no place.
 fn plan(
-    socket: &Wanted,
+    socket: &Reported,
     places: &mut Places<'_>,
     keeps: &dyn Fn(ServiceId, &Endpoint) -> Result<bool>,
 ) -> Result<std::result::Result<(), Refusal>> {
@@ -188,7 +180,7 @@ fn plan(
 }
 
 /// The lanes of a socket: one for each family that it serves.
-fn lanes_of(socket: &Wanted) -> impl Iterator<Item = Lane> {
+fn lanes_of(socket: &Reported) -> impl Iterator<Item = Lane> {
     let (service, protocol) = (socket.service, socket.endpoint.protocol());
     let families = [(socket.v4, false), (socket.v6, true)];
     families.into_iter().filter(|(serves, _)| *serves).map(move |(_, v6)| Lane::of(service, protocol, v6))
@@ -230,7 +222,7 @@ impl Finder {
     }
 
     /// Says why the kernel did not take sockets, and keeps it for `status`: who described a service did not see it.
-    fn tell_failed(&self, netns: &Netns, failed: &BTreeMap<u64, Errno>, found: &mut [Found]) -> Result<()> {
+    fn tell_failed(&self, netns: &Netns, failed: &BTreeMap<u64, Errno>, found: &mut [FoundSocket]) -> Result<()> {
         let sockets = Sockets::of(netns)?;
         for finding in found {
             let Some(errno) = failed.get(&finding.cookie) else { continue };
@@ -247,7 +239,7 @@ impl Finder {
     }
 
     /// Runs the programs over all sockets of the namespace.
-    fn look_through(&self, netns: &Netns) -> Result<Vec<Wanted>> {
+    fn look_through(&self, netns: &Netns) -> Result<Vec<Reported>> {
         let read = || -> std::io::Result<Vec<u8>> {
             let mut told = Vec::new();
             for program in &self.programs {
@@ -272,7 +264,7 @@ fn take_twice(maps: &Maps, lanes: &Lanes, lane: Lane) -> Result<()> {
     Ok(())
 }
 
-fn wanted(told: &[u8]) -> Option<Wanted> {
+fn wanted(told: &[u8]) -> Option<Reported> {
     let cookie = u64::from_ne_bytes(told[..8].try_into().ok()?);
     let [service, port, v4, v6] = [2, 3, 4, 5].map(|at| word(told, at));
     let addr: [u8; 16] = told[24..40].try_into().ok()?;
@@ -280,7 +272,7 @@ fn wanted(told: &[u8]) -> Option<Wanted> {
     let addr = IpAddr::from(Ipv6Addr::from(addr)).to_canonical();
     let endpoint = Endpoint::new(protocol, SocketAddr::new(addr, port as u16));
     let service = ServiceId::new(service as u16)?;
-    Some(Wanted { cookie, service, endpoint, v4: v4 != 0, v6: v6 != 0 })
+    Some(Reported { cookie, service, endpoint, v4: v4 != 0, v6: v6 != 0 })
 }
 
 fn word(bytes: &[u8], at: usize) -> u32 {

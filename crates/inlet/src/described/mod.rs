@@ -3,23 +3,23 @@
 //! Descriptions are part of the ruleset. When a commit changes them, new programs are made for them before its commit
 //! point and take the place of the previous ones after it; sockets that exist already are then looked through.
 
+mod claims;
 mod find;
 mod prepared;
 mod programs;
 mod refusals;
-mod wants;
 
 use inlet_core::{Description, ServiceId, Services};
 
-pub use self::find::{Found, Known};
+pub use self::claims::NotFound;
+pub use self::find::FoundSocket;
 pub use self::refusals::LastRefusal;
-pub use self::wants::Unfound;
 
-pub(crate) use self::find::{Placed, Wanted, find, wanted_now};
-pub(crate) use self::prepared::{Prepared, wants_of};
+pub(crate) use self::claims::{Claims, check_there, not_found};
+pub(crate) use self::find::{Placed, Reported, find, reported_now};
+pub(crate) use self::prepared::{Prepared, claims_of};
 pub(crate) use self::programs::{Programs, remove_programs};
 pub(crate) use self::refusals::last as last_refusal;
-pub(crate) use self::wants::{Wants, check_there, unfound};
 
 /// The services that are described.
 pub(crate) fn described(services: &Services) -> impl Iterator<Item = (ServiceId, &Description)> {

@@ -2,9 +2,9 @@
 
 use inlet_core::Services;
 
+use super::claims::Claims;
 use super::described;
 use super::programs::Programs;
-use super::wants::Wants;
 use crate::error::Result;
 use crate::kernel::Cgroups;
 
@@ -16,13 +16,13 @@ pub(crate) enum Prepared {
     /// There are none any more.
     None,
     /// These programs for these wants.
-    Some(Box<Programs>, Wants),
+    Some(Box<Programs>, Claims),
 }
 
 /// What the descriptions of services want, when there are any.
-pub(crate) fn wants_of(services: &Services) -> Result<Option<Wants>> {
+pub(crate) fn claims_of(services: &Services) -> Result<Option<Claims>> {
     match described(services).next() {
-        Some(_) => Wants::of(services, &Cgroups::find()?).map(Some),
+        Some(_) => Claims::of(services, &Cgroups::find()?).map(Some),
         None => Ok(None),
     }
 }

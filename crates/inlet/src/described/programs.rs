@@ -9,8 +9,8 @@ use inlet_core::{MAX_SERVICES, Protocol};
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType};
 
+use super::claims::Claims;
 use super::find::Finder;
-use super::wants::Wants;
 use crate::bpf::adopt::{AdoptSkelBuilder, types};
 use crate::error::{DescribeError, Error, Result};
 use crate::fault;
@@ -38,7 +38,7 @@ pub(crate) struct Programs {
 
 impl Programs {
     /// Makes the programs for these wants.
-    pub(crate) fn load(wants: &Wants, maps: &Maps, files: &DescribedFiles, netns: u64) -> Result<Self> {
+    pub(crate) fn load(wants: &Claims, maps: &Maps, files: &DescribedFiles, netns: u64) -> Result<Self> {
         let needed = [Capability::Bpf, Capability::NetAdmin, Capability::Perfmon];
         capability::require("finding described sockets", &needed)?;
         let refusals = kept(&files.refusals(), || {
@@ -98,7 +98,7 @@ impl Programs {
         })
     }
 
-    fn links(&self, wants: &Wants) -> [Link<'_>; 3] {
+    fn links(&self, wants: &Claims) -> [Link<'_>; 3] {
         let [listen, bind4, bind6] = LINKS;
         let (tcp, udp) = (wants.has(Protocol::Tcp), wants.has(Protocol::Udp));
         let link = |name, program, kind, is_needed| Link { name, program, kind, is_needed };
@@ -111,7 +111,7 @@ impl Programs {
 
     /// Attaches what is not attached yet, before the commit point: the kernel may refuse it. Links that are there go on running
     /// the programs for the descriptions in force.
-    pub(crate) fn attach_missing(&self, files: &DescribedFiles, wants: &Wants, readers: Readers) -> Result<()> {
+    pub(crate) fn attach_missing(&self, files: &DescribedFiles, wants: &Claims, readers: Readers) -> Result<()> {
         make_dir(&files.0, readers)?;
         fault::point("describe:directory");
         let refusals = files.refusals();
@@ -130,7 +130,7 @@ impl Programs {
     }
 
     /// Pins them in the place of those before, and lets the links run them.
-    pub(crate) fn put_in_force(&self, files: &DescribedFiles, wants: &Wants) -> Result<()> {
+    pub(crate) fn put_in_force(&self, files: &DescribedFiles, wants: &Claims) -> Result<()> {
         make_marker(&files.changing())?;
         let replaced = [
             (self.places.as_fd(), files.places()),
@@ -194,7 +194,7 @@ fn is_attached(path: &Path) -> Result<bool> {
     }
 }
 
-fn fill(wants: &Wants, ports: &impl MapCore, keys: &impl MapCore, confines: &impl MapCore) -> Result<()> {
+fn fill(wants: &Claims, ports: &impl MapCore, keys: &impl MapCore, confines: &impl MapCore) -> Result<()> {
     let filled = || Error::os::<libbpf_rs::Error>("fill", "the map of descriptions");
     for (number, confine) in wants.confines().enumerate() {
         confines.update(&(number as u32).to_ne_bytes(), &confine, MapFlags::ANY).map_err(filled())?;

@@ -59,7 +59,8 @@ fn words(reason: Refusal) -> (u32, i32) {
     }
 }
 
-/// Keeps the refusal of a listener that was there before its service was described. One that is kept already counts once.
+/// Keeps the refusal of a listener that was there before its service was described. One that is kept already counts
+/// once.
 pub(crate) fn keep(
     refusals: &MapHandle,
     service: ServiceId,

@@ -1,7 +1,8 @@
 //! Everything that can go wrong, to match on and to read.
 //!
-//! Each room has an enum of its own. A message tells the operation, the object and the cause in one line, in lower case. The
-//! next step is not a part of it: [`Error::remedy`] has that. The cause that the kernel gave is in the chain of sources.
+//! Each room has an enum of its own. A message tells the operation, the object and the cause in one line, in lower
+//! case. The next step is not a part of it: [`Error::remedy`] has that. The cause that the kernel gave is in the chain
+//! of sources.
 
 mod cause;
 mod commit;

@@ -14,8 +14,8 @@ use crate::described;
 use crate::error::{Error, Result};
 use crate::kernel::Netns;
 
-/// Reads a ruleset file for a namespace. Services that `old` has keep their numbers; interfaces that it has may be gone,
-/// others must be there.
+/// Reads a ruleset file for a namespace. Services that `old` has keep their numbers; interfaces that it has may be
+/// gone, others must be there.
 ///
 /// # Errors
 /// [`crate::FileError::Wrong`] with all that is wrong with the file.
@@ -24,8 +24,8 @@ pub fn read_ruleset(file: Source, netns: &Netns, old: &Ruleset) -> Result<Parsed
     Ok(config::parse(file, old, &mut host)?)
 }
 
-/// What new descriptions name and what is not there, service by service. Those in force were looked up before: a unit that is
-/// stopped must not keep its file from being applied once more.
+/// What new descriptions name and what is not there, service by service. Those in force were looked up before: a unit
+/// that is stopped must not keep its file from being applied once more.
 pub(crate) fn not_there<'a>(old: &'a Ruleset, new: &'a Ruleset) -> impl Iterator<Item = (&'a ServiceName, Error)> {
     let in_force = |name: &ServiceName| {
         let services = old.services();

@@ -20,8 +20,8 @@ impl Instance {
     ///
     /// # Errors
     /// [`crate::FileError::Wrong`] with all that is wrong with the file, [`crate::DescribeError::NoUnit`],
-    /// [`crate::DescribeError::NoCgroup`] and [`crate::DescribeError::UnknownUser`] for what a new description names, and
-    /// those of [`Instance::commit`]. Nothing is changed then.
+    /// [`crate::DescribeError::NoCgroup`] and [`crate::DescribeError::UnknownUser`] for what a new description names,
+    /// and those of [`Instance::commit`]. Nothing is changed then.
     pub fn apply(&mut self, file: Source, options: &ApplyOptions) -> Result<Committed> {
         let Parsed { ruleset, routes } = self.parse(file)?;
         if !options.later

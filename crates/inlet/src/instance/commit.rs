@@ -21,16 +21,16 @@ use crate::state::{
 
 /// Every so many commits one waits until the kernel has freed the programs of earlier ones.
 ///
-/// The kernel frees programs in a queue of 1,024 places, each under the lock of the JIT's memory. A load takes that lock too, and
-/// may wait for that queue: when frees fill it, nothing loads a program any more until a reboot (seen on 6.18, in
-/// `bpf_prog_pack_alloc`). Commits one after the other on a busy machine can do that.
+/// The kernel frees programs in a queue of 1,024 places, each under the lock of the JIT's memory. A load takes that
+/// lock too, and may wait for that queue: when frees fill it, nothing loads a program any more until a reboot (seen on
+/// 6.18, in `bpf_prog_pack_alloc`). Commits one after the other on a busy machine can do that.
 const COMMITS_WITHOUT_PAUSE: u64 = 64;
 
 /// How a ruleset comes into force.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CommitOptions {
-    /// Within which time it has to be confirmed: unless [`Instance::confirm`] is called in it, the previous ruleset comes
-    /// back. See [`crate::Waiter`]. `None`: it stays.
+    /// Within which time it has to be confirmed: unless [`Instance::confirm`] is called in it, the previous ruleset
+    /// comes back. See [`crate::Waiter`]. `None`: it stays.
     pub confirm_within: Option<Duration>,
     /// Whether Inlet keeps the local routes that the rules need. `None`: as before.
     pub routes: Option<Routes>,
@@ -83,11 +83,12 @@ struct Rest {
 }
 
 impl Instance {
-    /// Changes the ruleset: `change` gets a builder that holds what is in force, and what it makes of it is committed. The
-    /// interfaces that rules name are looked up; those that are known may be gone.
+    /// Changes the ruleset: `change` gets a builder that holds what is in force, and what it makes of it is committed.
+    /// The interfaces that rules name are looked up; those that are known may be gone.
     ///
     /// # Errors
-    /// Those of `change`, [`crate::KernelError::UnknownInterface`], and those of [`Instance::commit`]. Nothing is changed then.
+    /// Those of `change`, [`crate::KernelError::UnknownInterface`], and those of [`Instance::commit`]. Nothing is
+    /// changed then.
     pub fn edit(
         &mut self,
         options: &CommitOptions,
@@ -185,8 +186,8 @@ impl Instance {
         self.files.generation(self.generation).keeps_routes()
     }
 
-    /// The services of the previous ruleset that are not in the one in force. They have what they had, as one can go back to
-    /// them, and one cannot when another ruleset has come.
+    /// The services of the previous ruleset that are not in the one in force. They have what they had, as one can go
+    /// back to them, and one cannot when another ruleset has come.
     fn leaving(&self) -> Result<Vec<ServiceId>> {
         let (services, previous) = (self.ruleset()?.services(), self.previous_services()?);
         Ok(previous.iter().map(|(id, _)| id).filter(|id| services.get(*id).is_none()).collect())

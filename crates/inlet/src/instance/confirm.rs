@@ -1,8 +1,8 @@
 //! Confirmation: a ruleset that is in force for a time only, unless somebody says that it may stay.
 //!
-//! The time is pinned beside the generation, so it comes into force in the same step, and to confirm is to remove that pin.
-//! Whoever opens the instance for writing after the time is over goes back first. A process that waits does no more than
-//! see to it that this happens in time: it holds nothing, and when it is killed the next command does it.
+//! The time is pinned beside the generation, so it comes into force in the same step, and to confirm is to remove that
+//! pin. Whoever opens the instance for writing after the time is over goes back first. A process that waits does no
+//! more than see to it that this happens in time: it holds nothing, and when it is killed the next command does it.
 
 use std::time::Duration;
 
@@ -15,7 +15,8 @@ impl Instance {
     /// Lets the ruleset in force stay.
     ///
     /// # Errors
-    /// [`crate::ConfirmError::NothingToConfirm`], and [`crate::ConfirmError::TooLate`] when opening the instance went back already.
+    /// [`crate::ConfirmError::NothingToConfirm`], and [`crate::ConfirmError::TooLate`] when opening the instance went
+    /// back already.
     pub fn confirm(&mut self) -> Result<()> {
         if let Some(unconfirmed) = self.unconfirmed {
             return Err(Error::Confirm(ConfirmError::TooLate { unconfirmed, generation: self.generation }));

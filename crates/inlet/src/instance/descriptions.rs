@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use inlet_core::{Description, Endpoint, Plan, Protocol, Ruleset, ServiceChange, ServiceId, Services};
 
 use super::Instance;
-use crate::described::{Found, Placed, Prepared, Programs, Wants, find, remove_programs, wants_of};
+use crate::described::{Claims, FoundSocket, Placed, Prepared, Programs, claims_of, find, remove_programs};
 use crate::error::{Error, Result, SocketError};
 use crate::socket::{Fill, Lane, Lanes, Places, Room, Sockets, empty, sockets_in};
 use crate::state::Readers;
@@ -25,13 +25,13 @@ impl Instance {
         if !changes {
             return Ok(Prepared::Same);
         }
-        match wants_of(new.services())? {
+        match claims_of(new.services())? {
             Some(wants) => wants.check().and_then(|()| self.prepare(wants)),
             None => Ok(Prepared::None),
         }
     }
 
-    fn prepare(&self, wants: Wants) -> Result<Prepared> {
+    fn prepare(&self, wants: Claims) -> Result<Prepared> {
         let programs = Programs::load(&wants, &self.maps, &self.files.described(), self.location.netns().cookie())?;
         Ok(Prepared::Some(Box::new(programs), wants))
     }
@@ -49,7 +49,7 @@ impl Instance {
     }
 
     /// Gives lanes the slots that the kernel needs for described listeners.
-    fn make_room(&self, wants: &Wants) -> Result<()> {
+    fn make_room(&self, wants: &Claims) -> Result<()> {
         let lanes = Lanes::map(&self.maps.lanes)?;
         let mut room = Room::of(&self.maps, &lanes)?;
         let full = |_| Error::Socket(SocketError::TooManySockets(self.maps.max_sockets()));
@@ -69,7 +69,7 @@ impl Instance {
     /// Makes everything anew that the descriptions in force need: after a commit that was interrupted. One that cannot be
     /// looked up any more, because its user is gone, is left out: it must not keep anybody from changing the rules.
     pub(crate) fn describe_again(&self) -> Result<()> {
-        let wants = wants_of(self.ruleset()?.services())?;
+        let wants = claims_of(self.ruleset()?.services())?;
         let prepared = wants.map_or(Ok(Prepared::None), |wants| self.prepare(wants))?;
         if let Prepared::Some(programs, wants) = &prepared {
             self.make_room(wants)?;
@@ -83,14 +83,14 @@ impl Instance {
     ///
     /// # Errors
     /// Those of the kernel, and of looking up users.
-    pub fn adopt(&mut self) -> Result<Vec<Found>> {
+    pub fn adopt(&mut self) -> Result<Vec<FoundSocket>> {
         self.finish_commit()?;
         self.describe_again()?;
         self.find(&Protocol::ALL)
     }
 
     /// Goes through the sockets that exist.
-    pub(crate) fn find(&self, protocols: &[Protocol]) -> Result<Vec<Found>> {
+    pub(crate) fn find(&self, protocols: &[Protocol]) -> Result<Vec<FoundSocket>> {
         let files = self.files.described();
         if !files.are_there()? {
             return Ok(Vec::new());

@@ -1,7 +1,7 @@
 //! The small changes: rules come and go, services are made, described and removed.
 //!
-//! Each changes a [`Builder`], within [`Instance::edit`]. The methods of [`Instance`] of the same names are for one change with
-//! the usual options.
+//! Each changes a [`Builder`], within [`Instance::edit`]. The methods of [`Instance`] of the same names are for one
+//! change with the usual options.
 
 use inlet_core::{Builder, Description, Listen, OnMissing, Rule, Selector, ServiceName, Target, Verdict};
 
@@ -20,8 +20,8 @@ pub struct ServiceRequest {
     pub later: bool,
 }
 
-/// Adds the rules that `selector` stands for, or replaces the verdicts of those with the same match: their previous verdicts
-/// are in the plan.
+/// Adds the rules that `selector` stands for, or replaces the verdicts of those with the same match: their previous
+/// verdicts are in the plan.
 ///
 /// # Errors
 /// [`Error::Build`] when one ties with another rule.
@@ -61,8 +61,8 @@ pub fn unbind(builder: &mut Builder, selector: &Selector) -> Result<()> {
     if missing { Err(Error::NoRule(selector.to_string())) } else { Ok(()) }
 }
 
-/// Sets what is asked of a service, which is made when there is none of this name. Sockets that its description means are
-/// adopted, those that exist and those that come.
+/// Sets what is asked of a service, which is made when there is none of this name. Sockets that its description means
+/// are adopted, those that exist and those that come.
 ///
 /// # Errors
 /// [`Error::Service`] when no number is left, and what is wrong with what a description names:

@@ -1,5 +1,5 @@
-//! Not locking oneself out: a change must not take packets from the listener that whoever makes it came in by, nor from that
-//! of SSH.
+//! Not locking oneself out: a change must not take packets from the listener that whoever makes it came in by, nor from
+//! that of SSH.
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;

@@ -20,7 +20,7 @@ pub use self::apply::ApplyOptions;
 pub use self::commit::{CommitOptions, Committed};
 pub use self::edit::ServiceRequest;
 pub use self::lifecycle::UpOptions;
-pub use self::sockets::{Adopted, Adoption};
+pub use self::sockets::{AdoptedSocket, Adoption};
 
 use crate::error::{Error, Result};
 use crate::kernel::{Capability, capability};
@@ -43,12 +43,12 @@ pub struct Instance {
 }
 
 impl Instance {
-    /// Opens the instance of a namespace, and finishes or removes what an interrupted commit left. A ruleset that was not
-    /// confirmed in time makes way for the previous one: see [`Instance::went_back_from`].
+    /// Opens the instance of a namespace, and finishes or removes what an interrupted commit left. A ruleset that was
+    /// not confirmed in time makes way for the previous one: see [`Instance::went_back_from`].
     ///
     /// # Errors
-    /// [`crate::StateError::NotUp`], [`crate::StateError::Newer`], [`crate::StateError::Detached`], [`crate::StateError::ForeignProgram`], [`crate::StateError::Untrusted`], and
-    /// errors of the kernel.
+    /// [`crate::StateError::NotUp`], [`crate::StateError::Newer`], [`crate::StateError::Detached`],
+    /// [`crate::StateError::ForeignProgram`], [`crate::StateError::Untrusted`], and errors of the kernel.
     pub fn open(location: Location) -> Result<Self> {
         location.check_bpffs()?;
         location.check_root()?;

@@ -10,8 +10,8 @@ use crate::error::{ConfirmError, Error, Result};
 use crate::state::read_words;
 
 impl Instance {
-    /// Puts the ruleset in force that was so before, also when the one in force waits for confirmation. The other way round
-    /// the same brings back what is in force now. Services that come back have the sockets that they had.
+    /// Puts the ruleset in force that was so before, also when the one in force waits for confirmation. The other way
+    /// round the same brings back what is in force now. Services that come back have the sockets that they had.
     ///
     /// Inlet keeps the local routes if it did so then, unless `options` say otherwise.
     ///

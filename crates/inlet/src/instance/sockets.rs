@@ -12,27 +12,27 @@ use super::Instance;
 use crate::error::{Cause, Error, Refusal, Refused, Result, SocketError};
 use crate::fault;
 use crate::socket::{
-    Candidate, Fill, Lane, Lanes, Places, Seen, Slot, Traits, Wanted, cookie_in, empty, finish_retired, process,
-    sockets_in, systemd,
+    Adopted, Candidate, Fill, Filter, Lane, Lanes, Places, Seen, Slot, Traits, cookie_in, empty, finish_retired,
+    process, sockets_in, systemd,
 };
 use crate::state::Counters;
 
 /// A socket that a service has now.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Adopted {
+pub struct AdoptedSocket {
     /// Its protocol and local address.
     pub endpoint: Endpoint,
     /// The kernel's number of the socket (`SO_COOKIE`).
     pub cookie: u64,
     /// Whether the service had it before.
-    pub known: bool,
+    pub adopted: Adopted,
 }
 
 /// What became of the sockets that were looked at.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Adoption {
     /// Those that the service has now.
-    pub adopted: Vec<Adopted>,
+    pub adopted: Vec<AdoptedSocket>,
     /// Those that cannot be adopted.
     pub refused: Vec<Refused>,
 }
@@ -41,25 +41,26 @@ impl Instance {
     /// Gives a listener, or an unconnected UDP socket, of this process to a service.
     ///
     /// # Errors
-    /// [`crate::SocketError::NoSocket`] with the reason when it cannot be adopted, [`Error::UnknownService`], [`crate::SocketError::Taken`].
-    pub fn register(&mut self, service: &str, socket: impl AsFd) -> Result<Adopted> {
+    /// [`crate::SocketError::NoSocket`] with the reason when it cannot be adopted, [`Error::UnknownService`],
+    /// [`crate::SocketError::Taken`].
+    pub fn register(&mut self, service: &str, socket: impl AsFd) -> Result<AdoptedSocket> {
         let name = format!("socket {}", socket.as_fd().as_raw_fd());
-        let mut seen = Seen::new(self.location.netns().cookie(), Wanted::All);
+        let mut seen = Seen::new(self.location.netns().cookie(), Filter::All);
         seen.look(&name, socket);
         let mut adoption = self.adopt_all(service, "this program", seen)?;
         Ok(adoption.adopted.remove(0))
     }
 
-    /// Gives the sockets of a process to a service: all that can be adopted, or with `listen` those with these protocols
-    /// and local addresses.
+    /// Gives the sockets of a process to a service: all that can be adopted, or with `listen` those with these
+    /// protocols and local addresses.
     ///
     /// # Errors
-    /// [`crate::SocketError::NoProcess`], [`crate::SocketError::ProcessDenied`], [`crate::SocketError::NoSocket`] when none is left or one of `listen` is
-    /// absent, [`crate::SocketError::SeveralPorts`] when `listen` is empty and the sockets of a protocol are at several ports, and
-    /// those of [`Instance::register`].
+    /// [`crate::SocketError::NoProcess`], [`crate::SocketError::ProcessDenied`], [`crate::SocketError::NoSocket`] when
+    /// none is left or one of `listen` is absent, [`crate::SocketError::SeveralPorts`] when `listen` is empty and the
+    /// sockets of a protocol are at several ports, and those of [`Instance::register`].
     pub fn register_process(&mut self, service: &str, pid: u32, listen: &[Endpoint]) -> Result<Adoption> {
         self.service(service)?;
-        let wanted = if listen.is_empty() { Wanted::OnePort } else { Wanted::At(listen) };
+        let wanted = if listen.is_empty() { Filter::OnePort } else { Filter::At(listen) };
         let seen = self.look(wanted, |look| process::each(pid, |_| true, look))?;
         self.adopt_all(service, &format!("process {pid}"), seen)
     }
@@ -70,7 +71,7 @@ impl Instance {
     /// [`crate::SocketError::NoListenFds`] when it passed none, and those of [`Instance::register_process`].
     pub fn register_systemd(&mut self, service: &str, listen: &[Endpoint]) -> Result<Adoption> {
         self.service(service)?;
-        let wanted = if listen.is_empty() { Wanted::All } else { Wanted::At(listen) };
+        let wanted = if listen.is_empty() { Filter::All } else { Filter::At(listen) };
         let seen = self.look(wanted, |look| systemd::each(look))?;
         self.adopt_all(service, "systemd", seen)
     }
@@ -78,7 +79,8 @@ impl Instance {
     /// Takes the sockets of a service out, or with `pid` those that this process has open. Gives how many.
     ///
     /// # Errors
-    /// [`Error::UnknownService`], and with `pid` [`crate::SocketError::NoProcess`] and [`crate::SocketError::ProcessDenied`].
+    /// [`Error::UnknownService`], and with `pid` [`crate::SocketError::NoProcess`] and
+    /// [`crate::SocketError::ProcessDenied`].
     pub fn unregister(&mut self, service: &str, pid: Option<u32>) -> Result<usize> {
         let id = self.service(service)?;
         let wanted: Option<BTreeSet<u64>> = match pid {
@@ -122,7 +124,7 @@ impl Instance {
     /// Looks at sockets; `all` goes through them.
     fn look<'a>(
         &self,
-        wanted: Wanted<'a>,
+        wanted: Filter<'a>,
         all: impl FnOnce(&mut dyn FnMut(&str, OwnedFd)) -> Result<()>,
     ) -> Result<Seen<'a, OwnedFd>> {
         let mut seen = Seen::new(self.location.netns().cookie(), wanted);
@@ -143,9 +145,10 @@ impl Instance {
         for candidate in &candidates {
             let Traits { endpoint, cookie, .. } = candidate.traits;
             let own = lanes_for(id, &candidate.traits);
-            let known = own.iter().all(|lane| places.has(*lane, cookie));
+            let was_there = own.iter().all(|lane| places.has(*lane, cookie));
+            let when = if was_there { Adopted::Before } else { Adopted::Now };
             match self.settle(&mut places, candidate, &own) {
-                Ok(()) => adopted.push(Adopted { endpoint, cookie, known }),
+                Ok(()) => adopted.push(AdoptedSocket { endpoint, cookie, adopted: when }),
                 // What the others got they keep, and the caller is told of each.
                 Err(cause) => {
                     let reason = Refusal::NotTaken(Errno::from_io_error(&cause).unwrap_or(Errno::IO));
@@ -216,13 +219,13 @@ fn choose<F>(service: &str, of: &str, seen: Seen<'_, F>) -> Result<(Vec<Candidat
     let (of, service) = (of.to_owned(), service.to_owned());
     let found: Box<[Endpoint]> = at().collect::<BTreeSet<_>>().into_iter().collect();
     let absent: Box<[Endpoint]> = match wanted {
-        Wanted::OnePort if !others.is_empty() => {
+        Filter::OnePort if !others.is_empty() => {
             let mut endpoints: Vec<Endpoint> = at().chain(others).collect::<BTreeSet<_>>().into_iter().collect();
             // What a client port is for the server comes after what it listens on.
             endpoints.sort_by_key(|endpoint| (endpoint.protocol(), endpoint.addr().port()));
             return Err(Error::Socket(SocketError::SeveralPorts { of, service, endpoints }));
         }
-        Wanted::At(listen) => listen.iter().filter(|endpoint| !found.contains(endpoint)).copied().collect(),
+        Filter::At(listen) => listen.iter().filter(|endpoint| !found.contains(endpoint)).copied().collect(),
         _ => Box::default(),
     };
     if absent.is_empty() && !candidates.is_empty() {

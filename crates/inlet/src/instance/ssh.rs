@@ -1,4 +1,5 @@
-//! The listeners of the SSH server: those of its processes, and under socket activation those that systemd holds for it.
+//! The listeners of the SSH server: those of its processes, and under socket activation those that systemd holds for
+//! it.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -53,8 +54,8 @@ fn open_sockets(process: &Path) -> Vec<u32> {
     fds.filter_map(|fd| std::fs::read_link(fd.path()).ok()).filter_map(|link| inode(&link)).collect()
 }
 
-/// The ports that the socket units of the SSH server name, in their files and in what is added to these. What another file
-/// takes back counts too: one listener too many is guarded rather than one too few.
+/// The ports that the socket units of the SSH server name, in their files and in what is added to these. What another
+/// file takes back counts too: one listener too many is guarded rather than one too few.
 fn ports(directories: &[PathBuf]) -> BTreeSet<u16> {
     let mut ports = BTreeSet::new();
     for path in directories.iter().flat_map(|dir| UNITS.map(|unit| dir.join(unit))) {

@@ -33,8 +33,8 @@ impl Cgroups {
         &self.root
     }
 
-    /// The names on the way to where a description confines sockets to. A unit that is not there is expected where systemd
-    /// puts units without a slice of their own.
+    /// The names on the way to where a description confines sockets to. A unit that is not there is expected where
+    /// systemd puts units without a slice of their own.
     pub(crate) fn path_of(&self, confine: &Confine) -> Result<Vec<String>> {
         self.check_whole()?;
         let path = match confine {

@@ -1,5 +1,5 @@
-//! The ground: what is asked of the kernel without knowing of instances. Network namespaces, netlink, capabilities, control
-//! groups, and in `raw` the calls that no safe library has.
+//! The ground: what is asked of the kernel without knowing of instances. Network namespaces, netlink, capabilities,
+//! control groups, and in `raw` the calls that no safe library has.
 
 pub(crate) mod capability;
 pub(crate) mod cgroup;

@@ -78,7 +78,8 @@ impl Netns {
     /// The index of an interface; `None` when the namespace has none of this name.
     ///
     /// # Errors
-    /// [`crate::KernelError::AlternativeName`] when the kernel knows it by another name, so that one interface is not named twice.
+    /// [`crate::KernelError::AlternativeName`] when the kernel knows it by another name, so that one interface is not
+    /// named twice.
     pub fn interface_index(&self, name: &InterfaceName) -> Result<Option<u32>> {
         let look_up = || -> rustix::io::Result<(u32, String)> {
             let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;

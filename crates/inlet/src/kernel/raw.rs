@@ -150,7 +150,8 @@ pub(crate) fn link_detach(link: BorrowedFd<'_>) -> io::Result<()> {
 /// What to ask a program of the `sk_lookup` hook.
 pub(crate) type LookupContext = libbpf_sys::bpf_sk_lookup;
 
-/// Runs a program of the `sk_lookup` hook (`BPF_PROG_TEST_RUN`): its verdict; the cookie of the chosen socket is in the context.
+/// Runs a program of the `sk_lookup` hook (`BPF_PROG_TEST_RUN`): its verdict; the cookie of the chosen socket is in the
+/// context.
 pub(crate) fn test_run(program: BorrowedFd<'_>, context: &mut LookupContext) -> io::Result<u32> {
     // SAFETY: all fields of the options are numbers or pointers, for which zero is a value.
     let mut opts: libbpf_sys::bpf_test_run_opts = unsafe { std::mem::zeroed() };
@@ -280,8 +281,8 @@ impl Words {
         assert!(at < self.len(), "word {at} of {}", self.len());
         // SAFETY: the assertion keeps the place inside the mapping.
         let place = unsafe { self.0.start.add(at * HALVES) };
-        // SAFETY: a mapping begins at a page, so the place is aligned; it lives as long as the borrow, and it is accessed
-        // atomically here and in the kernel.
+        // SAFETY: a mapping begins at a page, so the place is aligned; it lives as long as the borrow, and it is
+        // accessed atomically here and in the kernel.
         unsafe { AtomicU64::from_ptr(place.cast()) }
     }
 

@@ -1,10 +1,10 @@
-//! What goes on beside an instance and holds nothing: a process that waits for confirmation, one that watches for UDP binds,
-//! and the command whose sockets go to a service. Each may be killed at any time.
+//! What goes on beside an instance and holds nothing: a process that waits for confirmation, one that watches for UDP
+//! binds, and the command whose sockets go to a service. Each may be killed at any time.
 
 mod run;
 mod waiter;
 mod watch;
 
-pub use self::run::{LeftBehind, Ran, run};
+pub use self::run::{Exit, Leftovers, run};
 pub use self::waiter::{Waiter, await_confirmation, wait_in_background};
 pub use self::watch::Watcher;

@@ -1,5 +1,5 @@
-//! Running a command whose sockets go to a service: in a control group of its own, which the service's description names
-//! for as long as the command runs.
+//! Running a command whose sockets go to a service: in a control group of its own, which the service's description
+//! names for as long as the command runs.
 
 use std::fmt;
 use std::io::{self, Read, Seek};
@@ -25,16 +25,16 @@ use crate::state::Location;
 
 /// What became of a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ran {
+pub struct Exit {
     /// How it ended.
     pub status: ExitStatus,
     /// What it left behind.
-    pub left_behind: Option<LeftBehind>,
+    pub leftovers: Option<Leftovers>,
 }
 
 /// Processes that a command left behind. The service goes on having their sockets.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LeftBehind {
+pub struct Leftovers {
     /// The service.
     pub service: ServiceName,
     /// Their control group, which stays.
@@ -49,13 +49,13 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// The signals that are handed on to the command.
 const FORWARDED: [i32; 8] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH, SIGCONT];
 
-/// Runs a command to its end. The service gets the sockets that it opens: those of the service's description when it has one,
-/// else those at `listen`, else all its TCP listeners. Signals are handed on to it.
+/// Runs a command to its end. The service gets the sockets that it opens: those of the service's description when it
+/// has one, else those at `listen`, else all its TCP listeners. Signals are handed on to it.
 ///
 /// # Errors
-/// [`Error::UnknownService`], [`crate::DescribeError::Described`] when `listen` is given for a service that has a description,
-/// [`crate::DescribeError::Spawn`] when the command cannot be started, and those of descriptions.
-pub fn run(location: &Location, service: &ServiceName, listen: &[Listen], command: &mut Command) -> Result<Ran> {
+/// [`Error::UnknownService`], [`crate::DescribeError::Described`] when `listen` is given for a service that has a
+/// description, [`crate::DescribeError::Spawn`] when the command cannot be started, and those of descriptions.
+pub fn run(location: &Location, service: &ServiceName, listen: &[Listen], command: &mut Command) -> Result<Exit> {
     let group = Group::make()?;
     let ran = describe(location, service, listen, &group).and_then(|()| run_in(&group, location, service, command));
     let is_empty = group.remove();
@@ -64,8 +64,8 @@ pub fn run(location: &Location, service: &ServiceName, listen: &[Listen], comman
         let request = ServiceRequest { description: Some(None), ..ServiceRequest::default() };
         Instance::open(location.clone())?.set_service(service, request)?;
     }
-    let left_behind = (!is_empty).then(|| LeftBehind { service: service.clone(), group: group.path, is_described });
-    Ok(Ran { status: ran?, left_behind })
+    let leftovers = (!is_empty).then(|| Leftovers { service: service.clone(), group: group.path, is_described });
+    Ok(Exit { status: ran?, leftovers })
 }
 
 /// Describes the service, unless it is described already.
@@ -240,7 +240,7 @@ fn move_to(dir: &Path) -> Result<()> {
     std::fs::write(&procs, "0").map_err(Error::at("move into", dir))
 }
 
-impl LeftBehind {
+impl Leftovers {
     /// The next step.
     pub fn remedy(&self) -> String {
         let look = format!("list them with: systemd-cgls {}", quoted(self.group.as_str()));
@@ -254,7 +254,7 @@ impl LeftBehind {
     }
 }
 
-impl fmt::Display for LeftBehind {
+impl fmt::Display for Leftovers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (group, service) = (self.group.as_str(), &self.service);
         write!(
@@ -264,7 +264,7 @@ impl fmt::Display for LeftBehind {
     }
 }
 
-impl Ran {
+impl Exit {
     /// What a shell would say of it: the exit code, or 128 and the number of the signal.
     pub fn code(&self) -> u8 {
         let code = self.status.code().or_else(|| self.status.signal().map(|signal| 128 + signal));

@@ -32,8 +32,8 @@ const READY: u8 = b'.';
 pub struct Waiter(Child);
 
 impl Waiter {
-    /// Starts the process that is to wait: `program` with its arguments, in the namespace of the instance. It has to call
-    /// [`wait_in_background`] at once.
+    /// Starts the process that is to wait: `program` with its arguments, in the namespace of the instance. It has to
+    /// call [`wait_in_background`] at once.
     ///
     /// # Errors
     /// When it cannot be started.
@@ -43,8 +43,8 @@ impl Waiter {
         child.map(Self).map_err(Error::os("start", "the process that waits for confirmation"))
     }
 
-    /// Lets it begin, after the commit and when this process has let go of the instance. Gives whether it waits: it does
-    /// not when there is nothing to wait for.
+    /// Lets it begin, after the commit and when this process has let go of the instance. Gives whether it waits: it
+    /// does not when there is nothing to wait for.
     ///
     /// # Errors
     /// Those of talking with it.
@@ -59,8 +59,8 @@ impl Waiter {
     }
 }
 
-/// What a process does that [`Waiter::start`] started: it leaves the session and the terminal of the one who started it,
-/// waits until that one lets it begin or ends, and then as [`await_confirmation`] does.
+/// What a process does that [`Waiter::start`] started: it leaves the session and the terminal of the one who started
+/// it, waits until that one lets it begin or ends, and then as [`await_confirmation`] does.
 ///
 /// # Errors
 /// Those of [`await_confirmation`].
@@ -82,8 +82,8 @@ pub fn wait_in_background(bpffs: &Path) -> Result<bool> {
 }
 
 /// Waits until the ruleset in force of this process's network namespace is confirmed or its time is over, and then goes
-/// back to the one before. `ready` is called when it waits; it is not when there is nothing to wait for. Gives whether it
-/// went back.
+/// back to the one before. `ready` is called when it waits; it is not when there is nothing to wait for. Gives whether
+/// it went back.
 ///
 /// # Errors
 /// Those of looking at the instance. When going back fails, it tries again until it is done.

@@ -1,5 +1,5 @@
-//! The watcher: UDP sockets have no event at which the kernel could adopt them by itself, so a process is told of binds and
-//! looks for them. It holds nothing: killed at any time, it loses no socket that has a place.
+//! The watcher: UDP sockets have no event at which the kernel could adopt them by itself, so a process is told of binds
+//! and looks for them. It holds nothing: killed at any time, it loses no socket that has a place.
 
 use std::cell::Cell;
 use std::fmt;
@@ -10,7 +10,7 @@ use libbpf_rs::{MapCore, RingBuffer, RingBufferBuilder};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 
-use crate::described::{Found, find};
+use crate::described::{FoundSocket, find};
 use crate::error::{DescribeError, Error, Result};
 use crate::kernel::{Capability, capability};
 use crate::state::{Access, Exclusive, Files, Location, Maps, holders_of, ruleset_in_force};
@@ -38,7 +38,8 @@ impl Watcher {
     /// Begins to be told of binds.
     ///
     /// # Errors
-    /// [`crate::StateError::NotUp`], [`crate::DescribeError::Watched`] when somebody watches already, and errors of the kernel.
+    /// [`crate::StateError::NotUp`], [`crate::DescribeError::Watched`] when somebody watches already, and errors of the
+    /// kernel.
     pub fn new(location: Location) -> Result<Self> {
         location.check_bpffs()?;
         capability::require("inlet watch", &[Capability::Bpf, Capability::NetAdmin])?;
@@ -63,16 +64,16 @@ impl Watcher {
     ///
     /// # Errors
     /// [`crate::StateError::NotUp`] when the instance is gone, and errors of the kernel.
-    pub fn look(&self) -> Result<Vec<Found>> {
+    pub fn look(&self) -> Result<Vec<FoundSocket>> {
         self.find(&Protocol::ALL)
     }
 
-    /// Waits until a described UDP socket is bound, and adopts it. `None` when it was woken by something else: `wake` can be
-    /// read from.
+    /// Waits until a described UDP socket is bound, and adopts it. `None` when it was woken by something else: `wake`
+    /// can be read from.
     ///
     /// # Errors
     /// [`crate::StateError::NotUp`] when the instance is gone, and errors of the kernel.
-    pub fn wait(&self, wake: Option<BorrowedFd<'_>>) -> Result<Option<Vec<Found>>> {
+    pub fn wait(&self, wake: Option<BorrowedFd<'_>>) -> Result<Option<Vec<FoundSocket>>> {
         let told = crate::kernel::raw::epoll_of(&self.binds);
         let wake = wake.unwrap_or(self.going.as_fd());
         let mut ready = [&told, &self.going.as_fd(), &wake].map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN));
@@ -87,7 +88,7 @@ impl Watcher {
         }
     }
 
-    fn find(&self, protocols: &[Protocol]) -> Result<Vec<Found>> {
+    fn find(&self, protocols: &[Protocol]) -> Result<Vec<FoundSocket>> {
         let _lock = Exclusive::on(&self.files.0)?.ok_or_else(|| self.location.not_up())?;
         let files = self.files.described();
         match files.0.exists() {

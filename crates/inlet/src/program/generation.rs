@@ -41,8 +41,8 @@ impl Generation {
         Self::of(image::compile(ruleset)?, maps)
     }
 
-    /// The same for a ruleset that takes the place of another one, with whatever can stay of the image of that one, if it can be
-    /// read.
+    /// The same for a ruleset that takes the place of another one, with whatever can stay of the image of that one, if
+    /// it can be read.
     pub(crate) fn load_after(old: &Ruleset, image: &Path, new: &Ruleset, plan: &Plan, maps: &Maps) -> Result<Self> {
         let Ok(image) = map_words(image) else { return Self::load(new, maps) };
         Self::of(image::recompile(Compiled { ruleset: old, image: image.words() }, new, plan)?, maps)

@@ -1,7 +1,7 @@
 //! The BPF program: its constants, and how it is loaded.
 //!
-//! The constants are operands of instructions. In the object each is a placeholder that names a field of `struct config`
-//! (format.bpf.h); the numbers are put there before libbpf sees the object.
+//! The constants are operands of instructions. In the object each is a placeholder that names a field of `struct
+//! config` (format.bpf.h); the numbers are put there before libbpf sees the object.
 
 use std::io;
 use std::mem::offset_of;

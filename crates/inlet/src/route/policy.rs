@@ -1,5 +1,5 @@
-//! Policy routing rules (ip-rule(8)), which VRFs are made of too: with them the table that says what is local depends on more
-//! than the destination.
+//! Policy routing rules (ip-rule(8)), which VRFs are made of too: with them the table that says what is local depends
+//! on more than the destination.
 
 use std::fmt::Write as _;
 

@@ -32,7 +32,7 @@ pub enum Reach {
     /// The address is local: the packet is for this host, and sockets are looked up.
     Local(Route),
     /// It is broadcast or multicast, which the hook never sees.
-    Several,
+    Multicast,
     /// It is for another host.
     Elsewhere(Route),
     /// No route leads there.
@@ -66,7 +66,7 @@ impl Reach {
     pub fn route(&self) -> Option<&Route> {
         match self {
             Self::Local(route) | Self::Elsewhere(route) => Some(route),
-            Self::Several | Self::Nowhere => None,
+            Self::Multicast | Self::Nowhere => None,
         }
     }
 }
@@ -141,7 +141,7 @@ impl RouteTable {
 
     fn ask(&self, addr: IpAddr, question: RouteMessage) -> Result<Reach> {
         if addr.is_multicast() {
-            return Ok(Reach::Several);
+            return Ok(Reach::Multicast);
         }
         let mut found = None;
         let asked = self.netlink.request(RouteNetlinkMessage::GetRoute(question), 0, |answer| {
@@ -151,7 +151,7 @@ impl RouteTable {
         });
         match (asked.map_err(|cause| cause.raw_os_error()), found) {
             (Ok(()), Some((RouteType::Local | RouteType::Anycast, route))) => Ok(Reach::Local(route)),
-            (Ok(()), Some((RouteType::Broadcast | RouteType::Multicast, _))) => Ok(Reach::Several),
+            (Ok(()), Some((RouteType::Broadcast | RouteType::Multicast, _))) => Ok(Reach::Multicast),
             (Ok(()), Some((RouteType::Unicast, route))) => Ok(Reach::Elsewhere(route)),
             // RouteTable that refuse (unreachable, blackhole, prohibit) are told as errors, of various numbers.
             (Ok(()), _)

@@ -43,8 +43,8 @@ pub struct Listeners {
 }
 
 impl Listeners {
-    /// Asks the kernel for the sockets of a namespace, and the rules for what becomes of them. Without an instance there
-    /// are no rules.
+    /// Asks the kernel for the sockets of a namespace, and the rules for what becomes of them. Without an instance
+    /// there are no rules.
     ///
     /// # Errors
     /// Those of listing sockets and of reading the maps.

@@ -12,7 +12,7 @@ mod warning;
 use inlet_core::{Description, OnMissing, Ruleset, Service, ServiceId, ServiceName};
 
 pub use self::check::{Checker, Checkup, Finding, Severity};
-pub use self::explain::{Answer, Explainer, Explanation, Live, LiveProgram, Outcome, Reply, Unasked};
+pub use self::explain::{Agreement, Answer, Explainer, Explanation, LiveProgram, Outcome, Reply, Unasked};
 pub use self::listeners::{Listener, Listeners, ServiceTraffic};
 pub use self::proposal::Proposal;
 pub use self::warning::Warning;
@@ -20,7 +20,7 @@ pub use self::warning::Warning;
 pub(crate) use self::losses::Losses;
 pub(crate) use self::receivers::Receivers;
 
-use crate::described::{self, LastRefusal, Unfound};
+use crate::described::{self, LastRefusal, NotFound};
 use crate::error::{Error, Result, StateError};
 use crate::socket::SocketState;
 use crate::state::{
@@ -58,14 +58,15 @@ pub struct ServiceState {
     /// The last listener that it wanted and did not get.
     pub refusal: Option<LastRefusal>,
     /// Why its description finds nothing, whatever sockets there are.
-    pub unfound: Option<Unfound>,
+    pub not_found: Option<NotFound>,
 }
 
 impl Snapshot {
     /// Opens the instance of a namespace.
     ///
     /// # Errors
-    /// [`crate::StateError::NotUp`], [`crate::StateError::Newer`], [`crate::StateError::Interrupted`], and errors of the kernel.
+    /// [`crate::StateError::NotUp`], [`crate::StateError::Newer`], [`crate::StateError::Interrupted`], and errors of
+    /// the kernel.
     pub fn open(location: Location) -> Result<Self> {
         location.check_bpffs()?;
         Self::open_if_up(&location)?.ok_or_else(|| location.not_up())
@@ -136,7 +137,7 @@ impl Snapshot {
         let rules = self.ruleset.rules_per_service();
         let refusals = self.files.described().refusals();
         let refusals = if refusals.exists() { Some(open_map(&refusals, Access::Read)?) } else { None };
-        let mut unfound = described::unfound(self.ruleset.services());
+        let mut not_found = described::not_found(self.ruleset.services());
         let state = |(id, service): (ServiceId, &Service)| {
             Ok(ServiceState {
                 id,
@@ -147,7 +148,7 @@ impl Snapshot {
                 counters: self.maps.counters(Some(id))?,
                 description: service.description.clone(),
                 refusal: refusals.as_ref().map(|map| described::last_refusal(map, id)).transpose()?.flatten(),
-                unfound: unfound.remove(&id),
+                not_found: not_found.remove(&id),
             })
         };
         self.ruleset.services().iter().map(state).collect()

@@ -1,5 +1,5 @@
-//! Who serves: the sockets of a namespace, which service has which of them, and who receives a packet by a rule or, where the
-//! rules leave it, by the kernel's ordinary lookup.
+//! Who serves: the sockets of a namespace, which service has which of them, and who receives a packet by a rule or,
+//! where the rules leave it, by the kernel's ordinary lookup.
 
 use std::collections::HashMap;
 

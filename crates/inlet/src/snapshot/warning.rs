@@ -144,8 +144,8 @@ fn samples(plan: &Plan, wanted: &BTreeSet<Kind>) -> Vec<Prefix> {
     prefixes
 }
 
-/// The prefixes of all changes that can give packets to some of these: by a rule of theirs, or by one that is gone and had
-/// hidden a rule of theirs.
+/// The prefixes of all changes that can give packets to some of these: by a rule of theirs, or by one that is gone and
+/// had hidden a rule of theirs.
 fn leading_to(proposal: &Proposal, wanted: &BTreeSet<Kind>) -> Vec<Prefix> {
     if wanted.is_empty() {
         return Vec::new();

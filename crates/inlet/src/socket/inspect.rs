@@ -97,7 +97,7 @@ fn errno(cause: &std::io::Error) -> Errno {
 
 /// Which of the sockets that can be adopted are wanted.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Wanted<'a> {
+pub(crate) enum Filter<'a> {
     /// All.
     All,
     /// Those at these endpoints.
@@ -110,7 +110,7 @@ pub(crate) enum Wanted<'a> {
 #[derive(Debug)]
 pub(crate) struct Seen<'a, F> {
     netns: u64,
-    pub(crate) wanted: Wanted<'a>,
+    pub(crate) wanted: Filter<'a>,
     /// Those that can be adopted.
     pub(crate) candidates: Vec<Candidate<F>>,
     /// Where those are that could be adopted and are not wanted.
@@ -121,7 +121,7 @@ pub(crate) struct Seen<'a, F> {
 
 impl<'a, F: AsFd> Seen<'a, F> {
     /// Nothing was looked at so far. `netns` is the cookie of the instance's namespace.
-    pub(crate) fn new(netns: u64, wanted: Wanted<'a>) -> Self {
+    pub(crate) fn new(netns: u64, wanted: Filter<'a>) -> Self {
         Self { netns, wanted, candidates: Vec::new(), others: BTreeSet::new(), refused: Vec::new() }
     }
 
@@ -140,9 +140,9 @@ impl<'a, F: AsFd> Seen<'a, F> {
 
     fn wants(&self, endpoint: Endpoint) -> bool {
         match self.wanted {
-            Wanted::All => true,
-            Wanted::At(listen) => listen.contains(&endpoint),
-            Wanted::OnePort => {
+            Filter::All => true,
+            Filter::At(listen) => listen.contains(&endpoint),
+            Filter::OnePort => {
                 let mut known = self.candidates.iter().map(|candidate| candidate.traits.endpoint);
                 let first = known.find(|known| known.protocol() == endpoint.protocol());
                 first.is_none_or(|first| first.addr().port() == endpoint.addr().port())

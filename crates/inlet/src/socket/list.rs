@@ -81,7 +81,8 @@ impl Sockets {
         self.by_port.range((protocol, first)..=(protocol, last)).flat_map(|(_, listed)| listed)
     }
 
-    /// The sockets among which the kernel's ordinary lookup chooses for a packet: one, or those of a SO_REUSEPORT group.
+    /// The sockets among which the kernel's ordinary lookup chooses for a packet: one, or those of a SO_REUSEPORT
+    /// group.
     pub(crate) fn ordinary(&self, packet: &Packet) -> Vec<Listed> {
         let port = packet.local.port();
         let rank = |listed: &Listed| listed.bound.rank(packet);

@@ -19,3 +19,12 @@ pub struct SocketState {
     /// The processes that have it open, as far as we may see them.
     pub owners: Vec<Owner>,
 }
+
+/// Whether a service had a socket before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Adopted {
+    /// It was adopted before.
+    Before,
+    /// It is new.
+    Now,
+}

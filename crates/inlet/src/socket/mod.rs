@@ -13,10 +13,10 @@ pub(crate) mod process;
 mod room;
 pub(crate) mod systemd;
 
-pub use live::SocketState;
+pub use live::{Adopted, SocketState};
 pub use owner::Owner;
 
-pub(crate) use inspect::{Candidate, Seen, Traits, Wanted};
+pub(crate) use inspect::{Candidate, Filter, Seen, Traits};
 pub(crate) use lanes::{Lane, LaneReader, Lanes, LiveSocket, Slot, cookie_in, empty, sockets_in};
 pub(crate) use list::{Listed, Sockets};
 pub(crate) use options::pktinfo;

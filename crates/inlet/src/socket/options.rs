@@ -9,7 +9,8 @@ use super::process;
 use crate::error::Result;
 use crate::kernel::raw;
 
-/// The options by which a program learns the address that a datagram was for, and so can answer from it (ip(7), ipv6(7)).
+/// The options by which a program learns the address that a datagram was for, and so can answer from it (ip(7),
+/// ipv6(7)).
 const OPTIONS: [(i32, i32); 4] = [
     (libc::SOL_IP, libc::IP_PKTINFO),
     (libc::SOL_IP, libc::IP_ORIGDSTADDR),

@@ -1,8 +1,8 @@
 //! Room: lanes get ranges of slots, longer ones when they need them, and give back what they do not.
 //!
-//! A range gets another owner only after a grace period (`wait_for_packets`), in which its slots are emptied: a packet or a
-//! listener that still knows the range finds its own sockets there, or none. What is on its way back is marked as retired in
-//! the map of lanes itself, so that a crash loses nothing of this: [`finish`] goes on where it ended.
+//! A range gets another owner only after a grace period (`wait_for_packets`), in which its slots are emptied: a packet
+//! or a listener that still knows the range finds its own sockets there, or none. What is on its way back is marked as
+//! retired in the map of lanes itself, so that a crash loses nothing of this: [`finish`] goes on where it ended.
 
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
@@ -96,8 +96,8 @@ impl<'a> Room<'a> {
         Ok(self.lanes.slots(lane).len() as u32 >= least)
     }
 
-    /// Takes from lanes what they do not use: the empty end of their ranges, and then, where at most half of one is used, all of
-    /// it for a shorter one.
+    /// Takes from lanes what they do not use: the empty end of their ranges, and then, where at most half of one is
+    /// used, all of it for a shorter one.
     fn trim(&mut self) -> Result<()> {
         let lanes: Vec<(Lane, Word)> = self.lanes.used().filter(|(_, word)| !word.is_retired()).collect();
         let mut ends = Vec::new();
@@ -140,8 +140,9 @@ impl<'a> Room<'a> {
         Ok(None)
     }
 
-    /// Moves a lane with its sockets to another range, which nobody owns. Packets do not notice: the sockets are in their new
-    /// slots before the lane is. When they do not fit there, because listeners have come meanwhile, the lane stays.
+    /// Moves a lane with its sockets to another range, which nobody owns. Packets do not notice: the sockets are in
+    /// their new slots before the lane is. When they do not fit there, because listeners have come meanwhile, the lane
+    /// stays.
     fn relocate(&self, lane: Lane, to: &Range<u32>) -> Result<()> {
         let (maps, lanes) = (self.maps, self.lanes);
         lanes.note(Lane::MOVES_TO, to);
@@ -170,8 +171,8 @@ impl<'a> Room<'a> {
         Ok(())
     }
 
-    /// Copies the sockets of a range that are not in the other one yet, behind those that are. Gives how many slots of that one
-    /// the shown sockets reach over, or `None` when they do not fit.
+    /// Copies the sockets of a range that are not in the other one yet, behind those that are. Gives how many slots of
+    /// that one the shown sockets reach over, or `None` when they do not fit.
     fn copy(&self, word: &Word, to: &Range<u32>) -> Result<Option<u32>> {
         let there: BTreeSet<(Slot, u64)> = sockets_in(&self.maps.sockets, to.clone())?.into_iter().collect();
         let mut next = there.last().map_or(to.start, |(slot, _)| slot.0 + 1);

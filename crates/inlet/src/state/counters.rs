@@ -15,10 +15,10 @@ pub struct Counters {
     /// Packets that a socket received.
     pub steered: u64,
     /// Packets for which there was no live socket.
-    pub missing: u64,
+    pub missed: u64,
     /// Packets that the kernel refused to give to the sockets that there were.
-    pub bad_socket: u64,
-    /// Those of `missing` and `bad_socket` that the on-missing policy refused.
+    pub failed: u64,
+    /// Those of `missed` and `failed` that the on-missing policy refused.
     pub refused: u64,
 }
 
@@ -36,8 +36,8 @@ impl Maps {
         let mut sum = Counters::default();
         for value in per_cpu.unwrap_or_default() {
             sum.steered += field(&value, offset_of!(types::counters, steered));
-            sum.missing += field(&value, offset_of!(types::counters, missed));
-            sum.bad_socket += field(&value, offset_of!(types::counters, failed));
+            sum.missed += field(&value, offset_of!(types::counters, missed));
+            sum.failed += field(&value, offset_of!(types::counters, failed));
             sum.refused += field(&value, offset_of!(types::counters, refused));
         }
         Ok(sum)

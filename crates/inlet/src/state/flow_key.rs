@@ -13,8 +13,8 @@ use super::map::{Access, create, open_map};
 use crate::error::{Error, Result};
 use crate::kernel::raw;
 
-/// The key of the hash that chooses among the sockets of a service. It is secret, and the same as long as the instance is there, so
-/// that flows stay where they are when the rules change.
+/// The key of the hash that chooses among the sockets of a service. It is secret, and the same as long as the instance
+/// is there, so that flows stay where they are when the rules change.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FlowKey(pub(crate) [u64; 2]);
 

@@ -27,8 +27,9 @@ pub(crate) fn create_frozen(name: &'static str, words: usize, fill: impl FnOnce(
     Ok(map)
 }
 
-/// Freezes a map, which the kernel refuses while anybody has it mapped to be written. A child has, until it runs its program,
-/// when another thread of this process forked it just while `raw::fill` made the mapping. Nothing tells when that is over.
+/// Freezes a map, which the kernel refuses while anybody has it mapped to be written. A child has, until it runs its
+/// program, when another thread of this process forked it just while `raw::fill` made the mapping. Nothing tells when
+/// that is over.
 pub(crate) fn freeze(map: &MapHandle) -> io::Result<()> {
     let once = || map.freeze().map_err(Cause::into_io);
     for _ in 0..FREEZE_TRIES {

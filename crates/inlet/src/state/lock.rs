@@ -1,5 +1,5 @@
-//! Locks on the directories of the bpf filesystem, by flock(2): many readers or one writer. The kernel lets go of a lock
-//! when its process ends, however it ends.
+//! Locks on the directories of the bpf filesystem, by flock(2): many readers or one writer. The kernel lets go of a
+//! lock when its process ends, however it ends.
 
 use std::fs::File;
 use std::path::Path;
@@ -52,7 +52,8 @@ pub(crate) fn holders_of(dir: &Path) -> Result<Vec<u32>> {
     Ok(holders(&stat(dir).map_err(Error::at("look at", dir))?))
 }
 
-/// Held by the process that waits for a generation to be confirmed. Nobody waits for this lock: it says that there is one.
+/// Held by the process that waits for a generation to be confirmed. Nobody waits for this lock: it says that there is
+/// one.
 #[derive(Debug)]
 pub(crate) struct Waiting(#[expect(dead_code, reason = "the lock lives as long as the file")] File);
 

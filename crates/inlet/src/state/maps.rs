@@ -23,7 +23,8 @@ pub(crate) const LANES_PER_SERVICE: u32 = 4;
 /// How many bytes of binds may wait for the watcher; a power of 2 of at least a page.
 const BINDS_BYTES: u32 = 1 << 16;
 
-/// A dual-stack socket has a slot in the lane of each family, and lanes are ranges of slots, which leave gaps between them.
+/// A dual-stack socket has a slot in the lane of each family, and lanes are ranges of slots, which leave gaps between
+/// them.
 const SLOTS_PER_SOCKET: u32 = 4;
 
 /// The maps of an instance.

@@ -1,5 +1,5 @@
-//! What is pinned in the bpf filesystem: where it lies, who may read it, the maps that outlive generations, which generation
-//! is in force and what is kept beside it. Nothing here knows what a writer or a reader does with it.
+//! What is pinned in the bpf filesystem: where it lies, who may read it, the maps that outlive generations, which
+//! generation is in force and what is kept beside it. Nothing here knows what a writer or a reader does with it.
 
 mod counters;
 mod deadline;

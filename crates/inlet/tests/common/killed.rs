@@ -1,5 +1,5 @@
-//! Operations in a process that is killed at a step: this same test program, with nothing but the test in it that carries
-//! them out.
+//! Operations in a process that is killed at a step: this same test program, with nothing but the test in it that
+//! carries them out.
 
 use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;

@@ -122,7 +122,7 @@ fn works_and_ends(world: &World, about: &str) {
     assert_eq!(asked(Udp, "192.0.2.9:4000"), "probe", "{about}");
     assert_eq!(tree(world.bpffs.path()), tree_of_one(world, instance.generation()), "{about}");
     drop((instance, receiver));
-    assert_eq!(state(world, "probe").counters.missing, 0, "{about}");
+    assert_eq!(state(world, "probe").counters.missed, 0, "{about}");
     Instance::down(&here(world)).unwrap();
     assert_eq!(tree(world.bpffs.path()), ["inlet"], "{about}");
     assert_eq!(asked(Tcp, "192.0.2.9:4000"), "Refused", "{about}");

@@ -97,8 +97,8 @@ fn unregister_at_every_step() {
     }
 }
 
-/// A lane that grows beyond its range moves to another one. Its sockets receive before, after and in between, and none of another
-/// service does.
+/// A lane that grows beyond its range moves to another one. Its sockets receive before, after and in between, and none
+/// of another service does.
 #[test]
 fn a_lane_moves_at_every_step() {
     for step in MOVE {

@@ -5,7 +5,7 @@ mod report;
 use std::path::Path;
 
 use inlet::rules::{Contender, InterfaceName, Prefix, Rule, Ruleset, Standing};
-use inlet::{Explanation, Live, Outcome, Reach, SocketState};
+use inlet::{Agreement, Explanation, Outcome, Reach, SocketState};
 
 use self::report::report;
 use super::socket;
@@ -69,8 +69,8 @@ fn text(
     row(
         "program",
         match live {
-            Live::Agrees => "the live program agrees".to_owned(),
-            Live::NotAsked(reason) => format!("the live program was not asked: {reason}"),
+            Agreement::Agrees => "the live program agrees".to_owned(),
+            Agreement::NotAsked(reason) => format!("the live program was not asked: {reason}"),
         },
     );
     for note in notes(question, explanation) {
@@ -82,7 +82,7 @@ fn text(
 fn address(reach: &Reach) -> String {
     match reach {
         Reach::Local(route) => format!("local, by the route: {route}"),
-        Reach::Several => "broadcast or multicast, which never gets to the rules".to_owned(),
+        Reach::Multicast => "broadcast or multicast, which never gets to the rules".to_owned(),
         Reach::Elsewhere(route) => format!("not local here: the packet leaves by the route: {route}"),
         Reach::Nowhere => "not local here, and no route leads to it".to_owned(),
     }

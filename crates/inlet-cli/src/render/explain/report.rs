@@ -2,7 +2,7 @@
 
 use inlet::rules::config::rule_json;
 use inlet::rules::{Contender, InterfaceName, Ruleset, Standing};
-use inlet::{Explanation, Live, Outcome};
+use inlet::{Agreement, Explanation, Outcome};
 use serde::Serialize;
 
 use super::super::socket::Socket;
@@ -102,8 +102,8 @@ pub(super) fn report<'a>(
         candidates: candidates(explanation).map(Socket::from).collect(),
         without: without(explanation),
         program: match live {
-            Live::Agrees => Program { asked: true, reason: None },
-            Live::NotAsked(reason) => Program { asked: false, reason: Some(reason.to_string()) },
+            Agreement::Agrees => Program { asked: true, reason: None },
+            Agreement::NotAsked(reason) => Program { asked: false, reason: Some(reason.to_string()) },
         },
         notes: notes(question, explanation),
     }

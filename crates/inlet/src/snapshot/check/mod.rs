@@ -9,7 +9,7 @@ mod sockets;
 use inlet_core::Ruleset;
 use inlet_core::config::{Parsed, Routes};
 
-use crate::described::{Wanted, wanted_now};
+use crate::described::{Reported, reported_now};
 use crate::error::{Error, Result, StateError};
 use crate::route::RouteTable;
 use crate::snapshot::{Receivers, Snapshot};
@@ -69,7 +69,7 @@ pub(crate) struct Subject<'a> {
     receivers: &'a Receivers,
     routes: &'a RouteTable,
     /// Sockets that descriptions in force mean and that no service has.
-    waiting: &'a [Wanted],
+    waiting: &'a [Reported],
 }
 
 /// How many findings of one kind are told one by one.
@@ -143,17 +143,18 @@ impl Checker {
     }
 }
 
-/// Sockets that descriptions mean, that a service can have, and that none has. Asking takes the right to run the programs that
-/// find them.
-fn waiting(snapshot: &Snapshot, receivers: &Receivers, found: &mut Checkup) -> Result<Vec<Wanted>> {
-    let mut waiting = match wanted_now(&snapshot.files.described(), snapshot.location().netns()) {
+/// Sockets that descriptions mean, that a service can have, and that none has. Asking takes the right to run the
+/// programs that find them.
+fn waiting(snapshot: &Snapshot, receivers: &Receivers, found: &mut Checkup) -> Result<Vec<Reported>> {
+    let mut waiting = match reported_now(&snapshot.files.described(), snapshot.location().netns()) {
         Err(Error::Os { cause, .. }) if cause.kind() == std::io::ErrorKind::PermissionDenied => {
             found.unchecked.push("whether sockets wait to be adopted: that takes root".to_owned());
             Vec::new()
         }
         wanted => wanted?,
     };
-    let can_be_had = |wanted: &Wanted| receivers.sockets.get(wanted.cookie).is_some_and(|it| it.receiving && !it.mptcp);
+    let can_be_had =
+        |wanted: &Reported| receivers.sockets.get(wanted.cookie).is_some_and(|it| it.receiving && !it.mptcp);
     waiting.retain(|wanted| can_be_had(wanted) && receivers.owner(snapshot.ruleset(), wanted.cookie).is_none());
     Ok(waiting)
 }

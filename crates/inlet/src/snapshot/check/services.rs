@@ -3,7 +3,7 @@
 use inlet_core::{Family, Kind, OnMissing, Protocol, Service, ServiceId};
 
 use super::{Checkup, Finding, Severity, Subject};
-use crate::described::Wanted;
+use crate::described::Reported;
 use crate::error::quoted;
 
 pub(super) fn check(subject: &Subject<'_>, found: &mut Checkup) {
@@ -59,7 +59,7 @@ fn without_sockets(subject: &Subject<'_>, id: ServiceId, service: &Service, miss
         OnMissing::Pass => (Severity::Warning, "its packets are left to the kernel's ordinary lookup"),
     };
     let waits =
-        |wanted: &&Wanted| wanted.service == id && missing.iter().any(|it| it.protocol == wanted.endpoint.protocol());
+        |wanted: &&Reported| wanted.service == id && missing.iter().any(|it| it.protocol == wanted.endpoint.protocol());
     let fix = match &service.description {
         Some(_) if subject.waiting.iter().any(|it| waits(&it)) => adopt(missing.iter().map(|kind| kind.protocol)),
         Some(description) => format!("start a server that fits its description ({description})"),
@@ -68,8 +68,8 @@ fn without_sockets(subject: &Subject<'_>, id: ServiceId, service: &Service, miss
     found.add(severity, "service-without-sockets", what, why, fix);
 }
 
-/// Sockets that a description means and that their service does not have: of UDP those that nobody looked for since they were
-/// bound, of TCP those that listened before their control group was known.
+/// Sockets that a description means and that their service does not have: of UDP those that nobody looked for since
+/// they were bound, of TCP those that listened before their control group was known.
 fn not_adopted(subject: &Subject<'_>, found: &mut Checkup) {
     found.add_each(subject.waiting, |wanted| {
         let name = subject.ruleset.services().get(wanted.service).map_or("?", |service| service.name.as_str());

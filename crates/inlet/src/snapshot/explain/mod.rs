@@ -5,7 +5,7 @@ mod program;
 use inlet_core::{Contender, OnMissing, Packet, Rule, Ruleset, ServiceId, Standing, Verdict, contest};
 
 use program::Oracle;
-pub use program::{Answer, Live, LiveProgram, Reply, Unasked};
+pub use program::{Agreement, Answer, LiveProgram, Reply, Unasked};
 
 use crate::error::{Error, Result};
 use crate::route::{Reach, RouteTable};
@@ -20,8 +20,8 @@ pub struct Explanation {
     pub packet: Packet,
     /// What the routes say of its destination: only packets to local addresses get to the rules.
     pub reach: Reach,
-    /// The policy routing rules of the namespace beside the usual ones, as ip-rule(8) writes them: with them what the routes
-    /// say depends on more than the destination.
+    /// The policy routing rules of the namespace beside the usual ones, as ip-rule(8) writes them: with them what the
+    /// routes say depends on more than the destination.
     pub policies: Vec<String>,
     /// Whether `reach` is for the packet's source and interface, rather than for its destination alone.
     pub reach_is_exact: bool,
@@ -39,7 +39,7 @@ pub struct Explanation {
     /// without Inlet, and with a verdict of `pass`.
     pub ordinary: Vec<SocketState>,
     /// What the live program said.
-    pub live: Live,
+    pub live: Agreement,
 }
 
 /// What happens to a packet in the end.
@@ -117,15 +117,15 @@ impl<'a> Explainer<'a> {
         let (live, chosen) = match self.oracle.ask(packet)? {
             Reply::Answer(answer) => {
                 self.compare(packet, rule, &sockets, answer)?;
-                (Live::Agrees, if let Answer::Socket(cookie) = answer { Some(cookie) } else { None })
+                (Agreement::Agrees, if let Answer::Socket(cookie) = answer { Some(cookie) } else { None })
             }
-            Reply::NotAsked(reason) => (Live::NotAsked(reason), None),
+            Reply::NotAsked(reason) => (Agreement::NotAsked(reason), None),
         };
         let socket = match live {
-            Live::Agrees => chosen.and_then(|cookie| sockets.iter().find(|socket| socket.cookie == cookie)),
+            Agreement::Agrees => chosen.and_then(|cookie| sockets.iter().find(|socket| socket.cookie == cookie)),
             // Not asked: of a single socket it is known even so.
-            Live::NotAsked(_) if sockets.len() == 1 => sockets.first().filter(|socket| socket.receiving),
-            Live::NotAsked(_) => None,
+            Agreement::NotAsked(_) if sockets.len() == 1 => sockets.first().filter(|socket| socket.receiving),
+            Agreement::NotAsked(_) => None,
         };
         let policies = self.routes.policies(packet.local.is_ipv6())?;
         // The kernel answers for a source and an interface only when it has both.

@@ -11,7 +11,7 @@ use crate::snapshot::Snapshot;
 
 /// What the live program said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Live {
+pub enum Agreement {
     /// It agrees with the rules.
     Agrees,
     /// It could not be asked.

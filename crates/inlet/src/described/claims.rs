@@ -27,8 +27,8 @@ const _: () = assert!(
 
 /// What all descriptions together want.
 #[derive(Debug, Default)]
-pub(crate) struct Wants {
-    by_key: BTreeMap<[u8; 24], Vec<Want>>,
+pub(crate) struct Claims {
+    by_key: BTreeMap<[u8; 24], Vec<Claim>>,
     confines: Vec<Vec<String>>,
     ports: BTreeSet<u32>,
     /// Whether TCP listeners of every port are meant.
@@ -36,12 +36,12 @@ pub(crate) struct Wants {
     /// The lanes into which the kernel puts listeners.
     pub(crate) listening: BTreeSet<Lane>,
     /// The services whose sockets are not found, with the reason.
-    left_out: Vec<(ServiceId, Unfound)>,
+    left_out: Vec<(ServiceId, NotFound)>,
 }
 
 /// Why no socket is found for a service, whatever sockets there are.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Unfound {
+pub enum NotFound {
     /// There is no such user.
     User(UserName),
     /// Another service wants the same sockets by different names of one user or control group.
@@ -51,14 +51,14 @@ pub enum Unfound {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Want {
+struct Claim {
     service: ServiceId,
     uid: Option<u32>,
     /// The number of the control group, from 1 on; 0 for none.
     confine: u32,
 }
 
-impl Wants {
+impl Claims {
     /// Looks up what descriptions name. What is amiss with one of them keeps nobody from having the others.
     pub(crate) fn of(services: &Services, cgroups: &Cgroups) -> Result<Self> {
         let mut wants = Self::default();
@@ -67,7 +67,7 @@ impl Wants {
                 None => None,
                 Some(user) => match uid_of(user)? {
                     None => {
-                        wants.left_out.push((service, Unfound::User(user.clone())));
+                        wants.left_out.push((service, NotFound::User(user.clone())));
                         continue;
                     }
                     known => known,
@@ -77,7 +77,7 @@ impl Wants {
                 None => 0,
                 Some(confine) => wants.confine(cgroups.path_of(confine)?),
             };
-            let want = Want { service, uid, confine };
+            let want = Claim { service, uid, confine };
             match wants.contest(&want, description) {
                 Some(reason) => wants.left_out.push((service, reason)),
                 None => wants.add(want, description),
@@ -86,30 +86,30 @@ impl Wants {
         Ok(wants)
     }
 
-    /// Fails when a service gets nothing for another reason than that its user is not there: these are for the descriptions
-    /// to mend.
+    /// Fails when a service gets nothing for another reason than that its user is not there: these are for the
+    /// descriptions to mend.
     pub(crate) fn check(&self) -> Result<()> {
         self.left_out.iter().try_for_each(|(_, reason)| match reason {
-            Unfound::User(_) => Ok(()),
-            Unfound::Same(listen) => Err(Error::Describe(DescribeError::SameSockets { listen: *listen })),
-            Unfound::Many(listen) => {
+            NotFound::User(_) => Ok(()),
+            NotFound::Same(listen) => Err(Error::Describe(DescribeError::SameSockets { listen: *listen })),
+            NotFound::Many(listen) => {
                 Err(Error::Describe(DescribeError::TooManyServices { listen: *listen, max: MAX_WANTS }))
             }
         })
     }
 
     /// Why a description cannot stand beside those before.
-    fn contest(&self, want: &Want, description: &Description) -> Option<Unfound> {
+    fn contest(&self, want: &Claim, description: &Description) -> Option<NotFound> {
         description.listen().iter().find_map(|listen| {
             let others = self.by_key.get(&key(*listen))?;
             if others.iter().any(|other| (other.uid, other.confine) == (want.uid, want.confine)) {
-                return Some(Unfound::Same(*listen));
+                return Some(NotFound::Same(*listen));
             }
-            (others.len() >= MAX_WANTS).then_some(Unfound::Many(*listen))
+            (others.len() >= MAX_WANTS).then_some(NotFound::Many(*listen))
         })
     }
 
-    fn add(&mut self, want: Want, description: &Description) {
+    fn add(&mut self, want: Claim, description: &Description) {
         for listen in description.listen() {
             match listen.port() {
                 Some(port) => _ = self.ports.insert(port_key(listen.protocol(), port)),
@@ -176,7 +176,7 @@ fn octets(addr: IpAddr) -> [u8; 16] {
     }
 }
 
-fn value(wants: &[Want]) -> Vec<u8> {
+fn value(wants: &[Claim]) -> Vec<u8> {
     let words = wants.iter().flat_map(|want| {
         let (has_uid, uid) = want.uid.map_or((0, 0), |uid| (1, uid));
         [u32::from(want.service.get()), has_uid, uid, want.confine]
@@ -233,15 +233,15 @@ pub(crate) fn check_there(description: &Description) -> Result<()> {
 }
 
 /// The services for which no socket is found now. Who cannot look that up tells nothing.
-pub(crate) fn unfound(services: &Services) -> BTreeMap<ServiceId, Unfound> {
+pub(crate) fn not_found(services: &Services) -> BTreeMap<ServiceId, NotFound> {
     if described(services).next().is_none() {
         return BTreeMap::new();
     }
-    let wants = Cgroups::find().and_then(|cgroups| Wants::of(services, &cgroups));
+    let wants = Cgroups::find().and_then(|cgroups| Claims::of(services, &cgroups));
     wants.map(|wants| wants.left_out.into_iter().collect()).unwrap_or_default()
 }
 
-impl Unfound {
+impl NotFound {
     /// The next step.
     pub fn remedy(&self) -> &'static str {
         match self {
@@ -252,7 +252,7 @@ impl Unfound {
     }
 }
 
-impl fmt::Display for Unfound {
+impl fmt::Display for NotFound {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::User(user) => write!(f, "there is no user {}", user.as_str()),
