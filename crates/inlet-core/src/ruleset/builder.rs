@@ -7,7 +7,7 @@ use super::conflict::conflicts;
 use super::{Entry, Entry4, Entry6, MAX_SHAPES, Named, Ruleset, Shape, ShapeId};
 use crate::rule::{
     Description, Family, IfaceId, Interface, InterfaceName, Match, OnMissing, Rule, Service, ServiceError, ServiceId,
-    ServiceName, Services, Verdict,
+    ServiceName, Services, Spread, Verdict,
 };
 
 /// A ruleset under construction. It takes rules in any order; [`Builder::finish`] checks them and puts them in
@@ -72,6 +72,11 @@ impl Builder {
     /// Sets what happens to packets of a service without a live socket.
     pub fn set_on_missing(&mut self, id: ServiceId, on_missing: OnMissing) {
         self.services.set_on_missing(id, on_missing);
+    }
+
+    /// Sets who chooses among the live sockets of a service.
+    pub fn set_spread(&mut self, id: ServiceId, spread: Spread) {
+        self.services.set_spread(id, spread);
     }
 
     /// Sets which sockets belong to a service. With `None` they are registered by hand.
