@@ -105,8 +105,8 @@ pub(super) fn flatten(chains: Chains) -> Flat {
         flat.goes_on.iter_mut().filter(|(item, _)| *item >= first).for_each(|(_, until)| *until = end);
     }
     // A chain that is walked twice reports its problems once.
-    let mut told = BTreeSet::new();
-    flat.left.retain(|left| told.insert((left.place.clone(), left.why.clone())));
+    let mut seen = BTreeSet::new();
+    flat.left.retain(|left| seen.insert((left.place.clone(), left.why.clone())));
     flat
 }
 

@@ -17,86 +17,114 @@ pub(super) struct Step {
     pub(super) excepts_ports: bool,
 }
 
-/// Splits items with exceptions in two: what is excepted passes, when no later rule could have taken it.
+/// Splits items with exceptions in two: what is excepted passes, when no later rule could have taken it. `goes_on` has
+/// the items that later rules may overrule. Items that a ruleset cannot express go to `left`.
 pub(super) fn steps(
     items: &[Item],
     goes_on: &[(usize, usize)],
     ifaces: &mut Interfaces,
     left: &mut Vec<Left>,
 ) -> Vec<Step> {
-    let mut all = Index::default();
-    for (number, item) in items.iter().enumerate().filter(|(_, item)| matches!(item.action, Action::To(_))) {
-        entries(&item.selection, ifaces).into_iter().for_each(|entry| all.add(number, entry));
-    }
-    let mut meets_later = |selection: &Selection, later: &dyn Fn(usize) -> bool| {
-        let entries = entries(selection, ifaces);
-        let takes =
-            |number: usize, entry: &Match| later(number) && !items[number].selection.excepts(entry, &selection.iface);
-        entries
-            .iter()
-            .find_map(|entry| all.meeting(entry).map(|(number, _)| number).find(|number| takes(*number, entry)))
-    };
+    let mut splitter = Splitter::new(items, ifaces);
     let mut steps = Vec::new();
     for (number, item) in items.iter().enumerate() {
-        let mut refuse = |later: usize, what: &str| {
-            let why = format!("{what} would go on to {}, which a ruleset cannot say", items[later].origin.place);
-            left.push(Left { why, ..item.origin.clone() });
-        };
-        let to = match item.action {
-            Action::To(service) => Some(service),
-            Action::Skip(end) => {
-                if let Some(later) = meets_later(&item.selection, &|later| later >= end) {
-                    // Leaving early changes nothing when no item is skipped.
-                    if meets_later(&item.selection, &|later| (number..end).contains(&later)).is_none() {
-                        continue;
-                    }
-                    refuse(later, "packets that leave the chain here");
-                    continue;
-                }
-                None
-            }
-        };
         let until = goes_on.binary_search_by_key(&number, |(other, _)| *other).map_or(number, |at| goes_on[at].1);
-        let otherwise = |later: usize| (number + 1..until).contains(&later) && items[later].action != item.action;
-        if until > number
-            && let Some(later) = meets_later(&item.selection, &otherwise)
-        {
-            refuse(later, "without accept after tproxy its packets");
-            continue;
-        }
-        let mut selection = item.selection.clone();
-        let mut before = Vec::new();
-        let mut possible = true;
-        for except in std::mem::take(&mut selection.except) {
-            let (mut excepted, ports) = match positive(&item.selection, &except) {
-                Some(excepted) => (excepted, matches!(except, Except::Ports(_))),
-                None => continue,
-            };
-            excepted.except.clear();
-            match (meets_later(&excepted, &|later| later > number), except) {
-                (None, _) => before.push((excepted, ports)),
-                (Some(_), Except::Ports(excepted)) => {
-                    let others = Selection { ports: all_but(&excepted), ..selection.clone() };
-                    selection = selection.and(&others);
-                }
-                (Some(later), _) => {
-                    refuse(later, "packets that it excepts");
-                    possible = false;
-                }
-            }
-        }
-        if possible {
-            let only_ports = before.len() == 1 && before[0].1 && to.is_some();
-            steps.extend(before.into_iter().map(|(selection, _)| Step {
-                selection,
-                to: None,
-                item: number,
-                excepts_ports: only_ports,
-            }));
-            steps.push(Step { selection, to, item: number, excepts_ports: false });
+        match splitter.split(number, until) {
+            Ok(found) => steps.extend(found),
+            Err(refused) => left.extend(refused.into_iter().map(|why| Left { why, ..item.origin.clone() })),
         }
     }
     steps
+}
+
+/// Why a ruleset cannot express an item: one reason or several.
+type Refused = Vec<String>;
+
+/// Splits items, and finds the later items that take packets from them.
+struct Splitter<'a> {
+    items: &'a [Item],
+    /// The entries of all items with a service.
+    all: Index,
+    ifaces: &'a mut Interfaces,
+}
+
+impl<'a> Splitter<'a> {
+    fn new(items: &'a [Item], ifaces: &'a mut Interfaces) -> Self {
+        let mut all = Index::default();
+        for (number, item) in items.iter().enumerate().filter(|(_, item)| matches!(item.action, Action::To(_))) {
+            entries(&item.selection, ifaces).into_iter().for_each(|entry| all.add(number, entry));
+        }
+        Self { items, all, ifaces }
+    }
+
+    /// The steps of an item. Items before `until` may overrule it.
+    fn split(&mut self, number: usize, until: usize) -> Result<Vec<Step>, Refused> {
+        let items = self.items;
+        let Item { action, selection, .. } = &items[number];
+        let to = match *action {
+            Action::To(service) => Some(service),
+            Action::Skip(end) if self.skips_any(number, end)? => None,
+            Action::Skip(_) => return Ok(Vec::new()),
+        };
+        let otherwise = |later: usize| (number + 1..until).contains(&later) && items[later].action != *action;
+        if until > number
+            && let Some(later) = self.taker(selection, otherwise)
+        {
+            return Err(vec![self.goes_on_to(later, "without accept after tproxy its packets")]);
+        }
+        self.without_exceptions(number, to)
+    }
+
+    /// Whether packets of an item that continues at `end` pass; false when it skips no item that would take them.
+    fn skips_any(&mut self, number: usize, end: usize) -> Result<bool, Refused> {
+        let selection = &self.items[number].selection;
+        let Some(later) = self.taker(selection, |later| later >= end) else { return Ok(true) };
+        match self.taker(selection, |later| (number..end).contains(&later)) {
+            // Leaving early changes nothing when no item is skipped.
+            None => Ok(false),
+            Some(_) => Err(vec![self.goes_on_to(later, "packets that leave the chain here")]),
+        }
+    }
+
+    /// An item as a step, with a step before it for each exception.
+    fn without_exceptions(&mut self, number: usize, to: Option<usize>) -> Result<Vec<Step>, Refused> {
+        let whole = &self.items[number].selection;
+        let mut selection = whole.clone();
+        let (mut excepted, mut refused) = (Vec::new(), Vec::new());
+        for except in std::mem::take(&mut selection.except) {
+            let Some(mut part) = positive(whole, &except) else { continue };
+            part.except.clear();
+            match (self.taker(&part, |later| later > number), except) {
+                (None, except) => excepted.push((part, matches!(except, Except::Ports(_)))),
+                (Some(_), Except::Ports(ports)) => {
+                    let others = Selection { ports: all_but(&ports), ..selection.clone() };
+                    selection = selection.and(&others);
+                }
+                (Some(later), _) => refused.push(self.goes_on_to(later, "packets that it excepts")),
+            }
+        }
+        if !refused.is_empty() {
+            return Err(refused);
+        }
+        let only_ports = matches!(excepted[..], [(_, true)]) && to.is_some();
+        let step = |selection, to, excepts_ports| Step { selection, to, item: number, excepts_ports };
+        let passes = excepted.into_iter().map(|(part, _)| step(part, None, only_ports));
+        Ok(passes.chain([step(selection.clone(), to, false)]).collect())
+    }
+
+    /// An item among those that `is_later` that takes packets of a selection.
+    fn taker(&mut self, selection: &Selection, is_later: impl Fn(usize) -> bool) -> Option<usize> {
+        let takes = |number: usize, entry: &Match| {
+            is_later(number) && !self.items[number].selection.excepts(entry, &selection.iface)
+        };
+        let entries = entries(selection, self.ifaces);
+        let meeting = |entry: &Match| self.all.meeting(entry).map(|(number, _)| number).find(|it| takes(*it, entry));
+        entries.iter().find_map(meeting)
+    }
+
+    fn goes_on_to(&self, later: usize, what: &str) -> String {
+        format!("{what} would go on to {}, which a ruleset cannot say", self.items[later].origin.place)
+    }
 }
 
 /// The packets of a selection that an exception covers.

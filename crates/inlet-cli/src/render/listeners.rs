@@ -55,8 +55,10 @@ pub(crate) fn listeners(screen: &mut Screen<'_>, ruleset: &Ruleset, all: &Listen
         rows.extend(by_service(ruleset, all, listener));
         paragraph(screen, rows)?;
     }
-    for service in &all.services {
-        writeln!(screen.out)?;
+    for (number, service) in all.services.iter().enumerate() {
+        if number > 0 || !all.listeners.is_empty() {
+            writeln!(screen.out)?;
+        }
         screen.title(&format!("service {}", service.name), &counted(service.sockets, "socket"))?;
         paragraph(screen, rows(ruleset, None, &service.given, MANY))?;
     }

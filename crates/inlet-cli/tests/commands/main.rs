@@ -5,10 +5,12 @@
 
 mod change;
 mod check;
+mod confirm;
 mod described;
 #[path = "../common/host.rs"]
 mod host;
 mod import;
+mod listeners;
 mod plan;
 mod policy;
 mod routes;

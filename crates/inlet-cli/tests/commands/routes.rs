@@ -4,7 +4,8 @@ use inlet_testkit::TcpServer;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::plan::{asked, ok, until, waiting};
+use crate::confirm::{until, waiting};
+use crate::plan::{asked, ok};
 use crate::{Host, at};
 
 const NEAR: &str = r#"{"services": {"web": {}}, "rules": [

@@ -7,7 +7,7 @@ use std::process::{ChildStdin, ChildStdout, Command, Stdio};
 use inlet_testkit::{Dial, Program, Proto, dial_tcp, output, require_program};
 use tempfile::TempDir;
 
-use crate::plan::until;
+use crate::confirm::until;
 use crate::{Host, LONG, at};
 
 /// A server with keys and a port of its own.

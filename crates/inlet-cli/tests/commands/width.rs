@@ -86,6 +86,26 @@ fn rules_share_lines_on_a_terminal_only() {
     assert!(at_120.contains("10.0.0.0/8 from 198.51.100.0/24, 203.0.113.0/24 on lo"), "{at_120}");
 }
 
+/// Without COLUMNS the terminal is asked.
+#[test]
+fn a_terminal_has_a_width() {
+    let Some((host, _servers)) = busy() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let script = dir.path().join("rules");
+    let command = host.command(&["rules"]);
+    let words: Vec<_> = command.get_args().map(|word| word.to_string_lossy()).collect();
+    let line = format!("{} {}", env!("CARGO_BIN_EXE_inlet"), words.join(" "));
+    std::fs::write(
+        &script,
+        format!("#!/bin/sh\nunset COLUMNS\nexport NO_COLOR=1\nstty rows 24 cols 80 <&1\nexec {line}\n"),
+    )
+    .unwrap();
+    let address = format!("EXEC:sh {},pty,ctty,setsid", script.display());
+    let ran = output(std::process::Command::new("socat").args(["-u", &address, "STDOUT"])).unwrap();
+    let said = String::from_utf8(ran.stdout).unwrap().replace('\r', "");
+    assert_eq!(said, wide(&host, 80, &["rules"]));
+}
+
 #[test]
 fn rules_with_nothing_to_show_say_so() {
     let Some(host) = Host::up() else { return };

@@ -68,8 +68,8 @@ pub fn pair_with_packets(rules: usize, packets: usize) -> impl Strategy<Value = 
 pub fn history(rules: usize, changes: usize, packets: usize) -> impl Strategy<Value = (Vec<Ruleset>, Vec<Packet>)> {
     any::<bool>().prop_flat_map(move |one_network| {
         let draft = move || prop_oneof![30 => spread(one_network), 1 => rule()];
-        let seldom = |most: usize| prop_oneof![20 => Just(0), 1 => 1..most];
-        let meaning = (seldom(SERVICES), seldom(INTERFACES as usize), prop::bool::weighted(0.05));
+        let rarely = |most: usize| prop_oneof![20 => Just(0), 1 => 1..most];
+        let meaning = (rarely(SERVICES), rarely(INTERFACES as usize), prop::bool::weighted(0.05));
         let change = (vec(any::<Index>(), 0..3), vec(draft(), 0..3), meaning);
         let first = (vec(spread(one_network), rules / 2..=rules), vec(any::<bool>(), SERVICES));
         (first, vec(change, changes), vec(aim(), packets)).prop_map(successors)

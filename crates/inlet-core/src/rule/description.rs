@@ -94,7 +94,7 @@ impl fmt::Display for Description {
             write!(f, " {confine}")?;
         }
         match &self.user {
-            Some(user) => write!(f, " uid {}", user.as_str()),
+            Some(user) => write!(f, " user {}", user.as_str()),
             None => Ok(()),
         }
     }

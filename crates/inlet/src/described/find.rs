@@ -7,14 +7,14 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 
 use inlet_core::{Endpoint, Protocol, ServiceId};
-use libbpf_rs::{MapCore, MapFlags};
+use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use rustix::io::Errno;
 
 use super::refusals;
 use crate::bpf::adopt::types;
 use crate::error::{Error, Refusal, Result};
 use crate::kernel::{Netns, raw};
-use crate::socket::{Adopted, Full, Lane, Lanes, Place, Places, Sockets, empty, sockets_in};
+use crate::socket::{Adopted, Fill, Full, Lane, Lanes, Place, Places, Sockets, empty, sockets_in};
 use crate::state::{Access, DescribedFiles, Maps, open_map};
 
 /// A socket that a description means, and what became of it.
@@ -53,7 +53,34 @@ const _: () = assert!(
         && offset_of!(types::place, error) == 8
 );
 
-/// Finds the sockets of these protocols and moves those in that are new.
+/// The programs that go through the sockets that exist, and the maps in which they tell what became of one.
+#[derive(Debug)]
+pub(crate) struct Finder {
+    pub(super) programs: Vec<OwnedFd>,
+    pub(super) places: MapHandle,
+    pub(super) refusals: MapHandle,
+}
+
+/// What was found, and where the sockets lie that a service can have: packets do not go there before they are shown.
+#[derive(Debug, Default)]
+pub(crate) struct Placed {
+    pub(crate) found: Vec<FoundSocket>,
+    places: Vec<Place>,
+}
+
+impl Placed {
+    /// From now on packets go to them.
+    pub(crate) fn show(&self, lanes: &Lanes) {
+        self.places.iter().for_each(|place| _ = lanes.show(place.lane, place.slot));
+    }
+
+    /// Takes those out that are new.
+    pub(crate) fn take_out(&self, maps: &Maps) {
+        self.places.iter().filter(|place| !place.is_known).for_each(|place| empty(&maps.sockets, place.slot));
+    }
+}
+
+/// Finds the sockets of these protocols, moves those in that are new, and shows them.
 pub(crate) fn find(
     maps: &Maps,
     files: &DescribedFiles,
@@ -61,56 +88,73 @@ pub(crate) fn find(
     protocols: &[Protocol],
     is_there: &dyn Fn(ServiceId) -> Result<bool>,
 ) -> Result<Vec<FoundSocket>> {
-    let programs = programs(files, protocols)?;
-    let wanted = look_through(&programs, netns)?;
     let lanes = Lanes::map(&maps.lanes)?;
-    let mut places = Places::survey(maps, &lanes)?;
-    let mut findings: Vec<FoundSocket> = Vec::new();
-    for socket in &wanted {
-        let known = lanes_of(socket).all(|lane| places.has(lane, socket.cookie));
-        let outcome = plan(socket, &mut places, is_there)?.map(|()| if known { Adopted::Before } else { Adopted::Now });
-        let Reported { cookie, service, endpoint, .. } = *socket;
-        findings.push(FoundSocket { service, endpoint, cookie, outcome });
-    }
-    let has_room = places.make_room()?.is_ok();
-    let mut planned: BTreeMap<u64, Vec<Place>> = BTreeMap::new();
-    for (socket, finding) in wanted.iter().zip(&mut findings).filter(|(_, finding)| finding.outcome.is_ok()) {
-        let found: std::result::Result<Vec<Place>, Full> =
-            lanes_of(socket).map(|lane| places.place(lane, socket.cookie)).collect();
-        let Ok(found) = found else {
-            debug_assert!(!has_room, "a place was planned");
-            finding.outcome = Err(Refusal::Full);
-            continue;
-        };
-        // A command that was killed may have left it in its place and not shown.
-        found.iter().filter(|place| place.is_known).for_each(|place| places.show(place));
-        planned.insert(socket.cookie, found.into_iter().filter(|place| !place.is_known).collect());
-    }
-    planned.retain(|_, new| !new.is_empty());
-    if !planned.is_empty() {
-        let failed = move_in(files, &programs, netns, &places, &planned)?;
-        if !failed.is_empty() {
-            tell_failed(files, netns, &failed, &mut findings)?;
-        }
-        let touched: BTreeSet<Lane> = planned.values().flatten().map(|place| place.lane).collect();
-        touched.into_iter().try_for_each(|lane| take_twice(maps, &lanes, lane))?;
-    }
-    Ok(findings)
-}
-
-/// The programs that look through the sockets of these protocols.
-fn programs(files: &DescribedFiles, protocols: &[Protocol]) -> Result<Vec<OwnedFd>> {
-    let open =
-        |protocol: &Protocol| raw::open_pin(&files.find(*protocol)).map_err(Error::at("open", &files.find(*protocol)));
-    protocols.iter().map(open).collect()
+    let keeps = |id, _: &Endpoint| is_there(id);
+    let placed = Finder::pinned(files, protocols)?.place(Places::survey(maps, &lanes, Fill::Gaps)?, netns, &keeps)?;
+    placed.show(&lanes);
+    let touched: BTreeSet<Lane> = placed.places.iter().filter(|it| !it.is_known).map(|place| place.lane).collect();
+    touched.into_iter().try_for_each(|lane| take_twice(maps, &lanes, lane))?;
+    Ok(placed.found)
 }
 
 /// The sockets that descriptions in force mean, whether their services have them or not. Nothing is changed: without a place
 /// of its own a socket is only reported.
 pub(crate) fn reported_now(files: &DescribedFiles, netns: &Netns) -> Result<Vec<Reported>> {
-    match files.0.exists() {
-        true => look_through(&programs(files, &Protocol::ALL)?, netns),
+    match files.are_there()? {
+        true => Finder::pinned(files, &Protocol::ALL)?.look_through(netns),
         false => Ok(Vec::new()),
+    }
+}
+
+impl Finder {
+    /// Those in force.
+    fn pinned(files: &DescribedFiles, protocols: &[Protocol]) -> Result<Self> {
+        let open = |protocol: &Protocol| {
+            raw::open_pin(&files.find(*protocol)).map_err(Error::at("open", &files.find(*protocol)))
+        };
+        Ok(Self {
+            programs: protocols.iter().map(open).collect::<Result<_>>()?,
+            places: open_map(&files.places(), Access::Write)?,
+            refusals: open_map(&files.refusals(), Access::Write)?,
+        })
+    }
+
+    /// Finds sockets and moves those in that are new, without showing any. `keeps` says whether another service goes on
+    /// having a socket that it has.
+    pub(crate) fn place(
+        &self,
+        mut places: Places<'_>,
+        netns: &Netns,
+        keeps: &dyn Fn(ServiceId, &Endpoint) -> Result<bool>,
+    ) -> Result<Placed> {
+        let wanted = self.look_through(netns)?;
+        let mut found: Vec<FoundSocket> = Vec::new();
+        for socket in &wanted {
+            let known = lanes_of(socket).all(|lane| places.has(lane, socket.cookie));
+            let outcome =
+                plan(socket, &mut places, keeps)?.map(|()| if known { Adopted::Before } else { Adopted::Now });
+            let Reported { cookie, service, endpoint, .. } = *socket;
+            found.push(FoundSocket { service, endpoint, cookie, outcome });
+        }
+        let has_room = places.make_room()?.is_ok();
+        let mut planned: BTreeMap<u64, Vec<Place>> = BTreeMap::new();
+        for (socket, finding) in wanted.iter().zip(&mut found).filter(|(_, finding)| finding.outcome.is_ok()) {
+            let its: std::result::Result<Vec<Place>, Full> =
+                lanes_of(socket).map(|lane| places.place(lane, socket.cookie)).collect();
+            match its {
+                Ok(its) => _ = planned.insert(socket.cookie, its),
+                Err(_) => {
+                    debug_assert!(!has_room, "a place was planned");
+                    finding.outcome = Err(Refusal::Full);
+                }
+            }
+        }
+        let failed = self.move_in(netns, &planned)?;
+        if !failed.is_empty() {
+            self.tell_failed(netns, &failed, &mut found)?;
+        }
+        let stand = planned.into_iter().filter(|(cookie, _)| !failed.contains_key(cookie));
+        Ok(Placed { found, places: stand.flat_map(|(_, its)| its).collect() })
     }
 }
 
@@ -118,12 +162,12 @@ pub(crate) fn reported_now(files: &DescribedFiles, netns: &Netns) -> Result<Vec<
 fn plan(
     socket: &Reported,
     places: &mut Places<'_>,
-    is_there: &dyn Fn(ServiceId) -> Result<bool>,
+    keeps: &dyn Fn(ServiceId, &Endpoint) -> Result<bool>,
 ) -> Result<std::result::Result<(), Refusal>> {
     let others: Vec<ServiceId> = places.holders(socket.cookie).filter(|holder| *holder != socket.service).collect();
     for other in others {
         // One that is gone keeps its sockets in case it comes back, and takes them from nobody.
-        if is_there(other)? {
+        if keeps(other, &socket.endpoint)? {
             return Ok(Err(Refusal::Elsewhere));
         }
     }
@@ -142,63 +186,71 @@ fn lanes_of(socket: &Reported) -> impl Iterator<Item = Lane> {
     families.into_iter().filter(|(serves, _)| *serves).map(move |(_, v6)| Lane::of(service, protocol, v6))
 }
 
-/// Has the programs put sockets into their places, and shows those that are in. Gives the errors, by cookie.
-fn move_in(
-    files: &DescribedFiles,
-    programs: &[OwnedFd],
-    netns: &Netns,
-    places: &Places<'_>,
-    planned: &BTreeMap<u64, Vec<Place>>,
-) -> Result<BTreeMap<u64, Errno>> {
-    let map = open_map(&files.places(), Access::Write)?;
-    let failed = || Error::os::<libbpf_rs::Error>("write", "the places of sockets");
-    for (cookie, new) in planned {
-        let mut slots = [0_u32; 4];
-        for place in new {
-            slots[usize::from(place.lane.is_v6())] = place.slot.0 + 1;
+impl Finder {
+    /// Has the programs put sockets into their places, those that are new. Gives the errors, by cookie. A socket that closed
+    /// meanwhile leaves its slot empty, which is passed over.
+    fn move_in(&self, netns: &Netns, planned: &BTreeMap<u64, Vec<Place>>) -> Result<BTreeMap<u64, Errno>> {
+        let new: Vec<(u64, Vec<&Place>)> = planned
+            .iter()
+            .map(|(cookie, its)| (*cookie, its.iter().filter(|place| !place.is_known).collect::<Vec<_>>()))
+            .filter(|(_, its)| !its.is_empty())
+            .collect();
+        if new.is_empty() {
+            return Ok(BTreeMap::new());
         }
-        let value: Vec<u8> = slots.into_iter().flat_map(u32::to_ne_bytes).collect();
-        map.update(&cookie.to_ne_bytes(), &value, MapFlags::ANY).map_err(failed())?;
+        let map = &self.places;
+        let failed = || Error::os::<libbpf_rs::Error>("write", "the places of sockets");
+        for (cookie, its) in &new {
+            let mut slots = [0_u32; 4];
+            its.iter().for_each(|place| slots[usize::from(place.lane.is_v6())] = place.slot.0 + 1);
+            let value: Vec<u8> = slots.into_iter().flat_map(u32::to_ne_bytes).collect();
+            map.update(&cookie.to_ne_bytes(), &value, MapFlags::ANY).map_err(failed())?;
+        }
+        crate::fault::point("adopt:planned");
+        let looked = self.look_through(netns);
+        crate::fault::point("adopt:stored");
+        let mut errors = BTreeMap::new();
+        for (cookie, its) in new {
+            let value = map.lookup(&cookie.to_ne_bytes(), MapFlags::ANY).map_err(failed())?.unwrap_or_default();
+            map.delete(&cookie.to_ne_bytes()).map_err(failed())?;
+            let error = |place: &&Place| word(&value, 2 + usize::from(place.lane.is_v6())) as i32;
+            errors.extend(
+                its.iter().map(error).find(|error| *error != 0).map(|error| (cookie, Errno::from_raw_os_error(-error))),
+            );
+        }
+        looked.map(|_| errors)
     }
-    crate::fault::point("adopt:planned");
-    let looked = look_through(programs, netns);
-    crate::fault::point("adopt:stored");
-    let mut errors = BTreeMap::new();
-    for (cookie, new) in planned {
-        let value = map.lookup(&cookie.to_ne_bytes(), MapFlags::ANY).map_err(failed())?.unwrap_or_default();
-        map.delete(&cookie.to_ne_bytes()).map_err(failed())?;
-        for place in new {
-            match word(&value, 2 + usize::from(place.lane.is_v6())) as i32 {
-                // A socket that closed meanwhile leaves its slot empty, which is passed over.
-                0 => places.show(place),
-                error => _ = errors.insert(*cookie, Errno::from_raw_os_error(-error)),
+
+    /// Says why the kernel did not take sockets, and keeps it for `status`: who described a service did not see it.
+    fn tell_failed(&self, netns: &Netns, failed: &BTreeMap<u64, Errno>, found: &mut [FoundSocket]) -> Result<()> {
+        let sockets = Sockets::of(netns)?;
+        for finding in found {
+            let Some(errno) = failed.get(&finding.cookie) else { continue };
+            let listed = sockets.get(finding.cookie);
+            let is_mptcp = listed.is_some_and(|listed| listed.mptcp);
+            let reason = if is_mptcp { Refusal::Mptcp } else { Refusal::NotTaken(*errno) };
+            finding.outcome = Err(reason);
+            if finding.endpoint.protocol() == Protocol::Tcp {
+                let owner = listed.and_then(|listed| sockets.describe_listed(&listed).owners.into_iter().next());
+                refusals::keep(&self.refusals, finding.service, finding.endpoint, owner.as_ref(), reason)?;
             }
         }
+        Ok(())
     }
-    looked.map(|_| errors)
-}
 
-/// Says why the kernel did not take sockets, and keeps it for `status`: who described a service did not see it.
-fn tell_failed(
-    files: &DescribedFiles,
-    netns: &Netns,
-    failed: &BTreeMap<u64, Errno>,
-    findings: &mut [FoundSocket],
-) -> Result<()> {
-    let sockets = Sockets::of(netns)?;
-    let refusals = open_map(&files.refusals(), Access::Write)?;
-    for finding in findings {
-        let Some(errno) = failed.get(&finding.cookie) else { continue };
-        let listed = sockets.get(finding.cookie);
-        let is_mptcp = listed.is_some_and(|listed| listed.mptcp);
-        let reason = if is_mptcp { Refusal::Mptcp } else { Refusal::NotTaken(*errno) };
-        finding.outcome = Err(reason);
-        if finding.endpoint.protocol() == Protocol::Tcp {
-            let owner = listed.and_then(|listed| sockets.describe_listed(&listed).owners.into_iter().next());
-            refusals::keep(&refusals, finding.service, finding.endpoint, owner.as_ref(), reason)?;
-        }
+    /// Runs the programs over all sockets of the namespace.
+    fn look_through(&self, netns: &Netns) -> Result<Vec<Reported>> {
+        let read = || -> std::io::Result<Vec<u8>> {
+            let mut told = Vec::new();
+            for program in &self.programs {
+                raw::iterate(program.as_fd())?.read_to_end(&mut told)?;
+            }
+            Ok(told)
+        };
+        let told =
+            netns.run(read)?.map_err(Error::os::<std::io::Error>("look through", "the sockets of the namespace"))?;
+        Ok(told.chunks_exact(FOUND).filter_map(wanted).collect())
     }
-    Ok(())
 }
 
 /// Where the kernel put a listener into a lane at the same time as we did, one of the two is too many.
@@ -210,19 +262,6 @@ fn take_twice(maps: &Maps, lanes: &Lanes, lane: Lane) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Runs the programs over all sockets of the namespace.
-fn look_through(programs: &[OwnedFd], netns: &Netns) -> Result<Vec<Reported>> {
-    let read = || -> std::io::Result<Vec<u8>> {
-        let mut told = Vec::new();
-        for program in programs {
-            raw::iterate(program.as_fd())?.read_to_end(&mut told)?;
-        }
-        Ok(told)
-    };
-    let told = netns.run(read)?.map_err(Error::os::<std::io::Error>("look through", "the sockets of the namespace"))?;
-    Ok(told.chunks_exact(FOUND).filter_map(wanted).collect())
 }
 
 fn wanted(told: &[u8]) -> Option<Reported> {

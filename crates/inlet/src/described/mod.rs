@@ -16,7 +16,7 @@ pub use self::find::FoundSocket;
 pub use self::refusals::LastRefusal;
 
 pub(crate) use self::claims::{Claims, check_there, not_found};
-pub(crate) use self::find::{Reported, find, reported_now};
+pub(crate) use self::find::{Placed, Reported, find, reported_now};
 pub(crate) use self::prepared::{Prepared, claims_of};
 pub(crate) use self::programs::{Programs, remove_programs};
 pub(crate) use self::refusals::last as last_refusal;

@@ -10,12 +10,13 @@ use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType};
 
 use super::claims::Claims;
+use super::find::Finder;
 use crate::bpf::adopt::{AdoptSkelBuilder, types};
-use crate::error::{Error, Result};
+use crate::error::{DescribeError, Error, Result};
 use crate::fault;
 use crate::kernel::{Capability, Cgroups, capability, raw};
 use crate::program;
-use crate::state::{Access, DescribedFiles, Maps, Readers, create, create_keyed, open_map, remove_all};
+use crate::state::{Access, DescribedFiles, Maps, Readers, create, create_keyed, is_there, open_map, remove_all};
 
 /// How many sockets one look through all can move in.
 pub(crate) const PLACES: u32 = 1 << 16;
@@ -86,58 +87,111 @@ impl Programs {
         })
     }
 
-    /// Pins them, and puts them in the place of those before.
-    pub(crate) fn put_in_force(&self, files: &DescribedFiles, wants: &Claims, readers: Readers) -> Result<()> {
+    /// What goes through the sockets that exist.
+    pub(crate) fn finder(&self) -> Result<Finder> {
+        let keep = |program: &OwnedFd| program.try_clone().map_err(Error::os("keep", "a program"));
+        let handle = |map: &MapHandle| MapHandle::try_from(map).map_err(Error::os("keep", "a map"));
+        Ok(Finder {
+            programs: vec![keep(&self.find_tcp)?, keep(&self.find_udp)?],
+            places: handle(&self.places)?,
+            refusals: handle(&self.refusals)?,
+        })
+    }
+
+    fn links(&self, wants: &Claims) -> [Link<'_>; 3] {
+        let [listen, bind4, bind6] = LINKS;
+        let (tcp, udp) = (wants.has(Protocol::Tcp), wants.has(Protocol::Udp));
+        let link = |name, program, kind, is_needed| Link { name, program, kind, is_needed };
+        [
+            link(listen, &self.listen, libbpf_sys::BPF_CGROUP_SOCK_OPS, tcp),
+            link(bind4, &self.bind4, libbpf_sys::BPF_CGROUP_INET4_POST_BIND, udp),
+            link(bind6, &self.bind6, libbpf_sys::BPF_CGROUP_INET6_POST_BIND, udp),
+        ]
+    }
+
+    /// Attaches what is not attached yet, before the commit point: the kernel may refuse it. Links that are there go on running
+    /// the programs for the descriptions in force.
+    pub(crate) fn attach_missing(&self, files: &DescribedFiles, wants: &Claims, readers: Readers) -> Result<()> {
         make_dir(&files.0, readers)?;
         fault::point("describe:directory");
         let refusals = files.refusals();
-        if !refusals.exists() {
+        if !is_there(&refusals)? {
             raw::pin(self.refusals.as_fd(), &refusals).map_err(Error::at("pin", &refusals))?;
         }
         readers.admit_to_map(&refusals)?;
+        let cgroups = Cgroups::find()?;
+        for link in self.links(wants).iter().filter(|link| link.is_needed) {
+            if !is_attached(&files.link(link.name))? {
+                link.attach(&files.link(link.name), &cgroups)?;
+                fault::point("describe:attached");
+            }
+        }
+        Ok(())
+    }
+
+    /// Pins them in the place of those before, and lets the links run them.
+    pub(crate) fn put_in_force(&self, files: &DescribedFiles, wants: &Claims) -> Result<()> {
+        make_marker(&files.changing())?;
         let replaced = [
             (self.places.as_fd(), files.places()),
             (self.find_tcp.as_fd(), files.find(Protocol::Tcp)),
             (self.find_udp.as_fd(), files.find(Protocol::Udp)),
         ];
         for (object, path) in replaced {
-            remove(&path)?;
-            raw::pin(object, &path).map_err(Error::at("pin", &path))?;
+            replace(object, &path)?;
             fault::point("describe:pin");
         }
-        let cgroups = Cgroups::find()?;
-        let (tcp, udp) = (wants.has(Protocol::Tcp), wants.has(Protocol::Udp));
-        let [listen, bind4, bind6] = LINKS;
-        let links = [
-            (listen, &self.listen, libbpf_sys::BPF_CGROUP_SOCK_OPS, tcp),
-            (bind4, &self.bind4, libbpf_sys::BPF_CGROUP_INET4_POST_BIND, udp),
-            (bind6, &self.bind6, libbpf_sys::BPF_CGROUP_INET6_POST_BIND, udp),
-        ];
-        for (name, program, kind, needed) in links {
-            let path = files.link(name);
-            match needed {
-                true => attach(&path, program, kind, &cgroups)?,
+        for link in self.links(wants) {
+            let path = files.link(link.name);
+            match link.is_needed {
+                true => link.update(&path)?,
                 false => detach(&path)?,
             }
             fault::point("describe:link");
         }
-        Ok(())
+        remove_all(&files.changing())
     }
 }
 
-/// Puts a program in place of the one that a pinned link runs, or makes the link.
-fn attach(path: &Path, program: &OwnedFd, kind: libbpf_sys::bpf_attach_type, cgroups: &Cgroups) -> Result<()> {
-    if path.exists() {
-        let updated = raw::open_pin(path).and_then(|link| raw::link_update(link.as_fd(), program.as_fd()));
-        match updated {
-            // Its control group is gone: the hierarchy was mounted anew.
-            Err(cause) if cause.raw_os_error() == Some(libc::ENOLINK) => remove(path)?,
-            updated => return updated.map_err(Error::at("update", path)),
-        }
+/// A link to the root of the control groups.
+struct Link<'a> {
+    name: &'static str,
+    program: &'a OwnedFd,
+    kind: libbpf_sys::bpf_attach_type,
+    is_needed: bool,
+}
+
+impl Link<'_> {
+    fn attach(&self, path: &Path, cgroups: &Cgroups) -> Result<()> {
+        // What is left of one whose control group is gone.
+        remove(path)?;
+        let link = raw::link_cgroup(self.program.as_fd(), cgroups.as_fd(), self.kind);
+        let link = link.map_err(|cause| full(cause, cgroups.root()))?;
+        raw::pin(link.as_fd(), path).map_err(Error::at("pin", path))
     }
-    let link =
-        raw::link_cgroup(program.as_fd(), cgroups.as_fd(), kind).map_err(Error::at("attach to", cgroups.root()))?;
-    raw::pin(link.as_fd(), path).map_err(Error::at("pin", path))
+
+    fn update(&self, path: &Path) -> Result<()> {
+        raw::open_pin(path)
+            .and_then(|link| raw::link_update(link.as_fd(), self.program.as_fd()))
+            .map_err(Error::at("update", path))
+    }
+}
+
+/// The kernel has room for 64 programs of a kind at a control group.
+fn full(cause: io::Error, root: &Path) -> Error {
+    match cause.raw_os_error() {
+        Some(libc::E2BIG) => DescribeError::CgroupFull { root: root.to_owned(), cause }.into(),
+        _ => Error::at("attach to", root)(cause),
+    }
+}
+
+/// Whether a link is pinned there, and its control group is still there: the hierarchy may have been mounted anew.
+fn is_attached(path: &Path) -> Result<bool> {
+    match raw::open_pin(path) {
+        Ok(link) => raw::is_attached(link.as_fd()).map_err(Error::at("look at", path)),
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(cause) => Err(Error::at("open", path)(cause)),
+    }
 }
 
 fn fill(wants: &Claims, ports: &impl MapCore, keys: &impl MapCore, confines: &impl MapCore) -> Result<()> {
@@ -156,14 +210,11 @@ fn fill(wants: &Claims, ports: &impl MapCore, keys: &impl MapCore, confines: &im
 
 /// The map that is pinned there, or a new one.
 fn kept(path: &Path, new: impl FnOnce() -> Result<MapHandle>) -> Result<MapHandle> {
-    if path.exists() { open_map(path, Access::Write) } else { new() }
+    if is_there(path)? { open_map(path, Access::Write) } else { new() }
 }
 
 fn make_dir(path: &Path, readers: Readers) -> Result<()> {
-    match std::fs::create_dir(path) {
-        Err(cause) if cause.kind() != io::ErrorKind::AlreadyExists => return Err(Error::at("make", path)(cause)),
-        _ => {}
-    }
+    make_marker(path)?;
     readers.admit_to_dir(path)
 }
 
@@ -182,6 +233,23 @@ fn detach(path: &Path) -> Result<()> {
         Err(cause) => return Err(Error::at("open", path)(cause)),
     }
     remove(path)
+}
+
+/// Pins an object in place of another one, so that one of the two is there at any time.
+fn replace(object: BorrowedFd<'_>, path: &Path) -> Result<()> {
+    let mut name = path.as_os_str().to_owned();
+    name.push("-new");
+    let new = Path::new(&name);
+    remove(new)?;
+    raw::pin(object, new).map_err(Error::at("pin", new))?;
+    std::fs::rename(new, path).map_err(Error::at("replace", path))
+}
+
+fn make_marker(path: &Path) -> Result<()> {
+    match std::fs::create_dir(path) {
+        Err(cause) if cause.kind() != io::ErrorKind::AlreadyExists => Err(Error::at("make", path)(cause)),
+        _ => Ok(()),
+    }
 }
 
 fn remove(path: &Path) -> Result<()> {

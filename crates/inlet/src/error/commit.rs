@@ -17,13 +17,6 @@ pub enum CommitError {
         #[source]
         cause: Box<Error>,
     },
-    /// A commit was made, and then sockets that exist could not be looked through.
-    #[error("the new ruleset is in force, but described sockets that exist were not looked for: {cause}")]
-    NotAdopted {
-        /// What failed.
-        #[source]
-        cause: Box<Error>,
-    },
     /// The change would lock out whoever makes it.
     #[error("{rule} would take {packet} from {listener}, which {why}")]
     LockOut {
@@ -52,7 +45,6 @@ impl CommitError {
     pub(super) fn remedy(&self) -> Option<Cow<'static, str>> {
         Some(match self {
             Self::Unfinished { .. } => "any command that changes the instance finishes it".into(),
-            Self::NotAdopted { .. } => "inlet adopt".into(),
             Self::LockOut { fix, .. } => format!("{fix}; or do it even so with --force").into(),
             Self::OtherGeneration { .. } => "look at the rules in force, then make the change anew".into(),
         })

@@ -54,6 +54,14 @@ pub enum DescribeError {
     /// The service has a description, and sockets were described anew.
     #[error("service {0:?} is described already")]
     Described(String),
+    /// The root of the control groups has as many programs of this kind as the kernel has room for.
+    #[error("no more programs fit at the root of the control groups, {}: {cause}", root.display())]
+    CgroupFull {
+        /// Where the hierarchy is mounted.
+        root: PathBuf,
+        /// What the kernel said.
+        cause: io::Error,
+    },
     /// A command cannot be started.
     #[error("cannot run {command}: {cause}")]
     Spawn {
@@ -79,6 +87,10 @@ impl DescribeError {
             Self::Watched { path, holders } => wait_for(path, holders),
             Self::Described(service) => {
                 format!("leave --listen out, or change it with: inlet service set {}", quoted(service)).into()
+            }
+            Self::CgroupFull { root, .. } => {
+                format!("detach some; list them with: bpftool cgroup show {}", quoted(&root.display().to_string()))
+                    .into()
             }
             Self::Spawn { .. } => return None,
         })

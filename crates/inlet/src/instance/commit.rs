@@ -8,14 +8,13 @@ use inlet_core::{Builder, Interface, Plan, Ruleset, ServiceId};
 
 use super::{Instance, lockout};
 use crate::described::Prepared;
-use crate::error::{CommitError, Error, Result, RouteError};
+use crate::error::{CommitError, Error, Result};
 use crate::fault;
 use crate::kernel::{Capability, capability, raw};
-use crate::program::{Attachments, Generation};
-use crate::route::{self, RouteChanges, RoutePlan};
-use crate::state::{
-    GenerationFiles, Readers, deadline, generations, keep_previous, open_previous, remove_all, wait_for_packets,
-};
+use crate::program::{Attachments, Generation, begin};
+use crate::route::{RouteChanges, RoutePlan};
+use crate::socket::Lanes;
+use crate::state::{GenerationFiles, Readers, deadline, keep_previous, open_previous, remove_all, wait_for_packets};
 
 /// Every so many commits one waits until the kernel has freed the programs of earlier ones.
 ///
@@ -68,8 +67,16 @@ struct Step {
     /// The services that nobody can go back to any more.
     gone: Vec<ServiceId>,
     prepared: Prepared,
-    /// When Inlet is to keep the local routes.
     routes: Option<RoutePlan>,
+}
+
+/// What is left of it to do after the commit point.
+struct Rest {
+    gone: Vec<ServiceId>,
+    prepared: Prepared,
+    routes: Option<RoutePlan>,
+    /// The generation that was in force.
+    previous: u64,
 }
 
 impl Instance {
@@ -110,7 +117,7 @@ impl Instance {
         self.finish_commit()?;
         let kept = self.keeps_routes();
         let keeps_routes = options.routes.map_or(kept, |routes| routes == Routes::Manage);
-        let routes = keeps_routes.then(|| RoutePlan::of(&new, self.location.netns())).transpose()?;
+        let routes = self.route_plan(&new, keeps_routes, kept)?;
         let old = self.ruleset()?;
         let plan = Plan::between(old, &new);
         if plan.is_empty() && old.interfaces() == new.interfaces() && keeps_routes == kept {
@@ -129,9 +136,18 @@ impl Instance {
             self.retire(&again)?;
         }
         let step = Step { new, attachments, gone, prepared, routes };
-        let (before, routes) = self.swap(step, &plan)?;
-        self.find_after(&plan).map_err(|cause| Error::Commit(CommitError::NotAdopted { cause: Box::new(cause) }))?;
+        let (before, routes) = self.take(step, &plan)?;
         Ok(Committed { generation: self.generation, plan, before, keeps_routes, routes })
+    }
+
+    /// The routes for a ruleset, and what becomes of those that are there; `None` when they are none of ours.
+    fn route_plan(&self, new: &Ruleset, keeps: bool, kept: bool) -> Result<Option<RoutePlan>> {
+        let netns = self.location.netns();
+        match (keeps, kept) {
+            (true, _) => RoutePlan::of(new, netns).map(Some),
+            (false, true) => RoutePlan::none(netns).map(Some),
+            (false, false) => Ok(None),
+        }
     }
 
     /// Fails when another generation is in force than the change was made for.
@@ -174,89 +190,66 @@ impl Instance {
         Ok(previous.iter().map(|(id, _)| id).filter(|id| services.get(*id).is_none()).collect())
     }
 
-    /// Loads and pins the new generation, swaps it in, and clears away what it replaces.
-    fn swap(&mut self, step: Step, plan: &Plan) -> Result<(Ruleset, RouteChanges)> {
-        let next = self.generation + 1;
+    /// Takes the step: all that can fail, then the commit point, then what must follow it. Until the commit point
+    /// everything is taken back when something fails.
+    fn take(&mut self, step: Step, plan: &Plan) -> Result<(Ruleset, RouteChanges)> {
         capability::require("changing the rules", &[Capability::Perfmon])?;
-        let image = self.files.generation(self.generation).image();
-        let generation = Generation::load_after(self.ruleset()?, &image, &step.new, plan, &self.maps)?;
-        fault::point("commit:loaded");
-        let files = self.files.generation(next);
-        if let Err(error) = generation.pin(&step.attachments, &files, Readers::of(&self.files.0)?) {
-            return Err(self.withdraw(&files, error));
-        }
-        fault::point("commit:pinned");
-        // The commit point: packets before this call see the old ruleset whole, packets after it the new one whole.
-        if let Err(cause) = raw::link_update(self.link.as_fd(), generation.program.as_fd()) {
-            return Err(self.withdraw(&files, Error::at("update", &self.files.link())(cause)));
+        let next = self.files.generation(self.generation + 1);
+        begin(&next, Readers::of(&self.files.0)?)?;
+        if let Err(reason) = self.ready(&step, plan, &next) {
+            self.unfinished = true;
+            // What cannot be taken back now, the next command does.
+            let _ = self.finish_commit();
+            return Err(reason);
         }
         fault::point("commit:swapped");
-        let kept = self.keeps_routes();
-        let previous = std::mem::replace(&mut self.generation, next);
+        let generation = self.generation + 1;
+        let previous = std::mem::replace(&mut self.generation, generation);
         let before = self.in_force(step.new);
         self.unfinished = true;
-        let routes = match step.routes {
-            Some(routes) => routes.carry_out(),
-            None if kept => route::remove_all(self.location.netns()),
-            None => Ok(RouteChanges::default()),
-        };
-        let cleared = routes.and_then(|routes| {
-            // Before the slots of services that are gone are: nobody may put sockets into them any more.
-            self.describe(step.prepared)?;
-            self.retire(&step.gone)?;
-            fault::point("commit:retired");
-            remove_all(&self.files.generation(previous).0)?;
-            if next.is_multiple_of(COMMITS_WITHOUT_PAUSE) {
-                wait_for_packets()?;
-            }
-            Ok(routes)
-        });
-        let routes = cleared
-            .map_err(|cause| Error::Commit(CommitError::Unfinished { generation: next, cause: Box::new(cause) }))?;
+        let rest = Rest { gone: step.gone, prepared: step.prepared, routes: step.routes, previous };
+        let routes = self
+            .follow_up(rest, plan)
+            .map_err(|cause| CommitError::Unfinished { generation, cause: Box::new(cause) })?;
         self.unfinished = false;
         Ok((before, routes))
     }
 
-    /// Takes back the generation of a commit that failed, and gives the reason.
-    fn withdraw(&mut self, files: &GenerationFiles, reason: Error) -> Error {
-        self.unfinished = remove_all(&files.0).is_err();
-        reason
+    /// Makes all that the new ruleset needs, and puts it in force.
+    fn ready(&self, step: &Step, plan: &Plan, files: &GenerationFiles) -> Result<()> {
+        let image = self.files.generation(self.generation).image();
+        let generation = Generation::load_after(self.ruleset()?, &image, &step.new, plan, &self.maps)?;
+        fault::point("commit:loaded");
+        let placed = self.stage(plan, &step.new, &step.prepared)?;
+        fault::point("commit:staged");
+        generation.pin(&step.attachments, files, Readers::of(&self.files.0)?)?;
+        fault::point("commit:pinned");
+        let lanes = Lanes::map(&self.maps.lanes)?;
+        step.routes.as_ref().map_or(Ok(()), RoutePlan::before_commit)?;
+        placed.show(&lanes);
+        // The commit point: packets before this call see the old ruleset whole, packets after it the new one whole.
+        let swapped = raw::link_update(self.link.as_fd(), generation.program.as_fd());
+        swapped.map_err(|cause| {
+            placed.take_out(&self.maps);
+            Error::at("update", &self.files.link())(cause)
+        })
     }
 
-    /// Does what was left to do after the commit point of an earlier commit, if anything, and removes generations that
-    /// are not in force.
-    pub(crate) fn finish_commit(&mut self) -> Result<()> {
-        if !self.unfinished {
-            return Ok(());
+    /// What follows the commit point. Nobody puts sockets into the slots of services that are gone before these are
+    /// emptied.
+    fn follow_up(&self, rest: Rest, plan: &Plan) -> Result<RouteChanges> {
+        let routes = rest.routes.map_or_else(|| Ok(RouteChanges::default()), RoutePlan::after_commit)?;
+        self.describe(&rest.prepared)?;
+        if !matches!(rest.prepared, Prepared::Same) {
+            self.find_after(plan)?;
         }
-        let left = generations(&self.files, self.link.as_fd())?.left;
-        let (services, previous) = (self.ruleset()?.services(), self.previous_services()?);
-        let is_gone = |id: &ServiceId| services.get(*id).is_none() && previous.get(*id).is_none();
-        let gone: Vec<ServiceId> = (1..inlet_core::MAX_SERVICES).filter_map(ServiceId::new).filter(is_gone).collect();
-        self.finish_routes(&left)?;
-        self.describe_again()?;
-        self.retire(&gone)?;
-        left.iter().try_for_each(|number| remove_all(&self.files.generation(*number).0))?;
-        self.unfinished = false;
-        Ok(())
-    }
-
-    /// Brings the local routes to what the generation in force says. A route that cannot be made now is for the next
-    /// commit to complain about: it must not keep anybody from changing the rules.
-    fn finish_routes(&self, left: &[u64]) -> Result<()> {
-        let netns = self.location.netns();
-        if !self.keeps_routes() {
-            let kept = left.iter().any(|number| self.files.generation(*number).keeps_routes());
-            return if kept { route::remove_all(netns).map(drop) } else { Ok(()) };
+        self.retire(&rest.gone)?;
+        fault::point("commit:retired");
+        remove_all(&self.files.generation(rest.previous).0)?;
+        if self.generation.is_multiple_of(COMMITS_WITHOUT_PAUSE) {
+            wait_for_packets()?;
         }
-        match RoutePlan::of(self.ruleset()?, netns) {
-            Err(
-                Error::Route(RouteError::CutsOff { .. })
-                | Error::Route(RouteError::TooMany { .. })
-                | Error::Route(RouteError::LoopbackDown { .. }),
-            ) => Ok(()),
-            routes => routes?.carry_out().map(drop),
-        }
+        Ok(routes)
     }
 
     /// Looks up the index of every interface that rules name; those that are known may be gone.

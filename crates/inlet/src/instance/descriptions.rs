@@ -3,12 +3,12 @@
 
 use std::collections::BTreeSet;
 
-use inlet_core::{Description, Plan, Protocol, Ruleset, ServiceChange, ServiceId};
+use inlet_core::{Description, Endpoint, Plan, Protocol, Ruleset, ServiceChange, ServiceId, Services};
 
 use super::Instance;
-use crate::described::{Claims, FoundSocket, Prepared, Programs, claims_of, find, remove_programs};
+use crate::described::{Claims, FoundSocket, Placed, Prepared, Programs, claims_of, find, remove_programs};
 use crate::error::{Error, Result, SocketError};
-use crate::socket::{Lane, Lanes, Room, Sockets, empty, sockets_in};
+use crate::socket::{Fill, Lane, Lanes, Places, Room, Sockets, empty, sockets_in};
 use crate::state::Readers;
 
 impl Instance {
@@ -32,10 +32,20 @@ impl Instance {
     }
 
     fn prepare(&self, wants: Claims) -> Result<Prepared> {
-        // What can fail comes before the commit point.
-        self.make_room(&wants)?;
         let programs = Programs::load(&wants, &self.maps, &self.files.described(), self.location.netns().cookie())?;
         Ok(Prepared::Some(Box::new(programs), wants))
+    }
+
+    /// Does before the commit point what descriptions need: lanes get room, what is not attached is, and sockets that
+    /// are meant from the commit point on get their places. Packets do not go there yet.
+    pub(super) fn stage(&self, plan: &Plan, new: &Ruleset, prepared: &Prepared) -> Result<Placed> {
+        let Prepared::Some(programs, wants) = prepared else { return Ok(Placed::default()) };
+        self.make_room(wants)?;
+        programs.attach_missing(&self.files.described(), wants, Readers::of(&self.files.0)?)?;
+        let lanes = Lanes::map(&self.maps.lanes)?;
+        let keeps = |id, endpoint: &Endpoint| Ok(goes_on_having(plan, new, id, endpoint));
+        let places = Places::survey(&self.maps, &lanes, Fill::Behind)?;
+        programs.finder()?.place(places, self.location.netns(), &keeps)
     }
 
     /// Gives lanes the slots that the kernel needs for described listeners.
@@ -47,15 +57,12 @@ impl Instance {
     }
 
     /// Puts in force what was prepared. Doing it once more does no harm.
-    pub(crate) fn describe(&self, prepared: Prepared) -> Result<()> {
+    pub(crate) fn describe(&self, prepared: &Prepared) -> Result<()> {
         let files = self.files.described();
         match prepared {
             Prepared::Same => Ok(()),
             Prepared::None => remove_programs(&files),
-            Prepared::Some(programs, wants) => {
-                self.make_room(&wants)?;
-                programs.put_in_force(&files, &wants, Readers::of(&self.files.0)?)
-            }
+            Prepared::Some(programs, wants) => programs.put_in_force(&files, wants),
         }
     }
 
@@ -64,7 +71,11 @@ impl Instance {
     pub(crate) fn describe_again(&self) -> Result<()> {
         let wants = claims_of(self.ruleset()?.services())?;
         let prepared = wants.map_or(Ok(Prepared::None), |wants| self.prepare(wants))?;
-        self.describe(prepared)
+        if let Prepared::Some(programs, wants) = &prepared {
+            self.make_room(wants)?;
+            programs.attach_missing(&self.files.described(), wants, Readers::of(&self.files.0)?)?;
+        }
+        self.describe(&prepared)
     }
 
     /// Finds the sockets that descriptions mean, and gives them to their services. Users, units and control groups are
@@ -81,27 +92,43 @@ impl Instance {
     /// Goes through the sockets that exist.
     pub(crate) fn find(&self, protocols: &[Protocol]) -> Result<Vec<FoundSocket>> {
         let files = self.files.described();
-        if !files.0.exists() {
+        if !files.are_there()? {
             return Ok(Vec::new());
         }
         let is_there = |id| Ok(self.ruleset()?.services().get(id).is_some());
         find(&self.maps, &files, self.location.netns(), protocols, &is_there)
     }
 
-    /// After a commit: sockets that its descriptions mean come, and those that only the former ones meant go.
-    pub(crate) fn find_after(&self, plan: &Plan) -> Result<()> {
-        let changed = plan.services.iter().any(|change| matches!(change, ServiceChange::Described { .. }));
-        if !changed {
-            return Ok(());
-        }
-        let found: BTreeSet<(ServiceId, u64)> =
-            self.find(&Protocol::ALL)?.iter().map(|finding| (finding.service, finding.cookie)).collect();
+    /// After a commit: listeners that came while it was made get their places, and sockets that only the previous
+    /// descriptions meant go.
+    pub(super) fn find_after(&self, plan: &Plan) -> Result<()> {
+        let found = self.found()?;
         for change in &plan.services {
-            if let ServiceChange::Described { name, previous: Some(old), .. } = change {
-                self.let_go(self.service(name.as_str())?, old, &found)?;
+            if let ServiceChange::Described { name, previous: Some(previous), .. } = change {
+                self.let_go(self.service(name.as_str())?, previous, &found)?;
             }
         }
         Ok(())
+    }
+
+    /// What is left to do for descriptions after an interrupted commit. `others` are the services of rulesets that it
+    /// left.
+    pub(super) fn find_again(&self, others: &[Services]) -> Result<()> {
+        let found = self.found()?;
+        let services = self.ruleset()?.services();
+        for (name, description) in
+            others.iter().flat_map(|it| it.iter()).filter_map(|(_, it)| Some((&it.name, it.description.as_ref()?)))
+        {
+            let Some(id) = services.id(name.as_str()) else { continue };
+            if services.get(id).is_some_and(|service| service.description.as_ref() != Some(description)) {
+                self.let_go(id, description, &found)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn found(&self) -> Result<BTreeSet<(ServiceId, u64)>> {
+        Ok(self.find(&Protocol::ALL)?.iter().map(|finding| (finding.service, finding.cookie)).collect())
     }
 
     /// Takes out the sockets that a description meant and that were not found now.
@@ -120,4 +147,18 @@ impl Instance {
         }
         Ok(())
     }
+}
+
+/// Whether a service has a socket in the new ruleset that it has now: unless only its previous description meant it.
+fn goes_on_having(plan: &Plan, new: &Ruleset, id: ServiceId, endpoint: &Endpoint) -> bool {
+    let Some(service) = new.services().get(id) else { return false };
+    let means = |description: &Description| {
+        description.listen().iter().any(|listen| listen.matches(endpoint.protocol(), endpoint.addr()))
+    };
+    !plan.services.iter().any(|change| match change {
+        ServiceChange::Described { name, previous: Some(previous), new } => {
+            *name == service.name && means(previous) && !new.as_ref().is_some_and(means)
+        }
+        _ => false,
+    })
 }

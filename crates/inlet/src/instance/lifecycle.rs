@@ -11,7 +11,7 @@ use crate::described::remove_programs;
 use crate::error::{Error, KernelError, Result, StateError};
 use crate::fault;
 use crate::kernel::{Capability, capability, raw};
-use crate::program::{Attachments, Generation};
+use crate::program::{Attachments, Generation, begin};
 use crate::route;
 use crate::state::{Exclusive, Files, Location, Maps, Readers, open_link, remove_all};
 
@@ -140,6 +140,7 @@ fn make(location: &Location, files: &Files, max_sockets: u32, readers: Readers) 
     let maps = Maps::create(files, max_sockets, readers)?;
     fault::point("up:maps");
     let first = Generation::load(&Ruleset::empty(), &maps)?;
+    begin(&files.generation(1), readers)?;
     first.pin(&Attachments::default(), &files.generation(1), readers)?;
     fault::point("up:generation");
     let link = raw::link_create(first.program.as_fd(), location.netns().as_fd()).map_err(no_hook)?;

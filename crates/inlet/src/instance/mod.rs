@@ -5,6 +5,7 @@ mod commit;
 mod confirm;
 mod descriptions;
 pub mod edit;
+mod finish;
 mod lifecycle;
 mod lockout;
 mod rollback;

@@ -12,8 +12,8 @@ use super::Instance;
 use crate::error::{Cause, Error, Refusal, Refused, Result, SocketError};
 use crate::fault;
 use crate::socket::{
-    Adopted, Candidate, Filter, Lane, Lanes, Places, Seen, Slot, Traits, cookie_in, empty, finish_retired, process,
-    sockets_in, systemd,
+    Adopted, Candidate, Fill, Filter, Lane, Lanes, Places, Seen, Slot, Traits, cookie_in, empty, finish_retired,
+    process, sockets_in, systemd,
 };
 use crate::state::Counters;
 
@@ -171,7 +171,7 @@ impl Instance {
         lanes: &'a Lanes,
         candidates: &[Candidate<F>],
     ) -> Result<Places<'a>> {
-        let mut places = Places::survey(&self.maps, lanes)?;
+        let mut places = Places::survey(&self.maps, lanes, Fill::Gaps)?;
         for Candidate { traits: candidate, .. } in candidates {
             // A service that is gone keeps it too: when one goes back to it, it has the socket again.
             let services = self.ruleset()?.services();

@@ -55,11 +55,8 @@ impl Generation {
         Ok(Self { image, program })
     }
 
-    /// Pins image and program in a new directory, and with them what is beside them.
+    /// Pins image and program in the directory of the generation, and with them what is beside them.
     pub(crate) fn pin(&self, attachments: &Attachments, files: &GenerationFiles, readers: Readers) -> Result<()> {
-        std::fs::create_dir(&files.0).map_err(Error::at("make", &files.0))?;
-        readers.admit_to_dir(&files.0)?;
-        fault::point("commit:directory");
         let routes = attachments.keeps_routes.then(|| (self.image.as_fd(), files.routes()));
         let pins = [(self.image.as_fd(), files.image()), (self.program.as_fd(), files.program())];
         for (object, path) in pins.into_iter().chain(routes) {
@@ -78,6 +75,13 @@ impl Generation {
         }
         Ok(())
     }
+}
+
+/// Makes the directory of a generation that is to come. From then on an interrupted commit is seen by it.
+pub(crate) fn begin(files: &GenerationFiles, readers: Readers) -> Result<()> {
+    std::fs::create_dir(&files.0).map_err(Error::at("make", &files.0))?;
+    fault::point("commit:directory");
+    readers.admit_to_dir(&files.0)
 }
 
 /// Loads the program for no rules and lets it go: what this needs, every program needs.

@@ -3,5 +3,5 @@
 mod generation;
 mod load;
 
-pub(crate) use self::generation::{Attachments, Generation, try_out};
+pub(crate) use self::generation::{Attachments, Generation, begin, try_out};
 pub(crate) use self::load::{loading, without};

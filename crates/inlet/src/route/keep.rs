@@ -64,27 +64,59 @@ impl RoutePlan {
         Ok(Self { table, loopback, add, remove })
     }
 
-    /// Adds what is missing, and then removes what is not needed any more, so that no address is without a route
-    /// between.
-    pub(crate) fn carry_out(self) -> Result<RouteChanges> {
-        for prefix in &self.add {
+    /// None of ours is needed any more.
+    pub(crate) fn none(netns: &Netns) -> Result<Self> {
+        let table = RouteTable::of(netns)?;
+        let remove: Vec<Prefix> =
+            local(&table.list()?).filter(|route| route.is_ours()).map(|route| route.prefix).collect();
+        let loopback = if remove.is_empty() { 0 } else { table.loopback()?.0 };
+        Ok(Self { table, loopback, add: Vec::new(), remove })
+    }
+
+    /// Takes away, before the new rules are in force, what no rule of them needs: while there still are rules for these
+    /// addresses, no packet to them gets to another socket. What takes over a part of such a route is added first.
+    pub(crate) fn before_commit(&self) -> Result<()> {
+        for prefix in self.add.iter().filter(|prefix| self.is_early(prefix)) {
             self.table.add(*prefix, self.loopback)?;
             fault::point("routes:added");
         }
-        remove(&self.table, &self.remove, self.loopback)?;
+        let gone: Vec<Prefix> = self.remove.iter().filter(|prefix| !self.is_late(prefix)).copied().collect();
+        remove(&self.table, &gone, self.loopback)
+    }
+
+    /// Makes addresses local once there are rules for them, and takes away the routes that these replace.
+    pub(crate) fn after_commit(self) -> Result<RouteChanges> {
+        for prefix in self.add.iter().filter(|prefix| !self.is_early(prefix)) {
+            self.table.add(*prefix, self.loopback)?;
+            fault::point("routes:added");
+        }
+        let gone: Vec<Prefix> = self.remove.iter().filter(|prefix| self.is_late(prefix)).copied().collect();
+        remove(&self.table, &gone, self.loopback)?;
         Ok(RouteChanges { added: self.add, removed: self.remove })
+    }
+
+    /// Brings the routes to what they should be, where no rules change.
+    pub(crate) fn carry_out(self) -> Result<RouteChanges> {
+        self.before_commit()?;
+        self.after_commit()
+    }
+
+    /// Whether a new route makes nothing local that is not so already.
+    fn is_early(&self, new: &Prefix) -> bool {
+        self.remove.iter().any(|old| old.covers(new))
+    }
+
+    /// Whether a route that goes is a part of a new one.
+    fn is_late(&self, old: &Prefix) -> bool {
+        self.add.iter().any(|new| new.covers(old))
     }
 }
 
 /// Removes all routes of ours.
 pub(crate) fn remove_all(netns: &Netns) -> Result<RouteChanges> {
-    let table = RouteTable::of(netns)?;
-    let ours: Vec<Prefix> = local(&table.list()?).filter(|route| route.is_ours()).map(|route| route.prefix).collect();
-    if !ours.is_empty() {
-        remove(&table, &ours, table.loopback()?.0)?;
-    }
+    let changes = RoutePlan::none(netns)?.carry_out();
     fault::point("routes:gone");
-    Ok(RouteChanges { added: Vec::new(), removed: ours })
+    changes
 }
 
 fn remove(table: &RouteTable, prefixes: &[Prefix], loopback: u32) -> Result<()> {

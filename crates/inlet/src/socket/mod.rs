@@ -20,6 +20,6 @@ pub(crate) use inspect::{Candidate, Filter, Seen, Traits};
 pub(crate) use lanes::{Lane, LaneReader, Lanes, LiveSocket, Slot, cookie_in, empty, sockets_in};
 pub(crate) use list::{Listed, Sockets};
 pub(crate) use options::pktinfo;
-pub(crate) use places::{Full, Place, Places};
+pub(crate) use places::{Fill, Full, Place, Places};
 pub(crate) use process::each_socket;
 pub(crate) use room::{Room, finish as finish_retired};

@@ -11,12 +11,22 @@ use crate::error::{Error, Result, SocketError};
 use crate::fault;
 use crate::state::Maps;
 
+/// Which empty slots of a lane sockets get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fill {
+    /// The first ones, between those that are shown too.
+    Gaps,
+    /// Those behind all that are shown, so that no packet goes there yet.
+    Behind,
+}
+
 /// Which slots of lanes have sockets now. Many sockets are planned for before the first one is moved in, so that what does not
 /// fit changes nothing.
 #[derive(Debug)]
 pub(crate) struct Places<'a> {
     maps: &'a Maps,
     lanes: &'a Lanes,
+    fill: Fill,
     /// The cookie of the socket in each slot of a lane; 0 is somebody else's.
     known: HashMap<Lane, Vec<Option<u64>>>,
     /// How many sockets more are planned for.
@@ -58,8 +68,8 @@ impl Full {
 
 impl<'a> Places<'a> {
     /// Looks at all lanes.
-    pub(crate) fn survey(maps: &'a Maps, lanes: &'a Lanes) -> Result<Self> {
-        let mut places = Self { maps, lanes, known: HashMap::new(), planned: HashMap::new() };
+    pub(crate) fn survey(maps: &'a Maps, lanes: &'a Lanes, fill: Fill) -> Result<Self> {
+        let mut places = Self { maps, lanes, fill, known: HashMap::new(), planned: HashMap::new() };
         for (lane, word) in lanes.used().filter(|(_, word)| !word.is_retired()) {
             places.look_at(lane, word.shown())?;
         }
@@ -116,32 +126,51 @@ impl<'a> Places<'a> {
         has as u32 + self.planned.get(&lane).copied().unwrap_or(0)
     }
 
+    /// How long the range of a lane has to be for that.
+    fn length(&self, lane: Lane) -> u32 {
+        match self.fill {
+            Fill::Gaps => self.needed(lane),
+            Fill::Behind => {
+                let used = self.known.get(&lane).and_then(|cookies| cookies.iter().rposition(Option::is_some));
+                let behind = self.first_hidden(lane).max(used.map_or(0, |last| last + 1)) as u32;
+                behind + self.planned.get(&lane).copied().unwrap_or(0)
+            }
+        }
+    }
+
+    /// Where the slots of a lane begin that are not shown.
+    fn first_hidden(&self, lane: Lane) -> usize {
+        self.lanes.word(lane).shown() as usize
+    }
+
     /// Makes room for all that is planned for.
     pub(crate) fn make_room(&mut self) -> Result<std::result::Result<(), Full>> {
         let planned: Vec<Lane> = self.planned.keys().copied().collect();
-        let short = |lane: &Lane| self.needed(*lane) as usize > self.lanes.slots(*lane).len();
+        let short = |lane: &Lane| self.length(*lane) as usize > self.lanes.slots(*lane).len();
         let short: Vec<Lane> = planned.into_iter().filter(short).collect();
         if short.is_empty() {
             return Ok(Ok(()));
         }
         let mut room = Room::of(self.maps, self.lanes)?;
         for lane in &short {
-            if room.enlarge(*lane, self.needed(*lane))?.is_err() {
+            if room.enlarge(*lane, self.length(*lane).min(LANE_MAX))?.is_err() {
                 return Ok(Err(Full::Map));
             }
         }
         // Lanes may have moved, others too.
         let planned = std::mem::take(&mut self.planned);
-        *self = Self { planned, ..Self::survey(self.maps, self.lanes)? };
+        *self = Self { planned, ..Self::survey(self.maps, self.lanes, self.fill)? };
         Ok(Ok(()))
     }
 
     /// The place of a socket in a lane: where it is, or the first empty slot.
     pub(crate) fn place(&mut self, lane: Lane, cookie: u64) -> std::result::Result<Place, Full> {
         let first = self.lanes.slots(lane).start;
+        let behind = if self.fill == Fill::Behind { self.first_hidden(lane) } else { 0 };
         let cookies = self.known.entry(lane).or_default();
         let known = cookies.iter().position(|known| *known == Some(cookie));
-        let at = known.or_else(|| cookies.iter().position(Option::is_none)).ok_or(Full::Lane(lane))?;
+        let is_empty = |(at, known): (usize, &Option<u64>)| (at >= behind && known.is_none()).then_some(at);
+        let at = known.or_else(|| cookies.iter().enumerate().find_map(is_empty)).ok_or(Full::Lane(lane))?;
         cookies[at] = Some(cookie);
         Ok(Place { lane, slot: Slot(first + at as u32), is_known: known.is_some() })
     }

@@ -12,6 +12,7 @@
 //!     described/                       while services are described: what finds their sockets
 //!         refusals                         a map that outlives changes of descriptions
 //!         places  find_tcp  find_udp       the programs that go through what exists, and where they put it
+//!         changing/                        there while these are being replaced
 //!         listen  bind4  bind6             the links to the root of the control groups
 //! BPFFS/inlet/new-COOKIE/            an instance being made
 //! BPFFS/inlet/old-COOKIE/            an instance being removed
@@ -230,6 +231,16 @@ impl DescribedFiles {
         self.0.join("places")
     }
 
+    /// A directory that is there while the others are being replaced.
+    pub(crate) fn changing(&self) -> PathBuf {
+        self.0.join("changing")
+    }
+
+    /// Whether there is anything of it.
+    pub(crate) fn are_there(&self) -> Result<bool> {
+        is_there(&self.0)
+    }
+
     pub(crate) fn find(&self, protocol: inlet_core::Protocol) -> PathBuf {
         self.0.join(format!("find_{protocol}"))
     }
@@ -237,6 +248,11 @@ impl DescribedFiles {
     pub(crate) fn link(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
+}
+
+/// Whether there is a pin or a directory. That one cannot look is an error, and no answer.
+pub(crate) fn is_there(path: &Path) -> Result<bool> {
+    path.try_exists().map_err(Error::at("look at", path))
 }
 
 /// Removes a directory of pins and all below it. What is not there is fine.

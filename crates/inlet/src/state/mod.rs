@@ -21,7 +21,7 @@ pub(crate) use self::deadline::{deadline, deadline_of, now, pending};
 pub(crate) use self::flow_key::FlowKey;
 pub(crate) use self::frozen::{create_frozen, map_words, read_words};
 pub(crate) use self::in_force::{generation_in_force, generations, open_link, read_ruleset, ruleset_in_force};
-pub(crate) use self::layout::{DescribedFiles, Files, GenerationFiles, remove_all};
+pub(crate) use self::layout::{DescribedFiles, Files, GenerationFiles, is_there, remove_all};
 pub(crate) use self::lock::{Exclusive, Shared, Waiting, holders_of};
 pub(crate) use self::map::{Access, create, create_keyed, open_map};
 pub(crate) use self::maps::{LANES_PER_SERVICE, Maps, wait_for_packets};

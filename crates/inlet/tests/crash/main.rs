@@ -59,8 +59,19 @@ const UNREGISTER: &[(&str, [&str; 2])] =
 
 const CONFIRM: &[&str] = &["confirm:confirmed"];
 
-/// Each step of a commit that describes a service, after its commit point.
-const DESCRIBE: &[&str] = &["describe:directory", "describe:pin", "describe:link", "adopt:planned", "adopt:stored"];
+/// Each step of a commit that describes a service, with whether the description is in force then.
+const DESCRIBE: &[(&str, bool)] = &[
+    ("describe:directory", false),
+    ("describe:attached", false),
+    ("adopt:planned", false),
+    ("adopt:stored", false),
+    ("commit:staged", false),
+    ("commit:pinned", false),
+    ("commit:swapped", true),
+    ("describe:pin", true),
+    ("describe:link", true),
+    ("commit:retired", true),
+];
 
 const DOWN: &[&str] = &["down:withdrawn", "down:detached"];
 
@@ -149,8 +160,8 @@ fn every_step_of_the_source_is_tried() {
     let files = tree(&src).into_iter().filter(|file| file.ends_with(".rs"));
     let source: String = files.map(|file| std::fs::read_to_string(src.join(file)).unwrap()).collect();
     let commit = COMMIT.iter().map(|(step, _)| *step);
-    let pairs = UNREGISTER.iter().map(|(step, _)| *step);
-    let tried: Vec<&str> = commit.chain([UP, REGISTER, MOVE, CONFIRM, DESCRIBE, DOWN].concat()).chain(pairs).collect();
+    let pairs = UNREGISTER.iter().map(|(step, _)| *step).chain(DESCRIBE.iter().map(|(step, _)| *step));
+    let tried: Vec<&str> = commit.chain([UP, REGISTER, MOVE, CONFIRM, DOWN].concat()).chain(pairs).collect();
     for point in source.split("fault::point(\"").skip(1).map(|rest| rest.split('"').next().unwrap()) {
         // Those of routes are tried in tests/routes.rs.
         assert!(point.starts_with("routes:") || tried.contains(&point), "{point}");

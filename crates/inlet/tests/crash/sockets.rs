@@ -9,22 +9,36 @@ use inlet_testkit::{TcpServer, World};
 use crate::common::{self, Receiver, asked, open, snapshot, state};
 use crate::{DESCRIBE, MOVE, REGISTER, UNREGISTER, both_families, killed, works_and_ends};
 
-/// The description is in force from the commit point on; what was left to do, the next command does.
+/// Before the commit point nothing of the description is in force, and from there on all of it. The next command,
+/// whichever it is, does what was left to do or takes back what was begun.
 #[test]
 fn describe_at_every_step() {
-    for step in DESCRIBE {
+    for (step, is_new) in DESCRIBE {
         let Some(world) = World::new() else { return };
         let targets = both_families(&world);
         let server = TcpServer::spawn("early", "[::]:8080".parse().unwrap()).unwrap();
         killed(&world, "describe", step, None);
-        assert_eq!(snapshot(&world).ruleset().services().iter().filter(|(_, it)| it.description.is_some()).count(), 1);
-        let found = open(&world).adopt().unwrap();
-        assert!(found.iter().all(|found| found.outcome.is_ok()) && found.len() == 1, "{step}: {found:?}");
-        assert_eq!(targets.map(|target| asked(Tcp, target)), ["early", "early"], "{step}");
-        assert_eq!(state(&world, "web").sockets.len(), 1, "{step}");
+        let described = snapshot(&world).ruleset().services().iter().filter(|(_, it)| it.description.is_some()).count();
+        let (count, answer) = if *is_new { (1, "early") } else { (0, "Refused") };
+        assert_eq!(described, count, "{step}");
+        // Its sockets were there first.
+        assert_eq!(targets.map(|target| asked(Tcp, target)), [answer; 2], "{step}");
+        drop(open(&world));
+        assert_eq!(targets.map(|target| asked(Tcp, target)), [answer; 2], "{step}");
+        assert_eq!(state(&world, "web").sockets.len(), count, "{step}");
+        if !is_new {
+            // A listener that would be meant is not.
+            let other = TcpServer::spawn("other", "127.0.0.1:8080".parse().unwrap());
+            assert_eq!(state(&world, "web").sockets.len(), 0, "{step}");
+            drop(other);
+            crate::described(&mut open(&world));
+            assert_eq!(targets.map(|target| asked(Tcp, target)), ["early", "early"], "{step}");
+        }
         drop(server);
         let server = TcpServer::spawn("late", "[::]:8080".parse().unwrap()).unwrap();
         assert_eq!(targets.map(|target| asked(Tcp, target)), ["late", "late"], "{step}");
+        let found = open(&world).adopt().unwrap();
+        assert!(found.iter().all(|found| found.outcome.is_ok()) && found.len() == 1, "{step}: {found:?}");
         drop(server);
         let by_hand = inlet::ServiceRequest { description: Some(None), ..inlet::ServiceRequest::default() };
         open(&world).set_service(&"web".parse().unwrap(), by_hand).unwrap();

@@ -110,28 +110,8 @@ impl Header {
         let mut words = [0; HEADER_WORDS];
         words[..2].copy_from_slice(&MAGIC);
         words[2] = FORMAT;
-        let Self { words: total, search_words, index, blocks32, blocks128, cells, ranges, chain, source, .. } = *self;
-        let Self { hops, steps, levels, port_tables, bisect, compiler, whole_words, search_mask, .. } = *self;
-        let fields = [
-            total,
-            search_words,
-            index,
-            blocks32,
-            blocks128,
-            cells,
-            ranges,
-            chain,
-            source,
-            hops,
-            steps,
-            levels,
-            port_tables,
-            bisect,
-            compiler,
-            whole_words,
-            search_mask,
-        ];
-        words[3..3 + fields.len()].copy_from_slice(&fields);
+        let mut header = *self;
+        header.fields().into_iter().zip(&mut words[3..]).for_each(|(field, word)| *word = *field);
         self.v4.encode(&mut words[24..36]);
         self.v6.encode(&mut words[36..48]);
         words
@@ -149,12 +129,42 @@ impl Header {
         if words[2] != FORMAT {
             return Err(HeaderError::Format(words[2]));
         }
-        let [total, search_words, index, blocks32, blocks128, cells, ranges, chain, source] =
-            std::array::from_fn(|i| words[3 + i]);
-        let [hops, steps, levels, port_tables, bisect, compiler, whole_words, search_mask] =
-            std::array::from_fn(|i| words[12 + i]);
         let (v4, v6) = (Root::decode(&words[24..36]), Root::decode(&words[36..48]));
-        let areas = [
+        let mut header = Self { v4, v6, ..Self::default() };
+        header.fields().into_iter().zip(&words[3..]).for_each(|(field, word)| *field = *word);
+        if !header.areas().is_sorted() || header.words as usize > image.len() {
+            return Err(HeaderError::Bounds(image.len()));
+        }
+        Ok(header)
+    }
+
+    /// The fields in the order of their words.
+    fn fields(&mut self) -> [&mut u32; 17] {
+        [
+            &mut self.words,
+            &mut self.search_words,
+            &mut self.index,
+            &mut self.blocks32,
+            &mut self.blocks128,
+            &mut self.cells,
+            &mut self.ranges,
+            &mut self.chain,
+            &mut self.source,
+            &mut self.hops,
+            &mut self.steps,
+            &mut self.levels,
+            &mut self.port_tables,
+            &mut self.bisect,
+            &mut self.compiler,
+            &mut self.whole_words,
+            &mut self.search_mask,
+        ]
+    }
+
+    /// The offsets of all areas, and the end, in the order in which they must ascend.
+    fn areas(&self) -> [u32; 14] {
+        let Self { words, search_words, index, blocks32, blocks128, v4, v6, cells, ranges, chain, source, .. } = *self;
+        [
             HEADER_WORDS as u32,
             index,
             blocks32,
@@ -168,32 +178,8 @@ impl Header {
             chain,
             search_words,
             source,
-            total,
-        ];
-        if !areas.is_sorted() || total as usize > image.len() {
-            return Err(HeaderError::Bounds(image.len()));
-        }
-        Ok(Self {
-            words: total,
-            search_words,
-            search_mask,
-            index,
-            blocks32,
-            blocks128,
-            cells,
-            ranges,
-            chain,
-            source,
-            hops,
-            steps,
-            levels,
-            port_tables,
-            bisect,
-            compiler,
-            whole_words,
-            v4,
-            v6,
-        })
+            words,
+        ]
     }
 }
 
@@ -267,8 +253,15 @@ mod tests {
             chain: 64,
             source: 64,
             v4,
+            hops: 1,
+            steps: 2,
+            levels: 3,
+            port_tables: 4,
+            bisect: 5,
+            compiler: 6,
+            whole_words: 7,
+            search_mask: 8,
             v6: Root { windows: 64, buckets: 64, ..Root::default() },
-            ..Header::default()
         };
         let mut image = header.encode().to_vec();
         image.resize(70, 0);
