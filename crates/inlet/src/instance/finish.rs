@@ -1,4 +1,5 @@
-//! The end of an interrupted commit: what its process did not get to, the next one finishes or takes back.
+//! What follows an interrupted commit: whoever opens the instance for writing next takes it back when it did not reach
+//! its commit point, and finishes it when it did.
 
 use std::os::fd::AsFd;
 
