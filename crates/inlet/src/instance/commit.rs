@@ -190,8 +190,8 @@ impl Instance {
         Ok(previous.iter().map(|(id, _)| id).filter(|id| services.get(*id).is_none()).collect())
     }
 
-    /// Takes the step: all that can fail, then the commit point, then what must follow it. Until the commit point everything is
-    /// taken back when something fails.
+    /// Takes the step: all that can fail, then the commit point, then what must follow it. Until the commit point
+    /// everything is taken back when something fails.
     fn take(&mut self, step: Step, plan: &Plan) -> Result<(Ruleset, RouteChanges)> {
         capability::require("changing the rules", &[Capability::Perfmon])?;
         let next = self.files.generation(self.generation + 1);
@@ -235,7 +235,8 @@ impl Instance {
         })
     }
 
-    /// What follows the commit point. Nobody puts sockets into the slots of services that are gone before these are emptied.
+    /// What follows the commit point. Nobody puts sockets into the slots of services that are gone before these are
+    /// emptied.
     fn follow_up(&self, rest: Rest, plan: &Plan) -> Result<RouteChanges> {
         let routes = rest.routes.map_or_else(|| Ok(RouteChanges::default()), RoutePlan::after_commit)?;
         self.describe(&rest.prepared)?;

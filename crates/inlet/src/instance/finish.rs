@@ -1,5 +1,5 @@
-//! What follows an interrupted commit: whoever opens the instance for writing next takes it back when it did not reach its
-//! commit point, and finishes it when it did.
+//! What follows an interrupted commit: whoever opens the instance for writing next takes it back when it did not reach
+//! its commit point, and finishes it when it did.
 
 use std::os::fd::AsFd;
 
@@ -11,8 +11,8 @@ use crate::route::{self, RoutePlan};
 use crate::state::{generations, read_ruleset, remove_all};
 
 impl Instance {
-    /// Finishes or takes back what an earlier commit left, if anything: brings routes and descriptions to what the ruleset in force
-    /// says, and removes generations that are not in force.
+    /// Finishes or takes back what an earlier commit left, if anything: brings routes and descriptions to what the
+    /// ruleset in force says, and removes generations that are not in force.
     pub(crate) fn finish_commit(&mut self) -> Result<()> {
         if !self.unfinished {
             return Ok(());
