@@ -30,8 +30,8 @@ pub enum Spread {
     /// Inlet, by a hash of the flow: the sockets of the service, those and no others, share its packets.
     #[default]
     Inlet,
-    /// The SO_REUSEPORT group of the socket that Inlet chose, by its own program if it has one. Members that are not of the
-    /// service get packets too.
+    /// The SO_REUSEPORT group of the socket that Inlet chose, by its own program if it has one. Members that are not of
+    /// the service get packets too.
     Group,
 }
 
