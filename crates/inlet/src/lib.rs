@@ -38,13 +38,13 @@ pub use state::{DEFAULT_BPFFS, Location};
 
 // What can be asked.
 pub use described::{Found, Known, LastRefusal, Unfound};
-pub use route::{Reach, Route, RouteChanges};
+pub use route::{Mute, Reach, Route, RouteChanges, Routing, Unless};
 pub use snapshot::{
     Answer, Checker, Checkup, Explainer, Explanation, Finding, Listener, Listeners, Live, LiveProgram, Outcome,
     Proposal, ServiceState, ServiceTraffic, Severity, Snapshot, Unasked, Warning,
 };
 pub use socket::{Owner, SocketState};
-pub use state::{Counters, Pending};
+pub use state::{Counters, Hook, HookProgram, Pending, Steering};
 
 // What can be changed.
 pub use file::{read_ruleset, read_text};

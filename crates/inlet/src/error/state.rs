@@ -72,6 +72,14 @@ pub enum StateError {
         /// The directory of the instance.
         path: PathBuf,
     },
+    /// The pin of the link was removed, and the link with it unless a process has it open.
+    #[error("{path} is gone, so {}", if *held { "packets are steered only until the process ends that has the link open" } else { "no packet is steered" })]
+    LinkGone {
+        /// The pin of the link.
+        path: PathBuf,
+        /// Whether a process has the link open.
+        held: bool,
+    },
     /// The link runs a program that no generation of this instance has.
     #[error("{path}: the link runs program {program}, which inlet did not put there")]
     ForeignProgram {
@@ -118,6 +126,10 @@ impl StateError {
             Self::Newer { .. } => "use the newer inlet".into(),
             Self::Older { .. } => {
                 "save its rules with: OLD-INLET export; then: inlet down, inlet up, inlet apply FILE".into()
+            }
+            Self::LinkGone { .. } => {
+                "inlet export > rules.json; inlet down; inlet up; inlet apply rules.json; and register sockets again"
+                    .into()
             }
             Self::Detached { .. } => "remove what is left with: inlet down".into(),
             Self::ForeignProgram { program, .. } => format!(
