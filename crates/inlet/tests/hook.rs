@@ -230,7 +230,7 @@ fn a_link_without_its_pin_is_told() {
     assert!(found.has_errors() && found.findings.iter().any(|it| it.code == "not-steering"), "{found:?}");
     let error = Instance::open(here(&world)).unwrap_err();
     assert!(matches!(error, Error::State(StateError::LinkGone { .. })), "{error}");
-    assert!(told(&error).contains("so no packet is steered\nfix: inlet export"), "{}", told(&error));
+    assert!(told(&error).contains("so no packet is steered\nfix: begin anew: inlet export"), "{}", told(&error));
     // What the fix says.
     Instance::down(&here(&world)).unwrap();
     up(&world);

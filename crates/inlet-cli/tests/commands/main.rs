@@ -6,6 +6,7 @@
 mod change;
 mod check;
 mod described;
+mod hook;
 #[path = "../common/host.rs"]
 mod host;
 mod import;

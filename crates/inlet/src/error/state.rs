@@ -115,6 +115,10 @@ pub enum StateError {
     },
 }
 
+/// How an instance gets its link back.
+const BEGIN_ANEW: &str = "begin anew: inlet export > rules.json; inlet down; inlet up; inlet apply rules.json; \
+    then register again what was registered by hand";
+
 impl StateError {
     pub(super) fn remedy(&self) -> Option<Cow<'static, str>> {
         Some(match self {
@@ -127,10 +131,7 @@ impl StateError {
             Self::Older { .. } => {
                 "save its rules with: OLD-INLET export; then: inlet down, inlet up, inlet apply FILE".into()
             }
-            Self::LinkGone { .. } => {
-                "inlet export > rules.json; inlet down; inlet up; inlet apply rules.json; and register sockets again"
-                    .into()
-            }
+            Self::LinkGone { .. } => BEGIN_ANEW.into(),
             Self::Detached { .. } => "remove what is left with: inlet down".into(),
             Self::ForeignProgram { program, .. } => format!(
                 "look at the program with: bpftool prog show id {program}; remove the instance with: inlet down"
