@@ -3,6 +3,7 @@
 use inlet_testkit::TcpServer;
 use serde_json::{Value, json};
 
+use crate::plan::until;
 use crate::{Host, Ran, at};
 
 /// An instance that steers to a server.
@@ -43,6 +44,8 @@ fn a_link_that_is_gone_fails_every_command_that_says_what_happens() {
     let Some((host, _server)) = host() else { return };
     let directory = host.json(&["status"])["instance"]["directory"].as_str().unwrap().to_owned();
     std::fs::remove_file(format!("{directory}/link")).unwrap();
+    // The kernel lets go of the link a moment later.
+    until("the link is gone", || host.run(&["status"]).stderr.contains("no packet is steered"));
     let fails = |args: &[&str]| {
         let ran = host.run(args);
         assert_eq!(ran.code, Some(1), "{args:?}");
