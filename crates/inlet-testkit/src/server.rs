@@ -231,6 +231,8 @@ fn work(stop: &OwnedFd, socket: &Socket, serve: impl Fn() -> io::Result<()>) {
             Ok(()) | Err(io::ErrorKind::WouldBlock | io::ErrorKind::ConnectionAborted) => {}
             Err(io::ErrorKind::Interrupted | io::ErrorKind::ConnectionRefused) => {}
             Err(io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => {}
+            // No route leads back: whoever asked sees that there is no answer.
+            Err(io::ErrorKind::NetworkUnreachable | io::ErrorKind::HostUnreachable | io::ErrorKind::InvalidInput) => {}
             Err(error) => panic!("echo server: {error}"),
         }
     }

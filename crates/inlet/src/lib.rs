@@ -49,13 +49,13 @@ pub use state::{DEFAULT_BPFFS, Location};
 
 // What can be asked.
 pub use described::{FoundSocket, LastRefusal, NotFound};
-pub use route::{Reach, Route, RouteChanges};
+pub use route::{Mute, Reach, Route, RouteChanges, Routing, Unless};
 pub use snapshot::{
     Agreement, Answer, Checker, Checkup, Explainer, Explanation, Finding, Listener, Listeners, LiveProgram, Outcome,
     Proposal, Reply, ServiceState, ServiceTraffic, Severity, Snapshot, Unasked, Warning,
 };
 pub use socket::{Adopted, Owner, SocketState};
-pub use state::{Counters, Pending};
+pub use state::{Counters, Hook, HookProgram, Pending, Steering};
 
 // What can be changed.
 pub use file::{read_ruleset, read_text};

@@ -6,12 +6,13 @@ mod common;
 
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
 
-use common::bpf::{Found, attach, choosing, passing, skc_lookup_tcp};
-use common::{Receiver, asked, bind, dial, open, patient, snapshot, state, up};
-use inlet::Counters;
+use common::bpf::{Found, attach, choosing, passing, refusing, replacing, skc_lookup_tcp};
+use common::{Receiver, asked, bind, dial, here, open, patient, snapshot, state, told, up};
 use inlet::rules::Protocol::{self, Tcp, Udp};
 use inlet::rules::Target;
+use inlet::{Checker, Counters, Error, Instance, Outcome, Snapshot, StateError, Steering, Unasked};
 use inlet_testkit::{TcpServer, World, dial_tcp};
 
 /// `TCP_LISTEN` of include/net/tcp_states.h.
@@ -146,4 +147,117 @@ fn programs_that_pass_do_not_matter() {
     let _after = attach(passing().as_fd(), world.netns.fd());
     assert_eq!(asked(Tcp, "192.0.2.9:80"), "web");
     assert_eq!(snapshot(&world).services().unwrap()[0].counters, Counters { steered: 1, ..Counters::default() });
+}
+
+/// What the kernel makes of several programs (`BPF_PROG_SK_LOOKUP_RUN_ARRAY`): the last socket that one chose counts, whoever
+/// refuses; without a socket the packet is refused when one program refuses it. Inlet does not choose where one before it did.
+#[test]
+fn what_programs_of_others_decide() {
+    let Some(world) = World::new() else { return };
+    world.local("192.0.2.0/24").unwrap();
+    let other = TcpServer::spawn("other", common::anywhere()).unwrap();
+    let ordinary = TcpServer::spawn("ordinary", "0.0.0.0:82".parse().unwrap()).unwrap();
+    let mut instance = up(&world);
+    bind(&mut instance, "web", Tcp, "192.0.2.0/24", "80");
+    instance.bind(&Target::Refuse, &common::selector(Tcp, "192.0.2.0/24", "81")).unwrap();
+    let _receiver = Receiver::of(&mut instance, "web");
+    drop(instance);
+    let ports = ["192.0.2.9:80", "192.0.2.9:81", "192.0.2.9:82"];
+    let who = || ports.map(|target| asked(Tcp, target));
+    assert_eq!(who(), ["web", "Refused", "ordinary"]);
+    let (chooser, _map) = choosing(other.as_fd());
+    let (replacer, _other_map) = replacing(other.as_fd());
+    let refuser = refusing();
+    for (after, expected) in [
+        (&refuser, ["web", "Refused", "Refused"]),
+        (&chooser, ["web", "other", "other"]),
+        (&replacer, ["other", "other", "other"]),
+    ] {
+        let _link = attach(after.as_fd(), world.netns.fd());
+        assert_eq!(who(), expected, "a program that comes later");
+        let hook = snapshot(&world).hook().unwrap();
+        let (before, after) = hook.others();
+        assert_eq!((hook.steering, before.len(), after.len()), (Steering::Yes, 0, 1));
+        assert_eq!(after[0].name.as_deref(), Some("test"));
+    }
+    // The link of Inlet comes anew after the others.
+    for (before, expected) in [
+        (&refuser, ["web", "Refused", "Refused"]),
+        (&chooser, ["other", "other", "other"]),
+        (&replacer, ["other", "other", "other"]),
+    ] {
+        let _link = attach(before.as_fd(), world.netns.fd());
+        let held = Snapshot::open(here(&world)).unwrap().into_ruleset();
+        Instance::down(&here(&world)).unwrap();
+        let mut instance = up(&world);
+        instance.commit(held, &inlet::CommitOptions::default()).unwrap();
+        let _again = Receiver::of(&mut instance, "web");
+        drop(instance);
+        assert_eq!(who(), expected, "a program that comes earlier");
+        let hook = snapshot(&world).hook().unwrap();
+        let (before, after) = hook.others();
+        assert_eq!((before.len(), after.len()), (1, 0), "{hook:?}");
+        let found = Checker::new(here(&world)).check(None).unwrap().findings;
+        let said = found.iter().find(|it| it.code == "other-programs").unwrap();
+        assert!(said.what.contains(&format!("before inlet's: id {} (test)", before[0].id)), "{}", said.what);
+    }
+    drop(ordinary);
+    let found = Checker::new(here(&world)).check(None).unwrap().findings;
+    assert!(found.iter().all(|it| it.code != "other-programs"), "{found:?}");
+}
+
+/// The kernel lets go of a link a moment after the last who had it.
+fn wait_for_the_link_to_go(snapshot: &Snapshot) {
+    let until = Instant::now() + Duration::from_secs(20);
+    while snapshot.hook().unwrap().steering != Steering::No {
+        assert!(Instant::now() < until, "{:?}", snapshot.hook());
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+#[test]
+fn a_link_without_its_pin_is_told() {
+    let Some(world) = World::new() else { return };
+    world.local("192.0.2.0/24").unwrap();
+    let mut instance = up(&world);
+    bind(&mut instance, "web", Tcp, "192.0.2.0/24", "80");
+    let _receiver = Receiver::of(&mut instance, "web");
+    let link = here(&world).dir().join("link");
+    // The open instance holds the link: packets are steered until it ends.
+    std::fs::remove_file(&link).unwrap();
+    assert_eq!(asked(Tcp, "192.0.2.9:80"), "web");
+    drop(instance);
+    let snapshot = snapshot(&world);
+    wait_for_the_link_to_go(&snapshot);
+    assert_eq!(asked(Tcp, "192.0.2.9:80"), "Refused");
+    assert_eq!(snapshot.ruleset().len(), 1, "the rules can still be saved");
+    let packet = inlet::rules::Packet::new(Tcp, "192.0.2.9:80".parse().unwrap(), "192.0.2.1:4000".parse().unwrap());
+    let story = snapshot.explain(&packet).unwrap();
+    assert_eq!((story.outcome, story.socket.is_some()), (Outcome::Pass, false));
+    assert_eq!(story.live, inlet::Agreement::NotAsked(Unasked::NotSteering));
+    drop(snapshot);
+    let found = Checker::new(here(&world)).check(None).unwrap();
+    assert!(found.has_errors() && found.findings.iter().any(|it| it.code == "not-steering"), "{found:?}");
+    let error = Instance::open(here(&world)).unwrap_err();
+    assert!(matches!(error, Error::State(StateError::LinkGone { .. })), "{error}");
+    assert!(told(&error).contains("so no packet is steered\nfix: begin anew: inlet export"), "{}", told(&error));
+    // What the fix says.
+    Instance::down(&here(&world)).unwrap();
+    up(&world);
+}
+
+#[test]
+fn a_link_that_a_process_holds_is_told() {
+    let Some(world) = World::new() else { return };
+    let instance = up(&world);
+    let link = here(&world).dir().join("link");
+    let held = common::bpf::hold(&link);
+    drop(instance);
+    std::fs::remove_file(&link).unwrap();
+    let snapshot = snapshot(&world);
+    assert_eq!(snapshot.hook().unwrap().steering, Steering::Unpinned);
+    let error = snapshot.require_steering().unwrap_err();
+    assert!(error.to_string().contains("only until the process ends that has the link open"), "{error}");
+    drop(held);
+    wait_for_the_link_to_go(&snapshot);
 }

@@ -46,7 +46,7 @@ impl Server {
 fn told(explainer: &Explainer<'_>, servers: &[(&str, Server)], protocol: Protocol, to: SocketAddr) -> String {
     let from = if to.is_ipv4() { "192.0.2.99:999" } else { "[2001:db8::99]:999" };
     let told = explainer.explain(&Packet::new(protocol, to, from.parse().unwrap())).unwrap();
-    assert!(told.reach.is_local(), "{to}");
+    assert!(told.routing.reach.is_local(), "{to}");
     match told.ordinary.as_slice() {
         [] => "Refused".to_owned(),
         [one] => servers.iter().find(|(_, server)| server.cookie() == one.cookie).unwrap().0.to_owned(),

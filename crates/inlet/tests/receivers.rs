@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use common::{dial_with, open, patient, selector, snapshot, to, up, who};
 use inlet::rules::Protocol::{Tcp, Udp};
-use inlet::rules::{Packet, Protocol, Target};
+use inlet::rules::{Packet, Target};
 use inlet::{Explanation, Outcome, ServiceRequest};
 use inlet_testkit::{End, Listen, Namespace, Netns, TcpServer, UdpServer, World, veth};
 use rustix::net::sockopt::socket_cookie;
@@ -211,7 +211,7 @@ fn who_received_is_who_explain_says() {
             let packet =
                 Packet { ifindex: interfaces[from], ..Packet::new(protocol, target, SocketAddr::new(source, 0)) };
             let told = explainer.explain(&packet).unwrap();
-            if !told.reach.is_local() {
+            if !told.routing.reach.is_local() {
                 continue;
             }
             let may = expected(&told, &names);

@@ -9,7 +9,7 @@ use inlet::rules::Protocol::Tcp;
 use inlet::rules::config::Routes;
 use inlet::rules::{Builder, PortRange, Prefix, Rule, Target, Verdict};
 use inlet::{ApplyOptions, CommitOptions, Error, Instance, Location, Netns, RouteError, UpOptions};
-use inlet_testkit::{Namespace, World};
+use inlet_testkit::{End, Namespace, World, veth};
 
 /// A ruleset whose prefixes are all to be local, and an IPv6 one.
 const RULES: &str = r#"{"services": {"web": {}}, "rules": [
@@ -138,6 +138,49 @@ fn a_route_that_cuts_the_host_off_is_refused() {
     world.ip(&["route", "flush", "table", "main"]).unwrap();
     refuse("0.0.0.0/1").unwrap();
     assert!(matches!(refuse("128.0.0.0/1").unwrap_err(), Error::Route(RouteError::CutsOff { .. })));
+}
+
+/// Half of a connected network may be used, but no part of it in which somebody is that the host talks to.
+#[test]
+fn nobody_who_is_talked_to_is_cut_off() {
+    let Some(world) = World::new() else { return };
+    let client = inlet_testkit::Netns::unentered().unwrap();
+    let end = |namespace, name, addresses| End { namespace, name, addresses };
+    let (host, far) = (["192.168.1.1/24", "2001:db8:7::1/64"], ["192.168.1.200/24", "2001:db8:7::c8/64"]);
+    veth(end(&world, "d0", &host), end(&client, "d1", &far)).unwrap();
+    let mut instance = up(&world);
+    apply(&mut instance, r#"{"rules": []}"#).unwrap();
+    let mut refuse = |local: &str| instance.bind(&Target::Refuse, &selector(Tcp, local, "80"));
+    let refused = |error: Error| match error {
+        Error::Route(RouteError::CutsOff { route, .. }) => route,
+        other => panic!("{other}"),
+    };
+    // Nobody is known there yet.
+    refuse("192.168.1.16/28").unwrap();
+    let listener = std::net::TcpListener::bind("192.168.1.1:22").unwrap();
+    let session = client.enter(|| std::net::TcpStream::connect("192.168.1.1:22").unwrap());
+    let why = refused(refuse("192.168.1.128/25").unwrap_err());
+    assert_eq!(why, "192.168.1.200, which has a connection to 192.168.1.1:22");
+    drop((session, listener));
+    // The kernel goes on knowing the way, and a datagram makes it known for IPv6.
+    world.ip(&["neigh", "replace", "192.168.1.77", "lladdr", "02:00:00:00:00:01", "dev", "d0"]).unwrap();
+    assert_eq!(refused(refuse("192.168.1.64/26").unwrap_err()), "192.168.1.77, a neighbour on its network");
+    world.ip(&["neigh", "replace", "2001:db8:7::77", "lladdr", "02:00:00:00:00:01", "dev", "d0"]).unwrap();
+    let why = refused(refuse("2001:db8:7::/65").unwrap_err());
+    assert_eq!(why, "2001:db8:7::77, a neighbour on its network");
+    // A connected UDP socket is a connection too.
+    let socket = std::net::UdpSocket::bind("192.168.1.1:5000").unwrap();
+    socket.connect("192.168.1.40:53").unwrap();
+    let why = refused(refuse("192.168.1.32/28").unwrap_err());
+    assert_eq!(why, "192.168.1.40, which has a connection to 192.168.1.1:5000");
+    drop(socket);
+    refuse("192.168.1.32/28").unwrap();
+    // Who is local already is not cut off by more of the same.
+    let own = std::net::TcpListener::bind("192.168.1.40:99").unwrap();
+    let _talk = std::net::TcpStream::connect("192.168.1.40:99").unwrap();
+    refuse("192.168.1.48/28").unwrap();
+    assert_eq!(ours(&world), ["192.168.1.16/28", "192.168.1.32/27"]);
+    drop(own);
 }
 
 #[test]

@@ -16,15 +16,20 @@ pub(super) fn explain(cli: &Cli, args: &Explain, screen: &mut Screen<'_>) -> Res
     let location = location(cli)?;
     let ifindex = args.iface.as_ref().map_or(Ok(0), |name| interface(&location, name))?;
     let packet = Packet { protocol: args.protocol, local, remote, ifindex };
-    let (explanation, ruleset) = match &args.file {
+    let (explanation, steering, ruleset) = match &args.file {
         None => {
             let snapshot = Snapshot::open(location)?;
-            (snapshot.explain(&packet)?, snapshot.into_ruleset())
+            (snapshot.explain(&packet)?, snapshot.require_steering(), snapshot.into_ruleset())
         }
-        Some(file) => under(file, &location, &packet)?,
+        Some(file) => {
+            let (explanation, ruleset) = under(file, &location, &packet)?;
+            (explanation, Ok(()), ruleset)
+        }
     };
     let question = Question { from: args.from.is_some(), iface: args.iface.as_ref(), file: args.file.as_deref() };
-    render::explanation(screen, &question, &ruleset, &explanation)
+    render::explanation(screen, &question, &ruleset, &explanation)?;
+    // What was shown is what happens without Inlet.
+    Ok(steering?)
 }
 
 /// The story under a ruleset that is not in force. There may be no instance, and then services have no sockets.

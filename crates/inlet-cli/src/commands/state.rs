@@ -27,6 +27,7 @@ pub(super) fn status(cli: &Cli, screen: &mut Screen<'_>) -> Result<(), Failure> 
     let overview = Overview {
         place: Place::of(snapshot.location()),
         generation: snapshot.generation(),
+        hook: snapshot.hook()?,
         pending: snapshot.pending()?,
         rules: snapshot.ruleset().len(),
         keeps_routes: snapshot.keeps_routes(),
@@ -36,8 +37,10 @@ pub(super) fn status(cli: &Cli, screen: &mut Screen<'_>) -> Result<(), Failure> 
         is_watched: snapshot.is_watched()?,
         services: snapshot.services()?,
     };
+    let steering = snapshot.require_steering();
     drop(snapshot);
-    render::status(screen, &overview)
+    render::status(screen, &overview)?;
+    Ok(steering?)
 }
 
 pub(super) fn services(cli: &Cli, screen: &mut Screen<'_>) -> Result<(), Failure> {

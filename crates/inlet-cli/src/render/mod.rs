@@ -6,6 +6,7 @@ mod check;
 mod described;
 mod diagnostics;
 mod explain;
+mod hook;
 mod import;
 mod join;
 mod listeners;

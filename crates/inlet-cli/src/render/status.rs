@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use anstyle::Style;
 use inlet::rules::Spread;
-use inlet::{Counters, Location, Pending, ServiceState};
+use inlet::{Counters, Hook, Location, Pending, ServiceState};
 use serde::Serialize;
 
 use super::described::{self, Described, Refused};
 use super::palette::{Palette, paint};
 use super::socket::{self, Socket};
 use super::table::Table;
-use super::{Screen, counted, grouped};
+use super::{Screen, counted, grouped, hook};
 use crate::failure::Failure;
 
 /// Where an instance is, in a form that outlives it.
@@ -28,6 +28,8 @@ pub(crate) struct Place {
 pub(crate) struct Overview {
     pub(crate) place: Place,
     pub(crate) generation: u64,
+    /// The programs on the hook.
+    pub(crate) hook: Hook,
     pub(crate) pending: Option<Pending>,
     pub(crate) rules: usize,
     /// Whether Inlet keeps the local routes of the rules.
@@ -76,6 +78,8 @@ pub(crate) fn down(screen: &mut Screen<'_>, place: &Place) -> Result<(), Failure
 struct Status<'a> {
     instance: &'a Place,
     generation: u64,
+    steering: Option<bool>,
+    hook: Option<Vec<hook::Program>>,
     confirm: Option<Confirm>,
     rules: usize,
     keeps_routes: bool,
@@ -137,13 +141,15 @@ impl<'a> From<&'a ServiceState> for Service<'a> {
 }
 
 pub(crate) fn status(screen: &mut Screen<'_>, overview: &Overview) -> Result<(), Failure> {
-    let Overview { place, generation, pending, rules, keeps_routes, max_sockets, .. } = overview;
+    let Overview { place, generation, hook, pending, rules, keeps_routes, max_sockets, .. } = overview;
     let Overview { passed, refused, is_watched, services, .. } = overview;
     let sockets = services.iter().map(|service| service.sockets.len()).sum();
     if screen.json {
         return screen.document(&Status {
             instance: place,
             generation: *generation,
+            steering: hook::is_steering(hook),
+            hook: hook::programs(hook),
             confirm: pending.map(|it| Confirm { seconds_left: it.left.map_or(0, seconds), waiting: it.waiting }),
             rules: *rules,
             keeps_routes: *keeps_routes,
@@ -159,6 +165,7 @@ pub(crate) fn status(screen: &mut Screen<'_>, overview: &Overview) -> Result<(),
     row("instance", format!("{} (cookie {})", place.netns, place.cookie));
     row("directory", place.directory.display().to_string());
     row("generation", generation.to_string());
+    row("hook", hook::line(hook));
     if let Some(pending) = pending {
         row("confirm", confirm(pending));
     }

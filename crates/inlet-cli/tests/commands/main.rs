@@ -7,6 +7,7 @@ mod change;
 mod check;
 mod confirm;
 mod described;
+mod hook;
 #[path = "../common/host.rs"]
 mod host;
 mod import;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use inlet_testkit::{Dial, End, Listen, Namespace, Netns, TcpServer, dial_tcp, veth};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{Host, LONG, at};
 
@@ -26,8 +26,13 @@ fn explain_lets_policy_routing_count() {
     };
     let question = ["explain", "tcp", "198.51.100.7:80"];
     let exact = [&question[..], &["--from", "10.9.0.2:40000", "--iface", "v0"]].concat();
-    let address = json!({"local": false, "route": null, "policy_rules": [], "exact": true});
-    assert_eq!(host.json(&question)["address"], address, "the usual rules are none");
+    // What is asked of the address, and what is said of it.
+    let address = |question: &[&str]| {
+        let said = host.json(question)["address"].clone();
+        let keys = ["local", "route", "policy_rules", "exact", "answers"];
+        Value::Array(keys.iter().map(|key| said[key].clone()).collect())
+    };
+    assert_eq!(address(&question), json!([false, null, [], true, null]), "the usual rules are none");
     assert!(!host.ok(&question).contains("policy"));
 
     // What comes in by that interface finds the prefix local, and nothing else does.
@@ -35,17 +40,19 @@ fn explain_lets_policy_routing_count() {
     own.ip(&["rule", "add", "pref", "500", "iif", "v0", "lookup", "100"]).unwrap();
     assert_eq!(from_outside(LONG), "web");
     let rules = json!(["500: from all iif v0 lookup 100"]);
-    let address = json!({"local": false, "route": null, "policy_rules": rules, "exact": false});
-    assert_eq!(host.json(&question)["address"], address);
+    assert_eq!(address(&question), json!([false, null, rules, false, null]));
+    let unless = json!([{"by": "500: from all iif v0 lookup 100", "local": true}]);
+    assert_eq!(host.json(&question)["address"]["unless"], unless, "what it depends on");
     let said = host.ok(&question);
     assert!(said.contains("by 1 policy routing rule (500: from all iif v0 lookup 100): "), "{said}");
     assert!(
         said.contains("judged by the destination alone; to have them count: --from SRC:PORT --iface NAME"),
         "{said}"
     );
-    let address = json!({"local": true, "route": "local 198.51.100.0/24 dev lo table 100", "policy_rules": rules,
-        "exact": true});
-    assert_eq!(host.json(&exact)["address"], address);
+    // An ordinary socket could not answer.
+    assert_eq!(address(&exact), json!([true, "local 198.51.100.0/24 dev lo table 100", rules, true, false]));
+    assert!(host.ok(&exact).contains("answer    only by a socket with IP_TRANSPARENT"), "{}", host.ok(&exact));
+    assert_eq!(host.json(&exact)["address"]["unless"], json!([]));
     assert!(host.ok(&exact).contains("judged for this source and interface"));
 
     // A rule for another source does not count for this one, and the story follows.

@@ -1,6 +1,6 @@
 //! The routes that Inlet keeps are those of the ruleset in force, also when that is one that came back.
 
-use inlet_testkit::TcpServer;
+use inlet_testkit::{TcpServer, output};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -95,4 +95,31 @@ fn routes_of_what_is_confirmed_stay() {
     expect(&host, &["192.0.2.0/24"], true, [true, false]);
     host.ok(&["rollback"]);
     expect(&host, &["198.51.100.0/24"], true, [false, true]);
+}
+
+#[test]
+fn a_session_is_not_cut_off_by_a_route() {
+    let Some(host) = Host::up() else { return };
+    for line in
+        ["link add d0 type veth peer name d1", "addr add 192.168.1.1/24 dev d0", "link set d0 up", "link set d1 up"]
+    {
+        host.world.ip(&line.split(' ').collect::<Vec<_>>()).unwrap();
+    }
+    ok(host.feed(&["apply", "--routes", "-"], r#"{"rules": []}"#));
+    let mut command = host.command(&["bind", "--refuse", "tcp", "192.168.1.128/25", "80"]);
+    let said = output(command.env("SSH_CONNECTION", "192.168.1.200 50000 192.168.1.1 22")).unwrap();
+    let stderr = String::from_utf8(said.stderr).unwrap();
+    assert_eq!(said.status.code(), Some(1), "{stderr}");
+    assert!(
+        stderr.starts_with(
+            "error: a local route for 192.168.1.128/25 would cut the host off from 192.168.1.200, from which this session \
+             comes\nfix: give the rules narrower prefixes"
+        ),
+        "{stderr}"
+    );
+    assert_eq!(local(&host, "73"), [""; 0], "nothing is changed");
+    // A file that would do the same is told before it is in force.
+    let file = r#"{"routes": "manage", "rules": [{"verdict": "refuse", "protocol": "tcp", "local": "192.168.1.0/24", "ports": 80}]}"#;
+    let check = host.feed(&["check", "-", "--json"], file);
+    assert!(check.stdout.contains("\"routes-refused\""), "{}", check.stdout);
 }

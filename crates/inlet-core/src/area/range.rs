@@ -26,7 +26,7 @@ pub enum Arrival {
 
 impl AddrRange {
     /// The addresses from `first` to `last`, which are of one family.
-    pub(crate) fn new(first: IpAddr, last: IpAddr) -> Self {
+    pub fn new(first: IpAddr, last: IpAddr) -> Self {
         debug_assert!(first.is_ipv4() == last.is_ipv4() && first <= last);
         Self { first, last }
     }

@@ -73,6 +73,14 @@ pub enum StateError {
         /// The directory of the instance.
         path: PathBuf,
     },
+    /// The pin of the link was removed, and the link with it unless a process has it open.
+    #[error("{path} is gone, so {}", if *held { "packets are steered only until the process ends that has the link open" } else { "no packet is steered" })]
+    LinkGone {
+        /// The pin of the link.
+        path: PathBuf,
+        /// Whether a process has the link open.
+        held: bool,
+    },
     /// The link runs a program that no generation of this instance has.
     #[error("{path}: the link runs program {program}, which inlet did not put there")]
     ForeignProgram {
@@ -108,6 +116,10 @@ pub enum StateError {
     },
 }
 
+/// How an instance gets its link back.
+const BEGIN_ANEW: &str = "begin anew: inlet export > rules.json; inlet down; inlet up; inlet apply rules.json; \
+    then register again what was registered by hand";
+
 impl StateError {
     pub(super) fn remedy(&self) -> Option<Cow<'_, str>> {
         Some(match self {
@@ -120,6 +132,7 @@ impl StateError {
             Self::Older { .. } => {
                 "save its rules with: OLD-INLET export; then: inlet down, inlet up, inlet apply FILE".into()
             }
+            Self::LinkGone { .. } => BEGIN_ANEW.into(),
             Self::Detached { .. } => "remove what is left with: inlet down".into(),
             Self::ForeignProgram { program, .. } => format!(
                 "look at the program with: bpftool prog show id {program}; remove the instance with: inlet down"

@@ -134,6 +134,33 @@ pub(crate) fn epoll_of<'a>(ring: &'a libbpf_rs::RingBuffer<'_>) -> BorrowedFd<'a
     unsafe { BorrowedFd::borrow_raw(ring.epoll_fd()) }
 }
 
+/// How many programs the kernel lets on the `sk_lookup` hook of a network namespace (`netns_bpf_max_progs`).
+const MAX_LOOKUP_PROGRAMS: usize = 64;
+
+/// The numbers of the programs on the `sk_lookup` hook of a network namespace, in the order in which they run.
+pub(crate) fn lookup_programs(netns: BorrowedFd<'_>) -> io::Result<Vec<u32>> {
+    let mut ids = vec![0_u32; MAX_LOOKUP_PROGRAMS];
+    let mut count = ids.len() as u32;
+    let (netns, hook) = (netns.as_raw_fd(), libbpf_sys::BPF_SK_LOOKUP);
+    // SAFETY: the kernel writes at most `count` numbers to `ids`, and to `count` how many there are; both outlive the call.
+    let ret = unsafe { libbpf_sys::bpf_prog_query(netns, hook, 0, null_mut(), ids.as_mut_ptr(), &raw mut count) };
+    checked(ret)?;
+    ids.truncate(count as usize);
+    Ok(ids)
+}
+
+/// The name that a program has from its author.
+pub(crate) fn program_name(program: BorrowedFd<'_>) -> io::Result<String> {
+    // SAFETY: all fields are numbers, for which zero is a value: those that are addresses then ask for nothing.
+    let mut info: libbpf_sys::bpf_prog_info = unsafe { std::mem::zeroed() };
+    let mut len = size_of_val(&info) as u32;
+    let program = program.as_raw_fd();
+    // SAFETY: the kernel writes at most `len` bytes to `info`, and both outlive the call.
+    checked(unsafe { libbpf_sys::bpf_obj_get_info_by_fd(program, (&raw mut info).cast(), &raw mut len) })?;
+    let name: Vec<u8> = info.name.iter().map(|byte| *byte as u8).take_while(|byte| *byte != 0).collect();
+    Ok(String::from_utf8_lossy(&name).into_owned())
+}
+
 /// Puts another program in place of the one that a link runs, in one step.
 pub(crate) fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: both descriptors are open, and no options are given.

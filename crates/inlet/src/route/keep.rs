@@ -7,7 +7,9 @@ use std::collections::BTreeSet;
 
 use inlet_core::{Prefix, PrefixSet, Ruleset, steered_prefixes};
 
-use super::table::{Route, RouteTable};
+use super::entry::{Reach, Route};
+use super::in_use;
+use super::table::{RouteTable, Said};
 use crate::error::{Error, Result, RouteError};
 use crate::fault;
 use crate::kernel::Netns;
@@ -61,6 +63,9 @@ impl RoutePlan {
             return Err(Error::Route(RouteError::LoopbackDown { netns: netns.label().to_owned() }));
         }
         add.iter().try_for_each(|prefix| check(*prefix, &all))?;
+        if !add.is_empty() {
+            cuts_nobody_off(&add, netns, &table)?;
+        }
         Ok(Self { table, loopback, add, remove })
     }
 
@@ -143,4 +148,20 @@ fn check(prefix: Prefix, all: &[Route]) -> Result<()> {
         None if prefix.len() == 0 => refused("every other host".to_owned()),
         None => Ok(()),
     }
+}
+
+/// Fails when a prefix holds a host that this one talks to, and to which a route leads now.
+fn cuts_nobody_off(add: &[Prefix], netns: &Netns, table: &RouteTable) -> Result<()> {
+    let new: PrefixSet = add.iter().copied().collect();
+    for host in in_use::hosts(netns, table)? {
+        let inside = Prefix::holding(host.addr, if host.addr.is_ipv6() { 128 } else { 32 });
+        let is_there = || table.reach(host.addr, None).map(|said| matches!(said, Said::Reach(Reach::Elsewhere(_))));
+        if !inside.is_some_and(|addr| new.covers(&addr)) || !is_there()? {
+            continue;
+        }
+        if let Some(prefix) = add.iter().find(|prefix| prefix.contains(host.addr)).copied() {
+            return Err(Error::Route(RouteError::CutsOff { prefix, route: host.what }));
+        }
+    }
+    Ok(())
 }

@@ -1,6 +1,11 @@
 //! The routes of a network namespace: whether an address is local, and the local routes that Inlet keeps.
 
+mod entry;
+mod in_use;
+mod judge;
 mod keep;
+mod model;
+mod parts;
 mod policy;
 mod table;
 
@@ -8,8 +13,12 @@ mod table;
 /// /etc/iproute2/rt_protos has it.
 pub(crate) const PROTOCOL: u8 = 73;
 
+pub use entry::{Reach, Route};
+pub use judge::{Mute, Routing};
 pub use keep::RouteChanges;
-pub use table::{Reach, Route};
+pub use model::Unless;
 
 pub(crate) use keep::{RoutePlan, remove_all};
+pub(crate) use model::Model;
+pub(crate) use parts::Part;
 pub(crate) use table::RouteTable;

@@ -1,116 +1,40 @@
-//! Which route the kernel takes to an address (RTM_GETROUTE), and all routes there are.
+//! The conversation with the kernel about routes: which one it takes (RTM_GETROUTE), all that there are, and those of ours.
 
-use std::fmt;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 
-use inlet_core::Prefix;
+use inlet_core::{Family as Side, Packet, Prefix, Protocol};
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
-use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
-use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteScope, RouteType,
-};
+use netlink_packet_route::link::{InfoData, InfoVrf, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
+use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState};
+use netlink_packet_route::route::{RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteScope, RouteType};
+use netlink_packet_route::rule::RuleMessage;
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use rustix::net::netdevice::index_to_name;
 use rustix::net::{AddressFamily as Family, SocketFlags, SocketType, socket_with};
 
 use super::PROTOCOL;
+use super::entry::{LOCAL_TABLE, Reach, Route};
+use super::policy::{Incoming, Policy};
 use crate::error::{Error, Result};
 use crate::kernel::{Netlink, Netns};
 
-/// The tables of linux/rtnetlink.h that have names.
-const TABLES: [(u32, &str); 3] = [(253, "default"), (254, "main"), (LOCAL_TABLE, "local")];
-
-/// `RT_TABLE_LOCAL`: the table that is asked first, and that says which addresses are local.
-const LOCAL_TABLE: u32 = 255;
-
-/// What the kernel does with a packet to an address that the host itself sends or forwards.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Reach {
-    /// The address is local: the packet is for this host, and sockets are looked up.
-    Local(Route),
-    /// It is broadcast or multicast, which the hook never sees.
-    Multicast,
-    /// It is for another host.
-    Elsewhere(Route),
-    /// No route leads there.
-    Nowhere,
-}
-
-/// A route as the kernel has it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Route {
-    /// Where it leads to.
-    pub prefix: Prefix,
-    /// `local`, `unicast`, `broadcast` and so on, as ip-route(8) calls them.
-    pub kind: &'static str,
-    /// The table that it is in.
-    pub table: u32,
-    /// Who made it (`rtm_protocol`).
-    pub protocol: u8,
-    /// The interface that it leads through, by name.
-    pub interface: Option<String>,
-    /// The next routers on the way: one, or several that share it.
-    pub gateways: Vec<IpAddr>,
-}
-
-impl Reach {
-    /// Whether the address is local.
-    pub fn is_local(&self) -> bool {
-        matches!(self, Self::Local(_))
-    }
-
-    /// The route, where there is one.
-    pub fn route(&self) -> Option<&Route> {
-        match self {
-            Self::Local(route) | Self::Elsewhere(route) => Some(route),
-            Self::Multicast | Self::Nowhere => None,
-        }
-    }
-}
-
-impl Route {
-    /// Whether it makes addresses local: it says so, in the table that is asked first.
-    pub fn makes_local(&self) -> bool {
-        self.kind == "local" && self.table == LOCAL_TABLE
-    }
-
-    /// Whether Inlet made it.
-    pub fn is_ours(&self) -> bool {
-        self.protocol == PROTOCOL
-    }
-}
-
-impl fmt::Display for Route {
-    /// As ip-route(8) writes it.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.kind, self.prefix)?;
-        for gateway in &self.gateways {
-            write!(f, " via {gateway}")?;
-        }
-        if let Some(interface) = &self.interface {
-            write!(f, " dev {interface}")?;
-        }
-        match table_name(self.table) {
-            Some("main") => {}
-            Some(name) => write!(f, " table {name}")?,
-            None => write!(f, " table {}", self.table)?,
-        }
-        if self.is_ours() { f.write_str(" made by inlet") } else { Ok(()) }
-    }
-}
-
-pub(super) fn table_name(table: u32) -> Option<&'static str> {
-    TABLES.iter().find(|(number, _)| *number == table).map(|(_, name)| *name)
-}
-
 /// The routes of a namespace, to be asked many times.
 pub(crate) struct RouteTable {
-    pub(super) netlink: Netlink,
+    netlink: Netlink,
     /// To ask for names of interfaces.
     socket: OwnedFd,
+}
+
+/// What the kernel says of a packet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Said {
+    /// What becomes of it.
+    Reach(Reach),
+    /// It is not delivered, with the number of the error.
+    Error(i32),
 }
 
 impl RouteTable {
@@ -123,45 +47,42 @@ impl RouteTable {
         netns.run(open)?.map_err(Error::os("open", "the routes"))
     }
 
-    /// What the kernel does with a packet to this address, whoever it comes from.
-    pub(crate) fn reach(&self, addr: IpAddr) -> Result<Reach> {
-        self.ask(addr, question(addr))
+    /// What the kernel does with a packet that the host itself sends to this address, from this one if it is given.
+    pub(crate) fn reach(&self, addr: IpAddr, source: Option<IpAddr>) -> Result<Said> {
+        self.ask(addr, question(addr, source))
     }
 
-    /// What it does with one that comes from this address on this interface.
-    pub(crate) fn reach_from(&self, addr: IpAddr, source: IpAddr, ifindex: u32) -> Result<Reach> {
-        let mut question = question(addr);
-        question.header.source_prefix_length = question.header.destination_prefix_length;
-        // Which table it is in is what policy routing is about.
-        question.header.flags |= RouteFlags::LookupTable;
-        question.attributes.push(RouteAttribute::Source(source.into()));
-        question.attributes.push(RouteAttribute::Iif(ifindex));
-        self.ask(addr, question)
-    }
-
-    fn ask(&self, addr: IpAddr, question: RouteMessage) -> Result<Reach> {
-        if addr.is_multicast() {
-            return Ok(Reach::Multicast);
+    /// What it does with one that comes in, of which source and interface are known.
+    pub(super) fn reach_of(&self, packet: &Packet) -> Result<Said> {
+        let (local, remote) = (packet.local, packet.remote);
+        let mut question = question(local.ip(), Some(remote.ip()));
+        question.attributes.extend([
+            RouteAttribute::Iif(packet.ifindex),
+            RouteAttribute::IpProto(
+                if packet.protocol == Protocol::Tcp { libc::IPPROTO_TCP } else { libc::IPPROTO_UDP } as u8,
+            ),
+            RouteAttribute::Dport(local.port()),
+        ]);
+        if remote.port() != 0 {
+            question.attributes.push(RouteAttribute::Sport(remote.port()));
         }
+        self.ask(local.ip(), question)
+    }
+
+    fn ask(&self, addr: IpAddr, question: RouteMessage) -> Result<Said> {
         let mut found = None;
         let asked = self.netlink.request(RouteNetlinkMessage::GetRoute(question), 0, |answer| {
             if let RouteNetlinkMessage::NewRoute(message) = answer {
                 found = self.read(&message);
             }
         });
-        match (asked.map_err(|cause| cause.raw_os_error()), found) {
-            (Ok(()), Some((RouteType::Local | RouteType::Anycast, route))) => Ok(Reach::Local(route)),
-            (Ok(()), Some((RouteType::Broadcast | RouteType::Multicast, _))) => Ok(Reach::Multicast),
-            (Ok(()), Some((RouteType::Unicast, route))) => Ok(Reach::Elsewhere(route)),
-            // RouteTable that refuse (unreachable, blackhole, prohibit) are told as errors, of various numbers.
-            (Ok(()), _)
-            | (Err(Some(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::EINVAL | libc::EACCES | libc::EXDEV)), _) => {
-                Ok(Reach::Nowhere)
-            }
-            (Err(number), _) => {
-                let cause = number.map_or_else(|| io::ErrorKind::InvalidData.into(), io::Error::from_raw_os_error);
-                Err(Error::os("look up the route to", addr)(cause))
-            }
+        match (asked.map_err(|cause| (cause.raw_os_error(), cause)), found) {
+            (Ok(()), Some(route)) => Ok(Said::Reach(Reach::by(&route).unwrap_or(Reach::Nowhere))),
+            (Ok(()), None) => Ok(Said::Reach(Reach::Nowhere)),
+            // Routes that refuse (unreachable, blackhole, prohibit) are reported as errors, of various numbers.
+            (Err((Some(number @ (libc::ENETUNREACH | libc::EHOSTUNREACH | libc::EINVAL | libc::EACCES)), _)), _)
+            | (Err((Some(number @ libc::EXDEV), _)), _) => Ok(Said::Error(number)),
+            (Err((_, cause)), _) => Err(Error::os("look up the route to", addr)(cause)),
         }
     }
 
@@ -173,7 +94,7 @@ impl RouteTable {
             request.header.address_family = family;
             let each = |answer| {
                 if let RouteNetlinkMessage::NewRoute(message) = answer {
-                    all.extend(self.read(&message).map(|(_, route)| route));
+                    all.extend(self.read(&message));
                 }
             };
             self.netlink.dump(RouteNetlinkMessage::GetRoute(request), each).map_err(Error::os("list", "the routes"))?;
@@ -181,20 +102,80 @@ impl RouteTable {
         Ok(all)
     }
 
-    /// The index of the loopback interface and whether it is up: local routes lead through it.
-    pub(super) fn loopback(&self) -> Result<(u32, bool)> {
+    /// The policy routing rules of a family, in order.
+    pub(super) fn policies(&self, family: Side) -> Result<Vec<Policy>> {
+        let mut request = RuleMessage::default();
+        request.header.family = if family == Side::V6 { AddressFamily::Inet6 } else { AddressFamily::Inet };
+        let mut found = Vec::new();
+        let each = |answer| {
+            if let RouteNetlinkMessage::NewRule(rule) = answer {
+                found.push(Policy::of(rule));
+            }
+        };
+        let asked = self.netlink.dump(RouteNetlinkMessage::GetRule(request), each);
+        asked.map_err(Error::os("list", "the policy routing rules")).map(|()| found)
+    }
+
+    /// The neighbours: hosts to which the kernel knows the way on a network.
+    pub(super) fn neighbours(&self) -> Result<Vec<IpAddr>> {
+        let mut found = Vec::new();
+        let request = RouteNetlinkMessage::GetNeighbour(NeighbourMessage::default());
+        let each = |answer| {
+            let RouteNetlinkMessage::NewNeighbour(entry) = answer else { return };
+            // Nobody is there, or nobody has to be asked.
+            let unknown =
+                [NeighbourState::None, NeighbourState::Incomplete, NeighbourState::Failed, NeighbourState::Noarp];
+            if unknown.contains(&entry.header.state) {
+                return;
+            }
+            found.extend(entry.attributes.iter().find_map(|it| match it {
+                NeighbourAttribute::Destination(NeighbourAddress::Inet(addr)) => Some(IpAddr::from(*addr)),
+                NeighbourAttribute::Destination(NeighbourAddress::Inet6(addr)) => Some(IpAddr::from(*addr)),
+                _ => None,
+            }));
+        };
+        self.netlink.dump(request, each).map_err(Error::os("list", "the neighbours")).map(|()| found)
+    }
+
+    /// The interface of an index, with the VRF that it is in or is.
+    pub(super) fn incoming(&self, ifindex: u32) -> Result<Incoming> {
+        let link = self.link(ifindex)?;
+        let master = link.attributes.iter().find_map(|it| match it {
+            LinkAttribute::Controller(index) => Some(*index),
+            _ => None,
+        });
+        let vrf = match (vrf(&link), master) {
+            (None, Some(index)) => vrf(&self.link(index)?),
+            (own, _) => own,
+        };
+        Ok(Incoming { name: name(&link), vrf })
+    }
+
+    fn link(&self, index: u32) -> Result<LinkMessage> {
         let mut request = LinkMessage::default();
-        request.attributes.push(LinkAttribute::IfName("lo".to_owned()));
+        request.header.index = index;
+        self.one_link(request, &index.to_string())
+    }
+
+    fn one_link(&self, request: LinkMessage, what: &str) -> Result<LinkMessage> {
         let mut found = None;
         let each = |answer| {
             if let RouteNetlinkMessage::NewLink(link) = answer {
-                found = Some((link.header.index, link.header.flags.contains(LinkFlags::Up)));
+                found = Some(link);
             }
         };
         let asked = self.netlink.request(RouteNetlinkMessage::GetLink(request), 0, each);
         asked
             .and_then(|()| found.ok_or_else(|| io::ErrorKind::NotFound.into()))
-            .map_err(Error::os("look up interface", "lo"))
+            .map_err(Error::os("look up interface", what))
+    }
+
+    /// The index of the loopback interface and whether it is up: local routes lead through it.
+    pub(super) fn loopback(&self) -> Result<(u32, bool)> {
+        let mut request = LinkMessage::default();
+        request.attributes.push(LinkAttribute::IfName("lo".to_owned()));
+        let link = self.one_link(request, "lo")?;
+        Ok((link.header.index, link.header.flags.contains(LinkFlags::Up)))
     }
 
     /// Makes a prefix local, by a route of ours. One that is there already is fine.
@@ -219,40 +200,28 @@ impl RouteTable {
         }
     }
 
-    fn read(&self, message: &RouteMessage) -> Option<(RouteType, Route)> {
-        let RouteHeader { address_family, destination_prefix_length: len, .. } = message.header;
-        let (mut addr, mut gateways, mut interface, mut table) =
-            (None, Vec::new(), None, u32::from(message.header.table));
-        for attribute in &message.attributes {
-            match attribute {
-                RouteAttribute::Destination(to) => addr = ip(to),
-                RouteAttribute::Gateway(via) => gateways.extend(ip(via)),
-                RouteAttribute::MultiPath(hops) => {
-                    let attributes = hops.iter().flat_map(|hop| &hop.attributes);
-                    gateways.extend(attributes.filter_map(|it| match it {
-                        RouteAttribute::Gateway(via) => ip(via),
-                        _ => None,
-                    }));
-                }
-                RouteAttribute::Oif(index) => interface = index_to_name(&self.socket, *index).ok(),
-                RouteAttribute::Table(number) => table = *number,
-                _ => {}
-            }
-        }
-        // The default route carries no destination.
-        let addr = addr.or(match address_family {
-            AddressFamily::Inet => Some(IpAddr::from([0; 4])),
-            AddressFamily::Inet6 => Some(IpAddr::from([0; 16])),
-            _ => None,
-        })?;
-        let prefix = Prefix::holding(addr, len)?;
-        let (kind, protocol) = (message.header.kind, message.header.protocol.into());
-        Some((kind, Route { prefix, kind: name(kind), table, protocol, interface, gateways }))
+    fn read(&self, message: &RouteMessage) -> Option<Route> {
+        Route::read(message, |index| index_to_name(&self.socket, index).ok())
     }
 }
 
+/// The VRF that an interface is.
+fn vrf(link: &LinkMessage) -> Option<(String, u32)> {
+    let infos =
+        link.attributes.iter().find_map(|it| if let LinkAttribute::LinkInfo(all) = it { Some(all) } else { None })?;
+    let data =
+        infos.iter().find_map(|it| if let LinkInfo::Data(InfoData::Vrf(all)) = it { Some(all) } else { None })?;
+    let table = data.iter().find_map(|it| if let InfoVrf::TableId(table) = it { Some(*table) } else { None })?;
+    Some((name(link), table))
+}
+
+fn name(link: &LinkMessage) -> String {
+    let name = |it: &LinkAttribute| if let LinkAttribute::IfName(name) = it { Some(name.clone()) } else { None };
+    link.attributes.iter().find_map(name).unwrap_or_default()
+}
+
 /// Asks for the entry of the table that decides, not for the route that comes of it.
-fn question(addr: IpAddr) -> RouteMessage {
+fn question(addr: IpAddr, source: Option<IpAddr>) -> RouteMessage {
     let mut message = RouteMessage::default();
     let (family, len) = match addr {
         IpAddr::V4(_) => (AddressFamily::Inet, 32),
@@ -260,8 +229,13 @@ fn question(addr: IpAddr) -> RouteMessage {
     };
     message.header.address_family = family;
     message.header.destination_prefix_length = len;
-    message.header.flags = RouteFlags::FibMatch;
+    // Which table it is in is what policy routing is about.
+    message.header.flags = RouteFlags::FibMatch | RouteFlags::LookupTable;
     message.attributes.push(RouteAttribute::Destination(addr.into()));
+    if let Some(source) = source {
+        message.header.source_prefix_length = len;
+        message.attributes.push(RouteAttribute::Source(source.into()));
+    }
     message
 }
 
@@ -280,27 +254,4 @@ fn ours(prefix: Prefix, loopback: u32) -> RouteMessage {
     message.attributes.push(RouteAttribute::Destination(prefix.addr().into()));
     message.attributes.push(RouteAttribute::Oif(loopback));
     message
-}
-
-fn ip(address: &RouteAddress) -> Option<IpAddr> {
-    match address {
-        RouteAddress::Inet(addr) => Some((*addr).into()),
-        RouteAddress::Inet6(addr) => Some((*addr).into()),
-        _ => None,
-    }
-}
-
-fn name(kind: RouteType) -> &'static str {
-    match kind {
-        RouteType::Unicast => "unicast",
-        RouteType::Local => "local",
-        RouteType::Broadcast => "broadcast",
-        RouteType::Anycast => "anycast",
-        RouteType::Multicast => "multicast",
-        RouteType::BlackHole => "blackhole",
-        RouteType::Unreachable => "unreachable",
-        RouteType::Prohibit => "prohibit",
-        RouteType::Throw => "throw",
-        _ => "other",
-    }
 }

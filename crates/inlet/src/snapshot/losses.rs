@@ -20,19 +20,20 @@ pub(crate) struct Losses<'a> {
     pub(crate) new: &'a Ruleset,
     /// The addresses that are local: other packets reach no socket.
     locals: Vec<AddrRange>,
+    /// The prefixes that hold them.
+    prefixes: Vec<Prefix>,
 }
 
 impl<'a> Losses<'a> {
     /// Asks which addresses are local.
     pub(crate) fn between(netns: &Netns, receivers: &'a Receivers, old: &'a Ruleset, new: &'a Ruleset) -> Result<Self> {
-        let routes = RouteTable::of(netns)?.list()?;
-        let locals = routes.iter().filter(|route| route.makes_local()).map(|route| route.prefix.into()).collect();
-        Ok(Self { receivers, old, new, locals })
+        let (locals, prefixes) = RouteTable::of(netns)?.model()?.locals();
+        Ok(Self { receivers, old, new, locals, prefixes })
     }
 
-    /// The prefixes that are local.
+    /// The prefixes that are local, as a whole or in part.
     pub(crate) fn local_prefixes(&self) -> Vec<Prefix> {
-        self.locals.iter().filter_map(AddrRange::prefix).collect()
+        self.prefixes.clone()
     }
 
     /// A packet of those that move which a socket receives now and would not any more: to an address that is local, and

@@ -24,7 +24,8 @@ use crate::described::{self, LastRefusal, NotFound};
 use crate::error::{Error, Result, StateError};
 use crate::socket::SocketState;
 use crate::state::{
-    Access, Counters, Files, Location, Maps, Pending, Shared, generation_in_force, open_map, pending, read_ruleset,
+    Access, Counters, Files, Hook, Location, Maps, Pending, Shared, Steering, generation_in_force, open_map, pending,
+    read_ruleset,
 };
 
 /// An instance open for reading. Nobody writes it while this is held.
@@ -171,6 +172,27 @@ impl Snapshot {
     /// Those of asking for its lock.
     pub fn is_watched(&self) -> Result<bool> {
         Ok(Shared::if_free(&self.files.watch())?.is_none())
+    }
+
+    /// The programs on the hook of the namespace, and whether Inlet's decides about packets.
+    ///
+    /// # Errors
+    /// Those of looking at the link.
+    pub fn hook(&self) -> Result<Hook> {
+        Hook::of(self.location.netns(), &self.files, self.generation)
+    }
+
+    /// Fails when the program of Inlet does not decide about packets any more, or will not for long.
+    ///
+    /// # Errors
+    /// [`crate::StateError::LinkGone`], and those of [`Snapshot::hook`].
+    pub fn require_steering(&self) -> Result<()> {
+        let gone = |held| Err(Error::State(StateError::LinkGone { path: self.files.link(), held }));
+        match self.hook()?.steering {
+            Steering::No => gone(false),
+            Steering::Unpinned => gone(true),
+            Steering::Yes | Steering::Unknown => Ok(()),
+        }
     }
 
     /// The sockets of the namespace, and which of them services have.

@@ -1,6 +1,7 @@
 //! Which generation is in force, and the removal of what an interrupted commit left.
 
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -22,9 +23,34 @@ pub(crate) struct Generations {
     pub(crate) left: Vec<u64>,
 }
 
+/// What is to be seen of the pin of a link.
+pub(crate) enum LinkPin {
+    /// It can be opened.
+    There,
+    /// It is there, and not for us to open.
+    Closed,
+    /// It is not there.
+    Gone,
+}
+
+/// Looks at the pin of the link of an instance.
+pub(crate) fn link_pin(files: &Files) -> Result<LinkPin> {
+    match raw::open_pin(&files.link()) {
+        Ok(_) => Ok(LinkPin::There),
+        Err(cause) => match cause.kind() {
+            ErrorKind::NotFound => Ok(LinkPin::Gone),
+            ErrorKind::PermissionDenied => Ok(LinkPin::Closed),
+            _ => Err(Error::at("open", &files.link())(cause)),
+        },
+    }
+}
+
 /// Opens the link of an instance.
 pub(crate) fn open_link(files: &Files) -> Result<OwnedFd> {
-    raw::open_pin(&files.link()).map_err(Error::at("open", &files.link()))
+    raw::open_pin(&files.link()).map_err(|cause| match cause.kind() {
+        ErrorKind::NotFound => Error::State(StateError::LinkGone { path: files.link(), held: false }),
+        _ => Error::at("open", &files.link())(cause),
+    })
 }
 
 /// Asks the kernel which generation the link runs.
@@ -51,7 +77,7 @@ fn running_program(files: &Files, link: BorrowedFd<'_>) -> Result<u32> {
 }
 
 /// The number of the program of a generation; `None` when it was not pinned yet.
-fn program_of(files: &Files, number: u64) -> Option<u32> {
+pub(super) fn program_of(files: &Files, number: u64) -> Option<u32> {
     let fd = raw::open_pin(&files.generation(number).program()).ok()?;
     Program::id_from_fd(fd.as_fd()).ok()
 }
@@ -65,10 +91,17 @@ pub(crate) fn ruleset_in_force(files: &Files) -> Result<Ruleset> {
 pub(crate) fn generation_in_force(files: &Files) -> Result<u64> {
     match open_link(files) {
         Ok(link) => Ok(generations(files, link.as_fd())?.in_force),
-        Err(_) => match files.generations()?.as_slice() {
-            [only] => Ok(*only),
-            _ => Err(Error::State(StateError::Interrupted { path: files.0.clone() })),
-        },
+        // Without the link nothing is steered, and there still is what was.
+        Err(Error::State(StateError::LinkGone { .. })) => only_generation(files),
+        Err(Error::Os { cause, .. }) if cause.kind() == ErrorKind::PermissionDenied => only_generation(files),
+        Err(error) => Err(error),
+    }
+}
+
+fn only_generation(files: &Files) -> Result<u64> {
+    match files.generations()?.as_slice() {
+        [only] => Ok(*only),
+        _ => Err(Error::State(StateError::Interrupted { path: files.0.clone() })),
     }
 }
 

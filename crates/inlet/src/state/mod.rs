@@ -5,6 +5,7 @@ mod counters;
 mod deadline;
 mod flow_key;
 mod frozen;
+mod hook;
 mod in_force;
 mod layout;
 mod lock;
@@ -15,6 +16,7 @@ mod readers;
 
 pub use self::counters::Counters;
 pub use self::deadline::Pending;
+pub use self::hook::{Hook, HookProgram, Steering};
 pub use self::layout::{DEFAULT_BPFFS, Location};
 
 pub(crate) use self::deadline::{deadline, deadline_of, now, pending};

@@ -91,8 +91,22 @@ pub(crate) fn passing() -> OwnedFd {
     load(BPF_PROG_TYPE_SK_LOOKUP, BPF_SK_LOOKUP, &[set(0, 1), EXIT])
 }
 
+/// A program of the `sk_lookup` hook that refuses every packet.
+pub(crate) fn refusing() -> OwnedFd {
+    load(BPF_PROG_TYPE_SK_LOOKUP, BPF_SK_LOOKUP, &[set(0, 0), EXIT])
+}
+
 /// A program of the `sk_lookup` hook that gives every packet to this socket, and the map that it finds it in.
 pub(crate) fn choosing(socket: BorrowedFd<'_>) -> (OwnedFd, MapHandle) {
+    choosing_with(socket, 0)
+}
+
+/// The same in place of a socket that an earlier program chose (`BPF_SK_LOOKUP_F_REPLACE`).
+pub(crate) fn replacing(socket: BorrowedFd<'_>) -> (OwnedFd, MapHandle) {
+    choosing_with(socket, 1)
+}
+
+fn choosing_with(socket: BorrowedFd<'_>, flags: i32) -> (OwnedFd, MapHandle) {
     let opts = libbpf_sys::bpf_map_create_opts {
         sz: size_of::<libbpf_sys::bpf_map_create_opts>() as libbpf_sys::size_t,
         ..Default::default()
@@ -116,7 +130,7 @@ pub(crate) fn choosing(socket: BorrowedFd<'_>) -> (OwnedFd, MapHandle) {
             copy(7, 0),
             copy(1, 6),
             copy(2, 7),
-            set(3, 0),
+            set(3, flags),
             call(BPF_FUNC_sk_assign),
             copy(1, 7),
             call(BPF_FUNC_sk_release),
@@ -147,6 +161,11 @@ pub(crate) fn usurp(link: &Path, program: BorrowedFd<'_>) {
     // SAFETY: both descriptors are open, and no options are given.
     let ret = unsafe { libbpf_sys::bpf_link_update(link.as_raw_fd(), program.as_raw_fd(), std::ptr::null()) };
     assert_eq!(ret, 0);
+}
+
+/// Holds a pinned link, as a process does that has it open.
+pub(crate) fn hold(link: &Path) -> OwnedFd {
+    open_pin(link)
 }
 
 /// Detaches a pinned link by force, as `bpftool link detach` does.

@@ -1,22 +1,24 @@
 //! The story of a packet: the decision step by step.
 
 mod report;
+mod route;
 
 use std::path::Path;
 
-use inlet::rules::{Contender, InterfaceName, Prefix, Rule, Ruleset, Standing};
-use inlet::{Agreement, Explanation, Outcome, Reach, SocketState};
+use inlet::rules::{Contender, InterfaceName, Rule, Ruleset, Standing};
+use inlet::{Agreement, Explanation, Outcome, SocketState};
 
 use self::report::report;
 use super::socket;
 use super::table::Table;
-use super::{Screen, counted};
+use super::{Screen, counted, hook};
 use crate::failure::Failure;
 
 /// How many of the rules that did not win are shown as text.
 const SHOWN: usize = 20;
-/// How many policy routing rules a note names.
-const POLICIES: usize = 4;
+
+/// The decision when the link is gone.
+const NOT_STEERED: &str = "nothing is steered: the kernel's ordinary lookup decides";
 
 /// What of the packet was given and what was filled in.
 pub(crate) struct Question<'a> {
@@ -54,12 +56,17 @@ fn text(
         asked.push_str(&format!(" on {iface}"));
     }
     row("packet", asked);
-    row("address", address(&explanation.reach));
+    for (name, line) in route::rows(explanation) {
+        row(name, line);
+    }
     row("rule", rule.as_ref().map_or_else(|| "none matches".to_owned(), |rule| ruleset.named(rule).to_string()));
     for (name, line) in others(ruleset, &explanation.contenders) {
         row(name, line);
     }
-    row("verdict", decision(ruleset, *rule, explanation.outcome));
+    row(
+        "verdict",
+        if steers(explanation) { decision(ruleset, *rule, explanation.outcome) } else { NOT_STEERED.to_owned() },
+    );
     for line in receivers(question, explanation) {
         row("socket", line);
     }
@@ -77,15 +84,6 @@ fn text(
         row("note", note);
     }
     table.write(screen, 0)
-}
-
-fn address(reach: &Reach) -> String {
-    match reach {
-        Reach::Local(route) => format!("local, by the route: {route}"),
-        Reach::Multicast => "broadcast or multicast, which never gets to the rules".to_owned(),
-        Reach::Elsewhere(route) => format!("not local here: the packet leaves by the route: {route}"),
-        Reach::Nowhere => "not local here, and no route leads to it".to_owned(),
-    }
 }
 
 /// The rules that did not win, with the reason: first those that match, then those for another source or interface.
@@ -137,7 +135,7 @@ fn ordinary(explanation: &Explanation) -> Vec<String> {
         Outcome::Pass => "no socket is bound to it: the packet is refused",
         _ => "without Inlet: no socket is bound to it, the packet is refused",
     };
-    match (explanation.reach.is_local(), explanation.ordinary.as_slice()) {
+    match (explanation.routing.reach.is_local(), explanation.ordinary.as_slice()) {
         (false, _) => Vec::new(),
         (true, []) => vec![refused.to_owned()],
         (true, sockets) if explanation.outcome == Outcome::Pass => one_of(&sockets.iter().collect::<Vec<_>>()),
@@ -158,7 +156,12 @@ fn one_of(sockets: &[&SocketState]) -> Vec<String> {
 }
 
 fn candidates(explanation: &Explanation) -> impl Iterator<Item = &SocketState> {
-    explanation.sockets.iter().filter(|socket| socket.receiving)
+    explanation.sockets.iter().filter(|socket| socket.receiving && steers(explanation))
+}
+
+/// Whether the rules decide, as far as it is known.
+fn steers(explanation: &Explanation) -> bool {
+    explanation.hook.as_ref().is_none_or(|hook| hook::is_steering(hook) != Some(false))
 }
 
 /// The socket that receives the packet, when it is known.
@@ -176,19 +179,6 @@ fn depends_on_source(question: &Question<'_>, explanation: &Explanation) -> bool
     !question.from && candidates(explanation).nth(1).is_some()
 }
 
-/// What policy routing has to do with it.
-fn policies(explanation: &Explanation) -> String {
-    let Explanation { policies, reach_is_exact, .. } = explanation;
-    let shown = policies.iter().take(POLICIES).map(String::as_str).collect::<Vec<_>>().join(", ");
-    let rules = format!("{} ({shown}", counted(policies.len(), "policy routing rule"));
-    let dots = if policies.len() > POLICIES { ", ..." } else { "" };
-    let address = match reach_is_exact {
-        true => "the address is judged for this source and interface, and for a packet without a mark",
-        false => "the address is judged by the destination alone; to have them count: --from SRC:PORT --iface NAME",
-    };
-    format!("there is policy routing, by {rules}{dots}): {address}")
-}
-
 /// What the answer would depend on, had it been given, and what else is to be known.
 fn notes(question: &Question<'_>, explanation: &Explanation) -> Vec<String> {
     let count = |names: fn(&Rule) -> bool| explanation.contenders.iter().filter(|it| names(&it.rule)).count();
@@ -199,16 +189,7 @@ fn notes(question: &Question<'_>, explanation: &Explanation) -> Vec<String> {
     if let Some(file) = question.file {
         notes.push(format!("this is by the rules of {}, which are not in force", file.display()));
     }
-    if !explanation.policies.is_empty() {
-        notes.push(policies(explanation));
-    }
-    if matches!(explanation.reach, Reach::Elsewhere(_) | Reach::Nowhere) {
-        let addr = Prefix::from(explanation.packet.local.ip());
-        let prefix = explanation.rule.map(|rule| rule.matching.local).filter(|local| local.len() > 0).unwrap_or(addr);
-        notes.push(format!(
-            "rules steer only what is for a local address; make it one with: ip route add local {prefix} dev lo"
-        ));
-    }
+    notes.extend(route::notes(explanation));
     if !question.from && sources > 0 {
         let rules = counted(sources, "rule");
         notes.push(format!(
@@ -226,5 +207,6 @@ fn notes(question: &Question<'_>, explanation: &Explanation) -> Vec<String> {
             ask(ifaces, "name")
         ));
     }
+    notes.extend(hook::notes(explanation));
     notes
 }

@@ -2,10 +2,12 @@
 
 use inlet::rules::config::rule_json;
 use inlet::rules::{Contender, InterfaceName, Ruleset, Standing};
-use inlet::{Agreement, Explanation, Outcome};
+use inlet::{Agreement, Explanation, Hook, Outcome};
 use serde::Serialize;
 
+use super::super::hook;
 use super::super::socket::Socket;
+use super::route::{Address, address};
 use super::{Question, candidates, notes, receiver};
 
 #[derive(Serialize)]
@@ -32,14 +34,6 @@ struct Asked<'a> {
     iface: Option<&'a str>,
 }
 
-#[derive(Serialize)]
-struct Address<'a> {
-    local: bool,
-    route: Option<String>,
-    policy_rules: &'a [String],
-    exact: bool,
-}
-
 /// A rule with how it stands.
 #[derive(Serialize)]
 struct Standings<R> {
@@ -59,6 +53,8 @@ struct Without {
 struct Program {
     asked: bool,
     reason: Option<String>,
+    steering: Option<bool>,
+    hook: Option<Vec<hook::Program>>,
 }
 
 pub(super) fn report<'a>(
@@ -66,7 +62,7 @@ pub(super) fn report<'a>(
     ruleset: &'a Ruleset,
     explanation: &'a Explanation,
 ) -> impl Serialize {
-    let Explanation { packet, rule, reach, live, .. } = explanation;
+    let Explanation { packet, rule, routing, live, .. } = explanation;
     let standings = |contender: &'a Contender| {
         let (standing, by) = match contender.standing {
             Standing::Wins => ("wins", None),
@@ -83,12 +79,7 @@ pub(super) fn report<'a>(
             from: packet.remote.to_string(),
             iface: question.iface.map(InterfaceName::as_str),
         },
-        address: Address {
-            local: reach.is_local(),
-            route: reach.route().map(ToString::to_string),
-            policy_rules: &explanation.policies,
-            exact: explanation.policies.is_empty() || explanation.reach_is_exact,
-        },
+        address: address(routing),
         rule: rule.as_ref().map(|rule| rule_json(ruleset, rule)),
         rules: explanation.contenders.iter().map(standings).collect(),
         verdict: rule.map(|rule| rule.verdict.as_str()),
@@ -101,16 +92,26 @@ pub(super) fn report<'a>(
         socket: receiver(question, explanation).map(Socket::from),
         candidates: candidates(explanation).map(Socket::from).collect(),
         without: without(explanation),
-        program: match live {
-            Agreement::Agrees => Program { asked: true, reason: None },
-            Agreement::NotAsked(reason) => Program { asked: false, reason: Some(reason.to_string()) },
-        },
+        program: program(*live, explanation.hook.as_ref()),
         notes: notes(question, explanation),
     }
 }
 
+fn program(live: Agreement, hook: Option<&Hook>) -> Program {
+    let reason = match live {
+        Agreement::Agrees => None,
+        Agreement::NotAsked(reason) => Some(reason.to_string()),
+    };
+    Program {
+        asked: reason.is_none(),
+        reason,
+        steering: hook.and_then(hook::is_steering),
+        hook: hook.and_then(hook::programs),
+    }
+}
+
 fn without(explanation: &Explanation) -> Without {
-    let outcome = match (explanation.reach.is_local(), explanation.ordinary.is_empty()) {
+    let outcome = match (explanation.routing.reach.is_local(), explanation.ordinary.is_empty()) {
         (false, _) => "not_local",
         (true, true) => "refuse",
         (true, false) => "socket",

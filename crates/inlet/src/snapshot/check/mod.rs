@@ -1,7 +1,9 @@
 //! Whether all is well with the host, the instance, the rules and the sockets: what is amiss, why it matters, and the
 //! command that mends it. Nothing is changed, and what cannot be looked at is said.
 
+mod hook;
 mod host;
+mod routes;
 mod rules;
 mod services;
 mod sockets;
@@ -11,7 +13,7 @@ use inlet_core::config::{Parsed, Routes};
 
 use crate::described::{Reported, reported_now};
 use crate::error::{Error, Result, StateError};
-use crate::route::RouteTable;
+use crate::route::{Model, RouteTable};
 use crate::snapshot::{Receivers, Snapshot};
 use crate::state::Location;
 
@@ -68,6 +70,7 @@ pub(crate) struct Subject<'a> {
     keeps_routes: bool,
     receivers: &'a Receivers,
     routes: &'a RouteTable,
+    model: &'a Model,
     /// Sockets that descriptions in force mean and that no service has.
     waiting: &'a [Reported],
 }
@@ -102,6 +105,9 @@ impl Checker {
     pub fn check(&self, proposed: Option<&Parsed>) -> Result<Checkup> {
         let mut found = Checkup::default();
         host::check(&self.location, &mut found);
+        if let Some(snapshot) = &self.snapshot {
+            hook::check(snapshot, &mut found)?;
+        }
         let nothing = Ruleset::empty();
         let ruleset = match (proposed, &self.snapshot, &self.trouble) {
             (Some(file), ..) => &file.ruleset,
@@ -123,6 +129,7 @@ impl Checker {
             (Some(snapshot), None) => waiting(snapshot, &receivers, &mut found)?,
             _ => Vec::new(),
         };
+        let routes = RouteTable::of(self.location.netns())?;
         let subject = Subject {
             location: &self.location,
             ruleset,
@@ -132,9 +139,11 @@ impl Checker {
                 None => self.snapshot().is_some_and(Snapshot::keeps_routes),
             },
             receivers: &receivers,
-            routes: &RouteTable::of(self.location.netns())?,
+            routes: &routes,
+            model: &routes.model()?,
             waiting: &waiting,
         };
+        routes::check(&subject, &mut found)?;
         rules::check(&subject, &mut found)?;
         services::check(&subject, &mut found);
         sockets::check(&subject, &mut found)?;

@@ -1,62 +1,15 @@
-//! The rules: prefixes that are not local, rules that never match, interfaces that are gone, and what never gets to the
-//! hook.
+//! The rules: those that never match, interfaces that are gone, and what never gets to the hook.
 
-use inlet_core::{Interface, Prefix, PrefixSet, Rule, Verdict, never_matching, steered_prefixes, takers};
+use inlet_core::{Interface, Rule, Verdict, never_matching, takers};
 
 use super::{Checkup, Finding, Severity, Subject};
-use crate::error::{Error, KernelError, Result, RouteError, quoted, words};
-use crate::route::{Route, RoutePlan};
+use crate::error::{Error, KernelError, Result, quoted, words};
 
 pub(super) fn check(subject: &Subject<'_>, found: &mut Checkup) -> Result<()> {
-    not_local(subject, found)?;
     shadowed(subject, found);
     interfaces(subject, found)?;
     multicast(subject, found);
     Ok(())
-}
-
-/// Prefixes that no route makes local, or only in part.
-fn not_local(subject: &Subject<'_>, found: &mut Checkup) -> Result<()> {
-    if subject.in_file && subject.keeps_routes {
-        return routes_to_come(subject, found);
-    }
-    let routes = subject.routes.list()?;
-    let local: Vec<&Route> = routes.iter().filter(|route| route.makes_local()).collect();
-    let covered: PrefixSet = local.iter().map(|route| route.prefix).collect();
-    let steered = steered_prefixes(subject.ruleset);
-    let prefixes: Vec<Prefix> = steered.iter().filter(|prefix| !covered.covers(prefix)).copied().collect();
-    found.add_each(&prefixes, |prefix| {
-        let inside = local.iter().filter(|route| prefix.covers(&route.prefix)).count();
-        let what = match inside {
-            0 => format!("{prefix} is not local to this host"),
-            some => format!("{prefix} is local to this host only in part, by {some} narrower routes"),
-        };
-        let why = "its packets are not delivered here, so the rules for it have no effect";
-        let fix = match subject.keeps_routes {
-            // Inlet keeps the routes: any commit makes them anew.
-            true => "inlet export | inlet apply --routes -".to_owned(),
-            false => format!("ip route add local {prefix} dev lo (or let inlet do it: inlet apply --routes)"),
-        };
-        // A part of it may be all that is meant.
-        let severity = if inside > 0 { Severity::Note } else { Severity::Warning };
-        Finding { severity, code: "prefix-not-local", what, why: why.to_owned(), fix }
-    });
-    Ok(())
-}
-
-/// Whether the routes that a file asks for can be made.
-fn routes_to_come(subject: &Subject<'_>, found: &mut Checkup) -> Result<()> {
-    match RoutePlan::of(subject.ruleset, subject.location.netns()) {
-        Err(
-            error @ (Error::Route(RouteError::CutsOff { .. })
-            | Error::Route(RouteError::TooMany { .. })
-            | Error::Route(RouteError::LoopbackDown { .. })),
-        ) => {
-            found.add_error("routes-refused", &error, "the file asks for local routes, and is refused");
-            Ok(())
-        }
-        plan => plan.map(drop),
-    }
 }
 
 fn shadowed(subject: &Subject<'_>, found: &mut Checkup) {

@@ -8,23 +8,18 @@ use program::Oracle;
 pub use program::{Agreement, Answer, LiveProgram, Reply, Unasked};
 
 use crate::error::{Error, Result};
-use crate::route::{Reach, RouteTable};
+use crate::route::{Model, RouteTable, Routing};
 use crate::snapshot::{Receivers, Snapshot};
 use crate::socket::SocketState;
-use crate::state::Location;
+use crate::state::{Hook, Location, Steering};
 
 /// The decision about a packet.
 #[derive(Clone, Debug)]
 pub struct Explanation {
     /// The packet asked about.
     pub packet: Packet,
-    /// What the routes say of its destination: only packets to local addresses get to the rules.
-    pub reach: Reach,
-    /// The policy routing rules of the namespace beside the usual ones, as ip-rule(8) writes them: with them what the
-    /// routes say depends on more than the destination.
-    pub policies: Vec<String>,
-    /// Whether `reach` is for the packet's source and interface, rather than for its destination alone.
-    pub reach_is_exact: bool,
+    /// What the routes do with it: only packets to local addresses get to the rules.
+    pub routing: Routing,
     /// All rules for its address and port, in match order, with how each stands.
     pub contenders: Vec<Contender>,
     /// The rule that decides; `None` when none matches and the kernel's ordinary lookup goes on.
@@ -40,6 +35,10 @@ pub struct Explanation {
     pub ordinary: Vec<SocketState>,
     /// What the live program said.
     pub live: Agreement,
+    /// The programs on the hook; `None` for a ruleset that is not in force. Those of others may decide otherwise: a
+    /// socket that one of them chose before stands, and one that a later one chooses takes the place of Inlet's. Without
+    /// any socket the packet is refused when one of all programs refuses it.
+    pub hook: Option<Hook>,
 }
 
 /// What happens to a packet in the end.
@@ -61,7 +60,9 @@ pub struct Explainer<'a> {
     snapshot: Option<&'a Snapshot>,
     receivers: Receivers,
     routes: RouteTable,
+    model: Model,
     oracle: Oracle,
+    hook: Option<Hook>,
 }
 
 impl Snapshot {
@@ -79,7 +80,13 @@ impl Snapshot {
     /// # Errors
     /// Those of listing sockets, of the routes, and of opening the program.
     pub fn explainer(&self) -> Result<Explainer<'_>> {
-        Explainer::new(self.location(), self.ruleset(), Some(self), self.oracle()?)
+        let hook = self.hook()?;
+        let oracle = match hook.steering {
+            Steering::No => Oracle::None(Unasked::NotSteering),
+            _ => self.oracle()?,
+        };
+        let explainer = Explainer::new(self.location(), self.ruleset(), Some(self), oracle)?;
+        Ok(Explainer { hook: Some(hook), ..explainer })
     }
 }
 
@@ -100,7 +107,8 @@ impl<'a> Explainer<'a> {
         oracle: Oracle,
     ) -> Result<Self> {
         let (receivers, routes) = (receivers(location, snapshot)?, RouteTable::of(location.netns())?);
-        Ok(Self { location, ruleset, snapshot, receivers, routes, oracle })
+        let model = routes.model()?;
+        Ok(Self { location, ruleset, snapshot, receivers, routes, model, oracle, hook: None })
     }
 
     /// The whole story of a packet.
@@ -124,31 +132,28 @@ impl<'a> Explainer<'a> {
         let socket = match live {
             Agreement::Agrees => chosen.and_then(|cookie| sockets.iter().find(|socket| socket.cookie == cookie)),
             // Not asked: of a single socket it is known even so.
+            Agreement::NotAsked(Unasked::NotSteering) => None,
             Agreement::NotAsked(_) if sockets.len() == 1 => sockets.first().filter(|socket| socket.receiving),
             Agreement::NotAsked(_) => None,
-        };
-        let policies = self.routes.policies(packet.local.is_ipv6())?;
-        // The kernel answers for a source and an interface only when it has both.
-        let reach_is_exact = !policies.is_empty() && packet.ifindex != 0 && !packet.remote.ip().is_unspecified();
-        let (local, remote) = (packet.local.ip(), packet.remote.ip());
-        let reach = match reach_is_exact {
-            true => self.routes.reach_from(local, remote, packet.ifindex)?,
-            false => self.routes.reach(local)?,
         };
         let listed = &self.receivers.sockets;
         Ok(Explanation {
             packet: *packet,
-            reach,
-            policies,
-            reach_is_exact,
+            routing: self.routes.judge(&self.model, packet)?,
             rule,
             socket: socket.cloned(),
-            outcome: self.outcome(rule, &sockets),
+            outcome: if self.is_steering() { self.outcome(rule, &sockets) } else { Outcome::Pass },
             ordinary: listed.ordinary(packet).iter().map(|it| listed.describe_listed(it)).collect(),
             contenders,
             sockets,
             live,
+            hook: self.hook.clone(),
         })
+    }
+
+    /// Whether rules decide at all. Who may not know is told what they would do.
+    fn is_steering(&self) -> bool {
+        self.hook.as_ref().is_none_or(|hook| hook.steering != Steering::No)
     }
 
     fn outcome(&self, rule: Option<Rule>, sockets: &[SocketState]) -> Outcome {

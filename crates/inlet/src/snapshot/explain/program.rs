@@ -30,6 +30,8 @@ pub enum Unasked {
     NotPermitted,
     /// The ruleset asked about is not the one in force.
     NotInForce,
+    /// Its link is gone, and no packet gets to it.
+    NotSteering,
 }
 
 /// What the program does with a packet.
@@ -129,6 +131,7 @@ impl fmt::Display for Unasked {
             Self::ReusePort => "the kernel does not tell which socket of a SO_REUSEPORT group it is",
             Self::NotPermitted => "running the program takes root",
             Self::NotInForce => "the ruleset asked about is not in force",
+            Self::NotSteering => "its link is gone, and no packet gets to it",
         })
     }
 }
