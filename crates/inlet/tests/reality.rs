@@ -434,7 +434,7 @@ fn routes_of_ipv6() {
         Case {
             name: "an address on lo with its network",
             setup: &["-6 addr add 2001:db8:9::1/64 dev lo nodad"],
-            asks: &[("2001:db8:9::1", Answered), ("2001:db8:9::5", Lost)],
+            asks: &[("2001:db8:9::1", Answered), ("2001:db8:9::5", Lost), ("2001:db8:9::", UdpOnly)],
             check: &[NOT_LOCAL],
         },
         Case {

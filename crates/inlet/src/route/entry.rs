@@ -20,6 +20,9 @@ pub(super) const MAIN_TABLE: u32 = 254;
 /// `RT_TABLE_DEFAULT`.
 pub(super) const DEFAULT_TABLE: u32 = 253;
 
+/// `RTPROT_KERNEL`: the kernel made the route for an address.
+const KERNEL: u8 = 2;
+
 /// What the kernel does with a packet to an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reach {
@@ -68,8 +71,10 @@ impl Reach {
     /// What the kernel does with a packet that meets this route; `None` for a route that sends it on to the next rule.
     pub(super) fn by(route: &Route) -> Option<Self> {
         let route = route.clone();
-        // The kernel takes it for one that refuses (`fib6_is_reject`), lest packets go round in it.
-        let loops = route.prefix.is_v6() && route.interface.as_deref() == Some("lo");
+        // The kernel takes it for one that refuses (`fib6_is_reject`), lest packets go round in it; but not its own anycast
+        // routes, to the routers of a network.
+        let by_lo = route.prefix.is_v6() && route.interface.as_deref() == Some("lo");
+        let loops = by_lo && !(route.kind == "anycast" && route.protocol == KERNEL);
         Some(match route.kind {
             "unicast" | "anycast" if loops => {
                 Self::Dropped(format!("the route: {route}, as all IPv6 routes by lo but local ones"))
