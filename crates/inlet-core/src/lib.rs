@@ -31,8 +31,8 @@ mod threads;
 mod traffic;
 
 pub use area::{
-    AddrRange, Area, Arrival, Bound, Claim, EXCEPTIONS, PrefixSet, Rank, given, kept, never_matching, steered_prefixes,
-    takers,
+    AddrRange, Area, Arrival, Bound, Claim, EXCEPTIONS, PrefixSet, Rank, Reopened, given, kept, never_matching,
+    reopened, reopened_by, steered_prefixes, takers,
 };
 pub use lookup::{Contender, Standing, contest, lookup};
 pub use remedies::remedy_of;
