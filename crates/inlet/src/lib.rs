@@ -40,15 +40,16 @@ pub use state::{DEFAULT_BPFFS, Location};
 pub use described::{Found, Known, LastRefusal, Unfound};
 pub use route::{Reach, Route, RouteChanges};
 pub use snapshot::{
-    Answer, Checker, Checkup, Explainer, Explanation, Finding, Listener, Listeners, Live, LiveProgram, Outcome,
-    Proposal, ServiceState, ServiceTraffic, Severity, Snapshot, Unasked, Warning,
+    Answer, CODES, Checker, Checkup, Explainer, Explanation, Finding, Listener, Listeners, Live, LiveProgram, Outcome,
+    Planner, Proposal, ServiceState, ServiceTraffic, Severity, Snapshot, Unasked, Warning,
 };
-pub use socket::{Owner, SocketState};
+pub use socket::{Device, Owner, SocketState};
 pub use state::{Counters, Pending};
 
 // What can be changed.
 pub use file::{read_ruleset, read_text};
-pub use instance::{Adopted, Adoption, ApplyOptions, Committed, Instance, ServiceRequest, UpOptions};
+pub use instance::{Adopted, Adoption, ApplyOptions, Committed, Instance, UpOptions};
+pub use snapshot::{Edit, ServiceRequest};
 
 // What goes on beside an instance.
 pub use processes::{LeftBehind, Ran, Waiter, Watcher, await_confirmation, run, wait_in_background};

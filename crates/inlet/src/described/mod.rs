@@ -19,7 +19,7 @@ pub(crate) use self::find::{Wanted, find, wanted_now};
 pub(crate) use self::prepared::{Prepared, wants_of};
 pub(crate) use self::programs::{Programs, remove_programs};
 pub(crate) use self::refusals::last as last_refusal;
-pub(crate) use self::wants::{Wants, check_there, unfound};
+pub(crate) use self::wants::{Wants, check_there, uid_of, unfound};
 
 /// The services that are described.
 pub(crate) fn described(services: &Services) -> impl Iterator<Item = (ServiceId, &Description)> {

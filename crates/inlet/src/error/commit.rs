@@ -49,7 +49,7 @@ pub enum CommitError {
 }
 
 impl CommitError {
-    pub(super) fn remedy(&self) -> Option<Cow<'static, str>> {
+    pub(crate) fn remedy(&self) -> Option<Cow<'static, str>> {
         Some(match self {
             Self::Unfinished { .. } => "any command that changes the instance finishes it".into(),
             Self::NotAdopted { .. } => "inlet adopt".into(),

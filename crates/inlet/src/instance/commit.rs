@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use inlet_core::{Builder, Interface, Plan, Ruleset, ServiceId};
 
-use super::{Instance, lockout};
+use super::Instance;
 use crate::described::Prepared;
 use crate::error::{CommitError, Error, Result, RouteError};
 use crate::fault;
 use crate::kernel::{Capability, capability, raw};
 use crate::program::{Beside, Generation};
 use crate::route::{self, RouteChanges, Wanted};
+use crate::snapshot::{lockout, resolve_interfaces};
 use crate::state::{
     GenerationFiles, Readers, deadline, generations, keep_previous, open_previous, remove_all, wait_for_packets,
 };
@@ -243,10 +244,6 @@ impl Instance {
 
     /// Looks up the index of every interface that rules name; those that are known may be gone.
     pub(crate) fn resolve_interfaces(&self, builder: &mut Builder, known: &[Interface]) -> Result<()> {
-        let netns = self.location.netns();
-        let index = |interface: &Interface| netns.index_of(&interface.name, known);
-        let mut indexes = builder.interfaces().iter().map(index).collect::<Result<Vec<u32>>>()?.into_iter();
-        builder.resolve_interfaces(|_| indexes.next().unwrap_or(0));
-        Ok(())
+        resolve_interfaces(builder, self.location.netns(), known)
     }
 }

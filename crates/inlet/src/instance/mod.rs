@@ -6,10 +6,8 @@ mod confirm;
 mod descriptions;
 mod edit;
 mod lifecycle;
-mod lockout;
 mod rollback;
 mod sockets;
-mod ssh;
 
 use std::cell::OnceCell;
 use std::os::fd::{AsFd, OwnedFd};
@@ -18,12 +16,13 @@ use inlet_core::{Ruleset, ServiceId};
 
 pub use self::apply::ApplyOptions;
 pub use self::commit::Committed;
-pub use self::edit::ServiceRequest;
 pub use self::lifecycle::UpOptions;
 pub use self::sockets::{Adopted, Adoption};
 
 use crate::error::{Error, Result};
 use crate::kernel::{Capability, capability};
+use crate::snapshot::warning::{self, Step};
+use crate::snapshot::{Receivers, Warning};
 use crate::state::{Access, Exclusive, Files, Location, Maps, generations, open_link, read_ruleset};
 
 /// An instance open for writing. Nobody else writes or reads it while this is held.
@@ -47,12 +46,12 @@ pub struct Instance {
 }
 
 impl Instance {
-    /// Opens the instance of a namespace, and finishes or removes what an interrupted commit left. A ruleset that was not
-    /// confirmed in time makes place for the one before: see [`Instance::went_back_from`].
+    /// Opens the instance of a namespace, and finishes or removes what an interrupted commit left. A ruleset that was
+    /// not confirmed in time makes place for the one before: see [`Instance::went_back_from`].
     ///
     /// # Errors
-    /// [`crate::StateError::NotUp`], [`crate::StateError::Newer`], [`crate::StateError::Detached`], [`crate::StateError::ForeignProgram`], [`crate::StateError::Untrusted`], and
-    /// errors of the kernel.
+    /// [`crate::StateError::NotUp`], [`crate::StateError::Newer`], [`crate::StateError::Detached`],
+    /// [`crate::StateError::ForeignProgram`], [`crate::StateError::Untrusted`], and errors of the kernel.
     pub fn open(location: Location) -> Result<Self> {
         location.check_bpffs()?;
         location.check_root()?;
@@ -125,6 +124,23 @@ impl Instance {
     /// [`Error::UnknownService`].
     pub fn id_of(&self, name: &str) -> Result<ServiceId> {
         self.service(name)
+    }
+
+    /// What a commit of this instance did that its author may not have meant, by what is there now: as
+    /// [`crate::Planner::warnings`] of what it would do.
+    ///
+    /// # Errors
+    /// Those of listing sockets and routes.
+    pub fn warnings(&self, committed: &Committed) -> Result<Vec<Warning>> {
+        if committed.plan.is_empty() {
+            return Ok(Vec::new());
+        }
+        let after = self.ruleset()?;
+        let netns = self.location.netns();
+        let receivers = Receivers::of(netns, Some((&self.maps, after)))?;
+        let Committed { before, plan, keeps_routes, .. } = committed;
+        let step = Step { before, after, plan, keeps_routes: *keeps_routes };
+        warning::all(netns, [&receivers, &receivers], &step, false)
     }
 
     /// The service of this name.

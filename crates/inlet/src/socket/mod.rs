@@ -13,7 +13,7 @@ pub(crate) mod process;
 mod room;
 pub(crate) mod systemd;
 
-pub use live::SocketState;
+pub use live::{Device, SocketState};
 pub use owner::Owner;
 
 pub(crate) use inspect::{Candidate, Seen, Traits, Wanted};

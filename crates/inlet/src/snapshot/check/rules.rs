@@ -1,18 +1,43 @@
 //! The rules: prefixes that are not local, rules that never match, interfaces that are gone, and what never gets to the
 //! hook.
 
-use inlet_core::{Interface, Prefix, PrefixSet, Rule, Verdict, never_matching, steered_prefixes, takers};
+use inlet_core::{
+    Interface, Prefix, PrefixSet, Reopened, Rule, Verdict, never_matching, reopened, steered_prefixes, takers,
+};
 
 use super::{Checkup, Finding, Severity, Subject};
 use crate::error::{Error, KernelError, Result, RouteError, quoted, words};
 use crate::route::{Route, Wanted};
+use crate::snapshot::reopened_fix;
 
 pub(super) fn check(subject: &Subject<'_>, found: &mut Checkup) -> Result<()> {
     not_local(subject, found)?;
     shadowed(subject, found);
     interfaces(subject, found)?;
     multicast(subject, found);
+    opened_again(subject, found);
     Ok(())
+}
+
+/// Rules that let sources in which others refuse.
+fn opened_again(subject: &Subject<'_>, found: &mut Checkup) {
+    found.add_each(&reopened(subject.ruleset), |Reopened { by, refusing }| {
+        let (by_name, first) = (subject.ruleset.named(by), subject.ruleset.named(&refusing[0]));
+        let others = match refusing.len() {
+            1 => String::new(),
+            count => format!(" and {} more", count - 1),
+        };
+        Finding {
+            severity: Severity::Note,
+            code: "refuse-opened-again",
+            what: format!("rule `{by_name}` lets in what `{first}`{others} would refuse"),
+            why: "it is more specific, so it decides about its packets, whatever their source".to_owned(),
+            fix: match subject.in_file {
+                true => "add the refuse with the same prefix and ports, or drop the source in the firewall".to_owned(),
+                false => reopened_fix(subject.ruleset, by, &refusing[0]),
+            },
+        }
+    });
 }
 
 /// Prefixes that no route makes local, or only in part.
@@ -23,7 +48,7 @@ fn not_local(subject: &Subject<'_>, found: &mut Checkup) -> Result<()> {
     let routes = subject.routes.list()?;
     let local: Vec<&Route> = routes.iter().filter(|route| route.makes_local()).collect();
     let covered: PrefixSet = local.iter().map(|route| route.prefix).collect();
-    let steered = steered_prefixes(subject.ruleset);
+    let steered = steered_prefixes(subject.ruleset.rules());
     let prefixes: Vec<Prefix> = steered.iter().filter(|prefix| !covered.covers(prefix)).copied().collect();
     found.add_each(&prefixes, |prefix| {
         let inside = local.iter().filter(|route| prefix.covers(&route.prefix)).count();
