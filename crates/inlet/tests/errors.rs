@@ -179,7 +179,7 @@ fn a_newer_state_format() {
     meta.update(&0_u32.to_ne_bytes(), &99_u32.to_ne_bytes(), MapFlags::ANY).unwrap();
     for error in openings(&world).into_iter().chain([up_again(&world)]) {
         assert!(matches!(error, Error::State(StateError::Newer { found: 99, .. })), "{error:?}");
-        assert!(error.to_string().contains("state format 99 is newer than 2"), "{error}");
+        assert!(error.to_string().contains("state format 99 is newer than 3"), "{error}");
         assert!(told(&error).ends_with("\nfix: use the newer inlet"), "{error}");
     }
     assert_eq!(tree(world.bpffs.path()), before);
