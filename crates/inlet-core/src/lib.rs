@@ -65,8 +65,8 @@ pub use ruleset::{BuildError, Builder, Change, Conflict, Kind, Named, Plan, Rule
 pub use lookup::{Contender, Standing, contest, lookup};
 
 pub use area::{
-    AddrRange, Area, Arrival, Bound, Claim, EXCEPTIONS, PrefixSet, Rank, given, kept, never_matching, steered_prefixes,
-    takers,
+    AddrRange, Area, Arrival, Bound, Claim, EXCEPTIONS, PrefixSet, Rank, Reopened, given, kept, never_matching,
+    reopened, reopened_by, steered_prefixes, takers,
 };
 
 pub use traffic::{Moved, traffic, traffic_at, traffic_to};

@@ -161,7 +161,7 @@ proptest! {
 
     #[test]
     fn prefixes_to_be_local_hold_what_rules_steer((ruleset, packets) in with_packets(25, 60)) {
-        let prefixes = steered_prefixes(&ruleset);
+        let prefixes = steered_prefixes(ruleset.rules());
         let can_be_local = |local: Prefix| local.len() > 0 && !local.is_multicast();
         let steered = |rule: &Rule| rule.verdict != Verdict::Pass && can_be_local(rule.matching.local);
         for packet in packets {

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use inlet::rules::config::Source;
-use inlet::{ApplyOptions, CommitOptions, Error, FileError, Instance, Location, Snapshot};
+use inlet::{ApplyOptions, CommitOptions, Error, FileError, Instance, Location, Planner};
 
 fn main() -> ExitCode {
     let path = std::env::args().nth(1).unwrap_or_else(|| "/etc/inlet.toml".to_owned());
@@ -32,7 +32,7 @@ pub(crate) fn apply(location: Location, path: &Path) -> inlet::Result<String> {
     let unreadable = |cause| Error::from(FileError::Unreadable { path: path.to_owned(), cause });
     let text = inlet::read_text(path).map_err(unreadable)?;
     // A reader changes nothing. It is closed before the instance is opened to be changed.
-    let proposal = Snapshot::open(location.clone())?.propose(Source::file(path, text.clone()))?;
+    let proposal = Planner::open(location.clone())?.propose(Source::file(path, text.clone()))?;
     let commit = CommitOptions {
         expect_generation: Some(proposal.generation),
         // Not when it would take packets from SSH.

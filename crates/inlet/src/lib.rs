@@ -51,17 +51,16 @@ pub use state::{DEFAULT_BPFFS, Location};
 pub use described::{FoundSocket, LastRefusal, NotFound};
 pub use route::{Mute, Reach, Route, RouteChanges, Routing, Unless};
 pub use snapshot::{
-    Agreement, Answer, Checker, Checkup, Explainer, Explanation, Finding, Listener, Listeners, LiveProgram, Outcome,
-    Proposal, Reply, ServiceState, ServiceTraffic, Severity, Snapshot, Unasked, Warning,
+    Agreement, Answer, CODES, Checker, Checkup, Explainer, Explanation, Finding, Listener, Listeners, LiveProgram,
+    Outcome, Planner, Proposal, Reply, ServiceState, ServiceTraffic, Severity, Snapshot, Unasked, Warning,
 };
-pub use socket::{Adopted, Owner, SocketState};
+pub use socket::{Adopted, Device, Owner, SocketState};
 pub use state::{Counters, Hook, HookProgram, Pending, Steering};
 
 // What can be changed.
 pub use file::{read_ruleset, read_text};
-pub use instance::{
-    AdoptedSocket, Adoption, ApplyOptions, CommitOptions, Committed, Instance, ServiceRequest, UpOptions, edit,
-};
+pub use instance::{AdoptedSocket, Adoption, ApplyOptions, CommitOptions, Committed, Instance, UpOptions};
+pub use snapshot::{Edit, ServiceRequest};
 
 // What goes on beside an instance.
 pub use processes::{Exit, Leftovers, Waiter, Watcher, await_confirmation, run, wait_in_background};

@@ -91,11 +91,13 @@ pub(crate) enum Command {
     ///
     /// The command runs in a control group of its own. While it runs, the service has the sockets of that group that it
     /// describes or, without a description, those at --listen. Without either it has all TCP listeners of the command.
-    /// Signals are passed on to the command.
+    /// The service is added if it does not exist. Signals are passed on to the command.
     Run(Run),
     /// Show what a file would change, and for which packets
     ///
-    /// Nothing is changed. Below each rule stand the packets that would get another answer.
+    /// Nothing is changed, and Inlet need not be up. Below each rule stand the packets that would get another answer.
+    /// Warnings come last: that `apply` will refuse the file, prefixes that are not local, services without sockets,
+    /// and what each listener loses.
     Plan(Plan),
     /// Replace the whole ruleset by a file
     ///
@@ -139,11 +141,12 @@ pub(crate) enum Command {
     ///
     /// Shows whether the address is local, which rule decides and which socket receives the packet. It asks the routes,
     /// the rules, the kernel's list of sockets and, where possible, the program in the kernel. Counters do not change.
+    /// With --file, services have the sockets that they would have once the file is applied.
     Explain(Explain),
     /// Check the host, the rules, the services and the sockets
     ///
-    /// Each finding says what is wrong, why it matters and how to fix it. Nothing is changed. Without root or without
-    /// an instance the check does what it can, and lists what it could not look at.
+    /// Each finding says what is wrong, why it matters and how to fix it. Nothing is changed. That Inlet is not up is
+    /// an error, unless a file is given. Without root the check does what it can, and lists what it could not look at.
     Check(Check),
     /// Write completions for a shell to standard output
     Completions {

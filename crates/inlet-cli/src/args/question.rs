@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use clap::builder::PossibleValuesParser;
 use inlet::rules::{InterfaceName, PortRange, Protocol};
 
 use crate::values::{AddrPort, PrefixFilter, ProtocolFilter};
@@ -25,7 +26,21 @@ pub(crate) struct Rules {
 #[derive(Args, Debug)]
 pub(crate) struct Check {
     /// Check the rules of this file instead of those in force; - reads standard input
+    #[arg(conflicts_with = "in_force")]
     pub(crate) file: Option<PathBuf>,
+
+    /// Also find out whether the ruleset of this file is in force; - reads standard input
+    #[arg(long, value_name = "FILE")]
+    pub(crate) in_force: Option<PathBuf>,
+
+    /// Report errors and warnings only: no output means that there are none
+    #[arg(long)]
+    pub(crate) quiet: bool,
+
+    /// Leave findings of this kind out, such as rp-filter; may be repeated
+    #[arg(long, value_name = "CODE", value_parser = PossibleValuesParser::new(inlet::CODES),
+        hide_possible_values = true)]
+    pub(crate) ignore: Vec<String>,
 }
 
 #[derive(Args, Debug)]

@@ -37,6 +37,10 @@ pub(crate) struct Bind {
     #[arg(long)]
     pub(crate) force: bool,
 
+    /// Show what it would change, as `inlet plan` does, and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+
     #[command(flatten)]
     pub(crate) conditions: Conditions,
 }
@@ -66,6 +70,10 @@ pub(crate) struct Match {
     /// Do it even if SSH or the listener of this session loses packets
     #[arg(long)]
     pub(crate) force: bool,
+
+    /// Show what it would change, as `inlet plan` does, and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 
     #[command(flatten)]
     conditions: Conditions,

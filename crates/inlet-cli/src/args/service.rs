@@ -59,11 +59,15 @@ pub(crate) struct SetService {
     /// Remove the description: sockets are registered by hand
     #[arg(long, conflicts_with = "listen")]
     pub(crate) by_hand: bool,
+
+    /// Show what it would change, as `inlet plan` does, and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 #[derive(Args, Debug)]
 pub(crate) struct Run {
-    /// The service that gets the sockets
+    /// The service that gets the sockets, added if it does not exist
     pub(crate) service: ServiceName,
 
     /// Only sockets at this address: tcp:127.0.0.1:8080 or udp:*:53; may be repeated

@@ -14,9 +14,12 @@ pub(super) fn check(cli: &Cli, args: &Check, screen: &mut Screen<'_>) -> Result<
     let nothing = Ruleset::empty();
     let old = checker.snapshot().map_or(&nothing, Snapshot::ruleset);
     let read = |file| -> Result<Parsed, Failure> { Ok(read_ruleset(source(file)?, checker.location().netns(), old)?) };
-    let proposed = args.file.as_deref().map(read).transpose()?;
-    let checkup = checker.check(proposed.as_ref())?;
+    let mut checkup = match (&args.file, &args.in_force) {
+        (_, Some(file)) => checker.check_in_force(&read(file)?)?,
+        (file, None) => checker.check(file.as_deref().map(read).transpose()?.as_ref())?,
+    };
     drop(checker);
-    render::checkup(screen, &checkup)?;
+    checkup.findings.retain(|finding| !args.ignore.iter().any(|code| code == finding.code));
+    render::checkup(screen, &checkup, args.quiet)?;
     if checkup.has_errors() { Err(Failure::Found) } else { Ok(()) }
 }

@@ -4,12 +4,14 @@ use std::process::Command;
 use std::time::Duration;
 
 use inlet::rules::config::Routes;
-use inlet::{ApplyOptions, CommitOptions, Committed, ConfirmError, Error, Instance, Waiter};
+use inlet::{
+    ApplyOptions, CommitOptions, Committed, ConfirmError, Error, Instance, Planner, Proposal, Waiter, Warning,
+};
 
-use super::{location, options, reader, source, writer};
+use super::{location, options, source, writer};
 use crate::Outcome;
 use crate::args::{Apply, Cli, Plan, Rollback};
-use crate::failure::Failure;
+use crate::failure::{self, Failure};
 use crate::render::{self, Screen};
 
 /// The hidden command that waits for confirmation.
@@ -17,11 +19,25 @@ const AWAIT: &str = "await-confirmation";
 
 pub(super) fn plan(cli: &Cli, args: &Plan, screen: &mut Screen<'_>) -> Result<Outcome, Failure> {
     let file = source(&args.file)?;
-    let snapshot = reader(cli)?;
-    let proposal = snapshot.propose(file)?;
-    let warnings = snapshot.warnings(&proposal)?;
-    drop(snapshot);
-    render::proposal(screen, &proposal, &warnings, args.all)?;
+    propose(cli, screen, args.all, |planner| planner.propose(file))
+}
+
+/// Shows what a change would do. Nothing is changed, and Inlet need not be up.
+pub(super) fn propose(
+    cli: &Cli,
+    screen: &mut Screen<'_>,
+    all: bool,
+    change: impl FnOnce(&Planner) -> inlet::Result<Proposal>,
+) -> Result<Outcome, Failure> {
+    let planner = Planner::open(location(cli)?)?;
+    let proposal = change(&planner)?;
+    let warnings = planner.warnings(&proposal)?;
+    let is_up = planner.snapshot().is_some();
+    drop(planner);
+    if !is_up {
+        failure::note("inlet is not up here, so this is by comparison with no rules", Some("inlet up".to_owned()));
+    }
+    render::proposal(screen, &proposal, &warnings, all)?;
     Ok(if proposal.is_empty() { Outcome::Done } else { Outcome::Attention })
 }
 
@@ -52,6 +68,7 @@ fn finish(
     committed: &Committed,
     waiter: Option<(Waiter, u64)>,
 ) -> Result<(), Failure> {
+    let warnings = warnings(&instance, committed);
     let after = instance.into_ruleset()?;
     let mut confirm_within = None;
     if let Some((waiter, seconds)) = waiter {
@@ -62,7 +79,16 @@ fn finish(
             return Err(Failure::Inlet(Error::Confirm(ConfirmError::NobodyWaits)));
         }
     }
-    render::applied(screen, committed, &after, confirm_within)
+    render::applied(screen, committed, &after, &warnings, confirm_within)
+}
+
+/// What a commit did that may not be meant. It is in force, so whatever keeps us from looking is no failure of the
+/// command.
+pub(super) fn warnings(instance: &Instance, committed: &Committed) -> Vec<Warning> {
+    instance.warnings(committed).unwrap_or_else(|error| {
+        failure::note(&format!("the change is in force; what it means for sockets is not known: {error}"), None);
+        Vec::new()
+    })
 }
 
 pub(super) fn confirm(cli: &Cli, screen: &mut Screen<'_>) -> Result<(), Failure> {

@@ -3,31 +3,35 @@
 use clap::CommandFactory;
 use clap::error::ErrorKind;
 use inlet::rules::config::Routes;
-use inlet::rules::{Builder, Confine, Description, Listen, Rule, Selector, Target, config};
-use inlet::{ServiceRequest, edit};
+use inlet::rules::{Confine, Description, Listen, Rule, Selector, Target, config};
+use inlet::{Edit, ServiceRequest};
 
+use super::plan::{propose, warnings};
 use super::{options, reader, writer};
+use crate::Outcome;
 use crate::args::{Bind, Cli, Export, Match, Rules, Service, SetService};
 use crate::failure::Failure;
 use crate::render::{self, Screen};
 
-pub(super) fn bind(cli: &Cli, args: &Bind, screen: &mut Screen<'_>) -> Result<(), Failure> {
+pub(super) fn bind(cli: &Cli, args: &Bind, screen: &mut Screen<'_>) -> Result<Outcome, Failure> {
     let (target, selector) = request(args)?;
-    change(cli, args.force, screen, |builder| match target {
-        Receiver::Named(target) => edit::bind(builder, &target, &selector),
-        Receiver::At(listen) => edit::bind_to(builder, listen, &selector),
-    })
+    let change = match target {
+        Receiver::Named(target) => Edit::Bind(target, selector),
+        Receiver::At(listen) => Edit::BindTo(listen, selector),
+    };
+    edit(cli, &change, args.force, args.dry_run, screen)
 }
 
-pub(super) fn unbind(cli: &Cli, args: &Match, screen: &mut Screen<'_>) -> Result<(), Failure> {
-    change(cli, args.force, screen, |builder| edit::unbind(builder, &args.selector()))
+pub(super) fn unbind(cli: &Cli, args: &Match, screen: &mut Screen<'_>) -> Result<Outcome, Failure> {
+    edit(cli, &Edit::Unbind(args.selector()), args.force, args.dry_run, screen)
 }
 
-pub(super) fn service(cli: &Cli, args: &Service, screen: &mut Screen<'_>) -> Result<(), Failure> {
-    change(cli, true, screen, |builder| match args {
-        Service::Set(args) => edit::set_service(builder, &args.service, service_request(args)?),
-        Service::Rm { service } => edit::remove_service(builder, service.as_str()),
-    })
+pub(super) fn service(cli: &Cli, args: &Service, screen: &mut Screen<'_>) -> Result<Outcome, Failure> {
+    let (change, dry_run) = match args {
+        Service::Set(args) => (Edit::SetService(args.service.clone(), service_request(args)?), args.dry_run),
+        Service::Rm { service } => (Edit::RemoveService(service.to_string()), false),
+    };
+    edit(cli, &change, true, dry_run, screen)
 }
 
 fn service_request(args: &SetService) -> inlet::Result<ServiceRequest> {
@@ -69,17 +73,16 @@ fn wanted(args: &Rules, rule: &Rule) -> bool {
         && matching.ports.overlaps(args.port)
 }
 
-/// Opens the instance, changes it, closes it, and shows what changed.
-fn change(
-    cli: &Cli,
-    force: bool,
-    screen: &mut Screen<'_>,
-    change: impl FnOnce(&mut Builder) -> inlet::Result<()>,
-) -> Result<(), Failure> {
+/// Opens the instance, changes it, closes it, and shows what changed; or shows what would.
+fn edit(cli: &Cli, change: &Edit, force: bool, dry_run: bool, screen: &mut Screen<'_>) -> Result<Outcome, Failure> {
+    if dry_run {
+        return propose(cli, screen, false, |planner| planner.propose_edit(change));
+    }
     let mut instance = writer(cli)?;
-    let committed = instance.edit(&options(force), change)?;
+    let committed = instance.carry_out(change, &options(force))?;
+    let warnings = warnings(&instance, &committed);
     let after = instance.into_ruleset()?;
-    render::committed(screen, &committed, &after)
+    render::committed(screen, &committed, &after, &warnings).map(|()| Outcome::Done)
 }
 
 /// Who receives what is bound.

@@ -16,6 +16,7 @@ const DONE: (&str, &str) = ("0", "done");
 const FAILED: (&str, &str) = ("1", "failed; standard error says why");
 const USAGE: (&str, &str) = ("2", "the arguments are wrong; nothing was done");
 const USUAL: &[(&str, &str)] = &[DONE, FAILED, USAGE];
+const WOULD_CHANGE: (&str, &str) = ("3", "with --dry-run: something would change");
 const IMPORTED: &[(&str, &str)] =
     &[DONE, FAILED, USAGE, ("3", "written, but a part could not be translated; standard error lists it")];
 
@@ -29,7 +30,7 @@ pub(super) const COMMANDS: &[Entry] = &[
             ("The sockets of process 4711 receive them", "inlet register web --pid 4711"),
             ("Who receives a connection to port 443?", "inlet explain tcp 192.0.2.7:443"),
         ],
-        statuses: &[DONE, FAILED, USAGE, ("3", "done, and there is something to look at (plan, import)")],
+        statuses: &[DONE, FAILED, USAGE, ("3", "done, and there is something to look at (plan, --dry-run, import)")],
         see_also: &["inlet.toml(5)", "ip-route(8)", "ip-netns(8)", "ss(8)"],
     },
     Entry {
@@ -53,14 +54,15 @@ pub(super) const COMMANDS: &[Entry] = &[
                 "inlet bind --to tcp:127.0.0.1:8080 tcp 192.0.2.0/24 80",
             ),
             ("Leave port 22 to the kernel", "inlet bind --pass tcp 192.0.2.0/24 22"),
+            ("What would this rule change?", "inlet bind proxy tcp 192.0.2.0/24 any --dry-run"),
         ],
-        statuses: USUAL,
+        statuses: &[DONE, FAILED, USAGE, WOULD_CHANGE],
         see_also: &["inlet-unbind(1)", "inlet-rules(1)", "inlet-service-set(1)", "inlet-apply(1)"],
     },
     Entry {
         name: "unbind",
         examples: &[("Remove one rule", "inlet unbind tcp 192.0.2.0/24 80")],
-        statuses: USUAL,
+        statuses: &[DONE, FAILED, USAGE, WOULD_CHANGE],
         see_also: &["inlet-bind(1)", "inlet-rules(1)"],
     },
     Entry {
@@ -79,7 +81,7 @@ pub(super) const COMMANDS: &[Entry] = &[
             ("Port 53 of a systemd unit", "inlet service set dns --listen udp:*:53 --unit unbound.service"),
             ("Leave packets to the kernel while web is down", "inlet service set web --on-missing pass"),
         ],
-        statuses: USUAL,
+        statuses: &[DONE, FAILED, USAGE, WOULD_CHANGE],
         see_also: &["inlet-adopt(1)", "inlet-watch(1)", "inlet-register(1)", "inlet-status(1)"],
     },
     Entry {
@@ -227,8 +229,17 @@ pub(super) const COMMANDS: &[Entry] = &[
     },
     Entry {
         name: "check",
-        examples: &[("Is all well?", "inlet check"), ("Would it be with this file?", "inlet check inlet.toml")],
-        statuses: &[("0", "no finding is an error"), ("1", "a finding is an error, or the check failed"), USAGE],
+        examples: &[
+            ("Is all well?", "inlet check"),
+            ("Would it be with this file?", "inlet check inlet.toml"),
+            ("For a timer: is this file in force, and all well?", "inlet check --quiet --in-force inlet.toml"),
+            ("Without what is known", "inlet check --ignore rp-filter --ignore udp-fionread"),
+        ],
+        statuses: &[
+            ("0", "no finding is an error"),
+            ("1", "a finding is an error, such as that Inlet is not up; or the check failed"),
+            USAGE,
+        ],
         see_also: &["inlet-status(1)", "inlet-listeners(1)", "inlet-plan(1)"],
     },
     Entry {

@@ -21,12 +21,14 @@ struct FindingReport<'a> {
     fix: &'a str,
 }
 
-pub(crate) fn checkup(screen: &mut Screen<'_>, checkup: &Checkup) -> Result<(), Failure> {
+/// Shows what was found; `quiet` leaves out what needs no attention.
+pub(crate) fn checkup(screen: &mut Screen<'_>, checkup: &Checkup, quiet: bool) -> Result<(), Failure> {
+    let shown = checkup.findings.iter().filter(|finding| !quiet || finding.severity != Severity::Note);
     if screen.json {
-        let findings = checkup.findings.iter().map(FindingReport::from).collect();
+        let findings = shown.map(FindingReport::from).collect();
         return screen.document(&Report { findings, unchecked: &checkup.unchecked });
     }
-    for finding in &checkup.findings {
+    for finding in shown {
         let style = match finding.severity {
             Severity::Error => screen.palette.bad,
             Severity::Warning => screen.palette.changed,
@@ -36,6 +38,9 @@ pub(crate) fn checkup(screen: &mut Screen<'_>, checkup: &Checkup) -> Result<(), 
         writeln!(screen.out, "{}: {}", paint(style, severity(finding.severity)), printable(what))?;
         writeln!(screen.out, "  why:  {}", printable(why))?;
         writeln!(screen.out, "  fix:  {}", printable(fix))?;
+    }
+    if quiet {
+        return Ok(());
     }
     for unchecked in &checkup.unchecked {
         writeln!(screen.out, "not checked: {}", printable(unchecked))?;

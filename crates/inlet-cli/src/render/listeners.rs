@@ -1,7 +1,7 @@
 //! What sockets and services receive.
 
-use inlet::rules::{Claim, Ruleset};
-use inlet::{Listener, Listeners, ServiceTraffic};
+use inlet::rules::{Area, Claim, Ruleset};
+use inlet::{Device, Listener, Listeners, ServiceTraffic};
 use serde::Serialize;
 
 use super::area::{ClaimReport, claim_report, interface};
@@ -42,6 +42,8 @@ struct ServiceReport {
     name: String,
     sockets: usize,
     receives: Vec<ClaimReport>,
+    /// The interfaces that all of its sockets are bound to; none when one is bound to none.
+    only_on: Vec<String>,
 }
 
 pub(crate) fn listeners(screen: &mut Screen<'_>, ruleset: &Ruleset, all: &Listeners) -> Result<(), Failure> {
@@ -51,7 +53,7 @@ pub(crate) fn listeners(screen: &mut Screen<'_>, ruleset: &Ruleset, all: &Listen
     for listener in &all.listeners {
         let [local, _, owner] = socket::words(&listener.socket);
         screen.title(&local, &owner)?;
-        let mut rows = rows(ruleset, Some("bind"), &listener.kept, FEW);
+        let mut rows = rows(ruleset, Some("bind"), &listener.kept, FEW, listener.socket.device.as_ref());
         rows.extend(by_service(ruleset, all, listener));
         paragraph(screen, rows)?;
     }
@@ -59,8 +61,13 @@ pub(crate) fn listeners(screen: &mut Screen<'_>, ruleset: &Ruleset, all: &Listen
         if number > 0 || !all.listeners.is_empty() {
             writeln!(screen.out)?;
         }
-        screen.title(&format!("service {}", service.name), &counted(service.sockets, "socket"))?;
-        paragraph(screen, rows(ruleset, None, &service.given, MANY))?;
+        let mut sockets = counted(service.sockets, "socket");
+        if !service.only_on.is_empty() {
+            let names: Vec<&str> = service.only_on.iter().map(|device| device.name.as_str()).collect();
+            sockets.push_str(&format!(", on {} only", names.join(", ")));
+        }
+        screen.title(&format!("service {}", service.name), &sockets)?;
+        paragraph(screen, rows(ruleset, None, &service.given, MANY, None))?;
     }
     Ok(())
 }
@@ -76,6 +83,7 @@ fn report(ruleset: &Ruleset, all: &Listeners) -> Report {
         name: service.name.to_string(),
         sockets: service.sockets,
         receives: claims(&service.given),
+        only_on: service.only_on.iter().map(|device| device.name.clone()).collect(),
     };
     Report {
         listeners: all.listeners.iter().map(listener).collect(),
@@ -92,8 +100,19 @@ fn by_service(ruleset: &Ruleset, all: &Listeners, listener: &Listener) -> Vec<Ro
         family && claim.area.protocol == listener.bound.protocol
     };
     let service = all.services.iter().find(|service| service.name == *name);
-    let given: Vec<Claim> = service.iter().flat_map(|service| &service.given).filter(is_for).cloned().collect();
-    rows(ruleset, Some(&format!("service {name}")), &given, FEW)
+    let given = service.iter().flat_map(|service| &service.given).filter(is_for);
+    let given: Vec<Claim> = given.filter_map(|claim| on_device(claim, socket.device.as_ref())).collect();
+    rows(ruleset, Some(&format!("service {name}")), &given, FEW, socket.device.as_ref())
+}
+
+/// What of a claim comes in where a socket receives.
+fn on_device(claim: &Claim, device: Option<&Device>) -> Option<Claim> {
+    let Some(device) = device else { return Some(claim.clone()) };
+    let area = claim.area.intersection(&Area { ifindex: Some(device.index), ..claim.area })?;
+    // Packets of a VRF come in on the VRF itself.
+    device.vrf.is_none().then_some(())?;
+    let except = claim.except.iter().filter_map(|except| except.intersection(&area)).collect();
+    Some(Claim { area, except, ..claim.clone() })
 }
 
 /// The rows below a title. What a rule passes is received by the bind all the same.
@@ -113,7 +132,7 @@ fn paragraph(screen: &mut Screen<'_>, rows: Vec<Row>) -> Result<(), Failure> {
 
 /// A line for each claim, joined where they differ in one thing only: by what it is received (without that the
 /// protocols), the ports, the addresses. Lines below it have its conditions and exceptions.
-fn rows(ruleset: &Ruleset, by: Option<&str>, claims: &[Claim], named: usize) -> Vec<Row> {
+fn rows(ruleset: &Ruleset, by: Option<&str>, claims: &[Claim], named: usize, device: Option<&Device>) -> Vec<Row> {
     let mut rows = Vec::new();
     for (number, joined) in join::claims(ruleset, claims).into_iter().enumerate() {
         let first = match by {
@@ -127,7 +146,8 @@ fn rows(ruleset: &Ruleset, by: Option<&str>, claims: &[Claim], named: usize) -> 
             below("from", list(&joined.sources, ", ", named));
         }
         if let Some(index) = joined.ifindex {
-            below("on", interface(ruleset, index));
+            let bound = device.filter(|device| device.index == index);
+            below("on", bound.map_or_else(|| interface(ruleset, index), |device| device.name.clone()));
         }
         if !joined.except.is_empty() {
             below("except", joined.except);

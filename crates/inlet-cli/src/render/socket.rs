@@ -7,7 +7,10 @@ use super::printable;
 
 /// Its address, its number, and who has it open.
 pub(crate) fn words(socket: &SocketState) -> [String; 3] {
-    let local = socket.local.map_or_else(|| "unknown address".to_owned(), |local| local.to_string());
+    let mut local = socket.local.map_or_else(|| "unknown address".to_owned(), |local| local.to_string());
+    if let Some(device) = &socket.device {
+        local.push_str(&format!(" on {}", printable(&device.name)));
+    }
     let local = if socket.receiving { local } else { format!("{local} (not receiving)") };
     [local, format!("cookie {}", socket.cookie), owners(&socket.owners)]
 }
@@ -35,6 +38,8 @@ pub(crate) struct Socket {
     cookie: u64,
     receiving: bool,
     families: Vec<&'static str>,
+    /// The interface that it is bound to.
+    iface: Option<String>,
     owners: Vec<Process>,
 }
 
@@ -54,6 +59,7 @@ impl From<&SocketState> for Socket {
             cookie: socket.cookie,
             receiving: socket.receiving,
             families: families.into_iter().filter(|(serves, _)| *serves).map(|(_, name)| name).collect(),
+            iface: socket.device.as_ref().map(|device| device.name.clone()),
             owners: socket.owners.iter().map(Process::from).collect(),
         }
     }

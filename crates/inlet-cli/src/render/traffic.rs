@@ -176,7 +176,7 @@ impl Serialize for Traffic<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut entries = serializer.serialize_seq(None)?;
         let mut failed = None;
-        self.0.traffic(&mut |moved| match entries.serialize_element(&entry(self.0, &moved)) {
+        self.0.traffic(&mut |moved| match entries.serialize_element(&entry(&self.0.before, &self.0.after, &moved)) {
             Ok(()) => ControlFlow::Continue(()),
             Err(error) => {
                 failed = Some(error);
@@ -190,8 +190,7 @@ impl Serialize for Traffic<'_> {
     }
 }
 
-pub(super) fn entry<'a>(proposal: &'a Proposal, moved: &'a Moved) -> impl Serialize + use<'a> {
-    let Proposal { before, after, .. } = proposal;
+pub(super) fn entry<'a>(before: &'a Ruleset, after: &'a Ruleset, moved: &'a Moved) -> impl Serialize + use<'a> {
     let name = |index: &u32| interface(before, after, *index);
     let (iface, not_iface) = match &moved.arrival {
         Arrival::Any => (None, Vec::new()),

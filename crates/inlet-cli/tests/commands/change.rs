@@ -23,11 +23,14 @@ fn an_instance_begins_and_ends() {
 #[test]
 fn bind_adds_replaces_and_says_what_was() {
     let Some(host) = Host::up() else { return };
+    host.world.local("192.0.2.0/24").unwrap();
     let said = host.ok(&["bind", "web", "tcp", "192.0.2.0/24", "80,443"]);
     let lines = [
         "+ service web (on missing: refuse)",
         "+ tcp 192.0.2.0/24 80 -> web",
         "+ tcp 192.0.2.0/24 443 -> web",
+        "warning: service web has no live socket for tcp 192.0.2.0/24:80: they are refused",
+        "fix: give it sockets with: inlet register, or describe them: inlet service set",
         "generation 2",
     ];
     assert_eq!(said.lines().collect::<Vec<_>>(), lines);
@@ -186,10 +189,11 @@ fn all_errors_are_told_with_their_places() {
 #[test]
 fn a_long_change_is_cut_for_people_only() {
     let Some(host) = Host::up() else { return };
+    host.world.local("192.0.2.0/24").unwrap();
     let ports: Vec<String> = (1..=60).map(|port| (port * 10).to_string()).collect();
     let said = host.ok(&["bind", "web", "tcp", "192.0.2.0/24", &ports.join(",")]);
     let lines: Vec<&str> = said.lines().collect();
-    assert_eq!((lines.len(), lines[51]), (53, "... and 10 more; 60 rules changed in all"));
+    assert_eq!((lines.len(), lines[51]), (55, "... and 10 more; 60 rules changed in all"));
     let said = host.json(&["unbind", "tcp", "192.0.2.0/24", &ports.join(",")]);
     assert_eq!(said["removed"].as_array().unwrap().len(), 60);
     assert_eq!(said["removed"][0]["service"], "web");

@@ -18,6 +18,8 @@ mod routes;
 mod show;
 mod sockets;
 mod ssh;
+mod surprises;
+mod truth;
 mod width;
 
 pub(crate) use host::{Host, LONG, Ran, at, is_error, words};

@@ -65,7 +65,9 @@ fn a_plan_tells_and_changes_nothing() {
 - tcp 192.0.2.0/24 22 -> pass
     tcp 192.0.2.128/25:22 not iface lo: pass -> web
 ";
-    let warning = "warning: service proxy has no live socket for tcp [2001:db8::/64]:443 from 2001:db8:1::/48: they would be \
+    let warning = "warning: 2001:db8::/64 is not local to this host: its packets are not delivered here\n\
+        fix: ip route add local 2001:db8::/64 dev lo (or let inlet do it: inlet apply --routes)\n\
+        warning: service proxy has no live socket for tcp [2001:db8::/64]:443 from 2001:db8:1::/48: they are \
         refused\n\
         fix: give it sockets with: inlet register, or describe them: inlet service set\n";
     assert_eq!(ran.stdout, format!("{expected}{warning}"));
@@ -79,7 +81,7 @@ fn a_plan_tells_and_changes_nothing() {
     assert_eq!((host.ok(&["export"]), host.json(&["status"])["generation"].clone()), before);
     // What was told is what is done.
     let said = ok(host.apply(PROXY));
-    assert_eq!(said, format!("{expected}generation 3\n"));
+    assert_eq!(said, format!("{expected}{warning}generation 3\n"));
     assert_eq!((asked("192.0.2.7:443").as_str(), asked("192.0.2.7:444").as_str()), ("proxy", "web"));
 }
 
@@ -105,7 +107,7 @@ fn a_plan_for_programs() {
     let entry = traffic.iter().find(|entry| entry["local"] == "192.0.2.128/25").unwrap();
     assert_eq!((&entry["not_iface"], &entry["iface"]), (&json!(["lo"]), &Value::Null));
     assert!(traffic.iter().any(|entry| entry["now"].is_null()));
-    let warning = &said["warnings"][0];
+    let warning = &said["warnings"][1];
     assert_eq!((&warning["kind"], &warning["service"]), (&json!("no_socket"), &json!("proxy")));
     assert_eq!(warning["traffic"]["local"], "2001:db8::/64");
     let ran = host.feed(&["plan", "-", "--json"], WEB);
@@ -116,6 +118,7 @@ fn a_plan_for_programs() {
 #[test]
 fn a_long_plan_is_cut_unless_all_is_asked_for() {
     let Some(host) = Host::up() else { return };
+    host.world.local("10.0.0.0/8").unwrap();
     let rules = |count: u32| -> String {
         let rule = |n: u32| {
             format!(r#"{{"verdict": "pass", "protocol": "udp", "local": "10.0.{}.{}", "ports": 53}}"#, n >> 8, n & 255)
@@ -153,7 +156,7 @@ fn a_long_plan_is_cut_unless_all_is_asked_for() {
 }
 
 /// A stand-in for the SSH server: a listener of a process of that name.
-fn sshd(dir: &std::path::Path) -> Program {
+pub(crate) fn sshd(dir: &std::path::Path) -> Program {
     let path =
         std::env::split_paths(&std::env::var_os("PATH").unwrap()).map(|dir| dir.join("socat")).find(|it| it.is_file());
     let program = dir.join("sshd");
@@ -184,7 +187,7 @@ fn ssh_is_not_locked_out() {
     let locked = host.apply(&file.replace("EXCEPT", ""));
     assert!(locked.code == Some(1) && locked.stderr.contains("except = [22]"), "{}", locked.stderr);
     let planned = host.feed(&["plan", "-"], &file.replace("EXCEPT", ""));
-    let warning = format!("warning: tcp:0.0.0.0:22, pid {} (sshd), would not receive tcp ", sshd.id());
+    let warning = format!("warning: tcp:0.0.0.0:22, pid {} (sshd), loses tcp 127.0.0.0/8:22, ", sshd.id());
     assert!(planned.stdout.contains(&warning), "{}", planned.stdout);
     ok(host.apply(&file.replace("EXCEPT", r#", "except": [22]"#)));
     // The rule that keeps it may not go either.

@@ -6,6 +6,7 @@ mod bound;
 mod claims;
 mod prefix_set;
 mod range;
+mod reopened;
 mod shadow;
 
 use crate::rule::{Match, Packet, PortRange, Prefix, Protocol};
@@ -15,6 +16,7 @@ pub use bound::{Bound, Rank};
 pub use claims::{Claim, EXCEPTIONS, given, kept};
 pub use prefix_set::{PrefixSet, steered_prefixes};
 pub use range::{AddrRange, Arrival};
+pub use reopened::{Reopened, reopened, reopened_by};
 pub use shadow::{never_matching, takers};
 
 /// All packets of a protocol within a local prefix, a port range, a source prefix and an interface.

@@ -3,7 +3,6 @@
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::rule::{Prefix, Rule, Verdict};
-use crate::ruleset::Ruleset;
 
 /// The fewest prefixes that have the same addresses, in order: none lies inside another, and halves are joined.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -40,15 +39,14 @@ impl FromIterator<Prefix> for PrefixSet {
     }
 }
 
-/// The local prefixes of all rules that steer or refuse.
+/// The local prefixes of those of some rules that steer or refuse.
 ///
 /// Prefixes of all addresses are left out: such a rule is about addresses that are local already. So are multicast
 /// prefixes, which rules never see.
-pub fn steered_prefixes(ruleset: &Ruleset) -> PrefixSet {
+pub fn steered_prefixes(rules: impl Iterator<Item = Rule>) -> PrefixSet {
     let steers = |rule: &Rule| rule.verdict != Verdict::Pass;
     let is_wanted = |local: &Prefix| local.len() > 0 && !local.is_multicast();
-    let mut locals: Vec<Prefix> =
-        ruleset.rules().filter(steers).map(|rule| rule.matching.local).filter(is_wanted).collect();
+    let mut locals: Vec<Prefix> = rules.filter(steers).map(|rule| rule.matching.local).filter(is_wanted).collect();
     locals.dedup();
     locals.into_iter().collect()
 }
@@ -65,7 +63,7 @@ mod tests {
             let ports = PortRange::new(port, port).unwrap();
             builder.push(&Rule::new(Protocol::Tcp, local.parse().unwrap(), ports, *verdict)).unwrap();
         }
-        steered_prefixes(&builder.finish().unwrap()).iter().map(Prefix::to_string).collect()
+        steered_prefixes(builder.finish().unwrap().rules()).iter().map(Prefix::to_string).collect()
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Ranges of addresses, and sets of interfaces on which packets come in.
 
+use std::collections::BTreeSet;
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use crate::rule::Prefix;
@@ -53,6 +54,24 @@ impl AddrRange {
         (one_family && first <= last).then(|| Self::new(first, last))
     }
 
+    /// Both ranges as one, when the other begins right after this one.
+    pub fn followed_by(&self, other: &Self) -> Option<Self> {
+        (next(self.last) == Some(other.first)).then(|| Self::new(self.first, other.last))
+    }
+
+    /// The range in pieces, in order: each of these addresses that is inside is a piece of its own.
+    pub fn cut_at(&self, addrs: &BTreeSet<IpAddr>) -> Vec<Self> {
+        let (mut pieces, mut rest) = (Vec::new(), Some(self.first));
+        for addr in addrs.range(self.first..=self.last).copied().filter(|addr| self.contains(*addr)) {
+            let before = rest.filter(|first| *first < addr).and_then(|first| Some(Self::new(first, previous(addr)?)));
+            pieces.extend(before);
+            pieces.push(addr.into());
+            rest = next(addr);
+        }
+        pieces.extend(rest.filter(|first| self.contains(*first)).map(|first| Self::new(first, self.last)));
+        pieces
+    }
+
     /// The prefix that has exactly these addresses, when there is one.
     pub fn prefix(&self) -> Option<Prefix> {
         let (first, last, bits) = match (self.first, self.last) {
@@ -66,6 +85,22 @@ impl AddrRange {
         let len = (bits - host_bits) as u8;
         is_prefix.then(|| if bits == 32 { Prefix::v4(first as u32, len) } else { Prefix::v6(first, len) })
     }
+}
+
+/// The address after this one.
+fn next(addr: IpAddr) -> Option<IpAddr> {
+    Some(match addr {
+        IpAddr::V4(addr) => Ipv4Addr::from_bits(addr.to_bits().checked_add(1)?).into(),
+        IpAddr::V6(addr) => Ipv6Addr::from_bits(addr.to_bits().checked_add(1)?).into(),
+    })
+}
+
+/// The address before this one.
+fn previous(addr: IpAddr) -> Option<IpAddr> {
+    Some(match addr {
+        IpAddr::V4(addr) => Ipv4Addr::from_bits(addr.to_bits().checked_sub(1)?).into(),
+        IpAddr::V6(addr) => Ipv6Addr::from_bits(addr.to_bits().checked_sub(1)?).into(),
+    })
 }
 
 impl From<Prefix> for AddrRange {
@@ -115,6 +150,26 @@ mod tests {
         assert_eq!(text("0.0.0.0", "255.255.255.255"), "0.0.0.0/0");
         assert_eq!(text("::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"), "::/0");
         assert_eq!(text("::1", "::1"), "::1");
+    }
+
+    #[test]
+    fn a_range_is_cut_at_addresses() {
+        let pieces = |prefix: &str, addrs: &[&str]| {
+            let range = AddrRange::from(prefix.parse::<Prefix>().unwrap());
+            let addrs = addrs.iter().map(|addr| addr.parse().unwrap()).collect();
+            range.cut_at(&addrs).iter().map(AddrRange::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(pieces("192.0.2.0/29", &[]), ["192.0.2.0/29"]);
+        assert_eq!(
+            pieces("192.0.2.0/29", &["192.0.2.0", "192.0.2.3", "192.0.2.7", "192.0.2.8", "::1"]),
+            ["192.0.2.0", "192.0.2.1-192.0.2.2", "192.0.2.3", "192.0.2.4-192.0.2.6", "192.0.2.7"]
+        );
+        assert_eq!(pieces("0.0.0.0/0", &["255.255.255.255"]), ["0.0.0.0-255.255.255.254", "255.255.255.255"]);
+        assert_eq!(pieces("::1/128", &["::", "::1"]), ["::1"]);
+        let range = |text: &str| AddrRange::from(text.parse::<Prefix>().unwrap());
+        let joined = range("192.0.2.0/25").followed_by(&range("192.0.2.128/25"));
+        assert_eq!(joined, Some(range("192.0.2.0/24")));
+        assert_eq!(range("255.255.255.255").followed_by(&range("::")), None);
     }
 
     #[test]

@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 
 pub use self::diagnostic::{Diagnostic, Diagnostics, FileId, Place, Related, Source};
 pub use self::keys::UnknownChoice;
+pub use self::slow::nearest;
 pub use self::write::{rule_json, write, write_toml};
 use crate::rule::InterfaceName;
 use crate::ruleset::Ruleset;

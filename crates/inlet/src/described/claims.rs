@@ -209,7 +209,7 @@ fn lanes(service: ServiceId, listen: Listen) -> Vec<Lane> {
 }
 
 /// The number of a user, when there is such a one.
-fn uid_of(user: &UserName) -> Result<Option<u32>> {
+pub(crate) fn uid_of(user: &UserName) -> Result<Option<u32>> {
     let name = user.as_str();
     if let Ok(uid) = name.parse() {
         return Ok(Some(uid));

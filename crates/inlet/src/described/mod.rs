@@ -15,7 +15,7 @@ pub use self::claims::NotFound;
 pub use self::find::FoundSocket;
 pub use self::refusals::LastRefusal;
 
-pub(crate) use self::claims::{Claims, check_there, not_found};
+pub(crate) use self::claims::{Claims, check_there, not_found, uid_of};
 pub(crate) use self::find::{Placed, Reported, find, reported_now};
 pub(crate) use self::prepared::{Prepared, claims_of};
 pub(crate) use self::programs::{Programs, remove_programs};

@@ -42,7 +42,7 @@ pub enum CommitError {
 }
 
 impl CommitError {
-    pub(super) fn remedy(&self) -> Option<Cow<'static, str>> {
+    pub(crate) fn remedy(&self) -> Option<Cow<'static, str>> {
         Some(match self {
             Self::Unfinished { .. } => "any command that changes the instance finishes it".into(),
             Self::LockOut { fix, .. } => format!("{fix}; or do it even so with --force").into(),

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::io;
 use std::path::PathBuf;
 
-use inlet_core::Listen;
+use inlet_core::{Listen, Protocol};
 
 use super::texts::{by_whom, quoted, wait_for};
 
@@ -43,6 +43,14 @@ pub enum DescribeError {
         /// How many fit.
         max: usize,
     },
+    /// The sockets of a rule are of another protocol than its packets.
+    #[error("sockets at {listen} receive no {protocol} packets")]
+    OtherProtocol {
+        /// The address of the sockets.
+        listen: Listen,
+        /// The protocol of the rule.
+        protocol: Protocol,
+    },
     /// Another watcher is running.
     #[error("{path} is watched already{}", by_whom(holders))]
     Watched {
@@ -61,6 +69,14 @@ pub enum DescribeError {
         root: PathBuf,
         /// What the kernel said.
         cause: io::Error,
+    },
+    /// Another `inlet run` serves the service, or processes that one left behind do.
+    #[error("service {service:?} has the sockets of control group {group}, in which processes run")]
+    Running {
+        /// The service.
+        service: String,
+        /// The group of the other command.
+        group: String,
     },
     /// A command cannot be started.
     #[error("cannot run {command}: {cause}")]
@@ -84,6 +100,10 @@ impl DescribeError {
             Self::UnknownUser(_) => "list the users with: getent passwd; if it comes later, give --later".into(),
             Self::SameSockets { .. } => "let them differ in address, port, user or control group".into(),
             Self::TooManyServices { .. } => "let them differ in address or port".into(),
+            Self::OtherProtocol { listen, protocol } => {
+                let addr = listen.to_string().split_once(':').map_or_else(String::new, |(_, addr)| addr.to_owned());
+                format!("write --to {}, or {} in place of {protocol}", quoted(&format!("{protocol}:{addr}")), listen.protocol()).into()
+            }
             Self::Watched { path, holders } => wait_for(path, holders),
             Self::Described(service) => {
                 format!("leave --listen out, or change it with: inlet service set {}", quoted(service)).into()
@@ -92,6 +112,12 @@ impl DescribeError {
                 format!("detach some; list them with: bpftool cgroup show {}", quoted(&root.display().to_string()))
                     .into()
             }
+            Self::Running { service, group } => format!(
+                "end them (list them with: systemd-cgls {}), or let go of their sockets: inlet service set {} --by-hand",
+                quoted(group),
+                quoted(service)
+            )
+            .into(),
             Self::Spawn { .. } => return None,
         })
     }

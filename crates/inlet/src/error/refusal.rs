@@ -76,6 +76,9 @@ impl fmt::Display for Refusal {
             Self::Elsewhere => "it serves another service, where it was registered",
             Self::Full => "no room is left for it",
             Self::Unknown(errno) => return write!(f, "{errno}"),
+            Self::NotTaken(Errno::BUSY) => {
+                "the kernel does not take it (EBUSY): another map has it, such as that of a SO_REUSEPORT program"
+            }
             Self::NotTaken(errno) => return write!(f, "the kernel does not take it: {errno}"),
         })
     }

@@ -103,6 +103,16 @@ pub enum StateError {
         /// What is wrong.
         source: SourceError,
     },
+    /// Another map is pinned where one of the instance's belongs.
+    #[error("{path} is another map than inlet pins there: {found}; expected: {expected}")]
+    OtherMap {
+        /// The pin.
+        path: PathBuf,
+        /// What the map is.
+        found: String,
+        /// What it should be.
+        expected: String,
+    },
     /// There is no such group.
     #[error("unknown group {0:?}")]
     UnknownGroup(String),
@@ -138,6 +148,9 @@ impl StateError {
                 "look at the program with: bpftool prog show id {program}; remove the instance with: inlet down"
             )
             .into(),
+            Self::OtherMap { .. } => {
+                "inlet down; then begin anew with: inlet up, and inlet apply FILE with the rules that you have".into()
+            }
             Self::Interrupted { .. } => "finish it as root with: inlet up".into(),
             Self::UnknownGroup(_) => "list the groups with: getent group".into(),
             Self::MaxSockets { max, .. } => format!("give 1 to {max}").into(),

@@ -6,13 +6,14 @@ use std::time::Duration;
 use inlet_core::config::Routes;
 use inlet_core::{Builder, Interface, Plan, Ruleset, ServiceId};
 
-use super::{Instance, lockout};
+use super::Instance;
 use crate::described::Prepared;
 use crate::error::{CommitError, Error, Result};
 use crate::fault;
 use crate::kernel::{Capability, capability, raw};
 use crate::program::{Attachments, Generation, begin};
 use crate::route::{RouteChanges, RoutePlan};
+use crate::snapshot::{lockout, resolve_interfaces};
 use crate::socket::Lanes;
 use crate::state::{GenerationFiles, Readers, deadline, keep_previous, open_previous, remove_all, wait_for_packets};
 
@@ -254,10 +255,6 @@ impl Instance {
 
     /// Looks up the index of every interface that rules name; those that are known may be gone.
     pub(crate) fn resolve_interfaces(&self, builder: &mut Builder, known: &[Interface]) -> Result<()> {
-        let netns = self.location.netns();
-        let index = |interface: &Interface| netns.index_of(&interface.name, known);
-        let mut indexes = builder.interfaces().iter().map(index).collect::<Result<Vec<u32>>>()?.into_iter();
-        builder.resolve_interfaces(|_| indexes.next().unwrap_or(0));
-        Ok(())
+        resolve_interfaces(builder, self.location.netns(), known)
     }
 }

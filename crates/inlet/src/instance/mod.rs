@@ -4,13 +4,11 @@ mod apply;
 mod commit;
 mod confirm;
 mod descriptions;
-pub mod edit;
+mod edit;
 mod finish;
 mod lifecycle;
-mod lockout;
 mod rollback;
 mod sockets;
-mod ssh;
 
 use std::cell::OnceCell;
 use std::os::fd::{AsFd, OwnedFd};
@@ -19,12 +17,13 @@ use inlet_core::{Ruleset, ServiceId};
 
 pub use self::apply::ApplyOptions;
 pub use self::commit::{CommitOptions, Committed};
-pub use self::edit::ServiceRequest;
 pub use self::lifecycle::UpOptions;
 pub use self::sockets::{AdoptedSocket, Adoption};
 
 use crate::error::{Error, Result};
 use crate::kernel::{Capability, capability};
+use crate::snapshot::warning::{self, Step};
+use crate::snapshot::{Receivers, Warning};
 use crate::state::{Access, Exclusive, Files, Location, Maps, generations, is_there, open_link, read_ruleset};
 
 /// An instance open for writing. Nobody else writes or reads it while this is held.
@@ -106,6 +105,23 @@ impl Instance {
     /// [`Error::UnknownService`].
     pub fn id_of(&self, name: &str) -> Result<ServiceId> {
         self.service(name)
+    }
+
+    /// What a commit of this instance did that its author may not have meant, by what is there now: as
+    /// [`crate::Planner::warnings`] of what it would do.
+    ///
+    /// # Errors
+    /// Those of listing sockets and routes.
+    pub fn warnings(&self, committed: &Committed) -> Result<Vec<Warning>> {
+        if committed.plan.is_empty() {
+            return Ok(Vec::new());
+        }
+        let after = self.ruleset()?;
+        let netns = self.location.netns();
+        let receivers = Receivers::of(netns, Some((&self.maps, after)))?;
+        let Committed { before, plan, keeps_routes, .. } = committed;
+        let step = Step { before, after, plan, keeps_routes: *keeps_routes };
+        warning::all(netns, [&receivers, &receivers], &step, false)
     }
 
     /// The service of this name.

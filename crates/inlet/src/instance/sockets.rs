@@ -71,7 +71,7 @@ impl Instance {
     /// [`crate::SocketError::NoListenFds`] when it passed none, and those of [`Instance::register_process`].
     pub fn register_systemd(&mut self, service: &str, listen: &[Endpoint]) -> Result<Adoption> {
         self.service(service)?;
-        let wanted = if listen.is_empty() { Filter::All } else { Filter::At(listen) };
+        let wanted = if listen.is_empty() { Filter::OnePort } else { Filter::At(listen) };
         let seen = self.look(wanted, |look| systemd::each(look))?;
         self.adopt_all(service, "systemd", seen)
     }

@@ -11,6 +11,8 @@ pub(crate) enum Capability {
     NetAdmin,
     /// Only for loading programs: without it the verifier refuses to look for one place in the image from two paths.
     Perfmon,
+    /// Only for looking at programs and maps of others.
+    SysAdmin,
 }
 
 impl Capability {
@@ -19,6 +21,7 @@ impl Capability {
             Self::Bpf => "CAP_BPF",
             Self::NetAdmin => "CAP_NET_ADMIN",
             Self::Perfmon => "CAP_PERFMON",
+            Self::SysAdmin => "CAP_SYS_ADMIN",
         }
     }
 
@@ -28,6 +31,7 @@ impl Capability {
             Self::Bpf => set.intersects(CapabilitySet::BPF | CapabilitySet::SYS_ADMIN),
             Self::NetAdmin => set.contains(CapabilitySet::NET_ADMIN),
             Self::Perfmon => set.intersects(CapabilitySet::PERFMON | CapabilitySet::SYS_ADMIN),
+            Self::SysAdmin => set.contains(CapabilitySet::SYS_ADMIN),
         }
     }
 }

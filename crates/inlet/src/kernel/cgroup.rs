@@ -1,5 +1,6 @@
 //! Control groups (cgroup v2): where their filesystem is mounted, and where the one of a unit is.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
@@ -56,6 +57,25 @@ impl Cgroups {
             }
             _ => Ok(()),
         }
+    }
+
+    /// The numbers of the control group that a description confines sockets to, and of all below it. There is none when
+    /// it is not there.
+    pub(crate) fn numbers_below(&self, confine: &Confine) -> Result<BTreeSet<u64>> {
+        use std::os::unix::fs::DirEntryExt;
+        let dir = self.path_of(confine)?.iter().fold(self.root.clone(), |dir, name| dir.join(name));
+        // The number of a group is that of its inode (`cgroup_id`).
+        let number = |dir: &Path| rustix::fs::stat(dir).ok().map(|found| found.st_ino);
+        let mut numbers: BTreeSet<u64> = number(&dir).into_iter().collect();
+        let mut dirs = vec![dir];
+        while let Some(dir) = dirs.pop() {
+            let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+            for entry in entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+                numbers.insert(entry.ino());
+                dirs.push(entry.path());
+            }
+        }
+        Ok(numbers)
     }
 
     fn dir(&self, path: &CgroupPath) -> PathBuf {

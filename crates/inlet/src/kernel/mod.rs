@@ -3,6 +3,7 @@
 
 pub(crate) mod capability;
 pub(crate) mod cgroup;
+mod links;
 pub(crate) mod netlink;
 mod netns;
 #[allow(unsafe_code)]
@@ -10,5 +11,6 @@ pub(crate) mod raw;
 
 pub(crate) use self::capability::Capability;
 pub(crate) use self::cgroup::Cgroups;
+pub(crate) use self::links::Links;
 pub(crate) use self::netlink::Netlink;
 pub use self::netns::Netns;

@@ -2,13 +2,11 @@
 //! names for as long as the command runs.
 
 use std::fmt;
-use std::io::{self, Read, Seek};
+use std::io;
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
 use std::sync::mpsc::channel;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
 use inlet_core::{CgroupPath, Confine, Description, Listen, Protocol, ServiceName};
 use rustix::process::{Pid, Signal, kill_process};
@@ -18,9 +16,10 @@ use signal_hook::iterator::exfiltrator::WithOrigin;
 use signal_hook::low_level::siginfo::Cause;
 
 use super::Watcher;
+use super::group::Group;
 use crate::error::{DescribeError, Error, Result, quoted};
-use crate::instance::{Instance, ServiceRequest};
-use crate::kernel::Cgroups;
+use crate::instance::Instance;
+use crate::snapshot::ServiceRequest;
 use crate::state::Location;
 
 /// What became of a command.
@@ -43,9 +42,6 @@ pub struct Leftovers {
     pub is_described: bool,
 }
 
-/// How long what a command started may go on after it before it counts as left behind.
-const LAST_WORDS: Duration = Duration::from_secs(1);
-
 /// The signals that are handed on to the command.
 const FORWARDED: [i32; 8] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH, SIGCONT];
 
@@ -53,8 +49,9 @@ const FORWARDED: [i32; 8] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2,
 /// has one, else those at `listen`, else all its TCP listeners. Signals are handed on to it.
 ///
 /// # Errors
-/// [`Error::UnknownService`], [`crate::DescribeError::Described`] when `listen` is given for a service that has a
-/// description, [`crate::DescribeError::Spawn`] when the command cannot be started, and those of descriptions.
+/// [`crate::DescribeError::Described`] when `listen` is given for a service that has a description,
+/// [`crate::DescribeError::Running`] when another `run` serves it, [`crate::DescribeError::Spawn`] when the command
+/// cannot be started, and those of descriptions.
 pub fn run(location: &Location, service: &ServiceName, listen: &[Listen], command: &mut Command) -> Result<Exit> {
     let group = Group::make()?;
     let ran = describe(location, service, listen, &group).and_then(|()| run_in(&group, location, service, command));
@@ -68,14 +65,20 @@ pub fn run(location: &Location, service: &ServiceName, listen: &[Listen], comman
     Ok(Exit { status: ran?, leftovers })
 }
 
-/// Describes the service, unless it is described already.
+/// Describes the service, unless it is described already, and makes it when there is none. What a `run` that was killed
+/// left described by its own group counts for nothing once that group is empty.
 fn describe(location: &Location, service: &ServiceName, listen: &[Listen], group: &Group) -> Result<()> {
     let mut instance = Instance::open(location.clone())?;
-    let id = instance.service(service.as_str())?;
-    let known = instance.ruleset()?.services().get(id).and_then(|service| service.description.clone());
-    if known.is_some() {
-        let name = service.as_str().to_owned();
-        return if listen.is_empty() { Ok(()) } else { Err(Error::Describe(DescribeError::Described(name))) };
+    let services = instance.ruleset()?.services();
+    let known = services.id(service.as_str()).and_then(|id| services.get(id)?.description.clone());
+    if let Some(known) = known {
+        let name = || service.as_str().to_owned();
+        match group.of_other(&known) {
+            Some((path, true)) => return Err(Error::Describe(DescribeError::Running { service: name(), group: path })),
+            Some((_, false)) => {}
+            None if listen.is_empty() => return Ok(()),
+            None => return Err(Error::Describe(DescribeError::Described(name()))),
+        }
     }
     let all = [Listen::ALL_TCP];
     let listen = if listen.is_empty() { &all } else { listen };
@@ -165,79 +168,6 @@ fn is_closed(pipe: &io::PipeReader) -> bool {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     let mut ready = [PollFd::new(pipe, PollFlags::IN)];
     poll(&mut ready, Some(&Timespec::default())).is_ok_and(|count| count > 0)
-}
-
-/// A control group below the one of this process.
-struct Group {
-    home: PathBuf,
-    dir: PathBuf,
-    path: CgroupPath,
-}
-
-impl Group {
-    fn make() -> Result<Self> {
-        let cgroups = Cgroups::find()?;
-        let own = own_path()?;
-        let path: CgroupPath = format!("{}/inlet-run-{}", own.trim_end_matches('/'), std::process::id()).parse()?;
-        let at = |path: &str| cgroups.root().join(path.trim_start_matches('/'));
-        let (home, dir) = (at(&own), at(path.as_str()));
-        std::fs::create_dir(&dir).map_err(Error::at("make", &dir))?;
-        Ok(Self { home, dir, path })
-    }
-
-    /// Starts a command inside: this process goes there, and comes back without it.
-    fn spawn(&self, command: &mut Command) -> Result<Child> {
-        move_to(&self.dir)?;
-        let child = command.spawn();
-        move_to(&self.home)?;
-        child.map_err(|cause| {
-            Error::Describe(DescribeError::Spawn {
-                command: command.get_program().to_string_lossy().into_owned(),
-                cause,
-            })
-        })
-    }
-
-    /// Removes it; `false` when processes are left in it, a moment after the command ended.
-    fn remove(&self) -> bool {
-        let is_gone = || std::fs::remove_dir(&self.dir).is_ok();
-        is_gone() || (self.wait_until_empty().is_ok() && is_gone())
-    }
-
-    /// What the command started may end a little later than it.
-    fn wait_until_empty(&self) -> io::Result<()> {
-        use rustix::event::{PollFd, PollFlags, Timespec, poll};
-        let until = Instant::now() + LAST_WORDS;
-        let mut events = std::fs::File::open(self.dir.join("cgroup.events"))?;
-        loop {
-            // Reading arms the poll: a change after it is an event.
-            let mut text = String::new();
-            events.rewind()?;
-            events.read_to_string(&mut text)?;
-            let left = until.saturating_duration_since(Instant::now());
-            if text.contains("populated 0") || left.is_zero() {
-                return Ok(());
-            }
-            let left = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
-            poll(&mut [PollFd::new(&events, PollFlags::PRI)], Some(&left))?;
-        }
-    }
-}
-
-/// The path of this process' control group.
-fn own_path() -> Result<String> {
-    let groups = "/proc/self/cgroup";
-    let text = std::fs::read_to_string(groups).map_err(Error::os("read", groups))?;
-    text.lines()
-        .find_map(|line| line.strip_prefix("0::"))
-        .map(str::to_owned)
-        .ok_or(Error::Describe(DescribeError::NoCgroups))
-}
-
-/// Moves this process.
-fn move_to(dir: &Path) -> Result<()> {
-    let procs = dir.join("cgroup.procs");
-    std::fs::write(&procs, "0").map_err(Error::at("move into", dir))
 }
 
 impl Leftovers {

@@ -50,7 +50,7 @@ impl RoutePlan {
         let all = table.list()?;
         let by = |ours: bool| local(&all).filter(move |route| route.is_ours() == ours).map(|route| route.prefix);
         let others: PrefixSet = by(false).collect();
-        let steered = steered_prefixes(ruleset);
+        let steered = steered_prefixes(ruleset.rules());
         let needed: BTreeSet<Prefix> = steered.iter().filter(|prefix| !others.covers(prefix)).copied().collect();
         if needed.len() > MAX_ROUTES {
             return Err(Error::Route(RouteError::TooMany { count: needed.len(), max: MAX_ROUTES }));

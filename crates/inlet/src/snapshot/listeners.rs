@@ -6,7 +6,7 @@ use inlet_core::{Bound, Claim, Protocol, Ruleset, Service, ServiceId, ServiceNam
 
 use super::{Receivers, Snapshot};
 use crate::error::Result;
-use crate::socket::{Listed, SocketState};
+use crate::socket::{Device, Listed, SocketState};
 use crate::state::Location;
 
 /// A TCP listener or an unconnected UDP socket of a namespace.
@@ -31,6 +31,9 @@ pub struct ServiceTraffic {
     pub sockets: usize,
     /// What it receives, when it has a live socket for it.
     pub given: Vec<Claim>,
+    /// The interfaces that all of its live sockets are bound to: nothing that comes in elsewhere is received. Empty when one is
+    /// bound to none.
+    pub only_on: Vec<Device>,
 }
 
 /// Who receives what in a namespace.
@@ -58,12 +61,23 @@ impl Listeners {
             name: service.name.clone(),
             sockets: receivers.count(service),
             given: given(ruleset, id),
+            only_on: only_on(&receivers.states(service)),
         };
         Ok(Self {
             listeners: listeners(ruleset, &receivers),
             services: ruleset.services().iter().map(traffic).collect(),
         })
     }
+}
+
+/// The interfaces that all of these sockets are bound to.
+fn only_on(sockets: &[SocketState]) -> Vec<Device> {
+    let devices: Option<Vec<Device>> =
+        sockets.iter().filter(|socket| socket.receiving).map(|socket| socket.device.clone()).collect();
+    let mut devices = devices.unwrap_or_default();
+    devices.sort_by_key(|device| device.index);
+    devices.dedup();
+    devices
 }
 
 /// All sockets that receive, with what they keep.

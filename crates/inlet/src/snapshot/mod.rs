@@ -1,27 +1,33 @@
 //! The reader: an instance open for reading, and all that can be asked of it: what is in force, who receives, what was
 //! counted, what a packet meets, and whether all is well. It knows no writer.
 
+mod change;
 mod check;
 mod explain;
 mod listeners;
+pub(crate) mod lockout;
 mod losses;
+mod meant;
 mod proposal;
 mod receivers;
-mod warning;
+mod ssh;
+pub(crate) mod warning;
 
-use inlet_core::{Description, OnMissing, Ruleset, Service, ServiceId, ServiceName, Spread};
+use inlet_core::{Description, Match, OnMissing, Rule, Ruleset, Service, ServiceId, ServiceName, Spread};
 
-pub use self::check::{Checker, Checkup, Finding, Severity};
+pub use self::change::{Edit, ServiceRequest};
+pub use self::check::{CODES, Checker, Checkup, Finding, Severity};
 pub use self::explain::{Agreement, Answer, Explainer, Explanation, LiveProgram, Outcome, Reply, Unasked};
 pub use self::listeners::{Listener, Listeners, ServiceTraffic};
-pub use self::proposal::Proposal;
+pub use self::proposal::{Planner, Proposal};
 pub use self::warning::Warning;
 
+pub(crate) use self::change::resolve_interfaces;
 pub(crate) use self::losses::Losses;
 pub(crate) use self::receivers::Receivers;
 
 use crate::described::{self, LastRefusal, NotFound};
-use crate::error::{Error, Result, StateError};
+use crate::error::{Error, Result, StateError, words};
 use crate::socket::SocketState;
 use crate::state::{
     Access, Counters, Files, Hook, Location, Maps, Pending, Shared, Steering, generation_in_force, open_map, pending,
@@ -62,6 +68,12 @@ pub struct ServiceState {
     pub refusal: Option<LastRefusal>,
     /// Why its description finds nothing, whatever sockets there are.
     pub not_found: Option<NotFound>,
+}
+
+/// How a source is kept out that a more specific rule lets in again.
+fn reopened_fix(ruleset: &Ruleset, by: &Rule, refusing: &Rule) -> String {
+    let matching = Match { source: refusing.matching.source, iface: refusing.matching.iface, ..by.matching };
+    format!("inlet bind --refuse {} (or drop the source in the firewall)", words(ruleset, &matching))
 }
 
 impl Snapshot {

@@ -3,11 +3,14 @@
 use std::ops::ControlFlow;
 
 use inlet_core::config::{Parsed, Routes, Source};
-use inlet_core::{Moved, Plan, Ruleset, traffic};
+use inlet_core::{Builder, Moved, Plan, Ruleset, traffic};
 
-use super::Snapshot;
+use super::change::resolve_interfaces;
+use super::warning::{self, Step};
+use super::{Edit, Receivers, Snapshot, Warning};
 use crate::error::Result;
 use crate::file::read_ruleset;
+use crate::state::Location;
 
 /// A ruleset that could take the place of the one in force.
 #[derive(Debug)]
@@ -26,6 +29,13 @@ pub struct Proposal {
     pub would_keep_routes: bool,
 }
 
+/// Looks ahead: what a file or a change would make of the rules in force, or of none while Inlet is not up.
+#[derive(Debug)]
+pub struct Planner {
+    location: Location,
+    snapshot: Option<Snapshot>,
+}
+
 impl Proposal {
     /// Whether a commit would change nothing.
     pub fn is_empty(&self) -> bool {
@@ -39,24 +49,73 @@ impl Proposal {
     }
 }
 
-impl Snapshot {
-    /// Reads a ruleset file, with the services and interfaces of what is in force.
+impl<'a> From<&'a Proposal> for Step<'a> {
+    fn from(proposal: &'a Proposal) -> Self {
+        let Proposal { before, after, plan, would_keep_routes, .. } = proposal;
+        Self { before, after, plan, keeps_routes: *would_keep_routes }
+    }
+}
+
+impl Planner {
+    /// Opens the instance, if there is one.
     ///
     /// # Errors
-    /// [`crate::FileError::Wrong`] with all that is wrong with the file.
-    pub fn parse(&self, file: Source) -> Result<Parsed> {
-        read_ruleset(file, self.location.netns(), self.ruleset())
+    /// Those of [`Snapshot::open_if_up`].
+    pub fn open(location: Location) -> Result<Self> {
+        let snapshot = Snapshot::open_if_up(&location)?;
+        Ok(Self { location, snapshot })
+    }
+
+    /// The instance, if there is one.
+    pub fn snapshot(&self) -> Option<&Snapshot> {
+        self.snapshot.as_ref()
     }
 
     /// What [`crate::Instance::apply`] would make of a file.
     ///
     /// # Errors
-    /// As there.
+    /// [`crate::FileError::Wrong`] with all that is wrong with the file.
     pub fn propose(&self, file: Source) -> Result<Proposal> {
-        let Parsed { ruleset: after, routes } = self.parse(file)?;
-        let before = self.ruleset().clone();
+        let before = self.in_force();
+        let Parsed { ruleset: after, routes } = read_ruleset(file, self.location.netns(), &before)?;
+        Ok(self.proposal(before, after, routes == Routes::Manage))
+    }
+
+    /// What [`crate::Instance::carry_out`] would make of a change.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn propose_edit(&self, edit: &Edit) -> Result<Proposal> {
+        edit.check()?;
+        let before = self.in_force();
+        let mut builder = Builder::from_ruleset(before.clone());
+        edit.make(&mut builder)?;
+        resolve_interfaces(&mut builder, self.location.netns(), before.interfaces())?;
+        let after = builder.finish()?;
+        Ok(self.proposal(before, after, self.snapshot.as_ref().is_some_and(Snapshot::keeps_routes)))
+    }
+
+    /// What the proposal would do that its author may not have meant. Each service and each listener is named once.
+    ///
+    /// # Errors
+    /// Those of listing sockets and routes.
+    pub fn warnings(&self, proposal: &Proposal) -> Result<Vec<Warning>> {
+        let now = match &self.snapshot {
+            Some(snapshot) => snapshot.receivers()?,
+            None => Receivers::of(self.location.netns(), None)?,
+        };
+        let then = now.after(&proposal.before, &proposal.after);
+        warning::all(self.location.netns(), [&now, &then], &proposal.into(), true)
+    }
+
+    fn in_force(&self) -> Ruleset {
+        self.snapshot.as_ref().map_or_else(Ruleset::empty, |snapshot| snapshot.ruleset().clone())
+    }
+
+    fn proposal(&self, before: Ruleset, after: Ruleset, would_keep_routes: bool) -> Proposal {
         let plan = Plan::between(&before, &after);
-        let (keeps_routes, would_keep_routes) = (self.keeps_routes(), routes == Routes::Manage);
-        Ok(Proposal { generation: self.generation(), before, after, plan, keeps_routes, would_keep_routes })
+        let keeps_routes = self.snapshot.as_ref().is_some_and(Snapshot::keeps_routes);
+        let generation = self.snapshot.as_ref().map_or(0, Snapshot::generation);
+        Proposal { generation, before, after, plan, keeps_routes, would_keep_routes }
     }
 }

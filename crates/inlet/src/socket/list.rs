@@ -13,14 +13,17 @@ use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, InetResponse, 
 use netlink_sys::protocols::NETLINK_SOCK_DIAG;
 
 use super::lanes::LiveSocket;
-use super::live::SocketState;
+use super::live::{Device, SocketState};
 use super::owner::{Owners, owners};
 use crate::error::{Error, Result};
-use crate::kernel::{Netlink, Netns};
+use crate::kernel::{Links, Netlink, Netns};
 
 /// The states of include/net/tcp_states.h in which a socket receives through the hook.
 const TCP_LISTEN: u8 = 10;
 const UDP_UNCONNECTED: u8 = 7;
+
+/// `INET_DIAG_CGROUP_ID`: the number of the control group in which the socket was made (Linux 5.8).
+const CGROUP_ID: u16 = 21;
 
 /// `INET_DIAG_ULP_INFO`: what a TCP socket is the lower part of. Of an MPTCP listener it says so by name.
 const ULP_INFO: u16 = 19;
@@ -34,10 +37,26 @@ pub(crate) struct Listed {
     pub(crate) receiving: bool,
     /// Whether it is the TCP half of an MPTCP listener.
     pub(crate) mptcp: bool,
+    /// The user who made it.
+    pub(crate) uid: u32,
+    /// The control group in which it was made.
+    pub(crate) cgroup: u64,
     inode: u32,
 }
 
 impl Listed {
+    /// It as a socket of a service would be: for the packets of which families.
+    pub(crate) fn live(&self) -> LiveSocket {
+        let locals = self.bound.locals();
+        let (v4, v6) = (locals.iter().any(|local| !local.is_v6()), locals.iter().any(|local| local.is_v6()));
+        LiveSocket { cookie: self.cookie, v4, v6 }
+    }
+
+    /// Whether rules can give it packets that come in on an interface.
+    pub(crate) fn receives_on(&self, ifindex: u32) -> bool {
+        self.bound.device == 0 || self.bound.device == ifindex
+    }
+
     /// The number of its inode, by which a descriptor of a process is known.
     pub(crate) fn inode(&self) -> u32 {
         self.inode
@@ -51,6 +70,8 @@ pub(crate) struct Sockets {
     /// Those that can receive.
     by_port: BTreeMap<(Protocol, u16), Vec<Listed>>,
     owners: OnceCell<Owners>,
+    /// The interfaces, when some sockets are bound to one.
+    links: Links,
 }
 
 impl Sockets {
@@ -61,7 +82,11 @@ impl Sockets {
             by_port.entry((socket.bound.protocol, socket.bound.addr.port())).or_default().push(*socket);
         }
         by_port.values_mut().for_each(|at_port| at_port.sort_by_key(|listed| (listed.bound, listed.cookie)));
-        Ok(Self { listed, by_port, owners: OnceCell::new() })
+        let links = match listed.values().any(|it| it.bound.device != 0) {
+            true => Links::of(netns)?,
+            false => Links::default(),
+        };
+        Ok(Self { listed, by_port, owners: OnceCell::new(), links })
     }
 
     /// A socket by its cookie.
@@ -84,8 +109,22 @@ impl Sockets {
     /// The sockets among which the kernel's ordinary lookup chooses for a packet: one, or those of a SO_REUSEPORT
     /// group.
     pub(crate) fn ordinary(&self, packet: &Packet) -> Vec<Listed> {
+        self.ordinary_by(packet, |bound| bound.rank(packet))
+    }
+
+    /// The same for a packet of a VRF that came in on a member of it. Sockets that are bound to that member receive it too
+    /// (`inet_bound_dev_eq`), and those that are bound to no interface only when a sysctl says so.
+    pub(crate) fn ordinary_in_vrf(&self, packet: &Packet, member: u32, others_accept: bool) -> Vec<Listed> {
+        self.ordinary_by(packet, |bound| match bound.device {
+            0 if !others_accept => None,
+            device if device == member => Bound { device: packet.ifindex, ..*bound }.rank(packet),
+            _ => bound.rank(packet),
+        })
+    }
+
+    fn ordinary_by<R: Ord>(&self, packet: &Packet, rank: impl Fn(&Bound) -> Option<R>) -> Vec<Listed> {
         let port = packet.local.port();
-        let rank = |listed: &Listed| listed.bound.rank(packet);
+        let rank = |listed: &Listed| rank(&listed.bound);
         let mut fit: Vec<Listed> =
             self.at(packet.protocol, port, port).filter(|listed| rank(listed).is_some()).copied().collect();
         let best = fit.iter().map(rank).max().flatten();
@@ -95,9 +134,7 @@ impl Sockets {
 
     /// What the kernel and /proc know of a socket that the kernel lists.
     pub(crate) fn describe_listed(&self, listed: &Listed) -> SocketState {
-        let locals = listed.bound.locals();
-        let (v4, v6) = (locals.iter().any(|local| !local.is_v6()), locals.iter().any(|local| local.is_v6()));
-        self.describe(&LiveSocket { cookie: listed.cookie, v4, v6 })
+        self.describe(&listed.live())
     }
 
     /// What the kernel and /proc know of a live socket of a service.
@@ -109,8 +146,18 @@ impl Sockets {
             receiving: listed.is_none_or(|listed| listed.receiving),
             v4: socket.v4,
             v6: socket.v6,
+            device: listed
+                .map(|listed| listed.bound.device)
+                .filter(|index| *index != 0)
+                .map(|index| self.device(index)),
             owners: listed.and_then(|listed| self.owners().get(&listed.inode).cloned()).unwrap_or_default(),
         }
+    }
+
+    /// What is known of an interface that a socket is bound to.
+    pub(crate) fn device(&self, index: u32) -> Device {
+        let vrf = self.links.vrf_of(index).map(|vrf| vrf.name.clone());
+        Device { index, name: self.links.name(index), vrf }
     }
 
     /// Who has which socket open: looked up once, for all of them.
@@ -139,23 +186,27 @@ fn listed(protocol: Protocol, response: &InetResponse) -> Listed {
     let header = &response.header;
     let id = &header.socket_id;
     let v6only = response.nlas.iter().any(|nla| matches!(nla, Nla::SkV6Only(true)));
-    let is_mptcp = |nla: &Nla| match nla {
-        Nla::Other(other) => {
-            use netlink_packet_core::Nla as _;
-            let mut value = vec![0; other.value_len()];
-            other.emit_value(&mut value);
-            other.kind() == ULP_INFO && value.windows(5).any(|word| word == b"mptcp")
-        }
-        _ => false,
-    };
+    let value = |kind| response.nlas.iter().find_map(|nla| value_of(nla, kind));
+    let cgroup = value(CGROUP_ID).and_then(|value| value.try_into().ok()).map_or(0, u64::from_ne_bytes);
     let addr = SocketAddr::new(id.source_address, id.source_port);
     Listed {
         cookie: cookie(id.cookie),
         bound: Bound { protocol, addr, v6only, device: id.interface_id },
         receiving: header.state == if protocol == Protocol::Tcp { TCP_LISTEN } else { UDP_UNCONNECTED },
-        mptcp: response.nlas.iter().any(is_mptcp),
+        mptcp: value(ULP_INFO).is_some_and(|value| value.windows(5).any(|word| word == b"mptcp")),
+        uid: header.uid,
+        cgroup,
         inode: header.inode,
     }
+}
+
+/// The value of an attribute that the library of messages does not know, when it is of this kind.
+fn value_of(nla: &Nla, kind: u16) -> Option<Vec<u8>> {
+    use netlink_packet_core::Nla as _;
+    let Nla::Other(other) = nla else { return None };
+    let mut value = vec![0; other.value_len()];
+    other.emit_value(&mut value);
+    (other.kind() == kind).then_some(value)
 }
 
 /// The cookie of a socket from two words of the machine, of which the lower one comes first on every machine.

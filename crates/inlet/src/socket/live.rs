@@ -3,6 +3,18 @@
 use super::owner::Owner;
 use inlet_core::Endpoint;
 
+/// The interface that a socket is bound to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Device {
+    /// The kernel's index of it.
+    pub index: u32,
+    /// Its name, or `interface N` when it is gone.
+    pub name: String,
+    /// The VRF that it belongs to. Packets of a VRF come in on the VRF, so a socket that is bound to a member of it
+    /// receives nothing by rules.
+    pub vrf: Option<String>,
+}
+
 /// A live socket of a service.
 #[derive(Clone, Debug)]
 pub struct SocketState {
@@ -16,6 +28,8 @@ pub struct SocketState {
     pub v4: bool,
     /// Whether it serves IPv6.
     pub v6: bool,
+    /// The interface that it is bound to (SO_BINDTODEVICE): by rules it receives only what comes in on that one.
+    pub device: Option<Device>,
     /// The processes that have it open, as far as we may see them.
     pub owners: Vec<Owner>,
 }
@@ -27,4 +41,11 @@ pub enum Adopted {
     Before,
     /// It is new.
     Now,
+}
+
+impl SocketState {
+    /// Whether rules can give it packets that come in on the interface of this index; 0 is one that is not known.
+    pub fn receives_on(&self, ifindex: u32) -> bool {
+        self.device.as_ref().is_none_or(|device| device.index == ifindex)
+    }
 }

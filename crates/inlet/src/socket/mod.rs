@@ -14,7 +14,7 @@ pub(crate) mod process;
 mod room;
 pub(crate) mod systemd;
 
-pub use live::{Adopted, SocketState};
+pub use live::{Adopted, Device, SocketState};
 pub use owner::Owner;
 
 pub(crate) use inspect::{Candidate, Filter, Seen, Traits};

@@ -3,9 +3,9 @@
 use std::mem::size_of;
 use std::path::Path;
 
-use libbpf_rs::{MapHandle, MapType};
+use libbpf_rs::{MapCore, MapHandle, MapType};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, StateError};
 
 /// How a map is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,4 +45,23 @@ pub(crate) fn open_map(path: &Path, access: Access) -> Result<MapHandle> {
         Access::Write => 0,
     };
     MapHandle::from_pinned_path_with_file_flags(path, flags).map_err(Error::at("open", path))
+}
+
+/// The same for one of a type, with keys and values of these sizes, and with so many entries when that is known. Another map
+/// at its place would be read and written as what it is not.
+pub(super) fn open_map_of(
+    path: &Path,
+    access: Access,
+    kind: MapType,
+    [key, value]: [u32; 2],
+    entries: Option<u32>,
+) -> Result<MapHandle> {
+    let map = open_map(path, access)?;
+    let shape = |kind: MapType, key, value, entries| format!("{kind:?}, key {key}, value {value}, entries {entries}");
+    let found = shape(map.map_type(), map.key_size(), map.value_size(), map.max_entries());
+    let expected = shape(kind, key, value, entries.unwrap_or_else(|| map.max_entries()));
+    match found == expected {
+        true => Ok(map),
+        false => Err(Error::State(StateError::OtherMap { path: path.to_owned(), found, expected })),
+    }
 }

@@ -2,13 +2,14 @@
 
 use std::mem::size_of;
 use std::os::fd::AsFd;
+use std::path::PathBuf;
 
 use inlet_core::MAX_SERVICES;
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType};
 
 use super::flow_key::FlowKey;
 use super::layout::Files;
-use super::map::{Access, create, create_keyed, open_map, options};
+use super::map::{Access, create, create_keyed, open_map, open_map_of, options};
 use super::readers::Readers;
 use crate::bpf::steer::types;
 use crate::error::{Error, Result, StateError};
@@ -97,12 +98,15 @@ impl Maps {
             Access::Read => FlowKey([0; 2]),
             Access::Write => FlowKey::read(&files.flow_key())?,
         };
+        let lanes = u32::from(MAX_SERVICES) * LANES_PER_SERVICE;
+        let counters = size_of::<types::counters>() as u32;
+        let open = |path: PathBuf, kind, sizes, entries| open_map_of(&path, access, kind, sizes, entries);
         Ok(Self {
             flow_key,
-            sockets: open_map(&files.sockets(), access)?,
-            lanes: open_map(&files.lanes(), access)?,
-            counters: open_map(&files.counters(), access)?,
-            binds: open_map(&files.binds(), access)?,
+            sockets: open(files.sockets(), MapType::Sockmap, [4, 8], None)?,
+            lanes: open(files.lanes(), MapType::Array, [4, size_of::<u64>() as u32], Some(lanes))?,
+            counters: open(files.counters(), MapType::PercpuArray, [4, counters], Some(MAX_SERVICES.into()))?,
+            binds: open(files.binds(), MapType::RingBuf, [0, 0], Some(BINDS_BYTES))?,
         })
     }
 

@@ -10,7 +10,8 @@ use std::path::Path;
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType};
 use libbpf_sys::{
     BPF_FUNC_map_lookup_elem, BPF_FUNC_sk_assign, BPF_FUNC_sk_release, BPF_FUNC_skc_lookup_tcp,
-    BPF_PROG_TYPE_SCHED_CLS, BPF_PROG_TYPE_SK_LOOKUP, BPF_SK_LOOKUP,
+    BPF_PROG_TYPE_SCHED_CLS, BPF_PROG_TYPE_SK_LOOKUP, BPF_PROG_TYPE_SK_REUSEPORT, BPF_SK_LOOKUP,
+    BPF_SK_REUSEPORT_SELECT,
 };
 
 /// `struct bpf_insn` of linux/bpf.h.
@@ -139,6 +140,44 @@ fn choosing_with(socket: BorrowedFd<'_>, flags: i32) -> (OwnedFd, MapHandle) {
         ],
     );
     (program, map)
+}
+
+/// A map of sockets with this one, as programs of a SO_REUSEPORT group choose from.
+pub(crate) fn map_of_sockets(kind: MapType, socket: BorrowedFd<'_>) -> libbpf_rs::Result<MapHandle> {
+    let opts = libbpf_sys::bpf_map_create_opts {
+        sz: size_of::<libbpf_sys::bpf_map_create_opts>() as libbpf_sys::size_t,
+        ..Default::default()
+    };
+    let map = MapHandle::create(kind, Some("test"), 4, 8, 1, &opts).unwrap();
+    let value = (socket.as_raw_fd() as u64).to_ne_bytes();
+    map.update(&0_u32.to_ne_bytes(), &value, MapFlags::ANY).map(|()| map)
+}
+
+/// A program of a SO_REUSEPORT group that has a map, and leaves the choice to the kernel.
+pub(crate) fn selecting(map: BorrowedFd<'_>) -> OwnedFd {
+    let map = [insn(0x18, 1, 1, 0, map.as_raw_fd()), insn(0, 0, 0, 0, 0)];
+    load(BPF_PROG_TYPE_SK_REUSEPORT, BPF_SK_REUSEPORT_SELECT, &[map[0], map[1], set(0, 1), EXIT])
+}
+
+/// The same without a map.
+pub(crate) fn selecting_none() -> OwnedFd {
+    load(BPF_PROG_TYPE_SK_REUSEPORT, BPF_SK_REUSEPORT_SELECT, &[set(0, 1), EXIT])
+}
+
+/// Attaches a program to the SO_REUSEPORT group of a socket.
+pub(crate) fn attach_to_group(socket: BorrowedFd<'_>, program: BorrowedFd<'_>) {
+    let program: c_int = program.as_raw_fd();
+    // SAFETY: the option reads a number, which outlives the call.
+    let ret = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_REUSEPORT_EBPF,
+            (&raw const program).cast(),
+            size_of::<c_int>() as libc::socklen_t,
+        )
+    };
+    assert_eq!(ret, 0, "{}", io::Error::last_os_error());
 }
 
 /// Attaches a program of the `sk_lookup` hook to a namespace, until the link is dropped.

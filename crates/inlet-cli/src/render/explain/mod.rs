@@ -5,7 +5,7 @@ mod route;
 
 use std::path::Path;
 
-use inlet::rules::{Contender, InterfaceName, Rule, Ruleset, Standing};
+use inlet::rules::{Contender, InterfaceName, Rule, Ruleset, Standing, Verdict};
 use inlet::{Agreement, Explanation, Outcome, SocketState};
 
 use self::report::report;
@@ -69,6 +69,9 @@ fn text(
     );
     for line in receivers(question, explanation) {
         row("socket", line);
+    }
+    for socket in explanation.elsewhere.iter().filter(|socket| socket.receiving).take(SHOWN) {
+        row("not", format!("{}: {}", socket::line(socket), elsewhere(socket)));
     }
     for line in ordinary(explanation) {
         row("ordinary", line);
@@ -179,6 +182,33 @@ fn depends_on_source(question: &Question<'_>, explanation: &Explanation) -> bool
     !question.from && candidates(explanation).nth(1).is_some()
 }
 
+/// Why a socket that is bound to an interface does not receive the packet.
+fn elsewhere(socket: &SocketState) -> String {
+    match socket.device.as_ref().map(|device| (&device.name, &device.vrf)) {
+        Some((name, Some(vrf))) => {
+            format!("bound to {name}, which belongs to VRF {vrf}: packets of a VRF come in on the VRF")
+        }
+        Some((name, None)) => format!("it receives only what comes in on {name}"),
+        None => "it is of no use for this packet".to_owned(),
+    }
+}
+
+/// That a rule refuses the source, and does not decide.
+fn opened_again(explanation: &Explanation) -> Option<String> {
+    let winner = explanation.rule.filter(|rule| rule.verdict != Verdict::Refuse)?;
+    let refuses = |it: &&Contender| {
+        let source = |rule: &Rule| rule.matching.source.map_or(0, |source| source.len());
+        let beaten = matches!(it.standing, Standing::Beaten(_)) && it.rule.verdict == Verdict::Refuse;
+        beaten && source(&it.rule) > source(&winner)
+    };
+    let refusing = explanation.contenders.iter().find(refuses)?.rule.matching;
+    let (protocol, local, ports) = (winner.matching.protocol, winner.matching.local, winner.matching.ports);
+    let source = refusing.source?;
+    Some(format!(
+        "a rule refuses {source}, but a more specific one decides; to keep it out here too: inlet bind --refuse {protocol} {local} {ports} --from {source}, or drop it in the firewall"
+    ))
+}
+
 /// What the answer would depend on, had it been given, and what else is to be known.
 fn notes(question: &Question<'_>, explanation: &Explanation) -> Vec<String> {
     let count = |names: fn(&Rule) -> bool| explanation.contenders.iter().filter(|it| names(&it.rule)).count();
@@ -200,6 +230,15 @@ fn notes(question: &Question<'_>, explanation: &Explanation) -> Vec<String> {
     if chosen(explanation).is_some() && depends_on_source(question, explanation) {
         notes.push("no source was given, and among several sockets it decides: --from SRC:PORT".to_owned());
     }
+    if let (Some(vrf), Some(iface)) = (&explanation.vrf, question.iface) {
+        notes.push(format!("{iface} belongs to VRF {vrf}: for rules and sockets its packets come in on {vrf}"));
+    }
+    let bound = explanation.elsewhere.iter().filter(|socket| socket.receiving).count();
+    if question.iface.is_none() && bound > 0 {
+        let [sockets, are] = [counted(bound, "socket"), (if bound == 1 { "is" } else { "are" }).to_owned()];
+        notes.push(format!("no interface was given, and {sockets} of the service {are} bound to one: --iface NAME"));
+    }
+    notes.extend(opened_again(explanation));
     if question.iface.is_none() && ifaces > 0 {
         let rules = counted(ifaces, "rule");
         notes.push(format!(

@@ -21,6 +21,8 @@ struct Report<'a, R> {
     outcome: &'static str,
     socket: Option<Socket>,
     candidates: Vec<Socket>,
+    /// Sockets of the service that are bound to another interface.
+    elsewhere: Vec<Socket>,
     without: Without,
     program: Program,
     notes: Vec<String>,
@@ -91,6 +93,7 @@ pub(super) fn report<'a>(
         },
         socket: receiver(question, explanation).map(Socket::from),
         candidates: candidates(explanation).map(Socket::from).collect(),
+        elsewhere: explanation.elsewhere.iter().map(Socket::from).collect(),
         without: without(explanation),
         program: program(*live, explanation.hook.as_ref()),
         notes: notes(question, explanation),

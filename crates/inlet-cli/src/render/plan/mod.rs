@@ -22,13 +22,19 @@ struct Difference<'a> {
 }
 
 /// Shows a commit; `after` is the ruleset that it put in force.
-pub(crate) fn committed(screen: &mut Screen<'_>, committed: &Committed, after: &Ruleset) -> Result<(), Failure> {
+pub(crate) fn committed(
+    screen: &mut Screen<'_>,
+    committed: &Committed,
+    after: &Ruleset,
+    warnings: &[Warning],
+) -> Result<(), Failure> {
     if screen.json {
-        return screen.document(&done(committed, after));
+        return screen.document(&done(committed, after, warnings));
     }
     let Committed { generation, plan, before, routes, .. } = committed;
     Difference { plan, before, after }.text(screen, SHOWN, None, routes.is_empty())?;
     route_changes(screen, routes)?;
+    warned::warn(screen, before, after, warnings, SHOWN)?;
     Ok(writeln!(screen.out, "generation {generation}")?)
 }
 
@@ -38,16 +44,18 @@ pub(crate) fn applied(
     screen: &mut Screen<'_>,
     committed: &Committed,
     after: &Ruleset,
+    warnings: &[Warning],
     within: Option<u64>,
 ) -> Result<(), Failure> {
     if screen.json {
-        return screen.document(&Applied { committed: done(committed, after), confirm_within: within });
+        return screen.document(&Applied { committed: done(committed, after, warnings), confirm_within: within });
     }
     let Committed { generation, plan, before, routes, .. } = committed;
     let both = Difference { plan, before, after };
     let moved = (plan.rules.len() <= SHOWN).then(|| both.moved(SHOWN));
     both.text(screen, SHOWN, moved.as_ref(), routes.is_empty())?;
     route_changes(screen, routes)?;
+    warned::warn(screen, before, after, warnings, SHOWN)?;
     writeln!(screen.out, "generation {generation}")?;
     if let Some(seconds) = within {
         let seconds = counted(usize::try_from(seconds).unwrap_or(usize::MAX), "second");
@@ -65,18 +73,20 @@ struct Applied<T> {
 
 /// A commit.
 #[derive(Serialize)]
-struct Done<T> {
+struct Done<T, W> {
     generation: u64,
     #[serde(flatten)]
     difference: T,
     routes: Routes,
+    warnings: Vec<W>,
 }
 
-fn done<'a>(committed: &'a Committed, after: &'a Ruleset) -> impl Serialize + 'a {
+fn done<'a>(committed: &'a Committed, after: &'a Ruleset, warnings: &'a [Warning]) -> impl Serialize + 'a {
     let Committed { generation, plan, before, keeps_routes, routes } = committed;
     let texts = |prefixes: &[Prefix]| prefixes.iter().map(Prefix::to_string).collect();
     let routes = Routes { kept: *keeps_routes, added: texts(&routes.added), removed: texts(&routes.removed) };
-    Done { generation: *generation, difference: Difference { plan, before, after }.report(), routes }
+    let warnings = warned::reports(before, after, warnings);
+    Done { generation: *generation, difference: Difference { plan, before, after }.report(), routes, warnings }
 }
 
 /// The local routes: whether Inlet keeps them, and the prefixes that came and went.
@@ -113,7 +123,7 @@ pub(crate) fn proposal(
             change: both.report(),
             keeps_routes: *would_keep_routes,
             traffic: Traffic(proposal),
-            warnings: warned::reports(proposal, warnings),
+            warnings: warned::reports(before, after, warnings),
         });
     }
     let shown = if all { usize::MAX } else { SHOWN };
@@ -124,7 +134,7 @@ pub(crate) fn proposal(
         (true, false) => writeln!(screen.out, "{}", paint(screen.palette.bad, "- inlet keeps the local routes"))?,
         _ => {}
     }
-    warned::warn(screen, proposal, warnings, shown)
+    warned::warn(screen, before, after, warnings, shown)
 }
 
 #[derive(Serialize)]

@@ -9,6 +9,7 @@ mod values;
 
 use std::collections::{BTreeMap, HashMap};
 
+pub use self::nearest::nearest;
 use self::node::{Key, Node, Value};
 use super::diagnostic::{Diagnostic, Diagnostics, FileId, Place};
 use super::keys::{Described, FILE, SERVICE, SET, resolve_interfaces};

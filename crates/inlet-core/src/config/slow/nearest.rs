@@ -1,7 +1,7 @@
 //! Suggests the name that was probably meant.
 
 /// The nearest of the names, when it is near enough to be a typing mistake.
-pub(super) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let distance = |known: &str| strsim::damerau_levenshtein(&name.to_lowercase(), &known.to_lowercase());
     let (distance, nearest) = known.into_iter().map(|known| (distance(known), known)).min_by_key(|(d, _)| *d)?;
     (distance <= 1.max(name.chars().count().max(nearest.chars().count()) / 3)).then_some(nearest)

@@ -1,15 +1,22 @@
 //! Whether all is well with the host, the instance, the rules and the sockets: what is amiss, why it matters, and the
 //! command that mends it. Nothing is changed, and what cannot be looked at is said.
 
+mod codes;
+mod devices;
+mod groups;
 mod hook;
 mod host;
 mod routes;
 mod rules;
+mod selectors;
 mod services;
+mod shadowed;
 mod sockets;
 
-use inlet_core::Ruleset;
+pub use self::codes::CODES;
+
 use inlet_core::config::{Parsed, Routes};
+use inlet_core::{Plan, Ruleset};
 
 use crate::described::{Reported, reported_now};
 use crate::error::{Error, Result, StateError};
@@ -117,13 +124,23 @@ impl Checker {
                 &nothing
             }
             (None, None, None) => {
-                found.unchecked.push("rules and services: inlet is not up here, and no file is given".to_owned());
+                let error = Error::State(StateError::NotUp { netns: self.location.netns().label().to_owned() });
+                found.add_error(
+                    "not-up",
+                    &error,
+                    "no rule is in force here, so packets go where they go without Inlet",
+                );
                 &nothing
             }
         };
-        let receivers = match &self.snapshot {
+        let now = match &self.snapshot {
             Some(snapshot) => snapshot.receivers()?,
             None => Receivers::of(self.location.netns(), None)?,
+        };
+        // Once a file is applied its services have what their descriptions mean.
+        let receivers = match proposed {
+            Some(file) => now.after(self.snapshot().map_or(&nothing, Snapshot::ruleset), &file.ruleset),
+            None => now,
         };
         let waiting = match (&self.snapshot, proposed) {
             (Some(snapshot), None) => waiting(snapshot, &receivers, &mut found)?,
@@ -146,8 +163,33 @@ impl Checker {
         routes::check(&subject, &mut found)?;
         rules::check(&subject, &mut found)?;
         services::check(&subject, &mut found);
+        devices::check(&subject, &mut found)?;
         sockets::check(&subject, &mut found)?;
+        debug_assert!(found.findings.iter().all(|it| CODES.contains(&it.code)), "{:?}", found.findings);
         found.findings.sort_by_key(|finding| finding.severity);
+        Ok(found)
+    }
+
+    /// Checks what is in force, and whether that is what a file says.
+    ///
+    /// # Errors
+    /// As for [`Checker::check`].
+    pub fn check_in_force(&self, file: &Parsed) -> Result<Checkup> {
+        let mut found = self.check(None)?;
+        let Some(snapshot) = &self.snapshot else { return Ok(found) };
+        let plan = Plan::between(snapshot.ruleset(), &file.ruleset);
+        let keeps_routes = file.routes == Routes::Manage;
+        if !plan.is_empty() || keeps_routes && !snapshot.keeps_routes() {
+            let what = match (plan.rules.len(), plan.services.len()) {
+                (0, 0) => "the local routes are not kept, as the file asks for".to_owned(),
+                (rules, services) => {
+                    format!("another ruleset is in force: rules that differ: {rules}, services: {services}")
+                }
+            };
+            let why = "somebody changed the rules, or the file was not applied";
+            found.add(Severity::Error, "not-in-force", what, why, "see what differs with: inlet plan FILE");
+            found.findings.sort_by_key(|finding| finding.severity);
+        }
         Ok(found)
     }
 }

@@ -20,7 +20,7 @@ pub(super) fn check(subject: &Subject<'_>, found: &mut Checkup) -> Result<()> {
     if subject.in_file && subject.keeps_routes {
         return routes_to_come(subject, found);
     }
-    let steered = steered_prefixes(subject.ruleset);
+    let steered = steered_prefixes(subject.ruleset.rules());
     let (borders, mut answers) = (subject.model.borders(), Answers::default());
     let [mut not_local, mut for_some, mut no_answer] = [const { Few::new() }; 3];
     for prefix in steered.iter() {

@@ -1,15 +1,38 @@
 //! The rules: those that never match, interfaces that are gone, and what never gets to the hook.
 
-use inlet_core::{Interface, Rule, Verdict, never_matching, takers};
+use inlet_core::{Interface, Reopened, Rule, Verdict, never_matching, reopened, takers};
 
 use super::{Checkup, Finding, Severity, Subject};
 use crate::error::{Error, KernelError, Result, quoted, words};
+use crate::snapshot::reopened_fix;
 
 pub(super) fn check(subject: &Subject<'_>, found: &mut Checkup) -> Result<()> {
     shadowed(subject, found);
     interfaces(subject, found)?;
     multicast(subject, found);
+    opened_again(subject, found);
     Ok(())
+}
+
+/// Rules that let sources in which others refuse.
+fn opened_again(subject: &Subject<'_>, found: &mut Checkup) {
+    found.add_each(&reopened(subject.ruleset), |Reopened { by, refusing }| {
+        let (by_name, first) = (subject.ruleset.named(by), subject.ruleset.named(&refusing[0]));
+        let others = match refusing.len() {
+            1 => String::new(),
+            count => format!(" and {} more", count - 1),
+        };
+        Finding {
+            severity: Severity::Note,
+            code: "refuse-opened-again",
+            what: format!("rule `{by_name}` lets in what `{first}`{others} would refuse"),
+            why: "it is more specific, so it decides about its packets, whatever their source".to_owned(),
+            fix: match subject.in_file {
+                true => "add the refuse with the same prefix and ports, or drop the source in the firewall".to_owned(),
+                false => reopened_fix(subject.ruleset, by, &refusing[0]),
+            },
+        }
+    });
 }
 
 fn shadowed(subject: &Subject<'_>, found: &mut Checkup) {

@@ -1,10 +1,12 @@
 //! The services: those without sockets, without rules, and with sockets that receive nothing.
 
-use inlet_core::{Family, Kind, OnMissing, Protocol, Service, ServiceId};
+use inlet_core::{Confine, Description, Endpoint, Family, Kind, OnMissing, Protocol, Service, ServiceId};
 
+use super::sockets::describe;
 use super::{Checkup, Finding, Severity, Subject};
 use crate::described::Reported;
 use crate::error::quoted;
+use crate::socket::Listed;
 
 pub(super) fn check(subject: &Subject<'_>, found: &mut Checkup) {
     not_adopted(subject, found);
@@ -14,11 +16,8 @@ pub(super) fn check(subject: &Subject<'_>, found: &mut Checkup) {
         if kinds.is_empty() {
             without_rules(subject, service, found);
         }
-        let serves = |Kind { protocol, family, .. }: Kind| match subject.in_file {
-            // Once the file is applied it has what its description means.
-            true => subject.receivers.serves(service, protocol, family == Family::V6),
-            false => subject.receivers.has(service, protocol, family == Family::V6),
-        };
+        let serves =
+            |Kind { protocol, family, .. }: Kind| subject.receivers.has(service, protocol, family == Family::V6);
         let missing: Vec<Kind> = kinds.into_iter().filter(|kind| !serves(*kind)).collect();
         if !missing.is_empty() {
             without_sockets(subject, id, service, &missing, found);
@@ -62,10 +61,53 @@ fn without_sockets(subject: &Subject<'_>, id: ServiceId, service: &Service, miss
         |wanted: &&Reported| wanted.service == id && missing.iter().any(|it| it.protocol == wanted.endpoint.protocol());
     let fix = match &service.description {
         Some(_) if subject.waiting.iter().any(|it| waits(&it)) => adopt(missing.iter().map(|kind| kind.protocol)),
-        Some(description) => format!("start a server that fits its description ({description})"),
+        Some(description) => match elsewhere(subject, service, description, missing) {
+            Some(fix) => fix,
+            None => format!("start a server that fits its description ({description})"),
+        },
         None => format!("start its server, then: inlet register {} --pid PID", quoted(service.name.as_str())),
     };
     found.add(severity, "service-without-sockets", what, why, fix);
+}
+
+/// What to do when no socket is at a described address, but one is at that port by another address, such as 0.0.0.0 in
+/// the place of [::].
+fn elsewhere(subject: &Subject<'_>, service: &Service, description: &Description, missing: &[Kind]) -> Option<String> {
+    let sockets = &subject.receivers.sockets;
+    let lacks = |protocol: Protocol| missing.iter().any(|kind| kind.protocol == protocol);
+    let of_nobody = |listed: &&Listed| subject.receivers.owner(subject.ruleset, listed.cookie).is_none();
+    let mut listens = description.listen().iter().filter(|listen| lacks(listen.protocol()));
+    listens.find_map(|listen| {
+        let port = listen.port()?;
+        let other = sockets
+            .at(listen.protocol(), port, port)
+            .filter(of_nobody)
+            .find(|it| !it.mptcp && !listen.matches(it.bound.protocol, it.bound.addr))?;
+        let (found, at) = (sockets.describe_listed(other), Endpoint::new(other.bound.protocol, other.bound.addr));
+        let others = description.listen().iter().filter(|it| *it != listen).map(ToString::to_string);
+        let all: Vec<String> = others.chain([at.to_string()]).collect();
+        let who = describe(&found);
+        Some(match subject.in_file {
+            true => format!("{who} is not at {listen}, which the description means; describe {at} in the file"),
+            false => {
+                let listen_all: String = all.iter().map(|it| format!(" --listen {}", quoted(it))).collect();
+                let set =
+                    format!("inlet service set {}{listen_all}{}", quoted(service.name.as_str()), narrowed(description));
+                format!("{set} ({who} is not at {listen}, which the description means)")
+            }
+        })
+    })
+}
+
+/// The arguments that narrow a description.
+fn narrowed(description: &Description) -> String {
+    let confine = match &description.confine {
+        None => String::new(),
+        Some(Confine::Unit(unit)) => format!(" --unit {}", quoted(unit.as_str())),
+        Some(Confine::Cgroup(path)) => format!(" --cgroup {}", quoted(path.as_str())),
+    };
+    let user = description.user.as_ref().map_or_else(String::new, |user| format!(" --user {}", quoted(user.as_str())));
+    confine + &user
 }
 
 /// Sockets that a description means and that their service does not have: of UDP those that nobody looked for since

@@ -1,11 +1,11 @@
-//! The sockets: those that rules take packets from, and those with properties that surprise.
+//! The sockets: those with properties that surprise.
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use inlet_core::{Area, PortRange, Prefix, Protocol, Rule, Verdict, given};
 
-use super::{Checkup, Finding, Severity, Subject};
+use super::{Checkup, Finding, Severity, Subject, groups, shadowed};
 use crate::error::{Error, Result, words};
 use crate::snapshot::listeners::{Listener, listeners};
 use crate::socket::{SocketState, pktinfo};
@@ -15,7 +15,8 @@ const CLIENT_PORTS: (u16, u16) = (32768, 60999);
 
 pub(super) fn check(subject: &Subject<'_>, found: &mut Checkup) -> Result<()> {
     let all = listeners(subject.ruleset, subject.receivers);
-    shadowed(subject, &all, found)?;
+    shadowed::check(subject, &all, found)?;
+    groups::check(subject, &all, found);
     mptcp(subject, &all, found);
     client_answers(subject, &all, found);
     answers(subject, found);
@@ -23,56 +24,8 @@ pub(super) fn check(subject: &Subject<'_>, found: &mut Checkup) -> Result<()> {
     Ok(())
 }
 
-/// Listeners from which rules take all or some of what they are bound to, without giving it back by a service.
-fn shadowed(subject: &Subject<'_>, all: &[Listener], found: &mut Checkup) -> Result<()> {
-    let locals: Vec<Prefix> =
-        subject.routes.list()?.iter().filter(|route| route.makes_local()).map(|route| route.prefix).collect();
-    let outside = |local: &&Prefix| !local.addr().is_loopback();
-    let shadowed = |listener: &&Listener| {
-        let mut whole = listener.bound.areas();
-        whole.retain(|area| !listener.kept.iter().any(|claim| claim.area.covers(area) && claim.except.is_empty()));
-        listener.service.is_none() && !whole.is_empty() && takers(subject, listener).next().is_some()
-    };
-    let listeners: Vec<&Listener> = all.iter().filter(shadowed).collect();
-    found.add_each(&listeners, |listener| {
-        let reached: Vec<&Prefix> = match listener.bound.is_wildcard() {
-            true => locals.iter().filter(outside).collect(),
-            false => locals.iter().collect(),
-        };
-        let keeps = |local: &&Prefix| listener.kept.iter().any(|claim| claim.reaches(local));
-        let nothing = !reached.is_empty() && !reached.iter().any(keeps) || listener.kept.is_empty();
-        let who = describe(&listener.socket);
-        let by = takers(subject, listener).next();
-        let by = by.map_or_else(String::new, |rule| format!(", such as `{}`", subject.ruleset.named(&rule)));
-        Finding {
-            severity: if nothing { Severity::Warning } else { Severity::Note },
-            code: if nothing { "listener-shadowed" } else { "listener-receives-less" },
-            what: match nothing {
-                true => format!("{who} receives nothing from outside any more"),
-                false => format!("{who} receives less than it is bound to"),
-            },
-            why: format!("rules take its packets{by}"),
-            fix: "see what is left with: inlet listeners; to leave it some: inlet bind --pass PROTOCOL PREFIX PORT"
-                .to_owned(),
-        }
-    });
-    Ok(())
-}
-
-/// The rules that take packets from what a listener is bound to.
-fn takers<'a>(subject: &'a Subject<'_>, listener: &Listener) -> impl Iterator<Item = Rule> + 'a {
-    let port = listener.bound.addr.port();
-    let ports = PortRange::new(port, port).unwrap_or(PortRange::ANY);
-    let areas = listener.bound.areas();
-    let meets = move |rule: &Rule| {
-        let area = Area::of(subject.ruleset, &rule.matching);
-        area.is_some_and(|area| areas.iter().any(|own| own.intersection(&area).is_some()))
-    };
-    let takes = move |rule: &Rule| subject.receivers.takes(subject.ruleset, rule) && meets(rule);
-    subject.ruleset.rules_for(listener.bound.protocol, ports).filter(takes)
-}
-
-fn describe(socket: &SocketState) -> String {
+/// A socket in a sentence: its address, and who has it open.
+pub(super) fn describe(socket: &SocketState) -> String {
     let local = socket.local.map_or_else(|| "a socket".to_owned(), |local| local.to_string());
     match socket.owners.first() {
         Some(owner) => format!("{local} of process {} ({})", owner.pid, owner.command),
@@ -169,15 +122,36 @@ fn answers(subject: &Subject<'_>, found: &mut Checkup) {
             }
             let elsewhere =
                 |area: &Area| local.ip().is_unspecified() || area.local != Prefix::from(canonical(local.ip()));
-            if says.get(&socket.cookie) == Some(&false) && areas.iter().any(elsewhere) {
-                let what = format!("{who} does not ask which address a datagram was for (IP_PKTINFO)");
-                let why = "its answers leave from an address of the kernel's choice, and clients drop an answer from elsewhere than they asked";
-                let fix =
-                    "switch it on in the server (unbound: interface-automatic: yes), or bind a socket to each address";
-                found.add(Severity::Warning, "udp-answers-from-other-address", what, why, fix);
+            if areas.iter().any(elsewhere) {
+                match says.get(&socket.cookie) {
+                    Some(false) => answers_elsewhere(&who, found),
+                    Some(true) => answers_unknown(&who, found),
+                    None => {}
+                }
             }
         }
     }
+}
+
+fn answers_elsewhere(who: &str, found: &mut Checkup) {
+    found.add(
+        Severity::Warning,
+        "udp-answers-from-other-address",
+        format!("{who} does not ask which address a datagram was for (IP_PKTINFO)"),
+        "its answers leave from an address of the kernel's choice, and clients drop an answer from elsewhere than they asked",
+        "switch it on in the server (unbound: interface-automatic: yes), or bind a socket to each address",
+    );
+}
+
+/// That a program is told the address is not that it answers from there.
+fn answers_unknown(who: &str, found: &mut Checkup) {
+    found.add(
+        Severity::Note,
+        "udp-answers-unproven",
+        format!("{who} asks which address a datagram was for (IP_PKTINFO)"),
+        "so it can answer from that address; whether it does is not known here",
+        "ask it from another host at an address of its rules, such as: dig @ADDRESS",
+    );
 }
 
 fn canonical(addr: IpAddr) -> IpAddr {

@@ -2,12 +2,13 @@
 
 mod program;
 
-use inlet_core::{Contender, OnMissing, Packet, Rule, Ruleset, ServiceId, Standing, Verdict, contest};
+use inlet_core::{Contender, OnMissing, Packet, Protocol, Rule, Ruleset, ServiceId, Standing, Verdict, contest};
 
 use program::Oracle;
 pub use program::{Agreement, Answer, LiveProgram, Reply, Unasked};
 
 use crate::error::{Error, Result};
+use crate::kernel::Links;
 use crate::route::{Model, RouteTable, Routing};
 use crate::snapshot::{Receivers, Snapshot};
 use crate::socket::SocketState;
@@ -24,8 +25,12 @@ pub struct Explanation {
     pub contenders: Vec<Contender>,
     /// The rule that decides; `None` when none matches and the kernel's ordinary lookup goes on.
     pub rule: Option<Rule>,
-    /// The live sockets of the service, when the rule names one.
+    /// The live sockets of the service among which the choice is, when the rule names one.
     pub sockets: Vec<SocketState>,
+    /// Those that are bound to another interface than the packet comes in on, and get nothing of it.
+    pub elsewhere: Vec<SocketState>,
+    /// The VRF on which the packet comes in for rules and sockets, when its interface belongs to one.
+    pub vrf: Option<String>,
     /// The socket that receives the packet, when it is known.
     pub socket: Option<SocketState>,
     /// What happens in the end.
@@ -61,8 +66,16 @@ pub struct Explainer<'a> {
     receivers: Receivers,
     routes: RouteTable,
     model: Model,
+    links: Links,
     oracle: Oracle,
     hook: Option<Hook>,
+}
+
+/// A packet as the hook sees it.
+struct Arrived {
+    packet: Packet,
+    /// The VRF in the place of the interface that was asked about.
+    vrf: Option<String>,
 }
 
 impl Snapshot {
@@ -85,30 +98,35 @@ impl Snapshot {
             Steering::No => Oracle::None(Unasked::NotSteering),
             _ => self.oracle()?,
         };
-        let explainer = Explainer::new(self.location(), self.ruleset(), Some(self), oracle)?;
+        let explainer = Explainer::new(self.location(), self.ruleset(), Some(self), self.receivers()?, oracle)?;
         Ok(Explainer { hook: Some(hook), ..explainer })
     }
 }
 
 impl<'a> Explainer<'a> {
-    /// Explains packets under a ruleset that is not in force, with the sockets that services of the same name have in
-    /// the instance, if there is one. The live program is not asked.
+    /// Explains packets under a ruleset that is not in force, with the sockets that its services would have: those that
+    /// services of the same name have in the instance, if there is one, and those that their descriptions mean. The live
+    /// program is not asked.
     ///
     /// # Errors
-    /// Those of listing sockets and of the routes.
+    /// Those of listing sockets, of looking up what descriptions name, and of the routes.
     pub fn under(ruleset: &'a Ruleset, location: &'a Location, snapshot: Option<&'a Snapshot>) -> Result<Self> {
-        Self::new(location, ruleset, snapshot, Oracle::None(Unasked::NotInForce))
+        let nothing = Ruleset::empty();
+        let in_force = snapshot.map_or(&nothing, Snapshot::ruleset);
+        let receivers = receivers(location, snapshot)?.after(in_force, ruleset);
+        Self::new(location, ruleset, snapshot, receivers, Oracle::None(Unasked::NotInForce))
     }
 
     fn new(
         location: &'a Location,
         ruleset: &'a Ruleset,
         snapshot: Option<&'a Snapshot>,
+        receivers: Receivers,
         oracle: Oracle,
     ) -> Result<Self> {
-        let (receivers, routes) = (receivers(location, snapshot)?, RouteTable::of(location.netns())?);
+        let (routes, links) = (RouteTable::of(location.netns())?, Links::of(location.netns())?);
         let model = routes.model()?;
-        Ok(Self { location, ruleset, snapshot, receivers, routes, model, oracle, hook: None })
+        Ok(Self { location, ruleset, snapshot, receivers, routes, model, links, oracle, hook: None })
     }
 
     /// The whole story of a packet.
@@ -116,12 +134,15 @@ impl<'a> Explainer<'a> {
     /// # Errors
     /// [`Error::Disagree`] when the live program answers other than the rules, and errors of the kernel.
     pub fn explain(&self, packet: &Packet) -> Result<Explanation> {
-        let contenders = contest(self.ruleset, packet);
+        let Arrived { packet: seen, vrf } = self.arrived(packet);
+        let contenders = contest(self.ruleset, &seen);
         let rule = contenders.iter().find(|it| it.standing == Standing::Wins).map(|it| it.rule);
-        let sockets = match rule.map(|rule| rule.verdict) {
-            Some(Verdict::Service(id)) => self.serving(&self.receivers, packet, id),
+        let all = match rule.map(|rule| rule.verdict) {
+            Some(Verdict::Service(id)) => self.of_kind(&self.receivers, &seen, id),
             _ => Vec::new(),
         };
+        let (sockets, elsewhere): (Vec<SocketState>, Vec<SocketState>) =
+            all.into_iter().partition(|socket| socket.receives_on(seen.ifindex));
         let (live, chosen) = match self.oracle.ask(packet)? {
             Reply::Answer(answer) => {
                 self.compare(packet, rule, &sockets, answer)?;
@@ -137,13 +158,19 @@ impl<'a> Explainer<'a> {
             Agreement::NotAsked(_) => None,
         };
         let listed = &self.receivers.sockets;
+        let ordinary = match vrf {
+            Some(_) => listed.ordinary_in_vrf(&seen, packet.ifindex, self.unbound_accept_vrf(packet.protocol)),
+            None => listed.ordinary(packet),
+        };
         Ok(Explanation {
             packet: *packet,
+            elsewhere,
+            vrf,
             routing: self.routes.judge(&self.model, packet)?,
             rule,
             socket: socket.cloned(),
             outcome: if self.is_steering() { self.outcome(rule, &sockets) } else { Outcome::Pass },
-            ordinary: listed.ordinary(packet).iter().map(|it| listed.describe_listed(it)).collect(),
+            ordinary: ordinary.iter().map(|it| listed.describe_listed(it)).collect(),
             contenders,
             sockets,
             live,
@@ -172,8 +199,30 @@ impl<'a> Explainer<'a> {
         self.ruleset.services().get(id).map_or(OnMissing::Refuse, |service| service.on_missing)
     }
 
-    /// The live sockets of a service for the family and the protocol of a packet.
+    /// What the kernel makes of the interface: a packet of a member of a VRF comes in on the VRF.
+    fn arrived(&self, packet: &Packet) -> Arrived {
+        match self.links.vrf_of(packet.ifindex) {
+            Some(vrf) => Arrived { packet: Packet { ifindex: vrf.index, ..*packet }, vrf: Some(vrf.name.clone()) },
+            None => Arrived { packet: *packet, vrf: None },
+        }
+    }
+
+    /// Whether sockets that are bound to no interface receive packets of a VRF (`tcp_l3mdev_accept`).
+    fn unbound_accept_vrf(&self, protocol: Protocol) -> bool {
+        let path = format!("/proc/sys/net/ipv4/{protocol}_l3mdev_accept");
+        let read = self.location.netns().run(|| std::fs::read_to_string(path));
+        read.ok().and_then(|text| text.ok()).is_some_and(|text| text.trim() == "1")
+    }
+
+    /// The live sockets of a service for a packet.
     fn serving(&self, receivers: &Receivers, packet: &Packet, id: ServiceId) -> Vec<SocketState> {
+        let mut sockets = self.of_kind(receivers, packet, id);
+        sockets.retain(|socket| socket.receives_on(packet.ifindex));
+        sockets
+    }
+
+    /// The live sockets of a service for the family and the protocol of a packet, whatever interface they are bound to.
+    fn of_kind(&self, receivers: &Receivers, packet: &Packet, id: ServiceId) -> Vec<SocketState> {
         let mut sockets = self.ruleset.services().get(id).map_or_else(Vec::new, |service| receivers.states(service));
         sockets.retain(|socket| {
             let family = if packet.local.is_ipv4() { socket.v4 } else { socket.v6 };

@@ -8,10 +8,10 @@ use std::os::fd::OwnedFd;
 use inlet_core::{Moved, Packet, Plan, PortRange, Prefix, Protocol, Rule, Ruleset, lookup, traffic_at, traffic_to};
 use rustix::net::{getpeername, getsockname};
 
-use super::ssh;
+use super::losses::Lost;
+use super::{Losses, Receivers, ssh};
 use crate::error::{CommitError, Error, Result};
 use crate::kernel::{Netns, raw};
-use crate::snapshot::{Losses, Receivers};
 use crate::socket::{Listed, each_socket};
 use crate::state::Maps;
 
@@ -25,9 +25,9 @@ const FEW: usize = 64;
 const DEPTH: usize = 64;
 
 /// A listener that must keep its packets, and why.
-struct Guarded {
-    listed: Listed,
-    why: &'static str,
+pub(super) struct Guarded {
+    pub(super) listed: Listed,
+    pub(super) why: &'static str,
 }
 
 /// Packets of which a listener loses one.
@@ -40,39 +40,72 @@ struct Loss {
 
 /// Fails when the change takes packets from SSH, or from what serves the session of this process.
 pub(crate) fn check(netns: &Netns, maps: &Maps, old: &Ruleset, new: &Ruleset, plan: &Plan) -> Result<()> {
-    if !plan.rules.iter().any(|change| change.matching().protocol == Protocol::Tcp) {
+    if !concerns_tcp(plan) {
         return Ok(());
     }
-    let receivers = Receivers::of(netns, Some((maps, old)))?;
-    let step = Losses::between(netns, &receivers, old, new)?;
+    let now = Receivers::of(netns, Some((maps, old)))?;
+    let then = now.after(old, new);
+    let step = Losses::between(netns, [&now, &then], [old, new])?;
+    match refusal(netns, &step, plan) {
+        Some(refusal) => Err(Error::Commit(refusal)),
+        None => Ok(()),
+    }
+}
+
+fn concerns_tcp(plan: &Plan) -> bool {
+    plan.rules.iter().any(|change| change.matching().protocol == Protocol::Tcp)
+}
+
+/// Why such a change is refused, if it is.
+pub(super) fn refusal(netns: &Netns, step: &Losses<'_>, plan: &Plan) -> Option<CommitError> {
+    if !concerns_tcp(plan) {
+        return None;
+    }
+    let sockets = &step.now.sockets;
     // To find out whose a listener is takes a look at every process, and few changes take packets from any.
     if plan.rules.len() <= FEW {
-        let any =
-            receivers.sockets.at(Protocol::Tcp, 1, u16::MAX).map(|listed| Guarded { listed: *listed, why: "listens" });
-        if loss_anywhere(&any.collect::<Vec<_>>(), &step, plan).is_none() {
-            return Ok(());
-        }
+        let any = sockets.at(Protocol::Tcp, 1, u16::MAX).map(|listed| Guarded { listed: *listed, why: "listens" });
+        loss_anywhere(&any.collect::<Vec<_>>(), step, plan)?;
     }
-    let guarded = guarded(netns, old, &receivers);
-    let Some(Loss { listed, why, packet, moved }) = loss(&guarded, &step, plan) else { return Ok(()) };
-    let socket = receivers.sockets.describe_listed(&listed);
+    let Loss { listed, why, packet, moved } = loss(&guarded(netns, step.old, step.now), step, plan)?;
+    let socket = sockets.describe_listed(&listed);
     let owner = socket.owners.first().map_or_else(String::new, |it| format!(" (pid {}, {})", it.pid, it.command));
     let local = socket.local.map_or_else(|| "a listener".to_owned(), |local| local.to_string());
-    let (rule, fix) = told(&moved, &packet, old, new);
-    Err(Error::Commit(CommitError::LockOut {
-        listener: format!("{local}{owner}"),
-        why,
-        packet: packet.local.to_string(),
-        rule,
-        fix,
-    }))
+    let (rule, fix) = told(&moved, &packet, step.old, step.new);
+    Some(CommitError::LockOut { listener: format!("{local}{owner}"), why, packet: packet.local.to_string(), rule, fix })
+}
+
+/// What SSH would lose of packets to addresses that are not local, as soon as they are, with what keeps it. Nobody is
+/// locked out by that now, so it is no reason to refuse anything.
+pub(super) fn once_local(netns: &Netns, step: &Losses<'_>, plan: &Plan) -> Option<(Guarded, Lost, String)> {
+    if !concerns_tcp(plan) {
+        return None;
+    }
+    let ports: BTreeSet<u16> =
+        step.now.sockets.at(Protocol::Tcp, 1, u16::MAX).map(|listed| listed.bound.addr.port()).collect();
+    let concerns = |port: &u16| plan.rules.iter().any(|change| change.matching().ports.contains(*port));
+    if !ports.iter().any(concerns) || !step.leads_elsewhere(plan) {
+        return None;
+    }
+    let mut found = None;
+    for it in guarded(netns, step.old, step.now).into_iter().filter(|it| concerns(&it.listed.bound.addr.port())) {
+        let _ = traffic_at(step.old, step.new, Protocol::Tcp, it.listed.bound.addr.port(), &mut |moved| {
+            found = step.once_local(&it.listed, &moved);
+            if found.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        if let Some(lost) = found {
+            let fix = told(&lost.moved, &lost.packet, step.old, step.new).1;
+            return Some((it, lost, fix));
+        }
+    }
+    None
 }
 
 /// The first loss that is found.
 fn loss(guarded: &[Guarded], step: &Losses<'_>, plan: &Plan) -> Option<Loss> {
     let (old, new) = (step.old, step.new);
     // By rules a listener receives on any port, else on its own alone, about which most rules are not.
-    if guarded.iter().any(|it| step.receivers.is_of_a_service(&it.listed, old)) {
+    if guarded.iter().any(|it| step.now.owner(old, it.listed.cookie).is_some()) {
         return loss_anywhere(guarded, step, plan);
     }
     // Rules that name an interface match other packets once it has another index.

@@ -1,0 +1,251 @@
+//! What a ruleset would do, or does since it is in force, that its author may not have meant.
+
+mod services;
+
+use std::collections::{BTreeMap, HashSet};
+use std::ops::ControlFlow;
+
+use inlet_core::{
+    Change, Moved, OnMissing, Plan, Prefix, PrefixSet, Reopened, Rule, Ruleset, ServiceName, Verdict, reopened_by,
+    steered_prefixes, traffic_to,
+};
+
+use super::losses::add_joined;
+use super::{Losses, Receivers, lockout};
+use crate::error::{CommitError, Error, Result, RouteError};
+use crate::file::not_there;
+use crate::kernel::Netns;
+use crate::route::RoutePlan;
+use crate::socket::{Device, SocketState};
+
+/// Something to look at when a ruleset is put in force.
+#[derive(Clone, Debug)]
+pub enum Warning {
+    /// The commit will be refused.
+    Refused {
+        /// Why.
+        reason: String,
+        /// The next step.
+        fix: String,
+    },
+    /// The description of a service names what is not there, which [`crate::Instance::apply`] refuses.
+    NotThere {
+        /// The service.
+        service: ServiceName,
+        /// What is not there.
+        reason: String,
+        /// The next step.
+        fix: String,
+    },
+    /// Packets to prefixes of changed rules are not delivered here.
+    NotLocal {
+        /// The prefixes that no route makes local, as few as have the same addresses. Never empty.
+        prefixes: Vec<Prefix>,
+        /// The next step.
+        fix: String,
+    },
+    /// Packets go to a service that has no live socket for them, nor a description that finds one.
+    NoSocket {
+        /// The service.
+        service: ServiceName,
+        /// What happens to them.
+        on_missing: OnMissing,
+        /// Some of these packets.
+        moved: Moved,
+        /// The service that was probably meant, when this one is new.
+        meant: Option<ServiceName>,
+    },
+    /// Packets go to a service whose sockets for them are all bound to interfaces.
+    OnlyOn {
+        /// The service.
+        service: ServiceName,
+        /// What happens to packets that come in elsewhere.
+        on_missing: OnMissing,
+        /// The interfaces.
+        interfaces: Vec<Device>,
+        /// Some of these packets.
+        moved: Moved,
+    },
+    /// A listener receives packets, and does not any more.
+    Loses {
+        /// The listener.
+        socket: SocketState,
+        /// The packets, at least some.
+        lost: Vec<Moved>,
+        /// Whether these are all.
+        is_all: bool,
+    },
+    /// What serves SSH, or this session, would lose packets as soon as their addresses are local. They are not now.
+    LosesOnceLocal {
+        /// The listener.
+        socket: SocketState,
+        /// Some of these packets.
+        moved: Moved,
+        /// What keeps them.
+        fix: String,
+    },
+    /// A rule decides about packets of sources that other rules refuse.
+    OpensAgain {
+        /// The more specific rule.
+        by: Rule,
+        /// A rule that refuses a source.
+        refusing: Rule,
+        /// How many such rules there are.
+        count: usize,
+        /// The next step.
+        fix: String,
+    },
+}
+
+/// So many areas that a listener loses are named.
+const AREAS: usize = 100;
+
+/// From one ruleset to the next.
+pub(crate) struct Step<'a> {
+    pub(crate) before: &'a Ruleset,
+    pub(crate) after: &'a Ruleset,
+    pub(crate) plan: &'a Plan,
+    /// Whether Inlet keeps the local routes then.
+    pub(crate) keeps_routes: bool,
+}
+
+/// What the step does that its author may not have meant. Each service and each listener is named once. `to_come`: it
+/// is not done yet, and may be refused.
+pub(crate) fn all(netns: &Netns, [now, then]: [&Receivers; 2], step: &Step<'_>, to_come: bool) -> Result<Vec<Warning>> {
+    let losses = Losses::between(netns, [now, then], [step.before, step.after])?;
+    let mut warnings = Vec::new();
+    let refusal = lockout::refusal(netns, &losses, step.plan);
+    if to_come {
+        warnings.extend(refusal.as_ref().map(refused));
+        warnings.extend(routes_refused(netns, step)?);
+        warnings.extend(not_there(step.before, step.after).map(|(service, error)| Warning::NotThere {
+            service: service.clone(),
+            reason: error.to_string(),
+            fix: error.remedy().unwrap_or_default().into_owned(),
+        }));
+    }
+    warnings.extend(not_local(&losses, step));
+    warnings.extend(services::without_sockets(then, step));
+    warnings.extend(lost(&losses, step.plan));
+    if refusal.is_none() {
+        warnings.extend(lockout::once_local(netns, &losses, step.plan).map(|(guarded, lost, fix)| {
+            let socket = now.sockets.describe_listed(&guarded.listed);
+            Warning::LosesOnceLocal { socket, moved: lost.moved, fix }
+        }));
+    }
+    warnings.extend(opens_again(step));
+    Ok(warnings)
+}
+
+fn refused(refusal: &CommitError) -> Warning {
+    Warning::Refused { reason: refusal.to_string(), fix: refusal.remedy().unwrap_or_default().into_owned() }
+}
+
+/// Whether the local routes that it asks for can be made.
+fn routes_refused(netns: &Netns, step: &Step<'_>) -> Result<Option<Warning>> {
+    if !step.keeps_routes {
+        return Ok(None);
+    }
+    match RoutePlan::of(step.after, netns) {
+        Err(
+            error @ Error::Route(
+                RouteError::CutsOff { .. } | RouteError::TooMany { .. } | RouteError::LoopbackDown { .. },
+            ),
+        ) => {
+            let fix = error.remedy().unwrap_or_default().into_owned();
+            Ok(Some(Warning::Refused { reason: error.to_string(), fix }))
+        }
+        wanted => wanted.map(|_| None),
+    }
+}
+
+/// The prefixes of changed rules that no route makes local.
+fn not_local(losses: &Losses<'_>, step: &Step<'_>) -> Option<Warning> {
+    if step.keeps_routes {
+        return None;
+    }
+    let locals: PrefixSet = losses.local_prefixes().into_iter().collect();
+    let gained = step.plan.rules.iter().filter_map(gained).copied();
+    let prefixes: Vec<Prefix> = steered_prefixes(gained).iter().filter(|it| !locals.covers(it)).copied().collect();
+    let first = prefixes.first()?;
+    let fix = format!("ip route add local {first} dev lo (or let inlet do it: inlet apply --routes)");
+    Some(Warning::NotLocal { prefixes, fix })
+}
+
+/// The rule that a change brings.
+fn gained(change: &Change) -> Option<&Rule> {
+    match change {
+        Change::Added(rule) | Change::Replaced { new: rule, .. } => Some(rule),
+        Change::Removed(_) => None,
+    }
+}
+
+/// The listeners that lose packets, which can only be packets to local addresses.
+fn lost(step: &Losses<'_>, plan: &Plan) -> Vec<Warning> {
+    let sockets = &step.now.sockets;
+    let (mut order, mut found): (Vec<u64>, BTreeMap<u64, Vec<Moved>>) = (Vec::new(), BTreeMap::new());
+    traffic_to(step.old, step.new, plan, step.local_prefixes(), &mut |moved| {
+        let ordinary = !matches!(moved.previous.map(|rule| rule.verdict), Some(Verdict::Service(_) | Verdict::Refuse));
+        let at = sockets.at(moved.protocol, moved.ports.first(), moved.ports.last());
+        for listed in at.filter(|_| ordinary) {
+            if found.get(&listed.cookie).is_some_and(|lost| lost.len() > AREAS) {
+                continue;
+            }
+            for part in step.parts(listed, &moved) {
+                let lost = found.entry(listed.cookie).or_insert_with(|| {
+                    order.push(listed.cookie);
+                    Vec::new()
+                });
+                add_joined(lost, part.moved);
+            }
+        }
+        ControlFlow::Continue(())
+    });
+    let warning = |cookie: u64| {
+        let (listed, mut lost) = (sockets.get(cookie)?, found.remove(&cookie)?);
+        let is_all = lost.len() <= AREAS;
+        lost.truncate(AREAS);
+        Some(Warning::Loses { socket: sockets.describe_listed(&listed), lost, is_all })
+    };
+    order.into_iter().filter_map(warning).collect()
+}
+
+/// The rules that open again what rules with a source refuse, when one of them is new.
+fn opens_again(step: &Step<'_>) -> Vec<Warning> {
+    let refuses = |rule: Rule| rule.verdict == Verdict::Refuse && rule.matching.source.is_some();
+    // Without such rules there is nothing to collect the new ones for.
+    if !step.after.rules().any(refuses) {
+        return Vec::new();
+    }
+    let new: HashSet<Rule> = step.plan.rules.iter().filter_map(gained).copied().collect();
+    let warning = |it: Reopened| {
+        let refusing = *it.refusing.first()?;
+        let fix = super::reopened_fix(step.after, &it.by, &refusing);
+        Some(Warning::OpensAgain { by: it.by, refusing, count: it.refusing.len(), fix })
+    };
+    reopened_by(step.after, &new).into_iter().filter_map(warning).collect()
+}
+
+impl Warning {
+    /// The next step, when there is one.
+    pub fn remedy(&self) -> Option<String> {
+        match self {
+            Self::NoSocket { meant, .. } => {
+                let give = "give it sockets with: inlet register, or describe them: inlet service set";
+                Some(match meant {
+                    Some(meant) => format!("did you mean {meant}? If not, {give}"),
+                    None => give.to_owned(),
+                })
+            }
+            Self::OnlyOn { .. } => {
+                Some("name the interface in the rule, or add a socket that is bound to none".to_owned())
+            }
+            Self::Refused { fix, .. }
+            | Self::NotThere { fix, .. }
+            | Self::NotLocal { fix, .. }
+            | Self::LosesOnceLocal { fix, .. }
+            | Self::OpensAgain { fix, .. } => Some(fix.clone()),
+            Self::Loses { .. } => None,
+        }
+    }
+}
