@@ -71,7 +71,7 @@ fn without_sockets(subject: &Subject<'_>, id: ServiceId, service: &Service, miss
 }
 
 /// What to do when no socket is at a described address, but one is at that port by another address, such as 0.0.0.0 in
-/// the place of [::].
+/// the place of `[::]`.
 fn elsewhere(subject: &Subject<'_>, service: &Service, description: &Description, missing: &[Kind]) -> Option<String> {
     let sockets = &subject.receivers.sockets;
     let lacks = |protocol: Protocol| missing.iter().any(|kind| kind.protocol == protocol);
