@@ -141,7 +141,7 @@ fn a_change_for_another_generation_is_refused() {
     let expected = CommitOptions { expect_generation: Some(seen), ..CommitOptions::default() };
     let bind = |instance: &mut Instance, port: &str| {
         let rule = selector(Protocol::Tcp, "192.0.2.0/24", port);
-        instance.edit(&expected, |builder| inlet::edit::bind(builder, &to("web"), &rule))
+        instance.carry_out(&inlet::Edit::Bind(to("web"), rule.clone()), &expected)
     };
     assert_eq!(bind(&mut instance, "80").unwrap().generation, seen + 1);
     let error = bind(&mut instance, "81").unwrap_err();
