@@ -303,3 +303,31 @@ fn a_service_may_leave_the_choice_to_the_group() {
         assert!(served[1] > 10, "the group chooses: {served:?}");
     }
 }
+
+/// A group that chooses among its members must not have some of another service. Inlet's own choice keeps them apart.
+#[test]
+fn a_group_that_chooses_is_of_one_service() {
+    let Some((world, mut instance)) = two_services() else { return };
+    let group = Listen::new().reuseport();
+    let at: SocketAddr = "[::]:7000".parse().unwrap();
+    let servers = ["one", "two"].map(|name| {
+        let server = TcpServer::spawn_with(name, at, group).unwrap();
+        instance.register(name, &server).unwrap();
+        server
+    });
+    drop(instance);
+    let found = || {
+        let found = inlet::Checker::new(here(&world)).check(None).unwrap().findings;
+        found.into_iter().find(|it| it.code == "group-in-two-services")
+    };
+    assert!(found().is_none());
+    let request = ServiceRequest { spread: Some(inlet::rules::Spread::Group), ..ServiceRequest::default() };
+    open(&world).set_service(&"two".parse().unwrap(), request).unwrap();
+    let finding = found().unwrap();
+    assert_eq!(finding.severity, inlet::Severity::Error);
+    assert!(
+        finding.what.ends_with("of service one is in a SO_REUSEPORT group that chooses for service two"),
+        "{finding:?}"
+    );
+    drop(servers);
+}

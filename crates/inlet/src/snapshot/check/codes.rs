@@ -2,6 +2,7 @@
 
 /// All that a check can find.
 pub const CODES: &[&str] = &[
+    "group-in-two-services",
     "group-outside-service",
     "instance",
     "interface-gone",
@@ -14,7 +15,11 @@ pub const CODES: &[&str] = &[
     "no-cgroup2",
     "no-jit",
     "not-in-force",
+    "not-steering",
     "not-up",
+    "other-programs",
+    "prefix-cannot-answer",
+    "prefix-local-for-some",
     "prefix-not-local",
     "refuse-opened-again",
     "reuseport-program-maybe",

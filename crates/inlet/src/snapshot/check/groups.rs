@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use inlet_core::{Bound, ServiceName};
+use inlet_core::{Bound, ServiceName, Spread};
 
 use super::selectors::{self, Selector};
 use super::sockets::describe;
@@ -18,6 +18,7 @@ const WHY: &str = "Inlet chooses among the sockets of a service, so a packet may
 
 pub(super) fn check(subject: &Subject<'_>, all: &[Listener], found: &mut Checkup) {
     outside(subject, all, found);
+    shared(subject, all, found);
     programs(subject, found);
 }
 
@@ -58,12 +59,50 @@ fn outside(subject: &Subject<'_>, all: &[Listener], found: &mut Checkup) {
     });
 }
 
-/// Groups with a program of their own.
+/// Groups that choose among their members, which are of two services.
+fn shared(subject: &Subject<'_>, all: &[Listener], found: &mut Checkup) {
+    let mut groups: BTreeMap<Bound, BTreeMap<&ServiceName, &Listener>> = BTreeMap::new();
+    for listener in all {
+        if let Some(service) = &listener.service {
+            groups.entry(listener.bound).or_default().entry(service).or_insert(listener);
+        }
+    }
+    let shared: Vec<_> = groups
+        .into_values()
+        .filter(|members| members.len() > 1)
+        .filter_map(|members| Some((*members.keys().find(|name| is_spread_by_group(subject, name))?, members)))
+        .collect();
+    found.add_each(&shared, |(chooser, members)| {
+        let (other, listener) =
+            members.iter().find(|(name, _)| *name != chooser).unwrap_or_else(|| unreachable!("there are two"));
+        Finding {
+            severity: Severity::Error,
+            code: "group-in-two-services",
+            what: format!(
+                "{} of service {other} is in a SO_REUSEPORT group that chooses for service {chooser}",
+                describe(&listener.socket)
+            ),
+            why: format!("packets of {chooser} go to {other} too: the group chooses among all of its members"),
+            fix: format!(
+                "inlet service set {} --spread inlet, or bind the two to different addresses",
+                quoted(chooser.as_str())
+            ),
+        }
+    });
+}
+
+fn is_spread_by_group(subject: &Subject<'_>, name: &ServiceName) -> bool {
+    let services = subject.ruleset.services();
+    services.id(name.as_str()).and_then(|id| services.get(id)).is_some_and(|it| it.spread == Spread::Group)
+}
+
+/// Groups with a program of their own, which is not asked.
 fn programs(subject: &Subject<'_>, found: &mut Checkup) {
     let services: Vec<(&ServiceName, Vec<SocketState>)> = subject
         .ruleset
         .services()
         .iter()
+        .filter(|(_, service)| service.spread == Spread::Inlet)
         .map(|(_, service)| (&service.name, subject.receivers.states(service)))
         .filter(|(_, sockets)| !sockets.is_empty())
         .collect();
