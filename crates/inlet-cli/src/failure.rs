@@ -18,6 +18,8 @@ pub(crate) enum Failure {
     Found,
     /// A file of this name does not hold what is to be translated.
     Import(String, ImportError),
+    /// A comment of a ruleset file says that something has to be decided first.
+    Todo { file: String, line: usize },
     /// These could not be translated; all the rest is done.
     Untranslated(Vec<Left>),
     /// A described socket is there and cannot be adopted.
@@ -51,6 +53,9 @@ impl Failure {
             Self::Inlet(error) => chain(error),
             Self::Found => return,
             Self::Import(file, error) => format!("{file}: {}", chain(error)),
+            Self::Todo { file, line } => format!(
+                "{file}: line {line} says that something has to be decided (TODO); decide and remove it, or apply with --ignore-todo"
+            ),
             Self::Untranslated(left) => return untranslated(left),
             Self::NotAdopted(what) => format!("cannot adopt {what}"),
             Self::Output(cause) => format!("cannot write output: {cause}"),
@@ -66,8 +71,10 @@ impl Failure {
 
 /// One line for each, as for errors.
 fn untranslated(left: &[Left]) {
-    for Left { place, text, why } in left {
-        let line = printable(&format!("not translated, {place}: {text}: {why}"));
+    for Left { place, text, why, todo } in left {
+        let what = if *todo { "not translated" } else { "note" };
+        let text = if text.is_empty() { String::new() } else { format!("{text}: ") };
+        let line = printable(&format!("{what}, {place}: {text}{why}"));
         let _ = writeln!(io::stderr().lock(), "inlet: {}", line.replace('\n', " "));
     }
 }

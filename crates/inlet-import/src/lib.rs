@@ -1,27 +1,30 @@
 //! Coming from elsewhere: what another tool was told, as a ruleset file.
 //!
-//! [`tubular()`] reads the bindings of tubular, [`tproxy()`] the TPROXY rules of iptables or nftables. Firewall rules are tried
-//! in order and the first that matches decides; in a ruleset the most specific one does. `order` makes one out of the
-//! other, so that every packet gets the same. What cannot be said in a ruleset is listed, with the reason.
+//! [`tubular()`] reads the bindings of tubular, [`tproxy()`] the TPROXY rules of iptables or nftables, [`receivers()`] what receives
+//! on a host today. Firewall rules are tried in order and the first that matches decides; in a ruleset the most specific
+//! one does. So the firewall is read as it is (`firewall`), asked who gets each packet (`evaluate`), and that is written as
+//! rules (`encode`). What cannot be said in a ruleset is listed, with the reason, and steers nothing.
 
 #![forbid(unsafe_code)]
 
-mod entries;
-mod flatten;
+mod encode;
+mod evaluate;
+mod firewall;
 mod ipset;
 mod iptables;
-mod members;
+mod listeners;
 mod nft;
-mod order;
-mod selection;
+mod receivers;
 mod services;
-mod steps;
-mod texts;
+mod translate;
 mod tubular;
 mod write;
 
 use inlet_core::{PortRange, Prefix, Protocol};
 
+pub use listeners::{Listener, listeners};
+pub use receivers::{local_prefixes, receivers, routed_prefixes};
+pub use translate::tproxy;
 pub use tubular::tubular;
 
 /// A ruleset file in the making.
@@ -30,11 +33,22 @@ pub struct Imported {
     services: Vec<ServiceText>,
     sets: Vec<(String, Vec<Prefix>)>,
     rules: Vec<RuleText>,
-    /// What could not be translated.
+    /// Rules that somebody has to decide about; comments of the file.
+    undecided: Vec<RuleText>,
+    /// What could not be translated, or means something else now.
     pub left: Vec<Left>,
 }
 
-/// Something that could not be translated.
+/// What else is known of the host whose rules are imported.
+#[derive(Clone, Debug, Default)]
+pub struct Surroundings {
+    /// What `ipset save` wrote, when it is not part of the rules.
+    pub sets: String,
+    /// The listeners and unconnected UDP sockets; `None`: not known.
+    pub listeners: Option<Vec<Listener>>,
+}
+
+/// Something that could not be translated, or not quite.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Left {
     /// Where it stands, such as `line 7` or `ip filter prerouting handle 3`.
@@ -43,6 +57,8 @@ pub struct Left {
     pub text: String,
     /// Why, and what to do instead.
     pub why: String,
+    /// Whether the file steers less than the firewall did until somebody decides: `inlet apply` refuses it.
+    pub todo: bool,
 }
 
 /// Why a text is not imported at all.
@@ -54,25 +70,32 @@ pub enum ImportError {
     /// The text is JSON, but not what nft writes.
     #[error("not a ruleset of nft: {0}; write it with: nft -j list ruleset")]
     Nft(serde_json::Error),
+    /// The text is nftables' own.
+    #[error("this is nftables' own text; give what this writes: nft -j list ruleset")]
+    NftText,
     /// The text is neither of iptables nor of nft.
     #[error("neither iptables-save nor nft -j list ruleset wrote this; write it with one of them")]
     Unknown,
     /// There is nothing to be translated.
     #[error("no TPROXY rule in it; give the mangle table of iptables-save, or nft -j list ruleset")]
     Nothing,
+    /// The text is not what `ss` writes.
+    #[error("line {0} is not a socket as ss writes it; write the sockets with: ss -lntup")]
+    Sockets(usize),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct ServiceText {
     name: String,
     listen: Vec<String>,
+    /// What else is known of it.
+    note: Option<String>,
 }
 
 /// A rule as the file has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct RuleText {
-    /// The service, or `None`: pass.
-    to: Option<String>,
+    verdict: VerdictText,
     protocols: Vec<Protocol>,
     local: Vec<String>,
     ports: Vec<PortRange>,
@@ -83,19 +106,9 @@ struct RuleText {
     note: String,
 }
 
-/// Translates the TPROXY rules of what `iptables-save` and `ip6tables-save` or `nft -j list ruleset` wrote. `sets` is what
-/// `ipset save` wrote, which may also be part of the first text.
-///
-/// # Errors
-/// [`ImportError`] when there is nothing to be translated.
-pub fn tproxy(text: &str, sets: &str) -> Result<Imported, ImportError> {
-    let chains = match text.trim_start().starts_with('{') {
-        true => nft::read(text)?,
-        false => iptables::read(text, sets)?,
-    };
-    let flat = flatten::flatten(chains);
-    if flat.items.iter().all(|item| !matches!(item.action, flatten::Action::To(_))) && flat.left.is_empty() {
-        return Err(ImportError::Nothing);
-    }
-    Ok(order::settle(flat))
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum VerdictText {
+    To(String),
+    Pass,
+    Refuse,
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use ipnet::IpNet;
 use serde::Deserialize;
 
-use super::{ImportError, Imported, Left, RuleText, ServiceText};
+use super::{ImportError, Imported, Left, RuleText, ServiceText, VerdictText};
 use inlet_core::{PortRange, Prefix, Protocol, ServiceName};
 
 #[derive(Deserialize)]
@@ -38,13 +38,14 @@ pub fn tubular(text: &str) -> Result<Imported, ImportError> {
         let place = format!("binding {}", number + 1);
         match binding.rule(place.clone(), &mut labels) {
             Ok(rule) => imported.rules.extend(rule),
-            Err(why) => imported.left.push(Left { place, text: binding.to_string(), why }),
+            Err(why) => imported.left.push(Left { place, text: binding.to_string(), why, todo: true }),
         }
     }
     let mut names: Vec<&String> = labels.values().collect();
     names.sort();
     names.dedup();
-    imported.services = names.into_iter().map(|name| ServiceText { name: name.clone(), listen: Vec::new() }).collect();
+    imported.services =
+        names.into_iter().map(|name| ServiceText { name: name.clone(), listen: Vec::new(), note: None }).collect();
     Ok(imported)
 }
 
@@ -74,9 +75,9 @@ impl Binding {
             return Err(format!("the same packets are bound to {other:?} above"));
         }
         protocols.retain(|protocol| labels.insert(key(*protocol), self.label.clone()).is_none());
-        let (to, local) = (Some(self.label.clone()), vec![prefix.to_string()]);
+        let (verdict, local) = (VerdictText::To(self.label.clone()), vec![prefix.to_string()]);
         let rule = RuleText {
-            to,
+            verdict,
             protocols,
             local,
             ports: vec![ports],

@@ -37,6 +37,10 @@ pub(crate) struct Apply {
     /// The file; - reads standard input
     pub(crate) file: PathBuf,
 
+    /// Also when comments of the file say that something has to be decided (TODO)
+    #[arg(long)]
+    pub(crate) ignore_todo: bool,
+
     /// Units, control groups and users that describe services need not be there yet
     #[arg(long)]
     pub(crate) later: bool,
@@ -54,13 +58,16 @@ pub(crate) enum Import {
     /// `inlet register`, or say in the file which they are. Status 3: not all could be translated.
     Tubular {
         /// The file; - reads standard input
+        #[arg(default_value = "-", hide_default_value = true)]
         file: PathBuf,
     },
     /// Translate TPROXY rules of iptables or nftables
     ///
     /// Reads what `iptables-save` and `ip6tables-save`, or `nft -j list ruleset`, write. Each address and port that TPROXY
-    /// sends packets to becomes a service described by it. What cannot be said in a ruleset is listed on standard error and
-    /// in comments, with the reason; the status is 3 then.
+    /// sends packets to becomes a service described by it. Rules about sockets (-m socket, socket transparent) need the
+    /// listeners of the host that the rules come from: those of this namespace are looked up, unless --sockets or --elsewhere is
+    /// given. What cannot be said in a ruleset is listed on standard error and in comments, with the reason; the status is 3
+    /// then. It never steers more than the firewall did.
     #[command(after_help = "Examples:
   (iptables-save; ip6tables-save; ipset save) | inlet import tproxy >inlet.toml
   nft -j list ruleset | inlet import tproxy >inlet.toml")]
@@ -72,6 +79,27 @@ pub(crate) enum Import {
         /// What `ipset save` wrote, when it is not part of the first file
         #[arg(long, value_name = "FILE")]
         ipset: Option<PathBuf>,
+
+        /// What `ss -lntup` wrote on the host that the rules come from
+        #[arg(long, value_name = "FILE")]
+        sockets: Option<PathBuf>,
+
+        /// The rules come from another host: look up no sockets here
+        #[arg(long, conflicts_with = "sockets")]
+        elsewhere: bool,
+    },
+    /// Make a first ruleset of what receives on this host today
+    ///
+    /// Each program that listens on all addresses becomes a service, with rules for the prefixes that are local as a whole
+    /// (AnyIP). Nothing changes when it is applied: it is a file to edit.
+    Ss {
+        /// What `ss -lntup` wrote on the host [default: the listeners of this namespace]
+        #[arg(long, value_name = "FILE", requires = "routes")]
+        sockets: Option<PathBuf>,
+
+        /// What `ip route show table local` and `ip -6 route show table local` wrote there
+        #[arg(long, value_name = "FILE", requires = "sockets")]
+        routes: Option<PathBuf>,
     },
 }
 

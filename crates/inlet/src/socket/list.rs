@@ -25,6 +25,10 @@ const UDP_UNCONNECTED: u8 = 7;
 /// `INET_DIAG_ULP_INFO`: what a TCP socket is the lower part of. Of an MPTCP listener it says so by name.
 const ULP_INFO: u16 = 19;
 
+/// `INET_DIAG_SOCKOPT`: options of a socket, one bit each (linux/inet_diag.h).
+const SOCKET_OPTIONS: u16 = 22;
+const TRANSPARENT: u8 = 1 << 5;
+
 /// A socket that the kernel lists.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Listed {
@@ -32,6 +36,8 @@ pub(crate) struct Listed {
     pub(crate) bound: Bound,
     /// Whether it can receive what no connected socket does.
     pub(crate) receiving: bool,
+    /// Whether it has `IP_TRANSPARENT`, on kernels that say so.
+    pub(crate) transparent: Option<bool>,
     /// Whether it is the TCP half of an MPTCP listener.
     #[allow(dead_code, reason = "for checks of sockets")]
     pub(crate) mptcp: bool,
@@ -129,21 +135,24 @@ fn listed(protocol: Protocol, response: &InetResponse) -> Listed {
     let header = &response.header;
     let id = &header.socket_id;
     let v6only = response.nlas.iter().any(|nla| matches!(nla, Nla::SkV6Only(true)));
-    let is_mptcp = |nla: &Nla| match nla {
-        Nla::Other(other) => {
-            use netlink_packet_core::Nla as _;
-            let mut value = vec![0; other.value_len()];
-            other.emit_value(&mut value);
-            other.kind() == ULP_INFO && value.windows(5).any(|word| word == b"mptcp")
-        }
-        _ => false,
+    let value_of = |kind: u16| {
+        use netlink_packet_core::Nla as _;
+        response.nlas.iter().find_map(|nla| match nla {
+            Nla::Other(other) if other.kind() == kind => {
+                let mut value = vec![0; other.value_len()];
+                other.emit_value(&mut value);
+                Some(value)
+            }
+            _ => None,
+        })
     };
     let addr = SocketAddr::new(id.source_address, id.source_port);
     Listed {
         cookie: cookie(id.cookie),
         bound: Bound { protocol, addr, v6only, device: id.interface_id },
         receiving: header.state == if protocol == Protocol::Tcp { TCP_LISTEN } else { UDP_UNCONNECTED },
-        mptcp: response.nlas.iter().any(is_mptcp),
+        transparent: value_of(SOCKET_OPTIONS).and_then(|options| Some(options.first()? & TRANSPARENT != 0)),
+        mptcp: value_of(ULP_INFO).is_some_and(|value| value.windows(5).any(|word| word == b"mptcp")),
         inode: header.inode,
     }
 }

@@ -1,0 +1,371 @@
+//! The outcome for all packets of one family and protocol, as functions inside functions: of the local address, of the port,
+//! of the source, of the interface. Equal functions are stored once.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::Hash;
+
+use inlet_core::{Family, Protocol};
+
+use super::answer::Answers;
+use super::state::{Outcomes, Verdict};
+use super::sweep::{Item, Stretches, stretches, token};
+use super::walk::{Budget, Point, Walk};
+use crate::firewall::{Action, Firewall, Member, RuleId, Step, Test, TestId, last};
+
+/// So many steps of rules are done in all.
+const STEPS: u64 = 60_000_000;
+
+/// What becomes of packets, as far as it is certain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Fate {
+    Sure(Verdict),
+    /// This, or something else.
+    Perhaps(Verdict),
+}
+
+/// Values stored once, by number.
+#[derive(Clone, Debug)]
+pub(crate) struct Store<T> {
+    pub(crate) all: Vec<T>,
+    numbers: HashMap<T, u32>,
+}
+
+impl<T: Clone + Eq + Hash> Store<T> {
+    pub(crate) fn new() -> Self {
+        Self { all: Vec::new(), numbers: HashMap::new() }
+    }
+
+    pub(crate) fn number(&mut self, value: T) -> u32 {
+        if let Some(number) = self.numbers.get(&value) {
+            return *number;
+        }
+        let number = self.all.len() as u32;
+        self.all.push(value.clone());
+        self.numbers.insert(value, number);
+        number
+    }
+}
+
+/// By interface: the fate of packets of each, the first for those of all others.
+pub(crate) type ByIface = Vec<Fate>;
+/// A function of numbers: from each first one on, the number of a further function.
+pub(crate) type Steps = Vec<(u128, u32)>;
+
+/// All packets of one family and protocol.
+#[derive(Debug)]
+pub(crate) struct Table {
+    pub(crate) family: Family,
+    pub(crate) protocol: Protocol,
+    pub(crate) ifaces: Store<ByIface>,
+    /// By source, functions of `ifaces`.
+    pub(crate) sources: Store<Steps>,
+    /// By port, functions of `sources`.
+    pub(crate) ports: Store<Steps>,
+    /// By local address, numbers of `ports`.
+    pub(crate) locals: Steps,
+    /// Of each function of ports the rules that give its packets their fate.
+    pub(crate) labels: Vec<Label>,
+}
+
+/// Which rules give packets which fate.
+pub(crate) type Label = BTreeMap<Fate, BTreeSet<RuleId>>;
+
+/// What was found besides.
+#[derive(Debug, Default)]
+pub(crate) struct Area {
+    /// Rules that could not be followed, and why.
+    pub(crate) doubts: BTreeSet<(RuleId, String)>,
+    /// Rules that take packets to addresses that are not the host's.
+    pub(crate) beyond: BTreeSet<RuleId>,
+    /// The tables for packets to such addresses, when there are such rules.
+    pub(crate) elsewhere: Vec<Table>,
+    /// The names of interfaces by number, the first for all others.
+    pub(crate) ifaces: Vec<String>,
+    pub(crate) spent: bool,
+}
+
+/// Asks about all packets.
+pub(crate) fn tables(firewall: &Firewall) -> (Vec<Table>, Area) {
+    let budget = Budget::new(STEPS);
+    let mut area = Area { ifaces: ifaces(firewall), ..Area::default() };
+    let marks = marks(firewall);
+    let mut tables = Vec::new();
+    for family in Family::ALL {
+        for protocol in Protocol::ALL {
+            let asker = Asker { firewall, budget: &budget, marks: &marks, family, protocol, to_host: true };
+            let table = asker.table(&mut area);
+            if firewall.tests.iter().any(|test| matches!(test, Test::LocalType(_))) {
+                let mut other = Area { ifaces: area.ifaces.clone(), ..Area::default() };
+                let elsewhere = Asker { to_host: false, ..asker }.table(&mut other);
+                let beyond: BTreeSet<RuleId> = &steering(&elsewhere) - &steering(&table);
+                if !beyond.is_empty() {
+                    area.beyond.extend(beyond);
+                    area.elsewhere.push(elsewhere);
+                }
+            }
+            tables.push(table);
+        }
+    }
+    area.spent = budget.is_spent();
+    (tables, area)
+}
+
+/// The rules that give packets to sockets.
+fn steering(table: &Table) -> BTreeSet<RuleId> {
+    let to = |(fate, rules): (&Fate, &BTreeSet<RuleId>)| match fate {
+        Fate::Sure(Verdict::To(_)) | Fate::Perhaps(Verdict::To(_)) => rules.clone(),
+        _ => BTreeSet::new(),
+    };
+    table.labels.iter().flatten().flat_map(to).collect()
+}
+
+/// All names of interfaces that tests have.
+fn ifaces(firewall: &Firewall) -> Vec<String> {
+    let of = |test: &Test| -> Vec<String> {
+        match test {
+            Test::Ifaces(names) => names.clone(),
+            Test::Tuple(members) => members.iter().filter_map(|member| member.iface.clone()).collect(),
+            _ => Vec::new(),
+        }
+    };
+    let names: BTreeSet<String> = firewall.tests.iter().flat_map(of).filter(|name| !name.ends_with('*')).collect();
+    std::iter::once(String::new()).chain(names).collect()
+}
+
+/// The marks that rules where packets come in give.
+fn marks(firewall: &Firewall) -> Vec<u32> {
+    let mark = |step: &Step| match step {
+        Step::Do(Action::Mark { flip, .. }) => Some(*flip),
+        _ => None,
+    };
+    firewall.rules.iter().flat_map(|rule| &rule.steps).filter_map(mark).collect()
+}
+
+#[derive(Clone, Copy)]
+struct Asker<'a> {
+    firewall: &'a Firewall,
+    budget: &'a Budget,
+    marks: &'a [u32],
+    family: Family,
+    protocol: Protocol,
+    to_host: bool,
+}
+
+/// A table in the making, with what the functions at hand were made of.
+struct Making<'a> {
+    table: Table,
+    area: &'a mut Area,
+    label: Label,
+}
+
+impl<'a> Asker<'a> {
+    fn table(self, area: &mut Area) -> Table {
+        let table = Table {
+            family: self.family,
+            protocol: self.protocol,
+            ifaces: Store::new(),
+            sources: Store::new(),
+            ports: Store::new(),
+            locals: Vec::new(),
+            labels: Vec::new(),
+        };
+        let mut making = Making { table, area, label: Label::new() };
+        let none = HashMap::new();
+        let point = Point {
+            family: self.family,
+            protocol: self.protocol,
+            local: None,
+            port: None,
+            source: None,
+            iface: None,
+            members: &none,
+        };
+        let outcomes = self.ask(point, false, &making.area.ifaces);
+        let cut = self.cut(&outcomes, |test| local_items(test, self.firewall, self.family), 0, last(self.family));
+        let mut numbers = Vec::new();
+        for (at, notes) in &cut.classes {
+            let mut members: HashMap<TestId, Vec<u32>> = HashMap::new();
+            notes.iter().for_each(|(test, member)| members.entry(*test).or_default().push(*member));
+            making.label = Label::new();
+            let ports = self.ports(Point { local: Some(*at), members: &members, ..point }, &mut making);
+            let number = making.table.ports.number(ports);
+            if number as usize == making.table.labels.len() {
+                making.table.labels.push(Label::new());
+            }
+            for (fate, rules) in std::mem::take(&mut making.label) {
+                making.table.labels[number as usize].entry(fate).or_default().extend(rules);
+            }
+            numbers.push(number);
+        }
+        making.table.locals = renumbered(&cut, &numbers);
+        making.table
+    }
+
+    fn ask(self, point: Point<'_>, one_port: bool, ifaces: &[String]) -> Outcomes {
+        let Self { firewall, marks, to_host, .. } = self;
+        let answers = Answers { firewall, point, ifaces, marks, one_port, to_host };
+        Walk::new(firewall, answers, self.budget).outcomes()
+    }
+
+    /// Cuts numbers as the tests do that the outcome depends on. One outcome needs no cut.
+    fn cut<I: Iterator<Item = Item>>(
+        self,
+        outcomes: &Outcomes,
+        items: impl Fn(TestId) -> I,
+        first: u128,
+        last: u128,
+    ) -> Stretches {
+        let asked = outcomes
+            .asked
+            .iter()
+            .filter(|_| outcomes.verdicts.len() > 1 || outcomes.verdicts.contains_key(&Verdict::Odd));
+        let items: Vec<Item> = asked.flat_map(|test| items(*test)).collect();
+        stretches(&items, first, last)
+    }
+
+    fn ports(self, point: Point<'_>, making: &mut Making<'_>) -> Steps {
+        let outcomes = self.ask(point, false, &making.area.ifaces);
+        let cut = self.cut(&outcomes, |test| self.port_items(test, point), 1, u16::MAX.into());
+        let mut widths = vec![0; cut.classes.len()];
+        for (number, (from, class)) in cut.starts.iter().enumerate() {
+            let end = cut.starts.get(number + 1).map_or(u128::from(u16::MAX) + 1, |next| next.0);
+            widths[*class as usize] += end - from;
+        }
+        let mut numbers = Vec::new();
+        for ((at, _), width) in cut.classes.iter().zip(widths) {
+            let point = Point { port: Some(*at as u16), ..point };
+            numbers.push(self.sources(point, width == 1, making));
+        }
+        renumbered(&cut, &numbers)
+    }
+
+    fn sources(self, point: Point<'_>, one_port: bool, making: &mut Making<'_>) -> u32 {
+        let outcomes = self.ask(point, one_port, &making.area.ifaces);
+        let cut = self.cut(&outcomes, |test| self.source_items(test, point), 0, last(self.family));
+        let numbers: Vec<u32> = cut
+            .classes
+            .iter()
+            .map(|(at, _)| self.ifaces(Point { source: Some(*at), ..point }, one_port, making))
+            .collect();
+        let steps = renumbered(&cut, &numbers);
+        making.table.sources.number(steps)
+    }
+
+    fn ifaces(self, point: Point<'_>, one_port: bool, making: &mut Making<'_>) -> u32 {
+        let outcomes = self.ask(point, one_port, &making.area.ifaces);
+        let count = making.area.ifaces.len();
+        let by_iface = if outcomes.verdicts.len() == 1 || outcomes.asked.is_empty() {
+            vec![self.fate(&outcomes, making); count]
+        } else {
+            let fate = |iface: usize| {
+                let outcomes = self.ask(Point { iface: Some(iface), ..point }, one_port, &making.area.ifaces);
+                self.fate(&outcomes, making)
+            };
+            (0..count).map(fate).collect()
+        };
+        making.table.ifaces.number(by_iface)
+    }
+
+    /// What is certain, or the socket that may get the packet.
+    fn fate(self, outcomes: &Outcomes, making: &mut Making<'_>) -> Fate {
+        let first = |wanted: fn(&Verdict) -> bool| outcomes.verdicts.keys().copied().find(|verdict| wanted(verdict));
+        let fate = match outcomes.verdicts.keys().copied().collect::<Vec<_>>().as_slice() {
+            [Verdict::Odd] => Fate::Perhaps(Verdict::Odd),
+            [one] => Fate::Sure(*one),
+            _ => Fate::Perhaps(first(|verdict| matches!(verdict, Verdict::To(_))).unwrap_or(Verdict::Refuse)),
+        };
+        match fate {
+            Fate::Sure(verdict) | Fate::Perhaps(verdict) => {
+                let rules = outcomes.verdicts.get(&verdict).into_iter().flatten().copied();
+                making.label.entry(fate).or_default().extend(rules);
+            }
+        }
+        if matches!(fate, Fate::Perhaps(_)) {
+            making.area.doubts.extend(outcomes.doubts.iter().cloned());
+        }
+        fate
+    }
+
+    fn port_items(self, test: TestId, point: Point<'_>) -> impl Iterator<Item = Item> {
+        let mut items = Vec::new();
+        match &self.firewall.tests[test] {
+            Test::Ports(spans) => items.extend(spans.iter().map(|(first, last)| Item {
+                first: *first,
+                last: *last,
+                token: token(test),
+                note: None,
+            })),
+            Test::Tuple(members) => items.extend(self.candidates(test, members, point).filter_map(|member| {
+                let (first, last) = member.ports?;
+                let token = token((test, member.source, &member.iface, member.rank, member.counts));
+                Some(Item { first: first.into(), last: last.into(), token, note: None })
+            })),
+            _ => {}
+        }
+        items.into_iter()
+    }
+
+    fn source_items(self, test: TestId, point: Point<'_>) -> impl Iterator<Item = Item> {
+        let mut items = Vec::new();
+        match &self.firewall.tests[test] {
+            Test::Source(set) => items.extend(set.of(self.family).iter().map(|(first, last)| Item {
+                first: *first,
+                last: *last,
+                token: token(test),
+                note: None,
+            })),
+            Test::Tuple(members) => items.extend(self.candidates(test, members, point).filter_map(|member| {
+                let port =
+                    point.port.is_none_or(|port| member.ports.is_none_or(|(from, to)| from <= port && port <= to));
+                let (first, last) = member.source.filter(|_| port)?;
+                let token = token((test, &member.iface, member.rank, member.counts));
+                Some(Item { first, last, token, note: None })
+            })),
+            _ => {}
+        }
+        items.into_iter()
+    }
+
+    /// The members of this family and protocol that have the local address.
+    fn candidates<'b>(self, test: TestId, members: &'b [Member], point: Point<'b>) -> impl Iterator<Item = &'b Member> {
+        let within = point.members.get(&test).into_iter().flatten();
+        let (family, protocol) = (self.family, self.protocol);
+        within.map(|number| &members[*number as usize]).filter(move |member| {
+            member.family.is_none_or(|it| it == family) && member.protocol.is_none_or(|it| it == protocol)
+        })
+    }
+}
+
+/// The ranges of local addresses of a test.
+fn local_items(test: TestId, firewall: &Firewall, family: Family) -> impl Iterator<Item = Item> {
+    let mut items = Vec::new();
+    let mut add = |test: TestId| match &firewall.tests[test] {
+        Test::Local(set) => items.extend(set.of(family).iter().map(|(first, last)| Item {
+            first: *first,
+            last: *last,
+            token: token(test),
+            note: None,
+        })),
+        Test::Tuple(members) => {
+            for (number, member) in members.iter().enumerate() {
+                if member.family.is_some_and(|it| it != family) {
+                    continue;
+                }
+                let (first, last) = member.local.unwrap_or((0, last(family)));
+                let rest =
+                    (test, member.protocol, member.ports, member.source, &member.iface, member.rank, member.counts);
+                items.push(Item { first, last, token: token(rest), note: Some((test, number as u32)) });
+            }
+        }
+        _ => {}
+    };
+    add(test);
+    items.into_iter()
+}
+
+/// The stretches with the numbers of their classes' functions, those of one function joined.
+fn renumbered(cut: &Stretches, numbers: &[u32]) -> Steps {
+    let mut steps: Steps = cut.starts.iter().map(|(at, class)| (*at, numbers[*class as usize])).collect();
+    steps.dedup_by_key(|(_, number)| *number);
+    steps
+}
