@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use inlet_core::{Family, Prefix};
 
-use crate::encode::{Choice, Reading, Row, prefixes, rows};
+use crate::encode::{Choice, Row, prefixes, rows};
 use crate::evaluate::{Area, TOO_MUCH, tables};
 use crate::firewall::{Action, Addresses, Firewall, Member, Range, RuleId, SocketTest, Step, Test, bits};
 use crate::services::Services;
@@ -27,12 +27,12 @@ pub fn tproxy(text: &str, around: &Surroundings) -> Result<Imported, ImportError
         know_listeners(&mut firewall, listeners);
     }
     let (tables, area) = tables(&firewall);
-    let certain = rows(&tables, Reading::Certain);
-    let mut hoped = rows(&tables, Reading::Hoped);
-    hoped.extend(rows(&area.elsewhere, Reading::Hoped));
-    hoped.retain(|row| !certain.contains(row));
+    let (certain, hoped) = rows(&tables, &area.elsewhere);
     let mut imported = Imported { left: std::mem::take(&mut firewall.told), ..Imported::default() };
     imported.left.extend(left(&firewall, &area, &certain));
+    // In the order of the text, where it has lines.
+    let line = |left: &Left| left.place.strip_prefix("line ").and_then(|line| line.parse::<usize>().ok());
+    imported.left.sort_by_key(|left| line(left).unwrap_or(0));
     Texts::new(&firewall, &area, [&certain, &hoped]).write(&certain, &hoped, &mut imported);
     Ok(imported)
 }
@@ -79,12 +79,12 @@ fn member(listener: &Listener, test: SocketTest) -> Option<Member> {
 
 /// What is to be told of rules, in their order.
 fn left(firewall: &Firewall, area: &Area, certain: &[Row]) -> Vec<Left> {
-    let mut found: BTreeMap<(RuleId, String), bool> = BTreeMap::new();
-    for (rule, why) in &area.doubts {
-        found.insert((*rule, why.clone()), true);
-    }
-    for rule in &area.beyond {
-        found.insert((*rule, BEYOND.to_owned()), true);
+    let mut found: BTreeMap<RuleId, (Vec<&str>, bool)> = BTreeMap::new();
+    let beyond = area.beyond.iter().map(|rule| (*rule, BEYOND));
+    for (rule, why) in area.doubts.iter().map(|(rule, why)| (*rule, why.as_str())).chain(beyond) {
+        let (whys, todo) = found.entry(rule).or_default();
+        whys.push(why);
+        *todo = true;
     }
     let refused: BTreeSet<RuleId> =
         certain.iter().filter(|row| row.choice == Choice::Refuse).flat_map(|row| row.lines.clone()).collect();
@@ -95,11 +95,11 @@ fn left(firewall: &Firewall, area: &Area, certain: &[Row]) -> Vec<Left> {
             _ => false,
         });
         if drops {
-            found.insert((rule, SILENCE.to_owned()), false);
+            found.entry(rule).or_default().0.push(SILENCE);
         }
     }
-    let mut left: Vec<Left> =
-        found.into_iter().map(|((rule, why), todo)| firewall.rules[rule].left(why, todo)).collect();
+    let of = |(rule, (whys, todo)): (RuleId, (Vec<&str>, bool))| firewall.rules[rule].left(whys.join("; "), todo);
+    let mut left: Vec<Left> = found.into_iter().map(of).collect();
     if area.spent {
         let (place, text) = ("all rules".to_owned(), String::new());
         left.insert(0, Left { place, text, why: TOO_MUCH.to_owned(), todo: true });

@@ -4,7 +4,7 @@ mod aggregate;
 mod rows;
 mod shapes;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use inlet_core::{Family, Prefix, Protocol};
 
@@ -26,7 +26,7 @@ pub(crate) enum Choice {
 
 /// Which of the possible outcomes are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reading {
+enum Reading {
     /// Only what is certain.
     Certain,
     /// As if what is not known stood in nobody's way.
@@ -45,9 +45,20 @@ impl Reading {
     }
 }
 
-/// The rules for all tables.
-pub(crate) fn rows(tables: &[Table], reading: Reading) -> Vec<Row> {
-    rows::merged(tables.iter().flat_map(|table| Encoder::new(table, reading).rows()).collect())
+/// The rules for all tables: those of what is certain, and those that would be there besides if what is not known stood in
+/// nobody's way. `elsewhere` are tables of packets that do not come.
+pub(crate) fn rows(tables: &[Table], elsewhere: &[Table]) -> (Vec<Row>, Vec<Row>) {
+    let read = |tables: &[Table], reading: Reading| -> Vec<Row> {
+        tables.iter().flat_map(|table| Encoder::new(table, reading).rows()).collect()
+    };
+    let certain = read(tables, Reading::Certain);
+    let is_open = |fate: &Fate| matches!(fate, Fate::Perhaps(_));
+    let open = tables.iter().any(|table| table.ifaces.all.iter().flatten().any(is_open));
+    let mut hoped = if open { read(tables, Reading::Hoped) } else { Vec::new() };
+    hoped.extend(read(elsewhere, Reading::Hoped));
+    let known: HashSet<&Row> = certain.iter().collect();
+    hoped.retain(|row| !known.contains(row));
+    (rows::merged(certain), rows::merged(hoped))
 }
 
 /// The prefixes of exactly these addresses, as few as can be.

@@ -8,7 +8,7 @@ use super::{Choice, Shape};
 use crate::firewall::{RuleId, to_prefix};
 
 /// A rule with lists: all combinations of what is in them.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Row {
     pub(crate) families: Vec<Family>,
     pub(crate) choice: Choice,

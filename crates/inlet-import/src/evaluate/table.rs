@@ -10,7 +10,7 @@ use super::answer::Answers;
 use super::state::{Outcomes, Verdict};
 use super::sweep::{Item, Stretches, stretches, token};
 use super::walk::{Budget, Point, Walk};
-use crate::firewall::{Action, Firewall, Member, RuleId, Step, Test, TestId, last};
+use crate::firewall::{Action, Firewall, Member, RuleId, Step, Test, TestId, holds, last};
 
 /// So many steps of rules are done in all.
 const STEPS: u64 = 60_000_000;
@@ -171,6 +171,8 @@ impl<'a> Asker<'a> {
         };
         let mut making = Making { table, area, label: Label::new() };
         let none = HashMap::new();
+        let all: Vec<Vec<RuleId>> = self.firewall.chains.iter().map(|chain| chain.rules.clone()).collect();
+        let chains = self.possible(&all, None);
         let point = Point {
             family: self.family,
             protocol: self.protocol,
@@ -178,6 +180,7 @@ impl<'a> Asker<'a> {
             port: None,
             source: None,
             iface: None,
+            chains: &chains,
             members: &none,
         };
         let outcomes = self.ask(point, false, &making.area.ifaces);
@@ -187,7 +190,9 @@ impl<'a> Asker<'a> {
             let mut members: HashMap<TestId, Vec<u32>> = HashMap::new();
             notes.iter().for_each(|(test, member)| members.entry(*test).or_default().push(*member));
             making.label = Label::new();
-            let ports = self.ports(Point { local: Some(*at), members: &members, ..point }, &mut making);
+            let chains = self.possible(&chains, Some(*at));
+            let point = Point { local: Some(*at), chains: &chains, members: &members, ..point };
+            let ports = self.ports(point, &mut making);
             let number = making.table.ports.number(ports);
             if number as usize == making.table.labels.len() {
                 making.table.labels.push(Label::new());
@@ -199,6 +204,26 @@ impl<'a> Asker<'a> {
         }
         making.table.locals = renumbered(&cut, &numbers);
         making.table
+    }
+
+    /// The rules that may be about packets of this family and protocol, to this address: nothing in front of their first action
+    /// says otherwise.
+    fn possible(self, chains: &[Vec<RuleId>], local: Option<u128>) -> Vec<Vec<RuleId>> {
+        let holds = |test: &Test| match (test, local) {
+            (Test::Family(family), _) => *family == self.family,
+            (Test::Protocols(protocols), _) => protocols.contains(&self.protocol),
+            (Test::Local(set), Some(local)) => holds(set.of(self.family), local),
+            _ => true,
+        };
+        let may = |rule: &RuleId| {
+            let tests = self.firewall.rules[*rule].steps.iter().map_while(|step| match step {
+                Step::Match { test, not } => Some((*test, *not)),
+                Step::Do(_) => None,
+            });
+            tests.into_iter().all(|(test, not)| not || holds(&self.firewall.tests[test]))
+        };
+        self.budget.take(chains.iter().map(Vec::len).sum::<usize>() / 16);
+        chains.iter().map(|rules| rules.iter().copied().filter(may).collect()).collect()
     }
 
     fn ask(self, point: Point<'_>, one_port: bool, ifaces: &[String]) -> Outcomes {
@@ -270,9 +295,12 @@ impl<'a> Asker<'a> {
     fn fate(self, outcomes: &Outcomes, making: &mut Making<'_>) -> Fate {
         let first = |wanted: fn(&Verdict) -> bool| outcomes.verdicts.keys().copied().find(|verdict| wanted(verdict));
         let fate = match outcomes.verdicts.keys().copied().collect::<Vec<_>>().as_slice() {
-            [Verdict::Odd] => Fate::Perhaps(Verdict::Odd),
-            [one] => Fate::Sure(*one),
-            _ => Fate::Perhaps(first(|verdict| matches!(verdict, Verdict::To(_))).unwrap_or(Verdict::Refuse)),
+            [one] if *one != Verdict::Odd => Fate::Sure(*one),
+            all => {
+                let steered = first(|verdict| matches!(verdict, Verdict::To(_)));
+                let refused = first(|verdict| *verdict == Verdict::Refuse).filter(|_| !all.contains(&Verdict::Odd));
+                Fate::Perhaps(steered.or(refused).unwrap_or(Verdict::Odd))
+            }
         };
         match fate {
             Fate::Sure(verdict) | Fate::Perhaps(verdict) => {

@@ -25,6 +25,8 @@ pub(crate) struct Point<'a> {
     pub(crate) source: Option<u128>,
     /// The number of a name, 0 for any other interface.
     pub(crate) iface: Option<usize>,
+    /// The rules of each chain that may be about such packets.
+    pub(crate) chains: &'a [Vec<RuleId>],
     /// Of each test by several fields, the members that have the local address, once it is known.
     pub(crate) members: &'a HashMap<TestId, Vec<u32>>,
 }
@@ -118,7 +120,7 @@ impl<'a> Walk<'a> {
         }
         let mut exits = BTreeSet::new();
         let mut states = BTreeSet::from([state]);
-        for rule in &self.firewall.chains[chain].rules {
+        for rule in &self.answers.point.chains[chain] {
             if states.is_empty() {
                 break;
             }
