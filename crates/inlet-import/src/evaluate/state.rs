@@ -79,4 +79,6 @@ pub(crate) struct Outcomes {
     pub(crate) asked: BTreeSet<usize>,
     /// The rules with tests that nothing can answer, and why.
     pub(crate) doubts: BTreeSet<(RuleId, String)>,
+    /// Whether not all ways were gone, so that nothing is known.
+    pub(crate) gave_up: bool,
 }

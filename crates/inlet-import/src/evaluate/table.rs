@@ -240,15 +240,21 @@ impl<'a> Asker<'a> {
         first: u128,
         last: u128,
     ) -> Stretches {
-        let asked = outcomes
-            .asked
-            .iter()
-            .filter(|_| outcomes.verdicts.len() > 1 || outcomes.verdicts.contains_key(&Verdict::Odd));
-        let items: Vec<Item> = asked.flat_map(|test| items(*test)).collect();
+        let several = outcomes.verdicts.len() > 1 || outcomes.verdicts.contains_key(&Verdict::Odd);
+        let tests: Vec<TestId> = match (outcomes.gave_up, several) {
+            // Which tests matter is not known.
+            (true, _) => (0..self.firewall.tests.len()).collect(),
+            (false, true) => outcomes.asked.iter().copied().collect(),
+            (false, false) => Vec::new(),
+        };
+        let items: Vec<Item> = tests.into_iter().flat_map(items).collect();
         stretches(&items, first, last)
     }
 
     fn ports(self, point: Point<'_>, making: &mut Making<'_>) -> Steps {
+        if self.budget.is_spent() {
+            return vec![(1, self.sources(point, false, making))];
+        }
         let outcomes = self.ask(point, false, &making.area.ifaces);
         let cut = self.cut(&outcomes, |test| self.port_items(test, point), 1, u16::MAX.into());
         let mut widths = vec![0; cut.classes.len()];
@@ -265,6 +271,11 @@ impl<'a> Asker<'a> {
     }
 
     fn sources(self, point: Point<'_>, one_port: bool, making: &mut Making<'_>) -> u32 {
+        if self.budget.is_spent() {
+            let nobody_knows = vec![Fate::Perhaps(Verdict::Odd); making.area.ifaces.len()];
+            let number = making.table.ifaces.number(nobody_knows);
+            return making.table.sources.number(vec![(0, number)]);
+        }
         let outcomes = self.ask(point, one_port, &making.area.ifaces);
         let cut = self.cut(&outcomes, |test| self.source_items(test, point), 0, last(self.family));
         let numbers: Vec<u32> = cut
@@ -279,7 +290,7 @@ impl<'a> Asker<'a> {
     fn ifaces(self, point: Point<'_>, one_port: bool, making: &mut Making<'_>) -> u32 {
         let outcomes = self.ask(point, one_port, &making.area.ifaces);
         let count = making.area.ifaces.len();
-        let by_iface = if outcomes.verdicts.len() == 1 || outcomes.asked.is_empty() {
+        let by_iface = if !outcomes.gave_up && (outcomes.verdicts.len() == 1 || outcomes.asked.is_empty()) {
             vec![self.fate(&outcomes, making); count]
         } else {
             let fate = |iface: usize| {

@@ -12,8 +12,9 @@ use crate::firewall::{Action, ChainId, Choice, Firewall, RuleId, Step, TestId};
 
 /// So many chains may call each other; the kernel allows 16 in nftables.
 const DEPTH: usize = 128;
-/// So many states of one packet are followed.
+/// So many states of one packet are followed at a time, and so many in all chains.
 const STATES: usize = 4096;
+const STORED: usize = 1 << 17;
 
 /// What is known of the packets that are asked about.
 #[derive(Clone, Copy, Debug)]
@@ -59,6 +60,7 @@ pub(super) struct Walk<'a> {
     budget: &'a Budget,
     found: RefCell<Outcomes>,
     seen: RefCell<HashMap<(ChainId, State), Rc<BTreeSet<(State, Exit)>>>>,
+    stored: Cell<usize>,
 }
 
 /// How a packet leaves a rule.
@@ -69,7 +71,7 @@ enum Then {
 
 impl<'a> Walk<'a> {
     pub(super) fn new(firewall: &'a Firewall, answers: Answers<'a>, budget: &'a Budget) -> Self {
-        Self { firewall, answers, budget, found: RefCell::default(), seen: RefCell::default() }
+        Self { firewall, answers, budget, found: RefCell::default(), seen: RefCell::default(), stored: Cell::new(0) }
     }
 
     /// Goes through all chains where such packets come in.
@@ -113,6 +115,14 @@ impl<'a> Walk<'a> {
         self.found.borrow_mut().doubts.insert((rule, why.to_owned()));
     }
 
+    fn give_up(&self, rule: RuleId) {
+        if !self.found.borrow().gave_up {
+            self.found.borrow_mut().gave_up = true;
+            self.end(Verdict::Odd, [rule]);
+            self.doubt(rule, TOO_MUCH);
+        }
+    }
+
     /// All ways in which a packet may leave a chain.
     fn chain(&self, chain: ChainId, state: State, depth: usize) -> Rc<BTreeSet<(State, Exit)>> {
         if let Some(known) = self.seen.borrow().get(&(chain, state)) {
@@ -124,9 +134,9 @@ impl<'a> Walk<'a> {
             if states.is_empty() {
                 break;
             }
-            if !self.budget.take(states.len()) || states.len() > STATES || depth > DEPTH {
-                self.end(Verdict::Odd, [*rule]);
-                self.doubt(*rule, TOO_MUCH);
+            let is_too_much = states.len() > STATES || depth > DEPTH || self.stored.get() + exits.len() > STORED;
+            if self.found.borrow().gave_up || is_too_much || !self.budget.take(states.len()) {
+                self.give_up(*rule);
                 break;
             }
             let mut next = BTreeSet::new();
@@ -139,6 +149,7 @@ impl<'a> Walk<'a> {
             states = next;
         }
         exits.extend(states.into_iter().map(|state| (state, Exit::Return(None))));
+        self.stored.set(self.stored.get() + exits.len());
         let exits = Rc::new(exits);
         self.seen.borrow_mut().insert((chain, state), Rc::clone(&exits));
         exits
