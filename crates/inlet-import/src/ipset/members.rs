@@ -118,7 +118,17 @@ impl Sets {
                 if let ([Part::Address(range)], true) = (parts.as_slice(), plain) {
                     addresses.push((*range, !nomatch));
                 }
-                members.extend(member(parts, &sides, *nomatch));
+                let member = member(parts, &sides, *nomatch);
+                match set.kind.as_str() {
+                    // The kernel looks no further than the longest prefix that a member has, of whatever interface it is
+                    // (hash_netiface4_data_equal).
+                    "hash:net,iface" => members.extend(member.into_iter().flat_map(|member| {
+                        let rank = member.rank * 2;
+                        let others = Member { iface: None, counts: Some(false), rank, ..member.clone() };
+                        [Member { rank: rank + 1, ..member }, others]
+                    })),
+                    _ => members.extend(member),
+                }
             }
         }
         if !plain || sets.len() > 1 && addresses.iter().any(|(_, counts)| !counts) {

@@ -37,13 +37,17 @@ const KINDS: [(&str, &[&str]); 6] = [
 struct Maker<'a> {
     random: &'a mut Random,
     v6: usize,
+    /// Whether rules tell packets of a connection apart. Then none are dropped but those of UDP: who gets a connection is no
+    /// question when half of its packets are.
+    stateful: bool,
 }
 
 /// The commands and what they are given: sets, then the rules of both families.
 pub(crate) fn ruleset(random: &mut Random) -> Vec<(&'static str, String)> {
-    let sets = (0..2).map(|v6| Maker { random, v6 }.sets()).collect::<String>();
-    let v4 = Maker { random, v6: 0 }.rules();
-    let v6 = Maker { random, v6: 1 }.rules();
+    let sets = (0..2).map(|v6| Maker { random, v6, stateful: false }.sets()).collect::<String>();
+    let stateful = random.percent(50);
+    let v4 = Maker { random, v6: 0, stateful }.rules();
+    let v6 = Maker { random, v6: 1, stateful }.rules();
     vec![("ipset restore", sets), ("iptables-restore", v4), ("ip6tables-restore", v6)]
 }
 
@@ -132,14 +136,16 @@ impl Maker<'_> {
             parts.extend(condition.filter(|it| !ports(it) || !parts.iter().any(ports)));
         }
         let target = match target {
+            // With a socket packets are let go, as they are of connections that are there.
+            _ if parts.iter().any(|part: &String| part.starts_with("-m socket")) => "-j ACCEPT".to_owned(),
             0..45 => {
                 let mark = if self.random.percent(30) { " --tproxy-mark 0x1/0x1" } else { "" };
                 format!("-j TPROXY --on-port {} --on-ip {}{mark}", self.random.of(&crate::world::PROXIES), self.proxy())
             }
             45..60 => "-j RETURN".to_owned(),
             60..68 => "-j ACCEPT".to_owned(),
-            // What is dropped of connections that a proxy has is no question of who gets them.
-            68..73 if !parts.iter().any(|part: &String| part.starts_with("-m socket")) => "-j DROP".to_owned(),
+            // Without a protocol it would be about the neighbours of IPv6 too.
+            68..73 if protocol == Some("udp") || protocol.is_some() && !self.stateful => "-j DROP".to_owned(),
             68..73 => "-j ACCEPT".to_owned(),
             73..80 => format!("-j MARK --set-xmark {}", self.random.of(&["0x1/0xffffffff", "0x2/0x2", "0x0/0x1"])),
             _ if below.is_empty() => "-j RETURN".to_owned(),
@@ -178,6 +184,7 @@ impl Maker<'_> {
                 )
             }
             14 => format!("-m iprange {not}--dst-range 2001:db8:7::2-2001:db8:7:1::ffff"),
+            _ if !self.stateful => "-m addrtype --dst-type LOCAL".to_owned(),
             _ => self
                 .random
                 .of(&[

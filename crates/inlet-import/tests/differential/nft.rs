@@ -28,11 +28,14 @@ const IP: [&str; 2] = ["ip", "ip6"];
 
 struct Maker<'a> {
     random: &'a mut Random,
+    /// Whether rules tell packets of a connection apart. Then none are dropped but those of UDP.
+    stateful: bool,
 }
 
 /// One table of both families, with sets, chains and chains where packets come in.
 pub(crate) fn ruleset(random: &mut Random) -> Vec<(&'static str, String)> {
-    let mut maker = Maker { random };
+    let stateful = random.percent(50);
+    let mut maker = Maker { random, stateful };
     let mut text = "table inet t {\n".to_owned();
     for v6 in 0..2 {
         text += &maker.sets(v6);
@@ -51,7 +54,7 @@ pub(crate) fn ruleset(random: &mut Random) -> Vec<(&'static str, String)> {
     let priorities = ["mangle", "-200", "-100"];
     for number in 0..1 + usize::from(maker.random.percent(40)) {
         let priority = maker.random.of(&priorities);
-        let policy = if maker.random.percent(5) { "drop" } else { "accept" };
+        let policy = if !stateful && maker.random.percent(5) { "drop" } else { "accept" };
         text += &format!("chain in{number} {{\ntype filter hook prerouting priority {priority}; policy {policy};\n");
         if policy == "drop" {
             text += "meta l4proto != { tcp, udp } accept\nct state established accept\n";
@@ -86,7 +89,7 @@ impl Maker<'_> {
         text += &format!(
             "set triple{v6} {{ type {kind} . inet_proto . inet_service; elements = {{ {a} . tcp . {b}, {a} . udp . 80 }} }}\n"
         );
-        let verdict = self.random.of(&["return", "accept", "continue", "drop"]);
+        let verdict = self.random.of(&["return", "accept", "continue", if self.stateful { "return" } else { "drop" }]);
         text + &format!("map m{v6} {{ type {kind} : verdict; flags interval; elements = {{ {a} : {verdict} }} }}\n")
     }
 
@@ -100,9 +103,9 @@ impl Maker<'_> {
             0..50 => self.tproxy(v6),
             50..62 => "return".to_owned(),
             62..69 => "accept".to_owned(),
-            // What is dropped of connections that a proxy has is no question of who gets them.
-            69..72 if !parts.iter().any(|part: &String| part.starts_with("socket")) => "drop".to_owned(),
-            69..72 => "accept".to_owned(),
+            // Not the neighbours of IPv6.
+            69..72 if self.stateful => "meta l4proto udp drop".to_owned(),
+            69..72 => format!("meta l4proto {{ tcp, udp }} {}", self.random.of(&["drop", "reject"])),
             72..79 => {
                 format!("meta mark set {}", self.random.of(&["1", "meta mark or 0x2", "meta mark and 0xfffffffe"]))
             }
@@ -142,7 +145,7 @@ impl Maker<'_> {
 
     fn condition(&mut self, v6: usize) -> String {
         let (ip, not) = (IP[v6], if self.random.percent(25) { "!= " } else { "" });
-        match self.random.below(19) {
+        match self.random.below(20) {
             0..3 => format!("{ip} daddr {not}{}", self.random.of(LOCAL[v6])),
             3 => format!("{ip} saddr {not}{}", self.random.of(FROM[v6])),
             4 => format!("{ip} daddr {not}@local{v6}"),
@@ -159,8 +162,8 @@ impl Maker<'_> {
             12 => format!("meta mark and 0x1 == {}", self.random.of(&["0x1", "0x0"])),
             13 => format!("{ip} daddr . tcp dport {not}@pairs{v6}"),
             14 => format!("{ip} daddr . meta l4proto . th dport {not}@triple{v6}"),
-            15 => self.random.of(&["fib daddr type local", "fib daddr type != local", "ct state new"]).to_owned(),
-            16 => self
+            15 => self.random.of(&["fib daddr type local", "fib daddr type != local"]).to_owned(),
+            16 if self.stateful => self
                 .random
                 .of(&[
                     "socket transparent 1",
@@ -179,7 +182,7 @@ impl Maker<'_> {
                     "meta protocol ip",
                 ])
                 .to_owned(),
-            _ => self.random.of(&["meta length 1-40", "tcp sport 1024-65535", "ip ttl > 70"]).to_owned(),
+            _ => self.random.of(&["tcp sport 1024-65535", "ip ttl > 70"]).to_owned(),
         }
     }
 }
