@@ -47,12 +47,20 @@ pub(super) fn with_verdicts<'a>(
 }
 
 /// A local prefix without any source of its family, or a source without any local prefix of its own: rules of one list
-/// may be about both families, but none for nothing.
+/// may be about both families, but none for nothing. Of a set a rule takes what is of its own family, so only `given`, which the
+/// rule names itself, must have a part in it.
 pub(super) fn check_families<'p>(
     local: impl Iterator<Item = &'p Prefix> + Clone,
     sources: &[Option<Prefix>],
+    mut given: impl Iterator<Item = Prefix>,
 ) -> Result<(), BuildError> {
     let sources = || sources.iter().flatten();
+    let both =
+        |v6: bool| local.clone().any(|prefix| prefix.is_v6() == v6) && sources().any(|prefix| prefix.is_v6() == v6);
+    let shared = [both(false), both(true)];
+    if shared.contains(&true) && given.all(|prefix| shared[usize::from(prefix.is_v6())]) {
+        return Ok(());
+    }
     let lonely = |prefix: &Prefix, v6: bool| prefix.is_v6() == v6;
     for v6 in [false, true] {
         let here = local.clone().find(|prefix| lonely(prefix, v6));

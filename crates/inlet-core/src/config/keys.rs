@@ -13,7 +13,7 @@ pub(super) const FILE: &[&str] = &["include", "routes", "services", "sets", "rul
 /// Those of a service.
 pub(super) const SERVICE: &[&str] = &["on_missing", "listen", "unit", "cgroup", "user"];
 /// Those of a set that is not a list.
-pub(super) const SET: &[&str] = &["file"];
+pub(super) const SET: &[&str] = &["file", "lenient"];
 /// Those of a rule.
 pub(super) const RULE: &[&str] = &["to", "verdict", "protocol", "local", "ports", "except", "from", "iface"];
 

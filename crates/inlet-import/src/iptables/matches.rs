@@ -86,6 +86,9 @@ impl Reader<'_> {
         let module = self.next();
         module.clone_into(&mut self.module);
         if module == "socket" {
+            if let Some((socket, not)) = self.socket.take() {
+                self.matches(Test::Socket(socket), not);
+            }
             let test = SocketTest { transparent: None, wildcard: Some(false), found: None };
             self.socket = Some((test, not));
         } else if !MODULES.contains(&module) {
