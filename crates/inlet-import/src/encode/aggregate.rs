@@ -114,14 +114,13 @@ impl Tree {
             Labels::Of(labels) => labels.contains(&around),
         };
         let mut label = around;
-        if whole && !will_do(&self.sets[set as usize]) {
-            if let Labels::Of(labels) = &self.sets[set as usize] {
-                // None cannot be given where something is around it; the halves see to it.
-                if let Some(own) = labels.iter().copied().find(|label| *label != NONE) {
-                    label = own;
-                    found.push(Labelled { first, len, label, around });
-                }
-            }
+        if let (true, Labels::Of(labels)) = (whole, &self.sets[set as usize])
+            && !will_do(&self.sets[set as usize])
+            // None cannot be given where something is around it; the halves see to it.
+            && let Some(own) = labels.iter().copied().find(|label| *label != NONE)
+        {
+            label = own;
+            found.push(Labelled { first, len, label, around });
         }
         if let Some((left, right)) = halves {
             self.assign(left, first, len + 1, label, found);

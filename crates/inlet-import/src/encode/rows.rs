@@ -28,6 +28,12 @@ pub(crate) struct Row {
 /// So many prefixes of both families may stand in one rule.
 const FEW: usize = 8;
 
+/// A source, or any.
+type Source = Option<Prefix>;
+/// Rules that differ in the source, or in the ports.
+type BySources = BTreeMap<(Choice, usize, (u16, u16)), Vec<Source>>;
+type ByPorts = BTreeMap<(Choice, usize, Vec<Source>), Vec<PortRange>>;
+
 /// The rules of one group of local prefixes.
 pub(super) fn of_group(
     family: Family,
@@ -36,14 +42,14 @@ pub(super) fn of_group(
     shapes: Vec<Shape>,
     lines: impl Fn(Choice) -> BTreeSet<RuleId>,
 ) -> Vec<Row> {
-    let mut sources: BTreeMap<(Choice, usize, (u16, u16)), Vec<Option<Prefix>>> = BTreeMap::new();
+    let mut sources = BySources::new();
     for shape in shapes {
         let source = shape.source.map(|(first, len)| to_prefix(family, first, len));
         // No packet comes from an IPv4-mapped prefix.
         let Some(source) = source.map_or(Some(None), |prefix| prefix.map(Some)) else { continue };
         sources.entry((shape.choice, shape.iface, shape.ports)).or_default().push(source);
     }
-    let mut ports: BTreeMap<(Choice, usize, Vec<Option<Prefix>>), Vec<PortRange>> = BTreeMap::new();
+    let mut ports = ByPorts::new();
     for ((choice, iface, (first, last)), sources) in sources {
         // Those with and without a source cannot share a list.
         for sources in sources.chunk_by(|a, b| a.is_some() == b.is_some()) {
@@ -53,7 +59,7 @@ pub(super) fn of_group(
             ports.entry((choice, iface, sources)).or_default().extend(range);
         }
     }
-    let row = |((choice, iface, sources), ports): ((Choice, usize, Vec<Option<Prefix>>), Vec<PortRange>)| Row {
+    let row = |choice: Choice, iface: usize, sources: Vec<Source>, ports: Vec<PortRange>| Row {
         families: vec![family],
         choice,
         protocols: vec![protocol],
@@ -64,7 +70,9 @@ pub(super) fn of_group(
         iface,
         lines: lines(choice),
     };
-    with_exceptions(ports.into_iter().map(row).collect())
+    with_exceptions(
+        ports.into_iter().map(|((choice, iface, sources), ports)| row(choice, iface, sources, ports)).collect(),
+    )
 }
 
 /// Ports that pass become exceptions of the rule for all ports beside them.

@@ -304,7 +304,7 @@ impl<'a> Asker<'a> {
 
     /// What is certain, or the socket that may get the packet.
     fn fate(self, outcomes: &Outcomes, making: &mut Making<'_>) -> Fate {
-        let first = |wanted: fn(&Verdict) -> bool| outcomes.verdicts.keys().copied().find(|verdict| wanted(verdict));
+        let first = |wanted: fn(&Verdict) -> bool| outcomes.verdicts.keys().copied().find(wanted);
         let fate = match outcomes.verdicts.keys().copied().collect::<Vec<_>>().as_slice() {
             [one] if *one != Verdict::Odd => Fate::Sure(*one),
             all => {

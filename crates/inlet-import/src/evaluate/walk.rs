@@ -59,9 +59,12 @@ pub(super) struct Walk<'a> {
     answers: Answers<'a>,
     budget: &'a Budget,
     found: RefCell<Outcomes>,
-    seen: RefCell<HashMap<(ChainId, State), Rc<BTreeSet<(State, Exit)>>>>,
+    seen: RefCell<HashMap<(ChainId, State), Exits>>,
     stored: Cell<usize>,
 }
+
+/// All ways out of a chain.
+type Exits = Rc<BTreeSet<(State, Exit)>>;
 
 /// How a packet leaves a rule.
 enum Then {
@@ -124,7 +127,7 @@ impl<'a> Walk<'a> {
     }
 
     /// All ways in which a packet may leave a chain.
-    fn chain(&self, chain: ChainId, state: State, depth: usize) -> Rc<BTreeSet<(State, Exit)>> {
+    fn chain(&self, chain: ChainId, state: State, depth: usize) -> Exits {
         if let Some(known) = self.seen.borrow().get(&(chain, state)) {
             return Rc::clone(known);
         }

@@ -58,10 +58,10 @@ impl Addresses {
                 }
                 around.pop();
             }
-            if let (Some(top), Some(next)) = (around.last().copied(), before) {
-                if next.first > *from {
-                    piece(top, *from, next.first - 1);
-                }
+            if let (Some(top), Some(next)) = (around.last().copied(), before)
+                && next.first > *from
+            {
+                piece(top, *from, next.first - 1);
             }
         };
         for member in members {

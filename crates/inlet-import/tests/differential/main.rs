@@ -4,7 +4,7 @@
 //!
 //! INLET_SEED gives another seed, INLET_RULESETS another number of rulesets of each kind; INLET_RULESET has only the ruleset of the
 //! seed that a failure names, again and again.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 mod iptables;
 mod nft;
