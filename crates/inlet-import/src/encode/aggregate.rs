@@ -28,10 +28,19 @@ pub(super) struct Labelled {
 
 /// The prefixes for ranges that follow each other from 0 on, each given by its first number.
 pub(super) fn aggregate(ranges: &[(u128, Labels)], bits: u8) -> Vec<Labelled> {
+    aggregate_by(ranges, bits, &mut |_, _| 1)
+}
+
+/// The same, where labels cost more or less: `cost` of a label inside another one.
+pub(super) fn aggregate_by(
+    ranges: &[(u128, Labels)],
+    bits: u8,
+    cost: &mut dyn FnMut(u32, u32) -> usize,
+) -> Vec<Labelled> {
     let mut tree = Tree { bits, ..Tree::default() };
     let root = tree.build(ranges, 0, 0);
     let mut found = Vec::new();
-    tree.assign(root, 0, 0, NONE, &mut found);
+    tree.assign(root, (0, 0), NONE, cost, &mut found);
     found
 }
 
@@ -107,24 +116,54 @@ impl Tree {
         joined
     }
 
-    fn assign(&self, node: u32, first: u128, len: u8, around: u32, found: &mut Vec<Labelled>) {
+    fn assign(
+        &self,
+        node: u32,
+        (first, len): (u128, u8),
+        around: u32,
+        cost: &mut dyn FnMut(u32, u32) -> usize,
+        found: &mut Vec<Labelled>,
+    ) {
         let Node { set, whole, halves } = self.nodes[node as usize];
-        let will_do = |labels: &Labels| match labels {
-            Labels::Any => true,
-            Labels::Of(labels) => labels.contains(&around),
-        };
         let mut label = around;
-        if let (true, Labels::Of(labels)) = (whole, &self.sets[set as usize])
-            && !will_do(&self.sets[set as usize])
-            // None cannot be given where something is around it; the halves see to it.
-            && let Some(own) = labels.iter().copied().find(|label| *label != NONE)
-        {
-            label = own;
-            found.push(Labelled { first, len, label, around });
+        if !self.has(set, around) {
+            let own = match (whole, &self.sets[set as usize], halves) {
+                // None cannot be given where something is around it; the halves see to it.
+                (true, Labels::Of(labels), _) => labels.iter().copied().find(|label| *label != NONE),
+                (false, _, Some((left, right))) => self.for_both(left, right, around, cost),
+                _ => None,
+            };
+            if let Some(own) = own {
+                label = own;
+                found.push(Labelled { first, len, label, around });
+            }
         }
         if let Some((left, right)) = halves {
-            self.assign(left, first, len + 1, label, found);
-            self.assign(right, first | 1 << (self.bits - len - 1), len + 1, label, found);
+            self.assign(left, (first, len + 1), label, cost, found);
+            self.assign(right, (first | 1 << (self.bits - len - 1), len + 1), label, cost, found);
+        }
+    }
+
+    fn has(&self, set: u32, label: u32) -> bool {
+        match &self.sets[set as usize] {
+            Labels::Any => true,
+            Labels::Of(labels) => labels.binary_search(&label).is_ok(),
+        }
+    }
+
+    /// The label of one half, when it makes that of the other one cheaper.
+    fn for_both(&self, left: u32, right: u32, around: u32, cost: &mut dyn FnMut(u32, u32) -> usize) -> Option<u32> {
+        let one = |node: u32| match &self.sets[self.nodes[node as usize].set as usize] {
+            Labels::Of(labels) => labels.as_slice().first().copied().filter(|_| labels.len() == 1),
+            Labels::Any => None,
+        };
+        let (left, right) = (one(left)?, one(right)?);
+        let apart = cost(left, around) + cost(right, around);
+        let (outer_left, outer_right) =
+            (cost(left, around) + cost(right, left), cost(right, around) + cost(left, right));
+        match outer_left.min(outer_right) < apart {
+            true => Some(if outer_left <= outer_right { left } else { right }),
+            false => None,
         }
     }
 }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use inlet_core::{Family, Prefix, Protocol};
 
-use self::aggregate::{Labels, NONE, aggregate};
+use self::aggregate::{Labels, NONE, aggregate, aggregate_by};
 use self::shapes::Functions;
 use crate::evaluate::{Fate, Table, Target, Verdict};
 use crate::firewall::{RuleId, Spans, to_prefix};
@@ -122,7 +122,12 @@ impl Encoder {
             .into_iter()
             .fold(ranges, |ranges, unseen| without_care(self.family, ranges, unseen));
         let mut groups: BTreeMap<(u32, u32), Vec<Prefix>> = BTreeMap::new();
-        for found in aggregate(&ranges, self.family.bits()) {
+        let mut costs: HashMap<(u32, u32), usize> = HashMap::new();
+        let mut cost = |own: u32, around: u32| {
+            let around = if around == NONE { self.pass } else { around };
+            *costs.entry((own, around)).or_insert_with(|| self.functions.shapes(self.family, own, around).len())
+        };
+        for found in aggregate_by(&ranges, self.family.bits(), &mut cost) {
             let prefix = to_prefix(self.family, found.first, found.len);
             groups.entry((found.label, found.around)).or_default().extend(prefix);
         }

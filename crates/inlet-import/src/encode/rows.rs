@@ -1,5 +1,6 @@
 //! Rules joined into rules with lists, as far as the lists say just what the rules do.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use inlet_core::{Family, PortRange, Prefix, Protocol};
@@ -100,6 +101,23 @@ fn with_exceptions(mut rows: Vec<Row>) -> Vec<Row> {
     rows
 }
 
+/// Rules that come from the same lines and differ in the local prefixes only become one.
+fn with_equal_rest(rows: Vec<Row>) -> Vec<Row> {
+    let mut found: Vec<Row> = Vec::new();
+    let mut known: BTreeMap<(Vec<Family>, Vec<Protocol>, Rest, BTreeSet<RuleId>), usize> = BTreeMap::new();
+    for row in rows {
+        let rest = (row.choice, row.ports.clone(), row.except.clone(), row.sources.clone(), row.iface);
+        match known.entry((row.families.clone(), row.protocols.clone(), rest, row.lines.clone())) {
+            Entry::Occupied(entry) => found[*entry.get()].locals.extend(row.locals),
+            Entry::Vacant(entry) => {
+                entry.insert(found.len());
+                found.push(row);
+            }
+        }
+    }
+    found
+}
+
 /// The key of rules that differ in one list only.
 type Rest = (Choice, Vec<PortRange>, Vec<PortRange>, Vec<Prefix>, usize);
 
@@ -137,6 +155,7 @@ pub(super) fn merged(rows: Vec<Row>) -> Vec<Row> {
             }
         }
     }
+    let mut found = with_equal_rest(found);
     found.sort_by_key(|row| {
         (row.lines.first().copied().unwrap_or(RuleId::MAX), row.choice, row.locals.first().copied())
     });
