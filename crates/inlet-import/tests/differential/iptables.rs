@@ -139,7 +139,7 @@ impl Maker<'_> {
             // With a socket packets are let go, as they are of connections that are there.
             _ if parts.iter().any(|part: &String| part.starts_with("-m socket")) => "-j ACCEPT".to_owned(),
             // Later packets of connections that are let go so would meet the rules behind.
-            45..68 if parts.iter().any(|part: &String| part.contains("ctstate")) => "-j MARK --set-mark 4".to_owned(),
+            45.. if parts.iter().any(|part: &String| part.contains("ctstate")) => "-j MARK --set-mark 4".to_owned(),
             0..45 => {
                 let mark = if self.random.percent(30) { " --tproxy-mark 0x1/0x1" } else { "" };
                 format!("-j TPROXY --on-port {} --on-ip {}{mark}", self.random.of(&crate::world::PROXIES), self.proxy())
