@@ -1,8 +1,11 @@
 //! Coming from elsewhere: what another tool was told, as a ruleset file.
 //!
-//! [`tubular()`] reads the bindings of tubular, [`tproxy()`] the TPROXY rules of iptables or nftables, [`receivers()`] what receives
-//! on a host today. Firewall rules are tried in order and the first that matches decides; in a ruleset the most specific
-//! one does. So the firewall is read as it is (`firewall`), asked who gets each packet (`evaluate`), and that is written as
+//! [`tubular()`] reads the bindings of tubular, [`tproxy()`] the TPROXY rules of iptables or nftables, [`receivers()`]
+//! what receives
+//! on a host today. Firewall rules are tried in order and the first that matches decides; in a ruleset the most
+//! specific
+//! one does. So the firewall is read as it is (`firewall`), asked who gets each packet (`evaluate`), and that is
+//! written as
 //! rules (`encode`). What cannot be said in a ruleset is listed, with the reason, and steers nothing.
 
 #![forbid(unsafe_code)]

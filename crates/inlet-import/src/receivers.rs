@@ -7,7 +7,8 @@ use inlet_core::{PortRange, Prefix, Protocol, ServiceName};
 
 use crate::{Imported, Left, Listener, RuleText, ServiceText, VerdictText};
 
-/// Rules and descriptions for the listeners of all addresses, at the prefixes that are local as a whole. Listeners of one address
+/// Rules and descriptions for the listeners of all addresses, at the prefixes that are local as a whole. Listeners of
+/// one address
 /// keep it by a rule that passes.
 pub fn receivers(listeners: &[Listener], prefixes: &[Prefix]) -> Imported {
     let mut imported = Imported::default();

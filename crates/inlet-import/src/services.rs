@@ -16,7 +16,8 @@ pub(crate) struct Services {
 }
 
 impl Services {
-    /// One service for each port, or for each address of a port when rules name several of one family. IPv4 and IPv6 sockets of a
+    /// One service for each port, or for each address of a port when rules name several of one family. IPv4 and IPv6
+    /// sockets of a
     /// port are one service: packets never go to a socket of the other family.
     pub(crate) fn new(targets: &BTreeMap<Target, BTreeSet<Protocol>>) -> Self {
         let mut services = Self::default();
@@ -47,7 +48,8 @@ impl Services {
         self.names.get(target).map_or("", String::as_str)
     }
 
-    /// `alone`: nobody else has sockets of this port, so those of all addresses are meant too, as the kernel finds them.
+    /// `alone`: nobody else has sockets of this port, so those of all addresses are meant too, as the kernel finds
+    /// them.
     fn add(&mut self, name: String, all: &[Target], targets: &BTreeMap<Target, BTreeSet<Protocol>>, alone: bool) {
         let protocols: BTreeSet<Protocol> =
             all.iter().filter_map(|target| targets.get(target)).flatten().copied().collect();

@@ -1,4 +1,5 @@
-//! The bindings of tubular, as `tubectl load-bindings` reads them. Its precedence is the one of a ruleset: the longer prefix,
+//! The bindings of tubular, as `tubectl load-bindings` reads them. Its precedence is the one of a ruleset: the longer
+//! prefix,
 //! then one port before all.
 
 use std::collections::BTreeMap;

@@ -63,10 +63,13 @@ pub(crate) enum Import {
     },
     /// Translate TPROXY rules of iptables or nftables
     ///
-    /// Reads what `iptables-save` and `ip6tables-save`, or `nft -j list ruleset`, write. Each address and port that TPROXY
+    /// Reads what `iptables-save` and `ip6tables-save`, or `nft -j list ruleset`, write. Each address and port that
+    /// TPROXY
     /// sends packets to becomes a service described by it. Rules about sockets (-m socket, socket transparent) need the
-    /// listeners of the host that the rules come from: those of this namespace are looked up, unless --sockets or --elsewhere is
-    /// given. What cannot be said in a ruleset is listed on standard error and in comments, with the reason; the status is 3
+    /// listeners of the host that the rules come from: those of this namespace are looked up, unless --sockets or
+    /// --elsewhere is
+    /// given. What cannot be said in a ruleset is listed on standard error and in comments, with the reason; the status
+    /// is 3
     /// then. It never steers more than the firewall did.
     #[command(after_help = "Examples:
   (iptables-save; ip6tables-save; ipset save) | inlet import tproxy >inlet.toml
@@ -90,7 +93,8 @@ pub(crate) enum Import {
     },
     /// Make a first ruleset of what receives on this host today
     ///
-    /// Each program that listens on all addresses becomes a service, with rules for the prefixes that are local as a whole
+    /// Each program that listens on all addresses becomes a service, with rules for the prefixes that are local as a
+    /// whole
     /// (AnyIP). Nothing changes when it is applied: it is a file to edit.
     Ss {
         /// What `ss -lntup` wrote on the host [default: the listeners of this namespace]

@@ -13,7 +13,8 @@ const KEPT: usize = 1000;
 pub struct Source {
     /// What messages call it.
     pub name: String,
-    /// Where it is; files that it names are relative to it. `None` for text without a file: then they are relative to the
+    /// Where it is; files that it names are relative to it. `None` for text without a file: then they are relative to
+    /// the
     /// working directory.
     pub path: Option<PathBuf>,
     /// What it holds.

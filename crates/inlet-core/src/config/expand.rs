@@ -47,7 +47,8 @@ pub(super) fn with_verdicts<'a>(
 }
 
 /// A local prefix without any source of its family, or a source without any local prefix of its own: rules of one list
-/// may be about both families, but none for nothing. Of a set a rule takes what is of its own family, so only `given`, which the
+/// may be about both families, but none for nothing. Of a set a rule takes what is of its own family, so only `given`,
+/// which the
 /// rule names itself, must have a part in it.
 pub(super) fn check_families<'p>(
     local: impl Iterator<Item = &'p Prefix> + Clone,
@@ -93,7 +94,8 @@ pub(super) enum ExceptError {
     },
 }
 
-/// Whether a `pass` rule for these ports takes them out of the rule: it must be narrower than every range that it meets.
+/// Whether a `pass` rule for these ports takes them out of the rule: it must be narrower than every range that it
+/// meets.
 pub(super) fn check_except<'a>(
     ports: impl Iterator<Item = &'a PortRange> + Clone,
     except: PortRange,

@@ -108,7 +108,8 @@ impl<'h> Loader<'h> {
         false
     }
 
-    /// The ruleset's own file came with its text; what it is called with nothing symbolic matters once files are included.
+    /// The ruleset's own file came with its text; what it is called with nothing symbolic matters once files are
+    /// included.
     fn know_own_path(&mut self) {
         let own = &mut self.files[0];
         if let (None, Some(path)) = (&own.real, &own.source.path) {

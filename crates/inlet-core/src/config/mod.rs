@@ -1,7 +1,8 @@
 //! Ruleset files: rules, services and sets as an operator writes them, in TOML or in JSON of the same shape.
 //!
 //! [`parse`] reads a file and those that it includes. JSON without a mistake, which may have a million rules, goes
-//! straight into a builder. TOML, files that include others and whatever is wrong somewhere go the slow way, which knows
+//! straight into a builder. TOML, files that include others and whatever is wrong somewhere go the slow way, which
+//! knows
 //! where each value stands and tells everything that is wrong at once.
 //!
 //! [`write()`] and [`write_toml`] write a ruleset, one rule a line, so that two exports can be compared line by line.

@@ -67,9 +67,11 @@ pub(super) enum Listed {
     Several(Vec<Prefix>),
 }
 
-/// Reads a list as feeds have them: a prefix or a range a line, other text may follow; each with its bytes, or why it is none.
+/// Reads a list as feeds have them: a prefix or a range a line, other text may follow; each with its bytes, or why it
+/// is none.
 ///
-/// `#`, `;` and `//` begin comments. Prefixes may be short (`10/8`) and have a netmask in place of the length. Ranges are
+/// `#`, `;` and `//` begin comments. Prefixes may be short (`10/8`) and have a netmask in place of the length. Ranges
+/// are
 /// `FIRST-LAST`.
 pub(super) fn lines(text: &str) -> impl Iterator<Item = (Range<usize>, Result<Listed, PrefixError>)> {
     text.lines().filter_map(move |line| {

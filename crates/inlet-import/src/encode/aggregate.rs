@@ -1,7 +1,9 @@
 //! Prefixes for ranges: as few as can be, the longest prefix around a number gives its label.
 //!
-//! Each range has labels of which any will do. From the hosts up every prefix gets the labels that cost least when it has one
-//! of its own; from the top down a prefix gets a label only where the one around it will not do, and where it serves both of
+//! Each range has labels of which any will do. From the hosts up every prefix gets the labels that cost least when it
+//! has one
+//! of its own; from the top down a prefix gets a label only where the one around it will not do, and where it serves
+//! both of
 //! its halves (Draves, King, Venkatachary, Zill: Constructing Optimal IP Routing Tables, 1999).
 
 use std::collections::HashMap;

@@ -45,7 +45,8 @@ impl Reading {
     }
 }
 
-/// The rules for all tables: those of what is certain, and those that would be there besides if what is not known stood in
+/// The rules for all tables: those of what is certain, and those that would be there besides if what is not known stood
+/// in
 /// nobody's way. `elsewhere` are tables of packets that do not come.
 pub(crate) fn rows(tables: &[Table], elsewhere: &[Table]) -> (Vec<Row>, Vec<Row>) {
     let read = |tables: &[Table], reading: Reading| -> Vec<Row> {

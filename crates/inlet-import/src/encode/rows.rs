@@ -101,10 +101,13 @@ fn with_exceptions(mut rows: Vec<Row>) -> Vec<Row> {
     rows
 }
 
+/// All of a rule but its local prefixes, with the lines that it comes from.
+type Origin = (Vec<Family>, Vec<Protocol>, Rest, BTreeSet<RuleId>);
+
 /// Rules that come from the same lines and differ in the local prefixes only become one.
 fn with_equal_rest(rows: Vec<Row>) -> Vec<Row> {
     let mut found: Vec<Row> = Vec::new();
-    let mut known: BTreeMap<(Vec<Family>, Vec<Protocol>, Rest, BTreeSet<RuleId>), usize> = BTreeMap::new();
+    let mut known: BTreeMap<Origin, usize> = BTreeMap::new();
     for row in rows {
         let rest = (row.choice, row.ports.clone(), row.except.clone(), row.sources.clone(), row.iface);
         match known.entry((row.families.clone(), row.protocols.clone(), rest, row.lines.clone())) {
@@ -121,7 +124,8 @@ fn with_equal_rest(rows: Vec<Row>) -> Vec<Row> {
 /// The key of rules that differ in one list only.
 type Rest = (Choice, Vec<PortRange>, Vec<PortRange>, Vec<Prefix>, usize);
 
-/// The rules of all groups: those that differ in the protocol, or in the family only, are joined; in the order of the firewall.
+/// The rules of all groups: those that differ in the protocol, or in the family only, are joined; in the order of the
+/// firewall.
 pub(super) fn merged(rows: Vec<Row>) -> Vec<Row> {
     let rest =
         |row: &Row| -> Rest { (row.choice, row.ports.clone(), row.except.clone(), row.sources.clone(), row.iface) };

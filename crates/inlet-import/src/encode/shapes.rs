@@ -1,4 +1,5 @@
-//! What one group of local prefixes needs: for which ports, sources and interfaces which verdict, given what shorter prefixes
+//! What one group of local prefixes needs: for which ports, sources and interfaces which verdict, given what shorter
+//! prefixes
 //! say. A narrower range of ports is asked first, then a longer source, then an interface.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,4 +1,5 @@
-//! The outcome for all packets of one family and protocol, as functions inside functions: of the local address, of the port,
+//! The outcome for all packets of one family and protocol, as functions inside functions: of the local address, of the
+//! port,
 //! of the source, of the interface. Equal functions are stored once.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -7,13 +8,12 @@ use std::hash::Hash;
 use inlet_core::{Family, Protocol};
 
 use super::answer::Answers;
+use super::budget::Budget;
 use super::state::{Outcomes, Verdict};
-use super::sweep::{Item, Stretches, stretches, token};
-use super::walk::{Budget, Point, Walk};
-use crate::firewall::{Action, Firewall, Member, RuleId, Step, Test, TestId, holds, last};
-
-/// So many steps of rules are done in all.
-const STEPS: u64 = 60_000_000;
+use super::survey::Area;
+use super::sweep::{Item, Stretches, stretches};
+use super::walk::{Point, Walk};
+use crate::firewall::{Firewall, RuleId, Step, Test, TestId, holds, last};
 
 /// What becomes of packets, as far as it is certain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -70,85 +70,15 @@ pub(crate) struct Table {
 /// Which rules give packets which fate.
 pub(crate) type Label = BTreeMap<Fate, BTreeSet<RuleId>>;
 
-/// What was found besides.
-#[derive(Debug, Default)]
-pub(crate) struct Area {
-    /// Rules that could not be followed, and why.
-    pub(crate) doubts: BTreeSet<(RuleId, String)>,
-    /// Rules that take packets to addresses that are not the host's.
-    pub(crate) beyond: BTreeSet<RuleId>,
-    /// The tables for packets to such addresses, when there are such rules.
-    pub(crate) elsewhere: Vec<Table>,
-    /// The names of interfaces by number, the first for all others.
-    pub(crate) ifaces: Vec<String>,
-    pub(crate) spent: bool,
-}
-
-/// Asks about all packets.
-pub(crate) fn tables(firewall: &Firewall) -> (Vec<Table>, Area) {
-    let budget = Budget::new(STEPS);
-    let mut area = Area { ifaces: ifaces(firewall), ..Area::default() };
-    let marks = marks(firewall);
-    let mut tables = Vec::new();
-    for family in Family::ALL {
-        for protocol in Protocol::ALL {
-            let asker = Asker { firewall, budget: &budget, marks: &marks, family, protocol, to_host: true };
-            let table = asker.table(&mut area);
-            if firewall.tests.iter().any(|test| matches!(test, Test::LocalType(_))) {
-                let mut other = Area { ifaces: area.ifaces.clone(), ..Area::default() };
-                let elsewhere = Asker { to_host: false, ..asker }.table(&mut other);
-                let beyond: BTreeSet<RuleId> = &steering(&elsewhere) - &steering(&table);
-                if !beyond.is_empty() {
-                    area.beyond.extend(beyond);
-                    area.elsewhere.push(elsewhere);
-                }
-            }
-            tables.push(table);
-        }
-    }
-    area.spent = budget.is_spent();
-    (tables, area)
-}
-
-/// The rules that give packets to sockets.
-fn steering(table: &Table) -> BTreeSet<RuleId> {
-    let to = |(fate, rules): (&Fate, &BTreeSet<RuleId>)| match fate {
-        Fate::Sure(Verdict::To(_)) | Fate::Perhaps(Verdict::To(_)) => rules.clone(),
-        _ => BTreeSet::new(),
-    };
-    table.labels.iter().flatten().flat_map(to).collect()
-}
-
-/// All names of interfaces that tests have.
-fn ifaces(firewall: &Firewall) -> Vec<String> {
-    let of = |test: &Test| -> Vec<String> {
-        match test {
-            Test::Ifaces(names) => names.clone(),
-            Test::Tuple(members) => members.iter().filter_map(|member| member.iface.clone()).collect(),
-            _ => Vec::new(),
-        }
-    };
-    let names: BTreeSet<String> = firewall.tests.iter().flat_map(of).filter(|name| !name.ends_with('*')).collect();
-    std::iter::once(String::new()).chain(names).collect()
-}
-
-/// The marks that rules where packets come in give.
-fn marks(firewall: &Firewall) -> Vec<u32> {
-    let mark = |step: &Step| match step {
-        Step::Do(Action::Mark { flip, .. }) => Some(*flip),
-        _ => None,
-    };
-    firewall.rules.iter().flat_map(|rule| &rule.steps).filter_map(mark).collect()
-}
-
+/// Who asks about all packets of one family and protocol.
 #[derive(Clone, Copy)]
-struct Asker<'a> {
-    firewall: &'a Firewall,
-    budget: &'a Budget,
-    marks: &'a [u32],
-    family: Family,
-    protocol: Protocol,
-    to_host: bool,
+pub(super) struct Asker<'a> {
+    pub(super) firewall: &'a Firewall,
+    pub(super) budget: &'a Budget,
+    pub(super) marks: &'a [u32],
+    pub(super) family: Family,
+    pub(super) protocol: Protocol,
+    pub(super) to_host: bool,
 }
 
 /// A table in the making, with what the functions at hand were made of.
@@ -159,7 +89,7 @@ struct Making<'a> {
 }
 
 impl<'a> Asker<'a> {
-    fn table(self, area: &mut Area) -> Table {
+    pub(super) fn table(self, area: &mut Area) -> Table {
         let table = Table {
             family: self.family,
             protocol: self.protocol,
@@ -184,7 +114,7 @@ impl<'a> Asker<'a> {
             members: &none,
         };
         let outcomes = self.ask(point, false, &making.area.ifaces);
-        let cut = self.cut(&outcomes, |test| local_items(test, self.firewall, self.family), 0, last(self.family));
+        let cut = self.cut(&outcomes, |test| self.local_items(test), 0, last(self.family));
         let mut numbers = Vec::new();
         for (at, notes) in &cut.classes {
             let mut members: HashMap<TestId, Vec<u32>> = HashMap::new();
@@ -206,7 +136,8 @@ impl<'a> Asker<'a> {
         making.table
     }
 
-    /// The rules that may be about packets of this family and protocol, to this address: nothing in front of their first action
+    /// The rules that may be about packets of this family and protocol, to this address: nothing in front of their
+    /// first action
     /// says otherwise.
     fn possible(self, chains: &[Vec<RuleId>], local: Option<u128>) -> Vec<Vec<RuleId>> {
         let holds = |test: &Test| match (test, local) {
@@ -324,82 +255,6 @@ impl<'a> Asker<'a> {
         }
         fate
     }
-
-    fn port_items(self, test: TestId, point: Point<'_>) -> impl Iterator<Item = Item> {
-        let mut items = Vec::new();
-        match &self.firewall.tests[test] {
-            Test::Ports(spans) => items.extend(spans.iter().map(|(first, last)| Item {
-                first: *first,
-                last: *last,
-                token: token(test),
-                note: None,
-            })),
-            Test::Tuple(members) => items.extend(self.candidates(test, members, point).filter_map(|member| {
-                let (first, last) = member.ports?;
-                let token = token((test, member.source, &member.iface, member.rank, member.counts));
-                Some(Item { first: first.into(), last: last.into(), token, note: None })
-            })),
-            _ => {}
-        }
-        items.into_iter()
-    }
-
-    fn source_items(self, test: TestId, point: Point<'_>) -> impl Iterator<Item = Item> {
-        let mut items = Vec::new();
-        match &self.firewall.tests[test] {
-            Test::Source(set) => items.extend(set.of(self.family).iter().map(|(first, last)| Item {
-                first: *first,
-                last: *last,
-                token: token(test),
-                note: None,
-            })),
-            Test::Tuple(members) => items.extend(self.candidates(test, members, point).filter_map(|member| {
-                let port =
-                    point.port.is_none_or(|port| member.ports.is_none_or(|(from, to)| from <= port && port <= to));
-                let (first, last) = member.source.filter(|_| port)?;
-                let token = token((test, &member.iface, member.rank, member.counts));
-                Some(Item { first, last, token, note: None })
-            })),
-            _ => {}
-        }
-        items.into_iter()
-    }
-
-    /// The members of this family and protocol that have the local address.
-    fn candidates<'b>(self, test: TestId, members: &'b [Member], point: Point<'b>) -> impl Iterator<Item = &'b Member> {
-        let within = point.members.get(&test).into_iter().flatten();
-        let (family, protocol) = (self.family, self.protocol);
-        within.map(|number| &members[*number as usize]).filter(move |member| {
-            member.family.is_none_or(|it| it == family) && member.protocol.is_none_or(|it| it == protocol)
-        })
-    }
-}
-
-/// The ranges of local addresses of a test.
-fn local_items(test: TestId, firewall: &Firewall, family: Family) -> impl Iterator<Item = Item> {
-    let mut items = Vec::new();
-    let mut add = |test: TestId| match &firewall.tests[test] {
-        Test::Local(set) => items.extend(set.of(family).iter().map(|(first, last)| Item {
-            first: *first,
-            last: *last,
-            token: token(test),
-            note: None,
-        })),
-        Test::Tuple(members) => {
-            for (number, member) in members.iter().enumerate() {
-                if member.family.is_some_and(|it| it != family) {
-                    continue;
-                }
-                let (first, last) = member.local.unwrap_or((0, last(family)));
-                let rest =
-                    (test, member.protocol, member.ports, member.source, &member.iface, member.rank, member.counts);
-                items.push(Item { first, last, token: token(rest), note: Some((test, number as u32)) });
-            }
-        }
-        _ => {}
-    };
-    add(test);
-    items.into_iter()
 }
 
 /// The stretches with the numbers of their classes' functions, those of one function joined.

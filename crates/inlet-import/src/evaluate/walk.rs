@@ -7,6 +7,7 @@ use std::rc::Rc;
 use inlet_core::{Family, Protocol};
 
 use super::answer::{Answer, Answers};
+use super::budget::Budget;
 use super::state::{Exit, Outcomes, State, Target, Verdict};
 use crate::firewall::{Action, ChainId, Choice, Firewall, RuleId, Step, TestId};
 
@@ -30,27 +31,6 @@ pub(crate) struct Point<'a> {
     pub(crate) chains: &'a [Vec<RuleId>],
     /// Of each test by several fields, the members that have the local address, once it is known.
     pub(crate) members: &'a HashMap<TestId, Vec<u32>>,
-}
-
-/// The work that is left to be done, in steps of rules.
-#[derive(Debug)]
-pub(crate) struct Budget(Cell<u64>);
-
-impl Budget {
-    pub(crate) fn new(steps: u64) -> Self {
-        Self(Cell::new(steps))
-    }
-
-    /// Whether there is some left, of which so much is taken.
-    pub(crate) fn take(&self, steps: usize) -> bool {
-        let left = self.0.get().saturating_sub(steps as u64);
-        self.0.set(left);
-        left > 0
-    }
-
-    pub(crate) fn is_spent(&self) -> bool {
-        self.0.get() == 0
-    }
 }
 
 /// One question: what becomes of the packets of an area.
@@ -216,7 +196,7 @@ impl<'a> Walk<'a> {
                     out(*state, Then::Leave(*exit));
                 }
             }
-            Action::Dispatch(list) => self.dispatch(id, list, rest, state, depth, out),
+            Action::Dispatch(list) => self.dispatch(id, list, state, depth, out),
             Action::Tproxy { choices, ends } => self.tproxy(id, choices, *ends, rest, state, depth, out),
             Action::Anything(why) => {
                 self.doubt(id, why);
@@ -243,7 +223,6 @@ impl<'a> Walk<'a> {
         &self,
         id: RuleId,
         list: &[(TestId, Action)],
-        rest: &[Step],
         state: State,
         depth: usize,
         out: &mut dyn FnMut(State, Then),
@@ -258,7 +237,6 @@ impl<'a> Walk<'a> {
             }
         }
         // Without an entry the rule ends: what follows is for nobody.
-        let _ = rest;
         out(state, Then::Next);
     }
 

@@ -1,4 +1,5 @@
-//! A firewall as it was saved: chains of rules, each a list of tests and actions, in a form that iptables and nftables share.
+//! A firewall as it was saved: chains of rules, each a list of tests and actions, in a form that iptables and nftables
+//! share.
 //!
 //! Nothing is decided here. `evaluate` finds out who gets which packet, `encode` writes that as a ruleset.
 

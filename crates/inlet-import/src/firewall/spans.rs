@@ -34,7 +34,8 @@ impl Addresses {
         Self { v4: joined(all.v4), v6: joined(all.v6) }
     }
 
-    /// The addresses of members of which the longest prefix around an address decides: whether it counts, or is taken out.
+    /// The addresses of members of which the longest prefix around an address decides: whether it counts, or is taken
+    /// out.
     pub(crate) fn with_exceptions(members: &[(Range, bool)]) -> Self {
         let mut members = members.to_vec();
         members.sort_by_key(|(range, counts)| (range.family, range.first, std::cmp::Reverse(range.last), *counts));

@@ -120,7 +120,8 @@ impl Sets {
                 }
                 let member = member(parts, &sides, *nomatch);
                 match set.kind.as_str() {
-                    // The kernel looks no further than the longest prefix that a member has, of whatever interface it is
+                    // The kernel looks no further than the longest prefix that a member has, of whatever interface it
+                    // is
                     // (hash_netiface4_data_equal).
                     "hash:net,iface" => members.extend(member.into_iter().flat_map(|member| {
                         let rank = member.rank * 2;

@@ -122,7 +122,8 @@ fn shown(expressions: &[Value]) -> String {
     }
 }
 
-/// The chains where packets come in, by priority: lower numbers first. Of equal ones the chain that was made later is asked
+/// The chains where packets come in, by priority: lower numbers first. Of equal ones the chain that was made later is
+/// asked
 /// first, as the kernel puts it in front of the others (`nf_hook_entries_grow`).
 fn bases<'a>(firewall: &mut Firewall, all: impl Iterator<Item = &'a Value>, chains: &BTreeMap<Name, ChainId>) {
     let comes_in = |chain: &&Value| {

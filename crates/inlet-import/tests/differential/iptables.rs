@@ -37,7 +37,8 @@ const KINDS: [(&str, &[&str]); 6] = [
 struct Maker<'a> {
     random: &'a mut Random,
     v6: usize,
-    /// Whether rules tell packets of a connection apart. Then none are dropped but those of UDP: who gets a connection is no
+    /// Whether rules tell packets of a connection apart. Then none are dropped but those of UDP: who gets a connection
+    /// is no
     /// question when half of its packets are.
     stateful: bool,
 }

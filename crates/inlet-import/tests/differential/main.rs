@@ -1,8 +1,11 @@
-//! Random rulesets of iptables with ipset, and of nftables: who gets each of many packets by the firewall in the kernel, and by
-//! the rules that the import makes of what was saved. Where everything was translated it is the same; where something was not, the
+//! Random rulesets of iptables with ipset, and of nftables: who gets each of many packets by the firewall in the
+//! kernel, and by
+//! the rules that the import makes of what was saved. Where everything was translated it is the same; where something
+//! was not, the
 //! rules steer nothing that the firewall did not.
 //!
-//! INLET_SEED gives another seed, INLET_RULESETS another number of rulesets of each kind; INLET_RULESET has only the ruleset of the
+//! INLET_SEED gives another seed, INLET_RULESETS another number of rulesets of each kind; INLET_RULESET has only the
+//! ruleset of the
 //! seed that a failure names, again and again.
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 

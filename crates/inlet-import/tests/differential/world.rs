@@ -133,7 +133,8 @@ impl World {
         }
     }
 
-    /// Sends all packets; who got each. Those for which nobody is expected go first: what comes later has passed them by.
+    /// Sends all packets; who got each. Those for which nobody is expected go first: what comes later has passed them
+    /// by.
     pub(crate) fn ask(&self, probes: &[Probe], somebody: &[bool]) -> Vec<Option<String>> {
         let mut asked = Asked {
             got: vec![None; probes.len()],

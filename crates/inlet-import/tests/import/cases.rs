@@ -1,4 +1,5 @@
-//! Rulesets as people publish them, each beside the file that it must become. The `.json` files are what nft made of the `.nft` ones.
+//! Rulesets as people publish them, each beside the file that it must become. The `.json` files are what nft made of
+//! the `.nft` ones.
 
 use std::path::Path;
 

@@ -1,4 +1,5 @@
-//! Several chains of nftables where packets come in: all of them are asked, by priority, and `accept` ends one of them only.
+//! Several chains of nftables where packets come in: all of them are asked, by priority, and `accept` ends one of them
+//! only.
 
 use std::net::SocketAddr;
 
@@ -85,7 +86,8 @@ fn accept_ends_its_own_chain_only() {
     );
     assert_eq!(imported.left, []);
     assert_eq!((proxy_of(&imported, "10.1.1.1"), proxy_of(&imported, "10.1.2.1")), (Some(9002), Some(9002)));
-    // What the last one lets go keeps what the first one gave it, which takes no rule when the last one has none for it.
+    // What the last one lets go keeps what the first one gave it, which takes no rule when the last one has none for
+    // it.
     let imported = import(
         &[
             &chains[..],
@@ -132,7 +134,8 @@ fn without_accept_only_rules_of_the_same_chain_come_after() {
     assert_eq!((proxy_of(&imported, "10.1.1.1"), proxy_of(&imported, "10.1.2.1")), (Some(9002), Some(9001)));
 }
 
-/// The usual first rule: packets of connections that a proxy has. What an earlier chain gave a socket is such a packet too.
+/// The usual first rule: packets of connections that a proxy has. What an earlier chain gave a socket is such a packet
+/// too.
 fn of_sockets(chain: &str) -> Value {
     let tcp = json!({"match": {"op": "==", "left": {"meta": {"key": "l4proto"}}, "right": "tcp"}});
     let socket = json!({"match": {"op": "==", "left": {"socket": {"key": "transparent"}}, "right": 1}});

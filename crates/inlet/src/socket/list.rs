@@ -76,7 +76,8 @@ impl Sockets {
         all
     }
 
-    /// The sockets among which the kernel's ordinary lookup chooses for a packet: one, or those of a SO_REUSEPORT group.
+    /// The sockets among which the kernel's ordinary lookup chooses for a packet: one, or those of a SO_REUSEPORT
+    /// group.
     pub(crate) fn ordinary(&self, packet: &Packet) -> Vec<Listed> {
         let rank = |listed: &Listed| listed.bound.rank(packet);
         let mut fit: Vec<Listed> = self.receiving().into_iter().filter(|listed| rank(listed).is_some()).collect();
