@@ -22,6 +22,8 @@ pub(crate) enum Failure {
     Found,
     /// A file of this name does not hold what is to be translated.
     Import(String, ImportError),
+    /// A comment of a ruleset file says that something has to be decided first.
+    Todo { file: String, line: usize },
     /// These could not be translated; all the rest is done.
     Untranslated(Vec<Left>),
     /// A described socket is there and cannot be adopted.
@@ -55,6 +57,9 @@ impl Failure {
             Self::Inlet(error) => chain(error),
             Self::Found => return,
             Self::Import(file, error) => format!("{file}: {}", chain(error)),
+            Self::Todo { file, line } => format!(
+                "{file}: line {line} says that something has to be decided (TODO); decide and remove it, or apply with --ignore-todo"
+            ),
             Self::Untranslated(left) => return untranslated(left),
             Self::NotAdopted(endpoint, reason) => format!("cannot adopt {endpoint}: {reason}"),
             Self::Output(cause) => format!("cannot write output: {cause}"),
@@ -91,8 +96,11 @@ fn say(kind: &str, line: &str, fix: Option<Cow<'_, str>>) {
 
 /// One line for each, as for errors.
 fn untranslated(left: &[Left]) {
-    for Left { place, text, why } in left {
-        say("error", &format!("not translated, {place}: {text}: {why}").replace('\n', " "), None);
+    for Left { place, text, why, todo } in left {
+        let what = if *todo { "error" } else { "note" };
+        let text = if text.is_empty() { String::new() } else { format!("{text}: ") };
+        let said = if *todo { "not translated, " } else { "" };
+        say(what, &format!("{said}{place}: {text}{why}").replace('\n', " "), None);
     }
 }
 

@@ -1,25 +1,25 @@
-//! Translates the rules of other tools into ruleset files of Inlet.
+//! Coming from elsewhere: what another tool was told, as a ruleset file.
 //!
-//! [`tubular()`] reads the bindings of tubular, [`tproxy()`] the TPROXY rules of iptables or nftables.
-//!
-//! Firewall rules are tried in order, and the first match decides. In a ruleset the most specific rule decides. The
-//! module `order` turns one into the other, so that every packet gets the same answer. What a ruleset cannot express is
-//! listed with the reason.
+//! [`tubular()`] reads the bindings of tubular, [`tproxy()`] the TPROXY rules of iptables or nftables, [`receivers()`]
+//! what receives
+//! on a host today. Firewall rules are tried in order and the first that matches decides; in a ruleset the most
+//! specific
+//! one does. So the firewall is read as it is (`firewall`), asked who gets each packet (`evaluate`), and that is
+//! written as
+//! rules (`encode`). What cannot be said in a ruleset is listed, with the reason, and steers nothing.
 
 #![forbid(unsafe_code)]
-#![deny(clippy::self_named_module_files)]
 
-mod entries;
-mod flatten;
+mod encode;
+mod evaluate;
+mod firewall;
 mod ipset;
 mod iptables;
-mod members;
+mod listeners;
 mod nft;
-mod order;
-mod selection;
+mod receivers;
 mod services;
-mod steps;
-mod texts;
+mod translate;
 mod tubular;
 mod write;
 
@@ -27,53 +27,76 @@ use std::borrow::Cow;
 
 use inlet_core::{PortRange, Prefix, Protocol, Remedy};
 
+pub use listeners::{Listener, listeners};
+pub use receivers::{local_prefixes, receivers, routed_prefixes};
+pub use translate::tproxy;
 pub use tubular::tubular;
 
-/// A ruleset file, translated.
+/// A ruleset file in the making.
 #[derive(Clone, Debug, Default)]
 pub struct Imported {
     services: Vec<ServiceText>,
     sets: Vec<(String, Vec<Prefix>)>,
     rules: Vec<RuleText>,
-    /// What could not be translated.
+    /// Rules that somebody has to decide about; comments of the file.
+    undecided: Vec<RuleText>,
+    /// What could not be translated, or means something else now.
     pub left: Vec<Left>,
 }
 
-/// A rule that could not be translated.
+/// What else is known of the host whose rules are imported.
+#[derive(Clone, Debug, Default)]
+pub struct Surroundings {
+    /// What `ipset save` wrote, when it is not part of the rules.
+    pub sets: String,
+    /// The listeners and unconnected UDP sockets; `None`: not known.
+    pub listeners: Option<Vec<Listener>>,
+}
+
+/// Something that could not be translated, or not quite.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Left {
-    /// Where it stands: `line 7` or `ip filter prerouting handle 3`.
+    /// Where it stands, such as `line 7` or `ip filter prerouting handle 3`.
     pub place: String,
     /// What stands there.
     pub text: String,
     /// Why, and what to do instead.
     pub why: String,
+    /// Whether the file steers less than the firewall did until somebody decides: `inlet apply` refuses it.
+    pub todo: bool,
 }
 
-/// Why a whole text cannot be translated.
+/// Why a text is not imported at all.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
-    /// The text is not bindings in tubular's form.
+    /// The bindings are not in tubular's form.
     #[error("not bindings as tubular has them: {0}")]
     Bindings(serde_json::Error),
-    /// The text is JSON, but nft did not write it.
+    /// The text is JSON, but not what nft writes.
     #[error("not a ruleset of nft: {0}")]
     Nft(serde_json::Error),
+    /// The text is nftables' own.
+    #[error("this is nftables' own text")]
+    NftText,
     /// The text is neither of iptables nor of nft.
     #[error("neither iptables-save nor nft -j list ruleset wrote this")]
     Unknown,
-    /// The text has no TPROXY rule.
+    /// There is nothing to be translated.
     #[error("no TPROXY rule in it")]
     Nothing,
+    /// The text is not what `ss` writes.
+    #[error("line {0} is not a socket as ss writes it")]
+    Sockets(usize),
 }
 
 impl Remedy for ImportError {
     fn remedy(&self) -> Option<Cow<'_, str>> {
         match self {
             Self::Bindings(_) => None,
-            Self::Nft(_) => Some("write it with: nft -j list ruleset".into()),
+            Self::Nft(_) | Self::NftText => Some("write it with: nft -j list ruleset".into()),
             Self::Unknown => Some("write it with one of them".into()),
             Self::Nothing => Some("give the mangle table of iptables-save, or nft -j list ruleset".into()),
+            Self::Sockets(_) => Some("write the sockets with: ss -lntup".into()),
         }
     }
 }
@@ -82,36 +105,27 @@ impl Remedy for ImportError {
 struct ServiceText {
     name: String,
     listen: Vec<String>,
+    /// What else is known of it.
+    note: Option<String>,
 }
 
-/// A rule in the form of the file.
+/// A rule as the file has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct RuleText {
-    /// The service, or `None`: pass.
-    to: Option<String>,
+    verdict: VerdictText,
     protocols: Vec<Protocol>,
     local: Vec<String>,
     ports: Vec<PortRange>,
     except: Vec<PortRange>,
     from: Vec<String>,
     iface: Option<String>,
-    /// The rule of the other tool that it comes from.
+    /// Where it comes from.
     note: String,
 }
 
-/// Translates the TPROXY rules in the output of `iptables-save` and `ip6tables-save`, or of `nft -j list ruleset`.
-/// `sets` is the output of `ipset save`, which may also be part of the first text.
-///
-/// # Errors
-/// [`ImportError`] when there is nothing to translate.
-pub fn tproxy(text: &str, sets: &str) -> Result<Imported, ImportError> {
-    let chains = match text.trim_start().starts_with('{') {
-        true => nft::read(text)?,
-        false => iptables::read(text, sets)?,
-    };
-    let flat = flatten::flatten(chains);
-    if flat.items.iter().all(|item| !matches!(item.action, flatten::Action::To(_))) && flat.left.is_empty() {
-        return Err(ImportError::Nothing);
-    }
-    Ok(order::settle(flat))
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum VerdictText {
+    To(String),
+    Pass,
+    Refuse,
 }

@@ -1,77 +1,84 @@
 //! Services for the sockets that TPROXY rules name by address and port.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use super::ServiceText;
 use inlet_core::Protocol;
 
-/// The services so far.
+use crate::ServiceText;
+use crate::evaluate::Target;
+
+/// The services of targets, by name.
 #[derive(Debug, Default)]
-pub(super) struct Targets(Vec<Target>);
-
-/// One service: of a port, and at most one address of each family, or any.
-#[derive(Debug)]
-struct Target {
-    port: u16,
-    addrs: Vec<IpAddr>,
-    any: bool,
-    protocols: Vec<Protocol>,
+pub(crate) struct Services {
+    names: BTreeMap<Target, String>,
+    pub(crate) texts: Vec<ServiceText>,
 }
 
-impl Targets {
-    /// The number of the service for an address and port. IPv4 and IPv6 sockets of a port form one service: a packet
-    /// never goes to a socket of the other family.
-    pub(super) fn number(
-        &mut self,
-        addr: Option<IpAddr>,
-        port: u16,
-        protocols: impl IntoIterator<Item = Protocol>,
-    ) -> usize {
-        let addr = addr.filter(|addr| !addr.is_unspecified());
-        let fits = |target: &Target| match addr {
-            Some(addr) => {
-                target.any || target.addrs.iter().all(|other| *other == addr || other.is_ipv4() != addr.is_ipv4())
+impl Services {
+    /// One service for each port, or for each address of a port when rules name several of one family. IPv4 and IPv6
+    /// sockets of a
+    /// port are one service: packets never go to a socket of the other family.
+    pub(crate) fn new(targets: &BTreeMap<Target, BTreeSet<Protocol>>) -> Self {
+        let mut services = Self::default();
+        let mut ports: BTreeMap<u16, Vec<Target>> = BTreeMap::new();
+        targets.keys().for_each(|target| ports.entry(target.port).or_default().push(*target));
+        for (port, all) in ports {
+            let named: Vec<IpAddr> = all.iter().filter_map(|target| address(target.addr)).collect();
+            let count = |v6: bool| named.iter().filter(|addr| addr.is_ipv6() == v6).count();
+            if named.len() < all.len() || count(false) <= 1 && count(true) <= 1 {
+                services.add(format!("tproxy-{port}"), &all, targets, true);
+                continue;
             }
-            None => true,
-        };
-        let number = match self.0.iter().position(|target| target.port == port && fits(target)) {
-            Some(number) => number,
-            None => {
-                self.0.push(Target { port, addrs: Vec::new(), any: false, protocols: Vec::new() });
-                self.0.len() - 1
-            }
-        };
-        let target = &mut self.0[number];
-        target.any |= addr.is_none();
-        target.addrs.extend(addr.filter(|addr| !target.addrs.contains(addr)));
-        target.protocols.extend(protocols);
-        number
-    }
-
-    /// The services with their names, by number.
-    pub(super) fn texts(&self) -> Vec<ServiceText> {
-        let first = |number: usize| self.0[..number].iter().all(|other| other.port != self.0[number].port);
-        self.0.iter().enumerate().map(|(number, target)| target.text(first(number))).collect()
-    }
-}
-
-impl Target {
-    fn text(&self, first: bool) -> ServiceText {
-        let port = self.port;
-        let name = match self.addrs.first() {
-            Some(addr) if !first => format!("tproxy-{addr}-{port}"),
-            _ => format!("tproxy-{port}"),
-        };
-        let mut listen = Vec::new();
-        for protocol in Protocol::ALL.into_iter().filter(|protocol| self.protocols.contains(protocol)) {
-            match self.any {
-                true => listen.push(format!("{protocol}:*:{port}")),
-                false => listen.extend(self.addrs.iter().map(|addr| match addr {
-                    IpAddr::V4(addr) => format!("{protocol}:{addr}:{port}"),
-                    IpAddr::V6(addr) => format!("{protocol}:[{addr}]:{port}"),
-                })),
+            for target in all {
+                let name = match services.names.values().any(|name| *name == format!("tproxy-{port}")) {
+                    true => format!(
+                        "tproxy-{}-{port}",
+                        address(target.addr).map(|addr| addr.to_string()).unwrap_or_default()
+                    ),
+                    false => format!("tproxy-{port}"),
+                };
+                services.add(name, &[target], targets, false);
             }
         }
-        ServiceText { name, listen }
+        services
     }
+
+    pub(crate) fn name(&self, target: &Target) -> &str {
+        self.names.get(target).map_or("", String::as_str)
+    }
+
+    /// `alone`: nobody else has sockets of this port, so those of all addresses are meant too, as the kernel finds
+    /// them.
+    fn add(&mut self, name: String, all: &[Target], targets: &BTreeMap<Target, BTreeSet<Protocol>>, alone: bool) {
+        let protocols: BTreeSet<Protocol> =
+            all.iter().filter_map(|target| targets.get(target)).flatten().copied().collect();
+        let Some(port) = all.first().map(|target| target.port) else { return };
+        let any = all.iter().any(|target| address(target.addr).is_none());
+        let mut listen = Vec::new();
+        for protocol in protocols {
+            if any {
+                listen.push(format!("{protocol}:*:{port}"));
+                continue;
+            }
+            let addrs: Vec<IpAddr> = all.iter().filter_map(|target| address(target.addr)).collect();
+            listen.extend(addrs.iter().map(|addr| match addr {
+                IpAddr::V4(addr) => format!("{protocol}:{addr}:{port}"),
+                IpAddr::V6(addr) => format!("{protocol}:[{addr}]:{port}"),
+            }));
+            if alone && addrs.iter().any(IpAddr::is_ipv4) {
+                listen.push(format!("{protocol}:0.0.0.0:{port}"));
+            }
+            if alone {
+                listen.push(format!("{protocol}:[::]:{port}"));
+            }
+        }
+        all.iter().for_each(|target| _ = self.names.insert(*target, name.clone()));
+        self.texts.push(ServiceText { name, listen, note: None });
+    }
+}
+
+/// The address that a target names, if it names one.
+fn address(addr: Option<IpAddr>) -> Option<IpAddr> {
+    addr.filter(|addr| !addr.is_unspecified())
 }

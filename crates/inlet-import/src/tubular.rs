@@ -1,12 +1,13 @@
-//! Reads the bindings of tubular, as `tubectl load-bindings` does. Tubular has the precedence of a ruleset: the longer
-//! prefix first, then one port before all.
+//! The bindings of tubular, as `tubectl load-bindings` reads them. Its precedence is the one of a ruleset: the longer
+//! prefix,
+//! then one port before all.
 
 use std::collections::BTreeMap;
 
 use ipnet::IpNet;
 use serde::Deserialize;
 
-use super::{ImportError, Imported, Left, RuleText, ServiceText};
+use super::{ImportError, Imported, Left, RuleText, ServiceText, VerdictText};
 use inlet_core::{PortRange, Prefix, Protocol, ServiceName};
 
 #[derive(Deserialize)]
@@ -38,18 +39,19 @@ pub fn tubular(text: &str) -> Result<Imported, ImportError> {
         let place = format!("binding {}", number + 1);
         match binding.rule(place.clone(), &mut labels) {
             Ok(rule) => imported.rules.extend(rule),
-            Err(why) => imported.left.push(Left { place, text: binding.to_string(), why }),
+            Err(why) => imported.left.push(Left { place, text: binding.to_string(), why, todo: true }),
         }
     }
     let mut names: Vec<&String> = labels.values().collect();
     names.sort();
     names.dedup();
-    imported.services = names.into_iter().map(|name| ServiceText { name: name.clone(), listen: Vec::new() }).collect();
+    imported.services =
+        names.into_iter().map(|name| ServiceText { name: name.clone(), listen: Vec::new(), note: None }).collect();
     Ok(imported)
 }
 
 impl Binding {
-    /// The rule; `None` when the same binding came before.
+    /// The rule, or none when there is the very same binding already.
     fn rule(
         &self,
         note: String,
@@ -74,9 +76,9 @@ impl Binding {
             return Err(format!("the same packets are bound to {other:?} above"));
         }
         protocols.retain(|protocol| labels.insert(key(*protocol), self.label.clone()).is_none());
-        let (to, local) = (Some(self.label.clone()), vec![prefix.to_string()]);
+        let (verdict, local) = (VerdictText::To(self.label.clone()), vec![prefix.to_string()]);
         let rule = RuleText {
-            to,
+            verdict,
             protocols,
             local,
             ports: vec![ports],
@@ -96,7 +98,7 @@ impl std::fmt::Display for Binding {
     }
 }
 
-/// Host bits are ignored, and an IPv4-mapped prefix becomes the IPv4 one.
+/// Host bits count for nothing, and an IPv4-mapped prefix is the IPv4 one.
 fn prefix(text: &str) -> Result<Prefix, String> {
     let parsed = text.parse::<IpNet>().or_else(|_| text.parse().map(|addr: std::net::IpAddr| addr.into()));
     let net = parsed.map_err(|_| format!("{text:?} is not a prefix"))?.trunc();

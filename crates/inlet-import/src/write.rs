@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use serde_json::{Value, json};
 use toml_writer::{ToTomlKey, ToTomlValue, TomlKeyBuilder, TomlStringBuilder};
 
-use super::{Imported, RuleText};
+use super::{Imported, Left, RuleText, VerdictText};
 use inlet_core::PortRange;
 
 impl Imported {
@@ -15,10 +15,12 @@ impl Imported {
     /// Those of the writer.
     pub fn write_toml(&self, mut out: impl Write) -> io::Result<()> {
         for left in &self.left {
-            writeln!(out, "# Not translated, {}: {}", comment(&left.place), comment(&left.text))?;
-            writeln!(out, "#   {}", comment(&left.why))?;
+            writeln!(out, "{}", left.comment())?;
         }
         for service in &self.services {
+            if let Some(note) = &service.note {
+                writeln!(out, "# {}", comment(note))?;
+            }
             let listen = if service.listen.is_empty() {
                 "{}".to_owned()
             } else {
@@ -31,7 +33,7 @@ impl Imported {
             prefixes.iter().try_for_each(|prefix| writeln!(out, "  \"{prefix}\","))?;
             writeln!(out, "]")?;
         }
-        if self.rules.is_empty() {
+        if self.rules.is_empty() && self.undecided.is_empty() {
             return writeln!(out, "rules = []");
         }
         writeln!(out, "rules = [")?;
@@ -42,6 +44,14 @@ impl Imported {
                 writeln!(out, "  # {}", comment(note))?;
             }
             writeln!(out, "  {},", rule.toml())?;
+        }
+        for rule in &self.undecided {
+            writeln!(
+                out,
+                "  # TODO {}: decide, then remove this line or take its comment mark away",
+                comment(&rule.note)
+            )?;
+            writeln!(out, "  # {},", comment(&rule.toml()))?;
         }
         writeln!(out, "]")
     }
@@ -64,11 +74,20 @@ impl Imported {
     }
 }
 
+impl Left {
+    fn comment(&self) -> String {
+        let mark = if self.todo { "TODO" } else { "Note" };
+        let text = if self.text.is_empty() { String::new() } else { format!(": {}", comment(&self.text)) };
+        format!("# {mark} {}{text}\n#   {}", comment(&self.place), comment(&self.why))
+    }
+}
+
 impl RuleText {
     fn toml(&self) -> String {
-        let mut fields = vec![match &self.to {
-            Some(service) => format!("to = {}", quoted(service)),
-            None => "verdict = \"pass\"".to_owned(),
+        let mut fields = vec![match &self.verdict {
+            VerdictText::To(service) => format!("to = {}", quoted(service)),
+            VerdictText::Pass => "verdict = \"pass\"".to_owned(),
+            VerdictText::Refuse => "verdict = \"refuse\"".to_owned(),
         }];
         let protocols: Vec<String> = self.protocols.iter().map(ToString::to_string).collect();
         fields.push(format!("protocol = {}", one_or_list(&protocols, |text| quoted(text))));
@@ -92,9 +111,10 @@ impl RuleText {
             "ports": ports(&self.ports),
         });
         let mut set = |key: &str, value: Value| rule[key] = value;
-        match &self.to {
-            Some(service) => set("to", service.as_str().into()),
-            None => set("verdict", "pass".into()),
+        match &self.verdict {
+            VerdictText::To(service) => set("to", service.as_str().into()),
+            VerdictText::Pass => set("verdict", "pass".into()),
+            VerdictText::Refuse => set("verdict", "refuse".into()),
         }
         if !self.except.is_empty() {
             set("except", ports(&self.except).into());

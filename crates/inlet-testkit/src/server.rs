@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
-use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, getsockname, socket_with, sockopt};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, getsockname, listen, socket_with, sockopt};
+
+use crate::error::{Context, Result};
 
 use crate::fork::Socket;
 use crate::raw;
@@ -55,7 +57,7 @@ impl Listen {
         self
     }
 
-    /// Takes packets for any address (IP_TRANSPARENT), as TPROXY needs it. v4 only.
+    /// Takes packets for any address (IP_TRANSPARENT, IPV6_TRANSPARENT), as TPROXY needs it.
     #[must_use]
     pub fn transparent(mut self) -> Listen {
         self.transparent = true;
@@ -75,6 +77,18 @@ impl Listen {
         self.more_workers = count.saturating_sub(1);
         self.reuseport |= self.more_workers > 0;
         self
+    }
+
+    /// One TCP listener on `address` in the namespace of the calling thread, which does not block and which nobody serves.
+    pub fn tcp(self, address: SocketAddr) -> Result<OwnedFd> {
+        self.socket(SocketType::STREAM, address)
+            .and_then(|socket| Ok(listen(&socket, 1024).map(|()| socket)?))
+            .context("listen on tcp", address)
+    }
+
+    /// One UDP socket that is bound to `address`, likewise.
+    pub fn udp(self, address: SocketAddr) -> Result<OwnedFd> {
+        self.socket(SocketType::DGRAM, address).context("bind udp", address)
     }
 
     /// Makes the bound sockets, each passed through `finish`. With port 0 they share the port the first one got.
@@ -99,6 +113,7 @@ impl Listen {
         if address.is_ipv6() {
             sockopt::set_ipv6_v6only(&socket, self.v6only)?;
             sockopt::set_ipv6_freebind(&socket, self.freebind)?;
+            raw::set_int(socket.as_fd(), libc::SOL_IPV6, libc::IPV6_TRANSPARENT, self.transparent.into())?;
         } else {
             sockopt::set_ip_freebind(&socket, self.freebind)?;
             raw::set_int(socket.as_fd(), libc::SOL_IP, libc::IP_TRANSPARENT, self.transparent.into())?;

@@ -37,6 +37,10 @@ pub(crate) struct Apply {
     /// The file; - reads standard input
     pub(crate) file: PathBuf,
 
+    /// Also when comments of the file say that something has to be decided (TODO)
+    #[arg(long)]
+    pub(crate) ignore_todo: bool,
+
     /// Units, control groups and users that services name may be missing yet
     #[arg(long)]
     pub(crate) later: bool,
@@ -54,13 +58,16 @@ pub(crate) enum Import {
     /// `inlet register`, or describe the sockets in the file.
     Tubular {
         /// The file; - reads standard input
+        #[arg(default_value = "-", hide_default_value = true)]
         file: PathBuf,
     },
     /// Translate TPROXY rules of iptables or nftables
     ///
-    /// The input is what `iptables-save` and `ip6tables-save`, or `nft -j list ruleset`, write. Each address and port
-    /// to which TPROXY sends packets becomes a service that describes its socket. What a ruleset cannot express is
-    /// listed on standard error and in comments, with the reason.
+    /// Reads what `iptables-save` and `ip6tables-save`, or `nft -j list ruleset`, write. Each address and port to which
+    /// TPROXY sends packets becomes a service that describes its sockets. Rules about sockets (-m socket, socket
+    /// transparent) need the listeners of the host that the rules come from. Those of this namespace are looked up,
+    /// unless --sockets or --elsewhere is given. What a ruleset cannot express is listed on standard error and in
+    /// comments, with the reason; the status is 3 then. The file never steers more than the firewall did.
     Tproxy {
         /// The file; - reads standard input
         #[arg(default_value = "-", hide_default_value = true)]
@@ -69,6 +76,28 @@ pub(crate) enum Import {
         /// The output of `ipset save`, if it is not in FILE
         #[arg(long, value_name = "FILE")]
         ipset: Option<PathBuf>,
+
+        /// What `ss -lntup` wrote on the host that the rules come from
+        #[arg(long, value_name = "FILE")]
+        sockets: Option<PathBuf>,
+
+        /// The rules come from another host: look up no sockets here
+        #[arg(long, conflicts_with = "sockets")]
+        elsewhere: bool,
+    },
+    /// Make a first ruleset of what receives on this host today
+    ///
+    /// Each program that listens on all addresses becomes a service, with rules for the prefixes that are local as a
+    /// whole
+    /// (AnyIP). Nothing changes when it is applied: it is a file to edit.
+    Ss {
+        /// What `ss -lntup` wrote on the host [default: the listeners of this namespace]
+        #[arg(long, value_name = "FILE", requires = "routes")]
+        sockets: Option<PathBuf>,
+
+        /// What `ip route show table local` and `ip -6 route show table local` wrote there
+        #[arg(long, value_name = "FILE", requires = "sockets")]
+        routes: Option<PathBuf>,
     },
 }
 

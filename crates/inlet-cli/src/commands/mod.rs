@@ -48,7 +48,7 @@ fn dispatch(cli: &Cli, screen: &mut Screen<'_>) -> Result<Outcome, Failure> {
         Command::Adopt { service } => sockets::adopt(cli, service.as_ref(), screen),
         Command::Watch => sockets::watch(cli, screen),
         Command::Apply(args) => plan::apply(cli, args, screen),
-        Command::Import(args) => import::import(args, screen),
+        Command::Import(args) => import::import(cli, args, screen),
         Command::Confirm => plan::confirm(cli, screen),
         Command::Rollback(args) => plan::rollback(cli, args, screen),
         Command::AwaitConfirmation => plan::await_confirmation(cli),

@@ -43,6 +43,9 @@ pub(super) fn propose(
 
 pub(super) fn apply(cli: &Cli, args: &Apply, screen: &mut Screen<'_>) -> Result<(), Failure> {
     let file = source(&args.file)?;
+    if let Some(line) = first_todo(&file.text).filter(|_| !args.ignore_todo) {
+        return Err(Failure::Todo { file: file.name, line });
+    }
     let waiter = args.confirm.map(|_| start_waiter(cli)).transpose()?;
     let commit = CommitOptions {
         confirm_within: args.confirm.map(Duration::from_secs),
@@ -52,6 +55,13 @@ pub(super) fn apply(cli: &Cli, args: &Apply, screen: &mut Screen<'_>) -> Result<
     let mut instance = writer(cli)?;
     let committed = instance.apply(file, &ApplyOptions { commit, later: args.later })?;
     finish(cli, screen, instance, &committed, waiter.zip(args.confirm))
+}
+
+/// The line of the first comment that says what has to be decided.
+fn first_todo(text: &str) -> Option<usize> {
+    let is_todo =
+        |line: &str| line.trim_start().strip_prefix('#').is_some_and(|said| said.trim_start().starts_with("TODO"));
+    text.lines().position(is_todo).map(|at| at + 1)
 }
 
 pub(super) fn rollback(cli: &Cli, args: &Rollback, screen: &mut Screen<'_>) -> Result<(), Failure> {

@@ -11,7 +11,7 @@ pub(crate) fn imported(screen: &mut Screen<'_>, imported: &Imported) -> Result<(
     if !screen.json {
         return Ok(imported.write_toml(&mut screen.out)?);
     }
-    let left = |left: &Left| json!({ "place": left.place, "text": left.text, "why": left.why });
+    let left = |left: &Left| json!({ "place": left.place, "text": left.text, "why": left.why, "todo": left.todo });
     let left: Vec<_> = imported.left.iter().map(left).collect();
     screen.document(&json!({ "ruleset": imported.to_json(), "left": left }))
 }

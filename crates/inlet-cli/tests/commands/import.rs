@@ -3,6 +3,8 @@
 
 use std::net::Ipv4Addr;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
 
 use inlet_testkit::Proto::{Tcp, Udp};
 use inlet_testkit::{
@@ -112,6 +114,151 @@ impl Setup {
         self.expect("by Inlet");
         self.host.ok(&["down"]);
     }
+}
+
+/// The way from TPROXY to Inlet and back again with clients that never stop asking: none is refused and none gets another server.
+fn cut_over(setup: &Setup, load: &[&str], save: &str, unload: &[&str]) {
+    let run = |lines: &[&str]| lines.iter().for_each(|line| drop(setup.run(line)));
+    setup.route_marked();
+    run(load);
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let stop = AtomicBool::new(false);
+    let (tell, told) = mpsc::channel();
+    let client = &setup.client;
+    std::thread::scope(|scope| {
+        let _stop = StopAtEnd(&stop);
+        scope.spawn(|| {
+            let how = Dial::new().source(Ipv4Addr::from(NEAR));
+            while !stop.load(Ordering::Relaxed) {
+                let tcp = client.enter(|| dial_tcp(at("198.51.100.7:8080"), &how));
+                let udp = client.enter(|| dial_udp(at("198.51.100.7:8080"), &how));
+                let _ = tell.send([tcp, udp].map(|answer| answer.name().unwrap_or("nobody").to_owned()));
+            }
+        });
+        // Some that began before, and many after.
+        let asked = |when: &str| (0..30).for_each(|_| assert_eq!(told.recv().unwrap(), ["web", "web"], "{when}"));
+        asked("by TPROXY");
+        std::fs::write(path("saved"), setup.run(save)).unwrap();
+        std::fs::write(path("inlet.toml"), setup.host.ok(&["import", "tproxy", &path("saved")])).unwrap();
+        setup.host.ok(&["up"]);
+        setup.host.ok(&["apply", &path("inlet.toml")]);
+        setup.host.ok(&["adopt"]);
+        asked("by TPROXY, with Inlet behind it");
+        run(unload);
+        asked("by Inlet");
+        run(load);
+        asked("by TPROXY again");
+        setup.host.ok(&["down"]);
+        asked("by TPROXY alone");
+    });
+}
+
+/// Lets the clients end also when an assertion fails.
+struct StopAtEnd<'a>(&'a AtomicBool);
+
+impl Drop for StopAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn iptables_is_left_with_traffic_running() {
+    if !["iptables", "iptables-save"].iter().all(|program| require_program(program)) {
+        return;
+    }
+    let Some(setup) = Setup::new() else { return };
+    const TO: &str = "-d 198.51.100.0/24 --dport 8080 -j TPROXY --on-ip 127.0.0.1 --on-port 9000 --tproxy-mark 1";
+    let rules = ["tcp", "udp"].map(|protocol| format!("iptables -t mangle -A PREROUTING -p {protocol} {TO}"));
+    let divert = [
+        "iptables -t mangle -N DIVERT",
+        "iptables -t mangle -A DIVERT -j MARK --set-mark 1",
+        "iptables -t mangle -A DIVERT -j ACCEPT",
+        "iptables -t mangle -A PREROUTING -p tcp -m socket --transparent -j DIVERT",
+    ];
+    let load: Vec<&str> = divert.into_iter().chain(rules.iter().map(String::as_str)).collect();
+    let unload = ["iptables -t mangle -F PREROUTING", "iptables -t mangle -F DIVERT", "iptables -t mangle -X DIVERT"];
+    cut_over(&setup, &load, "iptables-save", &unload);
+}
+
+#[test]
+fn nftables_is_left_with_traffic_running() {
+    if !require_program("nft") {
+        return;
+    }
+    let Some(setup) = Setup::new() else { return };
+    let rules = "add table ip proxy;
+        add chain ip proxy in { type filter hook prerouting priority mangle; policy accept; };
+        add rule ip proxy in meta l4proto tcp socket transparent 1 meta mark set 1 accept;
+        add rule ip proxy in ip daddr 198.51.100.0/24 meta l4proto { tcp, udp } th dport 8080 tproxy to 127.0.0.1:9000 meta mark set 1 accept";
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("rules.nft");
+    std::fs::write(&file, rules).unwrap();
+    let load = format!("nft -f {}", file.display());
+    cut_over(&setup, &[&load], "nft -j list ruleset", &["nft delete table ip proxy"]);
+}
+
+#[test]
+fn programs_bound_to_one_address_keep_their_packets() {
+    if !require_program("iptables") {
+        return;
+    }
+    let Some(setup) = Setup::new() else { return };
+    let _own = TcpServer::spawn("own", at("192.0.2.5:2222")).unwrap();
+    let expected = || {
+        let how = Dial::new().source(Ipv4Addr::from(NEAR));
+        let name = |to: &str| setup.client.enter(|| dial_tcp(at(to), &how)).name().unwrap_or("nobody").to_owned();
+        assert_eq!(["192.0.2.5:2222", "192.0.2.6:2222", "192.0.2.5:2223"].map(name), ["own", "web", "web"]);
+    };
+    setup.run("iptables -t mangle -A PREROUTING -m socket -j ACCEPT");
+    setup.run("iptables -t mangle -A PREROUTING -p tcp -j TPROXY --on-ip 127.0.0.1 --on-port 9000");
+    expected();
+    let saved = setup.run("iptables-save");
+    setup.run("iptables -t mangle -F");
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    std::fs::write(path("saved"), &saved).unwrap();
+    std::fs::write(path("inlet.toml"), setup.host.ok(&["import", "tproxy", &path("saved")])).unwrap();
+    setup.host.ok(&["up"]);
+    setup.host.ok(&["apply", "--force", &path("inlet.toml")]);
+    setup.host.ok(&["adopt"]);
+    expected();
+    setup.host.ok(&["down"]);
+
+    // On another host nobody knows of such programs: nothing is steered, and the file says what to decide.
+    let ran = setup.host.run(&["import", "tproxy", "--elsewhere", &path("saved")]);
+    assert_eq!(ran.code, Some(3), "{}", ran.stderr);
+    assert!(
+        ran.stdout.starts_with("# TODO line ") && ran.stdout.contains("\n  # { to = \"tproxy-9000\""),
+        "{}",
+        ran.stdout
+    );
+    std::fs::write(path("todo.toml"), &ran.stdout).unwrap();
+    setup.host.ok(&["up"]);
+    setup.host.fails(&["apply", &path("todo.toml")], "line 1 says that something has to be decided (TODO)");
+    setup.host.ok(&["apply", "--ignore-todo", &path("todo.toml")]);
+    let rules = setup.host.ok(&["rules"]);
+    assert!(!rules.contains("tproxy-9000"), "{rules}");
+    std::fs::write(path("sockets"), "tcp LISTEN 0 128 192.0.2.5:2222 0.0.0.0:*\n").unwrap();
+    let file = setup.host.ok(&["import", "tproxy", "--sockets", &path("sockets"), &path("saved")]);
+    assert!(file.contains("local = \"192.0.2.5/32\", ports = 2222"), "{file}");
+}
+
+#[test]
+fn a_first_ruleset_of_a_host_changes_nothing() {
+    let Some(setup) = Setup::new() else { return };
+    let _own = TcpServer::spawn("own", at("192.0.2.5:8022")).unwrap();
+    let before = setup.answers();
+    let file = setup.host.ok(&["import", "ss"]);
+    assert!(file.contains("listen = [\"tcp:0.0.0.0:22\"]") && file.contains("\"198.51.100.0/24\""), "{file}");
+    setup.host.ok(&["up"]);
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("inlet.toml");
+    std::fs::write(&path, file).unwrap();
+    setup.host.ok(&["apply", "--force", path.to_str().unwrap()]);
+    setup.host.ok(&["adopt"]);
+    assert_eq!(setup.answers(), before);
 }
 
 #[test]

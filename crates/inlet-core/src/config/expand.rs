@@ -47,12 +47,22 @@ pub(super) fn with_verdicts<'a>(
 }
 
 /// Checks that each local prefix has a source of its family, and each source a local prefix. Lists may mix both
-/// families, but no prefix may be left without a partner.
+/// families, but no prefix may be left without a partner. Of a set a rule takes what is of its own family, so only
+/// `given`, which the rule names itself, must have a partner.
 pub(super) fn check_families<'p>(
     local: impl Iterator<Item = &'p Prefix> + Clone,
     sources: &[Option<Prefix>],
+    mut given: impl Iterator<Item = Prefix>,
 ) -> Result<(), BuildError> {
     let sources = || sources.iter().flatten();
+    let both = |family: Family| {
+        let is = |prefix: &Prefix| prefix.family() == family;
+        local.clone().any(is) && sources().any(is)
+    };
+    let shared: Vec<Family> = Family::ALL.into_iter().filter(|family| both(*family)).collect();
+    if !shared.is_empty() && given.all(|prefix| shared.contains(&prefix.family())) {
+        return Ok(());
+    }
     for family in Family::ALL {
         let here = local.clone().find(|prefix| prefix.family() == family);
         let there = sources().find(|prefix| prefix.family() == family);

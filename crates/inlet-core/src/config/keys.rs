@@ -14,7 +14,7 @@ pub(super) const FILE: &[&str] = &["include", "routes", "services", "sets", "rul
 /// The keys of a service.
 pub(super) const SERVICE: &[&str] = &["on_missing", "spread", "listen", "unit", "cgroup", "user"];
 /// The keys of a set that is not a list.
-pub(super) const SET: &[&str] = &["file"];
+pub(super) const SET: &[&str] = &["file", "lenient"];
 /// The keys of a rule.
 pub(super) const RULE: &[&str] = &["to", "verdict", "protocol", "local", "ports", "except", "from", "iface"];
 

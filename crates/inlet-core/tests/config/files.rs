@@ -70,6 +70,49 @@ fn errors_are_told_of_every_file() {
 }
 
 #[test]
+fn lists_as_feeds_have_them() {
+    const FEED: &str =
+        "\u{feff}; a feed\r\n10/8 ; text\r\n10.1.0.0/16\r\n192.0.2.0-192.0.2.255\r\nwhat is this\r\n2001:db8::/32\r\n";
+    let rule = r#"{"verdict": "pass", "protocol": "tcp", "local": "198.51.100.0/24", "from": "@feed", "ports": 80}"#;
+    for lenient in [true, false] {
+        let json = format!(r#"{{"sets": {{"feed": {{"file": "f.txt", "lenient": {lenient}}}}}, "rules": [{rule}]}}"#);
+        let toml = format!(
+            "sets.feed = {{ file = \"f.txt\", lenient = {lenient} }}\nrules = [{}]",
+            rule.replace("\": ", "\" = ")
+        );
+        for (name, text) in [("a.json", json), ("a.toml", toml)] {
+            let read = read(vec![(name, Box::leak(text.into_boxed_str())), ("f.txt", FEED)]);
+            match read {
+                Ok(parsed) if lenient => {
+                    let rules = ["from 10.0.0.0/8", "from 192.0.2.0/24"]
+                        .map(|from| format!("tcp 198.51.100.0/24 80 {from} -> pass"));
+                    let found = lines(&parsed.ruleset);
+                    assert_eq!(found, rules, "{name}");
+                }
+                Err(found) if !lenient => {
+                    let told = found.to_string();
+                    assert!(told.starts_with("f.txt:5:1: \"what\" is not a prefix"), "{name}: {told}");
+                }
+                other => panic!("{name}, lenient {lenient}: {other:?}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_source_of_the_other_family_alone_is_an_error() {
+    let of = |from: &str| {
+        format!(
+            "rules = [{{ verdict = \"pass\", protocol = \"tcp\", local = \"198.51.100.0/24\", from = {from}, ports = 80 }}]\nsets.six = [\"2001:db8::/32\"]"
+        )
+    };
+    for from in ["\"@six\"", "\"2001:db8::/32\"", "[\"2001:db8::/32\", \"10.0.0.0/8\"]"] {
+        let told = errors(vec![("a.toml", Box::leak(of(from).into_boxed_str()))]);
+        assert!(told.starts_with("a.toml:1:"), "{from}: {told}");
+    }
+}
+
+#[test]
 fn rules_that_tie_are_found_across_files() {
     let found = read(vec![
         ("a.toml", "include = \"b.json\"\nrules = [{ verdict = \"refuse\", protocol = \"tcp\", local = \"192.0.2.0/24\", ports = 80 }]"),

@@ -1,7 +1,9 @@
 //! What is imported does with every packet what the rules did that it comes from.
 #![allow(clippy::unwrap_used)]
 
+mod cases;
 mod chains;
+mod garbage;
 mod order;
 mod texts;
 

@@ -16,6 +16,8 @@ pub struct Listener {
     pub socket: SocketState,
     /// What it is bound to.
     pub bound: Bound,
+    /// Whether it has `IP_TRANSPARENT`; `None` on kernels that do not say.
+    pub transparent: Option<bool>,
     /// What it keeps of that. Empty: it receives nothing by its own address any more.
     pub kept: Vec<Claim>,
     /// The service that it is in.
@@ -94,6 +96,7 @@ pub(super) fn listeners(ruleset: &Ruleset, receivers: &Receivers) -> Vec<Listene
         Listener {
             socket: receivers.sockets.describe_listed(it),
             bound: it.bound,
+            transparent: it.transparent,
             kept: kept(ruleset, &it.bound, others, |rule| receivers.takes(ruleset, rule)),
             service: service.map(|service| service.name.clone()),
         }

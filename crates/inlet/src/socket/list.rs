@@ -28,6 +28,10 @@ const CGROUP_ID: u16 = 21;
 /// `INET_DIAG_ULP_INFO`: what a TCP socket is the lower part of. Of an MPTCP listener it says so by name.
 const ULP_INFO: u16 = 19;
 
+/// `INET_DIAG_SOCKOPT`: options of a socket, one bit each (linux/inet_diag.h).
+const SOCKET_OPTIONS: u16 = 22;
+const TRANSPARENT: u8 = 1 << 5;
+
 /// A socket that the kernel lists.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Listed {
@@ -35,6 +39,8 @@ pub(crate) struct Listed {
     pub(crate) bound: Bound,
     /// Whether it can receive what no connected socket does.
     pub(crate) receiving: bool,
+    /// Whether it has `IP_TRANSPARENT`, on kernels that say so.
+    pub(crate) transparent: Option<bool>,
     /// Whether it is the TCP half of an MPTCP listener.
     pub(crate) mptcp: bool,
     /// The user who made it.
@@ -193,6 +199,7 @@ fn listed(protocol: Protocol, response: &InetResponse) -> Listed {
         cookie: cookie(id.cookie),
         bound: Bound { protocol, addr, v6only, device: id.interface_id },
         receiving: header.state == if protocol == Protocol::Tcp { TCP_LISTEN } else { UDP_UNCONNECTED },
+        transparent: value(SOCKET_OPTIONS).and_then(|options| Some(options.first()? & TRANSPARENT != 0)),
         mptcp: value(ULP_INFO).is_some_and(|value| value.windows(5).any(|word| word == b"mptcp")),
         uid: header.uid,
         cgroup,

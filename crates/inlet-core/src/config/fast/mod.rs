@@ -18,7 +18,7 @@ use self::rule::{Known, RuleText};
 use self::values::{List, Text};
 use super::keys::{Described, resolve_interfaces};
 use super::loader::Loader;
-use super::sets::{Sets, lines};
+use super::sets::{Sets, lines, put, without_inner};
 use super::{Parsed, Routes};
 use crate::rule::{CgroupPath, Listen, OnMissing, Prefix, ServiceName, Services, Spread, UnitName, UserName};
 use crate::ruleset::{Builder, Ruleset};
@@ -201,6 +201,8 @@ enum SetText {
 #[serde(deny_unknown_fields)]
 struct SetFile {
     file: String,
+    #[serde(default)]
+    lenient: bool,
 }
 
 impl<'de> DeserializeSeed<'de> for SetsSeed<'_, '_> {
@@ -222,10 +224,17 @@ impl<'de> Visitor<'de> for SetsSeed<'_, '_> {
         while let Some(name) = map.next_key::<Cow<'de, str>>()? {
             let prefixes = match map.next_value::<SetText>()? {
                 SetText::Inline(prefixes) => prefixes.into_iter().map(|text| text.0).collect(),
-                SetText::File(SetFile { file }) => {
+                SetText::File(SetFile { file, lenient }) => {
                     let file = self.loader.set(0, &file).map_err(|_| slow())?;
-                    let prefixes: Result<_, _> = lines(&self.loader.text(file)).map(|(_, prefix)| prefix).collect();
-                    prefixes.map_err(|_| slow())?
+                    let mut prefixes = Vec::new();
+                    for (_, listed) in lines(&self.loader.text(file)) {
+                        match listed {
+                            Ok(listed) => put(&mut prefixes, listed),
+                            Err(_) if lenient => {}
+                            Err(_) => return Err(slow()),
+                        }
+                    }
+                    without_inner(prefixes)
                 }
             };
             if !self.sets.add(&name, prefixes) {

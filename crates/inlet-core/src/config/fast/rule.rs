@@ -52,7 +52,9 @@ impl<'a> RuleText<'a> {
         };
         let locals = locals.iter().flat_map(|prefixes| prefixes.iter());
         if self.from.is_some() {
-            check_families(locals.clone(), &sources).ok()?;
+            let from = self.from.iter().flat_map(|from| from.values());
+            let given = self.local.values().iter().chain(from).filter_map(PrefixOrSet::prefix);
+            check_families(locals.clone(), &sources, given).ok()?;
         }
         let parts = Parts { protocols: self.protocol.values(), sources: &sources, iface };
         parts.expand(locals, with_verdicts(ports, &except, verdict), |rule| builder.push(rule)).ok()

@@ -14,7 +14,7 @@ use self::node::{Key, Node, Value};
 use super::diagnostic::{Diagnostic, Diagnostics, FileId, Place};
 use super::keys::{Described, FILE, SERVICE, SET, resolve_interfaces};
 use super::loader::{Loader, NotIncluded};
-use super::sets::{Sets, lines};
+use super::sets::{Sets, lines, put, without_inner};
 use super::{Parsed, Routes, is_json};
 use crate::rule::{OnMissing, Prefix, Remedy, ServiceName, Spread};
 use crate::ruleset::{BuildError, Builder, Conflict, Ruleset};
@@ -257,11 +257,13 @@ impl Reader<'_, '_> {
             Some(Value::List(list)) => list.iter().filter_map(|node| self.parsed(node)).collect(),
             Some(Value::Table(_)) => {
                 let fields = self.fields(node, SET);
-                if fields.is_empty() {
+                let lenient = fields.iter().filter(|(key, _)| key.name == "lenient").any(|(_, node)| self.flag(node));
+                let named: Vec<_> = fields.iter().filter(|(key, _)| key.name == "file").collect();
+                if named.is_empty() {
                     self.found
                         .push(Diagnostic::new(node.place(), "a set needs a list of prefixes or \"file\"").absent());
                 }
-                fields.iter().flat_map(|(_, node)| self.set_file(file, node)).collect()
+                named.iter().flat_map(|(_, node)| self.set_file(file, node, lenient)).collect()
             }
             Some(other) => {
                 self.wrong_kind(node, "a list of prefixes, or a table with \"file\"", &other);
@@ -271,7 +273,19 @@ impl Reader<'_, '_> {
         }
     }
 
-    fn set_file(&mut self, by: FileId, node: &Node<'_>) -> Vec<Prefix> {
+    fn flag(&mut self, node: &Node<'_>) -> bool {
+        match self.value(node) {
+            Some(Value::Flag(flag)) => flag,
+            Some(Value::Null) | None => false,
+            Some(other) => {
+                self.wrong_kind(node, "true or false", &other);
+                false
+            }
+        }
+    }
+
+    /// The prefixes of a list; what is none is an error, unless the list may have such lines.
+    fn set_file(&mut self, by: FileId, node: &Node<'_>, lenient: bool) -> Vec<Prefix> {
         let Some(name) = self.text(node) else { return Vec::new() };
         let file = match self.loader.set(by, &name) {
             Ok(file) => file,
@@ -282,12 +296,13 @@ impl Reader<'_, '_> {
         };
         let text = self.loader.text(file);
         let mut prefixes = Vec::new();
-        for (span, prefix) in lines(&text) {
-            match prefix {
-                Ok(prefix) => prefixes.push(prefix),
+        for (span, listed) in lines(&text) {
+            match listed {
+                Ok(listed) => put(&mut prefixes, listed),
+                Err(_) if lenient => {}
                 Err(error) => self.found.push(with_remedy(Place::new(file, span), &error)),
             }
         }
-        prefixes
+        without_inner(prefixes)
     }
 }

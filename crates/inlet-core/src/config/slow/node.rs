@@ -35,6 +35,7 @@ pub(super) enum Value<'a> {
     Text(Cow<'a, str>),
     /// A whole number; `None` when it is negative or too large.
     Number(Option<u64>),
+    Flag(bool),
     List(Vec<Node<'a>>),
     Table(Vec<(Key<'a>, Node<'a>)>),
     /// A kind of value that no key has, in words.
@@ -80,7 +81,7 @@ impl<'a> Node<'a> {
         let text = raw.get();
         Ok(match text.as_bytes().first() {
             Some(b'n') => Value::Null,
-            Some(b't' | b'f') => Value::Other("true or false"),
+            Some(b't' | b'f') => Value::Flag(text == "true"),
             Some(b'"') => Value::Text(serde_json::from_str::<Text<'a>>(text)?.0),
             Some(b'[') => Value::List(serde_json::from_str::<Vec<&RawValue>>(text)?.into_iter().map(at).collect()),
             Some(b'{') => {
@@ -113,7 +114,7 @@ impl<'a> Node<'a> {
                 Value::Table(table.iter().map(|(name, value)| (key(name), at(value))).collect())
             }
             DeValue::Float(_) => Value::Other("a number with a fraction"),
-            DeValue::Boolean(_) => Value::Other("true or false"),
+            DeValue::Boolean(flag) => Value::Flag(*flag),
             DeValue::Datetime(_) => Value::Other("a date or time"),
         }
     }
@@ -123,6 +124,7 @@ impl Value<'_> {
     /// The kind of value, in words.
     pub(super) fn kind(&self) -> &'static str {
         match self {
+            Self::Flag(_) => "true or false",
             Self::Null => "null",
             Self::Text(_) => "a string",
             Self::Number(_) => "a number",

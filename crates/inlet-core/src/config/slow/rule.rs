@@ -174,7 +174,8 @@ impl<'a> Reader<'_, '_> {
             all.iter().filter_map(|(text, _)| self.sets.prefixes(text)).flatten().copied().collect()
         };
         let sources: Vec<Option<Prefix>> = prefixes(&from).into_iter().map(Some).collect();
-        if let Err(error) = check_families(prefixes(local).iter(), &sources) {
+        let given = local.iter().chain(&from).filter_map(|(text, _)| text.prefix());
+        if let Err(error) = check_families(prefixes(local).iter(), &sources, given) {
             self.found.push(Diagnostic::new(node.place(), error.to_string()));
         }
         sources
