@@ -183,7 +183,8 @@ mod tests {
 
     #[test]
     fn lists_as_feeds_have_them() {
-        let text = "\u{feff}# a feed\r\n; of\r\n// many forms\r\n1.10.16.0/20 ; SBL256894\r\n192.0.2.0/24\tsome text\r\n\
+        let text = "\u{feff}# a feed\r\n; of\r\n// many forms\r\n1.10.16.0/20 ; SBL256894\r\n\
+            192.0.2.0/24\tsome text\r\n\
             10/8\n172.16/12 # short\n198.51.100.0/255.255.255.0\n203.0.113.0 255.255.255.128\n\
             100.64.0.1-100.64.0.6\n100.65.0.0 - 100.65.0.255 name\n2001:db8::/32,DE\n2001:db9::-2001:db9::3\n\
             10.1.0.0/16\n10.0.0.0/8\n10.2.3.4\n   \n";
