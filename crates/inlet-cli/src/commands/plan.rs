@@ -6,7 +6,7 @@ use std::time::Duration;
 use inlet::rules::config::Routes;
 use inlet::{ApplyOptions, CommitOptions, Committed, ConfirmError, Error, Instance, Waiter};
 
-use super::{location, options, reader, source, writer};
+use super::{location, options, reader, source, without, writer};
 use crate::Outcome;
 use crate::args::{Apply, Cli, Plan, Rollback};
 use crate::failure::Failure;
@@ -52,6 +52,7 @@ fn finish(
     committed: &Committed,
     waiter: Option<(Waiter, u64)>,
 ) -> Result<(), Failure> {
+    without(&committed.without);
     let after = instance.into_ruleset()?;
     let mut confirm_within = None;
     if let Some((waiter, seconds)) = waiter {

@@ -6,7 +6,7 @@ use inlet::rules::config::Routes;
 use inlet::rules::{Builder, Confine, Description, Listen, Rule, Selector, Target, config};
 use inlet::{ServiceRequest, edit};
 
-use super::{options, reader, writer};
+use super::{options, reader, without, writer};
 use crate::args::{Bind, Cli, Export, Match, Rules, Service, SetService};
 use crate::failure::Failure;
 use crate::render::{self, Screen};
@@ -78,6 +78,7 @@ fn change(
 ) -> Result<(), Failure> {
     let mut instance = writer(cli)?;
     let committed = instance.edit(&options(force), change)?;
+    without(&committed.without);
     let after = instance.into_ruleset()?;
     render::committed(screen, &committed, &after)
 }

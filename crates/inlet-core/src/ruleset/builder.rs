@@ -1,5 +1,7 @@
 //! Makes a ruleset, from nothing or from another ruleset.
 
+use std::collections::BTreeSet;
+
 use rustc_hash::FxHashMap;
 
 use super::build_error::BuildError;
@@ -17,6 +19,8 @@ pub struct Builder {
     services: Services,
     /// Services whose numbers a new service must not get, since a program in force knows them.
     busy: Services,
+    /// Numbers that a new service gets last.
+    reserved: BTreeSet<ServiceId>,
     interfaces: Vec<Interface>,
     shapes: Vec<Shape>,
     /// How many shapes at the front are sorted: those of the ruleset that this builder started from.
@@ -37,13 +41,20 @@ impl Builder {
     pub fn from_ruleset(ruleset: Ruleset) -> Self {
         let busy = ruleset.services.clone();
         let Ruleset { services, interfaces, shapes, v4, v6 } = ruleset;
-        Self { services, busy, interfaces, sorted: shapes.len(), shapes, numbers: FxHashMap::default(), v4, v6 }
+        let sorted = shapes.len();
+        Self { services, busy, interfaces, shapes, sorted, v4, v6, ..Self::default() }
     }
 
     /// A builder without rules and services. Services that `previous` has keep their numbers, and new services get
     /// numbers that `previous` does not use.
     pub fn successor_of(previous: &Ruleset) -> Self {
         Self { busy: previous.services.clone(), ..Self::default() }
+    }
+
+    /// Gives the numbers of these services to no new one as long as there are others: one can still go back to a ruleset
+    /// that has them, with their sockets.
+    pub fn reserve(&mut self, services: &Services) {
+        self.reserved.extend(services.iter().map(|(id, _)| id));
     }
 
     /// A builder without rules that has these services, with their numbers.
@@ -66,7 +77,7 @@ impl Builder {
         {
             self.services.insert(id, Service::new(name.clone()));
         }
-        self.services.ensure(name, &self.busy)
+        self.services.ensure(name, &self.busy, &self.reserved)
     }
 
     /// Sets what happens to packets of a service without a live socket.
