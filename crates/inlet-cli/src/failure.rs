@@ -7,8 +7,8 @@ use std::fmt::Write as _;
 use std::io::{self, Write as _};
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+use inlet::Refusal;
 use inlet::rules::{Remedy, remedy_of};
-use inlet::{Endpoint, Refusal};
 use inlet_import::{ImportError, Left};
 
 use crate::render::{diagnostics, printable};
@@ -24,8 +24,8 @@ pub(crate) enum Failure {
     Import(String, ImportError),
     /// These could not be translated; all the rest is done.
     Untranslated(Vec<Left>),
-    /// A described socket is there and cannot be adopted.
-    NotAdopted(Endpoint, Refusal),
+    /// A socket is there and cannot be adopted; what else could be is.
+    NotAdopted(String, Refusal),
     /// Output cannot be written.
     Output(io::Error),
     /// The same, of a command that has made its change.

@@ -54,11 +54,11 @@ pub use snapshot::{
     Agreement, Answer, Checker, Checkup, Explainer, Explanation, Finding, Listener, Listeners, LiveProgram, Outcome,
     Proposal, Reply, ServiceState, ServiceTraffic, Severity, Snapshot, Unasked, Warning,
 };
-pub use socket::{Adopted, Owner, SocketState};
+pub use socket::{Adopted, Owner, SocketState, read_pidfile};
 pub use state::{Counters, Pending};
 
 // What can be changed.
-pub use file::{read_ruleset, read_text};
+pub use file::{read_ruleset, read_stdin, read_text};
 pub use instance::{
     AdoptedSocket, Adoption, ApplyOptions, CommitOptions, Committed, Instance, ServiceRequest, UpOptions, edit,
 };

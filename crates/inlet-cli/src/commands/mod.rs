@@ -12,7 +12,6 @@ mod rules;
 mod sockets;
 mod state;
 
-use std::io::Read;
 use std::path::Path;
 
 use inlet::rules::config::Source;
@@ -126,8 +125,7 @@ fn reader(cli: &Cli) -> inlet::Result<Snapshot> {
 fn source(file: &Path) -> inlet::Result<Source> {
     let failed = |object: String| |cause| Error::Os { operation: "read", object, cause };
     if file.as_os_str() == "-" {
-        let mut text = String::new();
-        std::io::stdin().lock().read_to_string(&mut text).map_err(failed("standard input".to_owned()))?;
+        let text = inlet::read_stdin().map_err(failed("standard input".to_owned()))?;
         return Ok(Source::new("standard input", text));
     }
     let text = inlet::read_text(file).map_err(failed(file.display().to_string()))?;

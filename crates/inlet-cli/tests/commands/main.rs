@@ -3,6 +3,7 @@
 // clippy.toml allows this in test functions; these are what they call.
 #![allow(clippy::unwrap_used)]
 
+mod capabilities;
 mod change;
 mod check;
 mod confirm;
@@ -17,6 +18,7 @@ mod routes;
 mod show;
 mod sockets;
 mod ssh;
+mod trust;
 mod width;
 
 pub(crate) use host::{Host, LONG, Ran, at, is_error, words};

@@ -12,6 +12,9 @@ use crate::rule::{
     ServiceName, Services, Verdict,
 };
 
+/// The most rules of a ruleset, sixteen times what a large one has: few lines of a file can mean more than fits in memory.
+pub(super) const MAX_RULES: usize = 1 << 24;
+
 /// A ruleset under construction. It takes rules in any order; [`Builder::finish`] checks them and puts them in
 /// canonical form.
 #[derive(Clone, Debug, Default)]
@@ -143,6 +146,9 @@ impl Builder {
         let Match { local, source, .. } = rule.matching;
         if let Some(source_prefix) = source.filter(|_| !rule.matching.same_family()) {
             return Err(BuildError::Families { local, source_prefix });
+        }
+        if self.v4.len() + self.v6.len() >= MAX_RULES {
+            return Err(BuildError::TooManyRules);
         }
         let shape = self.shape(Shape::of(rule))?;
         match local.family() {

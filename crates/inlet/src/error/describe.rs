@@ -54,6 +54,9 @@ pub enum DescribeError {
     /// The service has a description, and sockets were described anew.
     #[error("service {0:?} is described already")]
     Described(String),
+    /// Another `inlet run` serves the service.
+    #[error("another inlet run serves {0}")]
+    Running(String),
     /// The root of the control groups has as many programs of this kind as the kernel has room for.
     #[error("no more programs fit at the root of the control groups, {}: {cause}", root.display())]
     CgroupFull {
@@ -88,6 +91,7 @@ impl DescribeError {
             Self::Described(service) => {
                 format!("leave --listen out, or change it with: inlet service set {}", quoted(service)).into()
             }
+            Self::Running(_) => "end it first; for several at a time describe the service: inlet service set".into(),
             Self::CgroupFull { root, .. } => {
                 format!("detach some; list them with: bpftool cgroup show {}", quoted(&root.display().to_string()))
                     .into()

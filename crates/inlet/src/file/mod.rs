@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use inlet_core::config::{self, Host, NoInterface, Parsed, Source};
 use inlet_core::{Interface, InterfaceName, Ruleset, ServiceName, Services};
 
-pub use self::text::read_text;
+pub use self::text::{read_stdin, read_text};
 
 use crate::described;
 use crate::error::{Error, Result};

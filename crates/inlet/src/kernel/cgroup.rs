@@ -23,9 +23,7 @@ impl Cgroups {
     pub(crate) fn find() -> Result<Self> {
         let mounts =
             std::fs::read("/proc/thread-self/mountinfo").map_err(Error::os("read", "/proc/thread-self/mountinfo"))?;
-        // Any user can mount something at a path that is no text; that is no place of ours.
-        let lines = mounts.split(|byte| *byte == b'\n').filter_map(|line| std::str::from_utf8(line).ok());
-        let root = lines.into_iter().find_map(mounted_at).ok_or(Error::Describe(DescribeError::NoCgroups))?;
+        let root = root_in(&mounts).ok_or(Error::Describe(DescribeError::NoCgroups))?;
         let handle = File::open(&root).map_err(Error::at("open", &root))?;
         Ok(Self { root, handle })
     }
@@ -111,6 +109,11 @@ fn is_dir(path: &Path) -> Result<bool> {
     }
 }
 
+/// The root among the mounts. Any user can mount something at a path that is no text, where none of ours is.
+fn root_in(mounts: &[u8]) -> Option<PathBuf> {
+    mounts.split(|byte| *byte == b'\n').filter_map(|line| std::str::from_utf8(line).ok()).find_map(mounted_at)
+}
+
 /// The directory of a line of mountinfo (proc_pid_mountinfo(5)) when it is one of cgroup v2.
 fn mounted_at(line: &str) -> Option<PathBuf> {
     let (mount, filesystem) = line.split_once(" - ")?;
@@ -149,6 +152,8 @@ mod tests {
         let part = "33 24 0:29 /a /sys/fs/cgroup rw - cgroup2 cgroup2 rw";
         let whole = "34 24 0:30 / /sys/fs/a\\040b rw,nosuid shared:10 - cgroup2 none rw";
         assert_eq!([v1, part, whole].map(mounted_at), [None, None, Some(PathBuf::from("/sys/fs/a b"))]);
+        let mounts = [b"35 24 0:31 / /home/u/\xff rw - tmpfs none rw\n".as_slice(), whole.as_bytes()].concat();
+        assert_eq!(root_in(&mounts), Some(PathBuf::from("/sys/fs/a b")));
     }
 
     #[test]

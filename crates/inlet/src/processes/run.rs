@@ -20,8 +20,8 @@ use signal_hook::low_level::siginfo::Cause;
 use super::Watcher;
 use crate::error::{DescribeError, Error, Result, quoted};
 use crate::instance::{Instance, ServiceRequest};
-use crate::kernel::Cgroups;
-use crate::state::Location;
+use crate::kernel::{Capability, Cgroups, capability};
+use crate::state::{Exclusive, Location};
 
 /// What became of a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +46,9 @@ pub struct Leftovers {
 /// How long what a command started may go on after it before it counts as left behind.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
+/// The names of control groups of runs begin so.
+const PREFIX: &str = "inlet-run-";
+
 /// The signals that are handed on to the command.
 const FORWARDED: [i32; 8] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH, SIGCONT];
 
@@ -56,6 +59,7 @@ const FORWARDED: [i32; 8] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2,
 /// [`Error::UnknownService`], [`crate::DescribeError::Described`] when `listen` is given for a service that has a
 /// description, [`crate::DescribeError::Spawn`] when the command cannot be started, and those of descriptions.
 pub fn run(location: &Location, service: &ServiceName, listen: &[Listen], command: &mut Command) -> Result<Exit> {
+    capability::require("inlet run", &[Capability::Bpf, Capability::NetAdmin, Capability::Perfmon])?;
     let group = Group::make()?;
     let ran = describe(location, service, listen, &group).and_then(|()| run_in(&group, location, service, command));
     let is_empty = group.remove();
@@ -73,7 +77,13 @@ fn describe(location: &Location, service: &ServiceName, listen: &[Listen], group
     let mut instance = Instance::open(location.clone())?;
     let id = instance.service(service.as_str())?;
     let known = instance.ruleset()?.services().get(id).and_then(|service| service.description.clone());
-    if known.is_some() {
+    let of_a_run = known.as_ref().and_then(|known| match &known.confine {
+        Some(Confine::Cgroup(path)) if is_of_a_run(path) => Some(path),
+        _ => None,
+    });
+    if let Some(path) = of_a_run {
+        take_over(path, service)?;
+    } else if known.is_some() {
         let name = service.as_str().to_owned();
         return if listen.is_empty() { Ok(()) } else { Err(Error::Describe(DescribeError::Described(name))) };
     }
@@ -83,6 +93,26 @@ fn describe(location: &Location, service: &ServiceName, listen: &[Listen], group
     description.confine = Some(Confine::Cgroup(group.path.clone()));
     let request = ServiceRequest { description: Some(Some(description)), ..ServiceRequest::default() };
     instance.set_service(service, request).map(drop)
+}
+
+/// Whether a control group was made by [`run`].
+fn is_of_a_run(path: &CgroupPath) -> bool {
+    path.as_str().rsplit('/').next().is_some_and(|name| name.starts_with(PREFIX))
+}
+
+/// Takes over from a run that was killed, or that ended and left processes behind: nobody holds the lock of its group.
+fn take_over(path: &CgroupPath, service: &ServiceName) -> Result<()> {
+    let dir = Cgroups::find()?.root().join(path.as_str().trim_start_matches('/'));
+    match std::fs::remove_dir(&dir) {
+        Ok(()) => return Ok(()),
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(()),
+        // Processes are in it.
+        Err(_) => {}
+    }
+    match Exclusive::if_free(&dir)? {
+        Some(_) => Ok(()),
+        None => Err(DescribeError::Running(service.as_str().to_owned()).into()),
+    }
 }
 
 /// Whether the service's description is the one of this group.
@@ -172,24 +202,40 @@ struct Group {
     home: PathBuf,
     dir: PathBuf,
     path: CgroupPath,
+    /// Others see by it that the run goes on.
+    _running: Exclusive,
 }
 
 impl Group {
     fn make() -> Result<Self> {
         let cgroups = Cgroups::find()?;
         let own = own_path()?;
-        let path: CgroupPath = format!("{}/inlet-run-{}", own.trim_end_matches('/'), std::process::id()).parse()?;
+        // Numbers of processes come again, and other namespaces have the same.
+        let mut bytes = [0; 8];
+        rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
+            .map_err(Error::os("get", "random bytes"))?;
+        let name = format!("{PREFIX}{:016x}", u64::from_ne_bytes(bytes));
+        let path: CgroupPath = format!("{}/{name}", own.trim_end_matches('/')).parse()?;
         let at = |path: &str| cgroups.root().join(path.trim_start_matches('/'));
         let (home, dir) = (at(&own), at(path.as_str()));
         std::fs::create_dir(&dir).map_err(Error::at("make", &dir))?;
-        Ok(Self { home, dir, path })
+        let running = Exclusive::if_free(&dir);
+        let taken = || DescribeError::Running(path.as_str().to_owned());
+        match running.and_then(|running| running.ok_or_else(|| taken().into())) {
+            Ok(_running) => Ok(Self { home, dir, path, _running }),
+            Err(error) => {
+                let _ = std::fs::remove_dir(&dir);
+                Err(error)
+            }
+        }
     }
 
     /// Starts a command inside: this process goes there, and comes back without it.
     fn spawn(&self, command: &mut Command) -> Result<Child> {
         move_to(&self.dir)?;
         let child = command.spawn();
-        move_to(&self.home)?;
+        // When that fails the command runs, and this process waits for it where it is.
+        let _ = move_to(&self.home);
         child.map_err(|cause| {
             Error::Describe(DescribeError::Spawn {
                 command: command.get_program().to_string_lossy().into_owned(),
@@ -200,6 +246,7 @@ impl Group {
 
     /// Removes it; `false` when processes are left in it, a moment after the command ended.
     fn remove(&self) -> bool {
+        let _ = move_to(&self.home);
         let is_gone = || std::fs::remove_dir(&self.dir).is_ok();
         is_gone() || (self.wait_until_empty().is_ok() && is_gone())
     }

@@ -21,6 +21,7 @@ use crate::kernel::{Netlink, Netns};
 /// The states of include/net/tcp_states.h in which a socket receives through the hook.
 const TCP_LISTEN: u8 = 10;
 const UDP_UNCONNECTED: u8 = 7;
+const UDP_CONNECTED: u8 = 1;
 
 /// `INET_DIAG_ULP_INFO`: what a TCP socket is the lower part of. Of an MPTCP listener it says so by name.
 const ULP_INFO: u16 = 19;
@@ -34,6 +35,10 @@ pub(crate) struct Listed {
     pub(crate) receiving: bool,
     /// Whether it is the TCP half of an MPTCP listener.
     pub(crate) mptcp: bool,
+    /// Whether it is a UDP socket that is connected: it gets the datagrams of its peer before any rule is asked.
+    pub(crate) connected: bool,
+    /// Whose it is.
+    user: u32,
     inode: u32,
 }
 
@@ -67,6 +72,13 @@ impl Sockets {
     /// A socket by its cookie.
     pub(crate) fn get(&self, cookie: u64) -> Option<Listed> {
         self.listed.get(&cookie).copied()
+    }
+
+    /// UDP sockets that are connected, in order of their address.
+    pub(crate) fn connected(&self) -> Vec<Listed> {
+        let mut all: Vec<Listed> = self.listed.values().filter(|listed| listed.connected).copied().collect();
+        all.sort_by_key(|listed| (listed.bound, listed.cookie));
+        all
     }
 
     /// Those that can receive, in order of protocol and address.
@@ -109,6 +121,7 @@ impl Sockets {
             receiving: listed.is_none_or(|listed| listed.receiving),
             v4: socket.v4,
             v6: socket.v6,
+            user: listed.map(|listed| listed.user),
             owners: listed.and_then(|listed| self.owners().get(&listed.inode).cloned()).unwrap_or_default(),
         }
     }
@@ -154,6 +167,8 @@ fn listed(protocol: Protocol, response: &InetResponse) -> Listed {
         bound: Bound { protocol, addr, v6only, device: id.interface_id },
         receiving: header.state == if protocol == Protocol::Tcp { TCP_LISTEN } else { UDP_UNCONNECTED },
         mptcp: response.nlas.iter().any(is_mptcp),
+        connected: protocol == Protocol::Udp && header.state == UDP_CONNECTED,
+        user: header.uid,
         inode: header.inode,
     }
 }

@@ -16,6 +16,8 @@ pub struct SocketState {
     pub v4: bool,
     /// Whether it serves IPv6.
     pub v6: bool,
+    /// The number of the user whose it is; `None` when the kernel does not list it to us.
+    pub user: Option<u32>,
     /// The processes that have it open, as far as we may see them.
     pub owners: Vec<Owner>,
 }

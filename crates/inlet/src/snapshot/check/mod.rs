@@ -5,6 +5,7 @@ mod host;
 mod rules;
 mod services;
 mod sockets;
+mod users;
 
 use inlet_core::Ruleset;
 use inlet_core::config::{Parsed, Routes};
@@ -138,6 +139,7 @@ impl Checker {
         rules::check(&subject, &mut found)?;
         services::check(&subject, &mut found);
         sockets::check(&subject, &mut found)?;
+        users::check(&subject, self.location.netns(), &mut found);
         found.findings.sort_by_key(|finding| finding.severity);
         Ok(found)
     }

@@ -72,7 +72,7 @@ fn takers<'a>(subject: &'a Subject<'_>, listener: &Listener) -> impl Iterator<It
     subject.ruleset.rules_for(listener.bound.protocol, ports).filter(takes)
 }
 
-fn describe(socket: &SocketState) -> String {
+pub(super) fn describe(socket: &SocketState) -> String {
     let local = socket.local.map_or_else(|| "a socket".to_owned(), |local| local.to_string());
     match socket.owners.first() {
         Some(owner) => format!("{local} of process {} ({})", owner.pid, owner.command),
