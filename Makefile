@@ -61,8 +61,11 @@ supply:
 sbom:
 	scripts/supply sbom > target/inlet.cdx.json
 
-# Every system call of every command killed and failing, which takes hours; a part of them is in every test run.
+# Hours of what every test run does a part of: every system call of every command killed and failing, input that is
+# nearly right, swaps under traffic, writers and readers.
 soak: deps
+	FUZZ_SECONDS=600 $(CARGO) test --release -p inlet-core --test fuzz -- --nocapture
+	INLET_SWAPS=5000 $(CARGO) test --features inlet/faults -p inlet --test atomic --test writers --test crash
 	INLET_SOAK=1 $(CARGO) test --features inlet/faults -p inlet-cli --test inject -- --nocapture
 
 # At most ten minutes, with fewer samples on a machine where they take long; inlet-bench --thorough takes all.

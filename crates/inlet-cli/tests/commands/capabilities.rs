@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use inlet_testkit::{Caps, Program, TcpServer, as_user, limit_caps, output};
+use inlet_testkit::{Caps, Cgroup, Program, TcpServer, as_user, limit_caps, output};
 
 use crate::{Host, at};
 
@@ -31,8 +31,9 @@ fn each_command_needs_exactly_what_the_table_says() {
     let mut other = Program::start(as_user(&mut other, 65534, 65534, &[])).unwrap();
     other.wait_listening(inlet_testkit::Proto::Tcp, at("127.0.0.1:18094"), crate::LONG).unwrap();
     let pid = other.id().to_string();
+    let cgroup = Cgroup::new().unwrap();
     let file = tempfile::NamedTempFile::with_suffix(".json").unwrap();
-    std::fs::write(file.path(), r#"{"services": {"web": {}}, "rules": []}"#).unwrap();
+    std::fs::write(file.path(), r#"{"services": {"web": {}, "other": {}}, "rules": []}"#).unwrap();
     let file = file.path().to_str().unwrap();
     // In an order in which each has something to do.
     let table: &[(&str, &[&str], Caps)] = &[
@@ -59,6 +60,8 @@ fn each_command_needs_exactly_what_the_table_says() {
         let run = |caps: Caps| {
             let mut command = Command::new(env!("CARGO_BIN_EXE_inlet"));
             command.arg("--bpffs").arg(host.world.bpffs.path()).args(*args);
+            // The root of the control groups has mode 0555, and `run` could make none in it.
+            cgroup.contain(&mut command).unwrap();
             let ran = output(limit_caps(&mut command, caps)).unwrap();
             (ran.status.code(), String::from_utf8(ran.stderr).unwrap())
         };

@@ -106,7 +106,15 @@ fn the_next_run_takes_over_from_one_that_was_killed() {
     second.signal(Signal::TERM).unwrap();
     second.wait_exit(LONG).unwrap().unwrap();
     assert_eq!(described(), None);
+    let events = cgroup_root().join(group.unwrap().trim_start_matches('/'));
     rustix::process::kill_process(rustix::process::Pid::from_raw(child).unwrap(), Signal::KILL).unwrap();
+    until("what it left is gone", || fs::remove_dir(&events).is_ok());
+}
+
+fn cgroup_root() -> std::path::PathBuf {
+    let mounts = fs::read_to_string("/proc/mounts").unwrap();
+    let is_it = |line: &&str| line.split(' ').nth(2) == Some("cgroup2");
+    mounts.lines().find(is_it).unwrap().split(' ').nth(1).unwrap().into()
 }
 
 #[test]
