@@ -1,5 +1,5 @@
-//! Commands that are killed, or have a system call fail, at any of their system calls (strace): traffic goes on, the rules in force are
-//! the old or the new ones, the next command does its work, and `down` leaves nothing. A part of all calls in a normal
+//! Commands that are killed, or have a system call fail, at any of their system calls (strace): traffic goes on, the
+//! rules in force are the old or the new ones, the next command does its work, and `down` leaves nothing. A part of all calls in a normal
 //! run, spread evenly; all of them with INLET_SOAK=1. Needs root.
 #![allow(clippy::unwrap_used, reason = "what fails here is the failure of a test")]
 

@@ -1,5 +1,5 @@
-//! Texts and images that are nearly right, made from the corpus by small changes: reading them ends, with a result or an error. Each run
-//! tries others for a few seconds, and names the seed; FUZZ_SECONDS and FUZZ_SEED change that.
+//! Texts and images that are nearly right, made from the corpus by small changes: reading them ends, with a result or
+//! an error. Each run tries others for a few seconds, and names the seed; FUZZ_SECONDS and FUZZ_SEED change that.
 #![allow(clippy::unwrap_used)]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

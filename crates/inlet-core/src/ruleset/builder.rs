@@ -12,7 +12,7 @@ use crate::rule::{
     ServiceName, Services, Verdict,
 };
 
-/// The most rules of a ruleset, sixteen times what a large one has: few lines of a file can mean more than fits in memory.
+/// The most rules of a ruleset, sixteen times what a large one has: few lines can mean more than fits in memory.
 pub(super) const MAX_RULES: usize = 1 << 24;
 
 /// A ruleset under construction. It takes rules in any order; [`Builder::finish`] checks them and puts them in
@@ -54,8 +54,8 @@ impl Builder {
         Self { busy: previous.services.clone(), ..Self::default() }
     }
 
-    /// Gives the numbers of these services to no new one as long as there are others: one can still go back to a ruleset
-    /// that has them, with their sockets.
+    /// Gives the numbers of these services to no new one as long as there are others: one can still go back to a
+    /// ruleset that has them, with their sockets.
     pub fn reserve(&mut self, services: &Services) {
         self.reserved.extend(services.iter().map(|(id, _)| id));
     }

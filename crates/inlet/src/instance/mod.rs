@@ -9,6 +9,7 @@ mod finish;
 mod lifecycle;
 mod lockout;
 mod rollback;
+mod routes;
 mod sockets;
 mod ssh;
 

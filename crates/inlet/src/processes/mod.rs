@@ -1,6 +1,7 @@
 //! What goes on beside an instance and holds nothing: a process that waits for confirmation, one that watches for UDP
 //! binds, and the command whose sockets go to a service. Each may be killed at any time.
 
+mod group;
 mod run;
 mod waiter;
 mod watch;
