@@ -16,7 +16,7 @@ use common::{
 };
 use inlet::rules::{Packet, Protocol::Tcp};
 use inlet::{
-    Agreement, ApplyOptions, CommitError, Error, Instance, KernelError, Location, Netns, ServiceRequest, Snapshot,
+    Agreement, ApplyOptions, CommitOptions, CommitError, Error, Instance, KernelError, Location, Netns, ServiceRequest, Snapshot,
     StateError, Unasked, UpOptions,
 };
 use inlet_testkit::{Caps, World, require, with_caps, without_caps};
