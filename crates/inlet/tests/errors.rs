@@ -16,8 +16,8 @@ use common::{
 };
 use inlet::rules::{Packet, Protocol::Tcp};
 use inlet::{
-    Agreement, ApplyOptions, CommitOptions, CommitError, Error, Instance, KernelError, Location, Netns, ServiceRequest, Snapshot,
-    StateError, Unasked, UpOptions,
+    Agreement, ApplyOptions, CommitError, CommitOptions, Error, Instance, KernelError, Location, Netns, ServiceRequest,
+    Snapshot, StateError, Unasked, UpOptions,
 };
 use inlet_testkit::{Caps, World, require, with_caps, without_caps};
 use libbpf_rs::{MapCore, MapFlags, MapHandle};

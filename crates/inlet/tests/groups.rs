@@ -277,3 +277,29 @@ fn a_listener_that_comes_while_its_service_goes_is_nobody_elses() {
         }
     });
 }
+
+/// With `spread = "group"` the kernel chooses among the group of the socket, as programs with a selector of their own need it.
+#[test]
+fn a_service_may_leave_the_choice_to_the_group() {
+    let Some((world, mut instance)) = two_services() else { return };
+    let group = Listen::new().workers(2);
+    let tcp = TcpServer::spawn_with("one", "[::]:0".parse().unwrap(), group).unwrap();
+    let udp = UdpServer::spawn_with("one", "[::]:0".parse().unwrap(), group).unwrap();
+    instance.register("one", &tcp).unwrap();
+    instance.register("one", &udp).unwrap();
+    for target in [V4[0], V6[0]] {
+        (0..40).for_each(|_| assert_eq!([asked(Tcp, target), asked(Udp, target)], ["one", "one"]));
+    }
+    assert_eq!((tcp.served_each(), udp.served_each()), (vec![80, 0], vec![80, 0]), "Inlet chooses");
+    let request = ServiceRequest { spread: Some(inlet::rules::Spread::Group), ..ServiceRequest::default() };
+    let committed = instance.set_service(&"one".parse().unwrap(), request).unwrap();
+    assert_eq!(committed.plan.services.len(), 1, "{:?}", committed.plan);
+    drop(instance);
+    assert_eq!(state(&world, "one").spread, inlet::rules::Spread::Group);
+    for target in [V4[0], V6[0]] {
+        (0..40).for_each(|_| assert_eq!([asked(Tcp, target), asked(Udp, target)], ["one", "one"]));
+    }
+    for served in [tcp.served_each(), udp.served_each()] {
+        assert!(served[1] > 10, "the group chooses: {served:?}");
+    }
+}

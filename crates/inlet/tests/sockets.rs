@@ -355,7 +355,7 @@ fn removing_a_service_lets_its_sockets_go() {
     let Some((world, mut instance)) = bound() else { return };
     let receiver = Receiver::of(&mut instance, "web");
     let error = instance.remove_service("web").unwrap_err();
-    assert_eq!(error.to_string(), "service web has 4 rules; unbind them first (list them with: inlet rules)");
+    assert_eq!(told(&error), "service web has 4 rules\nfix: unbind them first (list them with: inlet rules)");
     for prefix in ["192.0.2.0/24", "2001:db8::/64"] {
         for protocol in [Tcp, Udp] {
             instance.unbind(&common::selector(protocol, prefix, "80")).unwrap();

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anstyle::Style;
+use inlet::rules::Spread;
 use inlet::{Counters, Location, Pending, ServiceState};
 use serde::Serialize;
 
@@ -103,6 +104,7 @@ struct Plain {
 struct Service<'a> {
     name: &'a str,
     on_missing: &'static str,
+    spread: &'static str,
     rules: u64,
     sockets: Vec<Socket>,
     counters: Counted,
@@ -124,6 +126,7 @@ impl<'a> From<&'a ServiceState> for Service<'a> {
         Self {
             name: service.name.as_str(),
             on_missing: service.on_missing.as_str(),
+            spread: service.spread.as_str(),
             rules: service.rules,
             sockets: service.sockets.iter().map(Socket::from).collect(),
             counters: Counted { steered, missed, failed, refused },
@@ -193,7 +196,8 @@ fn paragraph(screen: &mut Screen<'_>, service: &ServiceState, is_watched: bool) 
     let rules = counted(usize::try_from(service.rules).unwrap_or(usize::MAX), "rule");
     writeln!(screen.out)?;
     screen.title(&format!("service {}", service.name), "")?;
-    writeln!(screen.out, "  {rules}, on missing: {}", service.on_missing)?;
+    let spread = if service.spread == Spread::Group { ", spread by the SO_REUSEPORT group" } else { "" };
+    writeln!(screen.out, "  {rules}, on missing: {}{spread}", service.on_missing)?;
     screen.parts("packets:", &packets(service.counters, screen.palette))?;
     described::write(screen, service, is_watched)?;
     if service.sockets.is_empty() {

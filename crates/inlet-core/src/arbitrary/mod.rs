@@ -16,7 +16,7 @@ pub use self::crowded::{at_borders, crowded};
 
 use crate::rule::{
     Confine, Description, Family, InterfaceName, Match, OnMissing, Packet, PortRange, Prefix, Protocol, Rule,
-    ServiceName, Verdict,
+    ServiceName, Spread, Verdict,
 };
 use crate::ruleset::{Builder, Change, Plan, Ruleset, Shape};
 
@@ -204,6 +204,8 @@ fn build(drafts: &[Draft], pass: &[bool], surroundings: &Surroundings) -> Rulese
         let name: ServiceName = format!("service{number}").parse().unwrap_or_else(|error| panic!("{error}"));
         let id = builder.service(&name).unwrap_or_else(|error| panic!("{error}"));
         builder.set_on_missing(id, if *pass { OnMissing::Pass } else { OnMissing::Refuse });
+        // Some services leave the choice to the group, with either policy.
+        builder.set_spread(id, if number % 3 == 1 { Spread::Group } else { Spread::Inlet });
         builder.set_description(id, description(number, *pass));
         services.push((number, id));
     }

@@ -24,6 +24,17 @@ pub enum OnMissing {
     Pass,
 }
 
+/// Who chooses among the live sockets of a service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Spread {
+    /// Inlet, by a hash of the flow: the sockets of the service, those and no others, share its packets.
+    #[default]
+    Inlet,
+    /// The SO_REUSEPORT group of the socket that Inlet chose, by its own program if it has one. Members that are not of
+    /// the service get packets too.
+    Group,
+}
+
 /// A named receiver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
@@ -31,6 +42,8 @@ pub struct Service {
     pub name: ServiceName,
     /// What happens to its packets while it has no live socket.
     pub on_missing: OnMissing,
+    /// Who chooses among its live sockets.
+    pub spread: Spread,
     /// Which sockets belong to it. `None`: they are registered by hand.
     pub description: Option<Description>,
 }
@@ -51,6 +64,9 @@ pub enum ServiceError {
     /// `on_missing` is neither `refuse` nor `pass`.
     #[error("unknown on-missing policy {0:?}")]
     OnMissing(String),
+    /// `spread` is neither `inlet` nor `group`.
+    #[error("unknown spread {0:?}")]
+    Spread(String),
 }
 
 impl Remedy for ServiceError {
@@ -58,6 +74,7 @@ impl Remedy for ServiceError {
         Some(match self {
             Self::TooMany(_) => "remove one with: inlet service rm SERVICE".into(),
             Self::OnMissing(_) => "write refuse or pass".into(),
+            Self::Spread(_) => "write inlet or group".into(),
         })
     }
 }
@@ -65,7 +82,7 @@ impl Remedy for ServiceError {
 impl Service {
     /// A service with the default policy and without a description.
     pub(crate) fn new(name: ServiceName) -> Self {
-        Self { name, on_missing: OnMissing::default(), description: None }
+        Self { name, on_missing: OnMissing::default(), spread: Spread::default(), description: None }
     }
 }
 
@@ -104,6 +121,34 @@ impl FromStr for OnMissing {
 }
 
 impl fmt::Display for OnMissing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl Spread {
+    /// `inlet` or `group`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Inlet => "inlet",
+            Self::Group => "group",
+        }
+    }
+}
+
+impl FromStr for Spread {
+    type Err = ServiceError;
+
+    fn from_str(text: &str) -> Result<Self, ServiceError> {
+        match text {
+            "inlet" => Ok(Self::Inlet),
+            "group" => Ok(Self::Group),
+            _ => Err(ServiceError::Spread(text.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for Spread {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
     }
@@ -168,6 +213,12 @@ impl Services {
     pub(crate) fn set_on_missing(&mut self, id: ServiceId, on_missing: OnMissing) {
         if let Some(service) = self.by_id.get_mut(&id) {
             service.on_missing = on_missing;
+        }
+    }
+
+    pub(crate) fn set_spread(&mut self, id: ServiceId, spread: Spread) {
+        if let Some(service) = self.by_id.get_mut(&id) {
+            service.spread = spread;
         }
     }
 

@@ -9,7 +9,7 @@ use super::conflict::conflicts;
 use super::{Entry, Entry4, Entry6, MAX_SHAPES, Named, Ruleset, Shape, ShapeId};
 use crate::rule::{
     Description, Family, IfaceId, Interface, InterfaceName, Match, OnMissing, Rule, Service, ServiceError, ServiceId,
-    ServiceName, Services, Verdict,
+    ServiceName, Services, Spread, Verdict,
 };
 
 /// The most rules of a ruleset, sixteen times what a large one has: few lines can mean more than fits in memory.
@@ -86,6 +86,11 @@ impl Builder {
     /// Sets what happens to packets of a service without a live socket.
     pub fn set_on_missing(&mut self, id: ServiceId, on_missing: OnMissing) {
         self.services.set_on_missing(id, on_missing);
+    }
+
+    /// Sets who chooses among the live sockets of a service.
+    pub fn set_spread(&mut self, id: ServiceId, spread: Spread) {
+        self.services.set_spread(id, spread);
     }
 
     /// Sets which sockets belong to a service. With `None` they are registered by hand.

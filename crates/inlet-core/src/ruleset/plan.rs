@@ -3,7 +3,7 @@
 use rustc_hash::FxHashMap;
 
 use super::{Entry, Ruleset, Shape, ShapeId};
-use crate::rule::{Description, Match, OnMissing, Precedence, Rule, ServiceName, Verdict};
+use crate::rule::{Description, Match, OnMissing, Precedence, Rule, ServiceName, Spread, Verdict};
 
 /// Everything that differs between two rulesets, rules in address order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,6 +29,15 @@ pub enum ServiceChange {
         previous: OnMissing,
         /// The new policy.
         new: OnMissing,
+    },
+    /// Somebody else chooses among the sockets of the service. A new service whose group chooses is listed here too.
+    Spread {
+        /// Its name.
+        name: ServiceName,
+        /// Who chose.
+        previous: Spread,
+        /// Who chooses.
+        new: Spread,
     },
     /// The service has another description. A new service that has a description is listed here too.
     Described {
@@ -105,6 +114,10 @@ fn compare_services(previous: &Ruleset, new: &Ruleset) -> Vec<ServiceChange> {
                 changes.push(ServiceChange::OnMissing { name, previous: before.on_missing, new: service.on_missing });
             }
             Some(_) => {}
+        }
+        let previous = was(service.name.as_str()).map_or_else(Spread::default, |before| before.spread);
+        if previous != service.spread {
+            changes.push(ServiceChange::Spread { name: service.name.clone(), previous, new: service.spread });
         }
         let before = was(service.name.as_str()).and_then(|before| before.description.as_ref());
         if before != service.description.as_ref() {

@@ -55,6 +55,7 @@ enum image_format {
 	HAS_SMALL = 4,
 	HAS_LARGE = 8,
 
+	LEAF_GROUP = 65536,
 	LEAF_SHIFT = 29,
 	LEAF_MISS = 0,
 	LEAF_PASS = 1,

@@ -49,10 +49,16 @@ static __always_inline bool is_packet(struct bpf_sk_lookup *ctx)
 	return ctx->ingress_ifindex;
 }
 
+/* The flags of bpf_sk_assign for a leaf of a service. Inlet's choice stands, unless the service leaves it to the group: the
+ * kernel chooses among all of it otherwise, and others of it may be of another service. */
+static __always_inline __u64 assign_flags(__u32 leaf)
+{
+	return leaf & LEAF_GROUP ? 0 : BPF_SK_LOOKUP_F_NO_REUSEPORT;
+}
+
 /* Gives the packet to the socket in a slot: 0 when it took it, -ENOENT when the slot is empty or its socket is bound to
- * another device, or the error of bpf_sk_assign. The kernel does not choose again within a SO_REUSEPORT group: others
- * of it may be of another service. */
-static __always_inline int give_to(struct bpf_sk_lookup *ctx, __u32 slot)
+ * another device, or the error of bpf_sk_assign. */
+static __always_inline int give_to(struct bpf_sk_lookup *ctx, __u32 slot, __u64 flags)
 {
 	struct bpf_sock *sk = bpf_map_lookup_elem(&inlet_sockets, &slot);
 	int err = -ENOENT;
@@ -60,7 +66,7 @@ static __always_inline int give_to(struct bpf_sk_lookup *ctx, __u32 slot)
 	if (!sk)
 		return err;
 	if (!sk->bound_dev_if || sk->bound_dev_if == ctx->ingress_ifindex)
-		err = bpf_sk_assign(ctx, sk, BPF_SK_LOOKUP_F_NO_REUSEPORT);
+		err = bpf_sk_assign(ctx, sk, flags);
 	bpf_sk_release(sk);
 	return err;
 }
@@ -75,6 +81,7 @@ static const __u64 mix = 0x9e3779b97f4a7c15;
 struct choice {
 	struct bpf_sk_lookup *ctx;
 	__u64 hash;
+	__u64 flags;
 	__u32 first;
 	__u32 shown;
 	__u32 hashed; /* how many steps go where the hash leads */
@@ -95,16 +102,16 @@ static long try_next(__u32 step, struct choice *choice)
 	} else {
 		at = step - choice->hashed;
 	}
-	choice->err = give_to(choice->ctx, choice->first + at);
+	choice->err = give_to(choice->ctx, choice->first + at, choice->flags);
 	choice->others |= choice->err + ENOENT;
 	return !choice->err;
 }
 
 /* Gives the packet to one of several sockets: 0 when one took it, -ENOENT when there is none, or another error. A
  * function of its own, so that the verifier walks it once. */
-__noinline int give_to_one_of(struct bpf_sk_lookup *ctx, __u64 lane)
+__noinline int give_to_one_of(struct bpf_sk_lookup *ctx, __u64 lane, __u64 flags)
 {
-	struct choice choice = {.ctx = ctx, .err = -ENOENT};
+	struct choice choice = {.ctx = ctx, .flags = flags, .err = -ENOENT};
 
 	choice.first = lane_first(lane);
 	choice.shown = lane_shown(lane);
@@ -116,8 +123,9 @@ __noinline int give_to_one_of(struct bpf_sk_lookup *ctx, __u64 lane)
 	return choice.others ? -EINVAL : -ENOENT;
 }
 
-static __always_inline int to_service(struct bpf_sk_lookup *ctx, __u32 service, int on_missing)
+static __always_inline int to_service(struct bpf_sk_lookup *ctx, __u32 leaf, int on_missing)
 {
+	__u32 service = leaf_number(leaf) & ~LEAF_GROUP;
 	__u32 key = lane_key(service, is_v6(ctx), is_udp(ctx));
 	struct counters *count = is_packet(ctx) ? bpf_map_lookup_elem(&inlet_counters, &service) : NULL;
 	const volatile __u64 *word = bpf_map_lookup_elem(&inlet_lanes, &key);
@@ -126,9 +134,9 @@ static __always_inline int to_service(struct bpf_sk_lookup *ctx, __u32 service, 
 	int err = -ENOENT;
 
 	if (lane_shown(lane) == 1)
-		err = give_to(ctx, lane_first(lane));
+		err = give_to(ctx, lane_first(lane), assign_flags(leaf));
 	else if (lane_shown(lane))
-		err = give_to_one_of(ctx, lane);
+		err = give_to_one_of(ctx, lane, assign_flags(leaf));
 	if (!err) {
 		if (count)
 			count->steered++;
@@ -184,7 +192,7 @@ int inlet_steer(struct bpf_sk_lookup *ctx)
 		return plain_verdict(ctx, verdict_of(LEAF_REFUSE - leaf_kind(leaf)));
 	case LEAF_SERVICE_OR_REFUSE:
 	case LEAF_SERVICE_OR_PASS:
-		return to_service(ctx, leaf_number(leaf), verdict_of(leaf_kind(leaf) - LEAF_SERVICE_OR_REFUSE));
+		return to_service(ctx, leaf, verdict_of(leaf_kind(leaf) - LEAF_SERVICE_OR_REFUSE));
 	default:
 		return SK_PASS;
 	}

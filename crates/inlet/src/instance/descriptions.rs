@@ -1,5 +1,5 @@
-//! Described sockets: when a commit changes descriptions, new programs are made for them before its commit point and take the
-//! place of the former ones after it; sockets that exist already are then looked through.
+//! Described sockets: when a commit changes descriptions, new programs are made for them before its commit point and
+//! take the place of the former ones after it; sockets that exist already are then looked through.
 
 use std::collections::BTreeSet;
 
@@ -29,7 +29,7 @@ impl Instance {
         let changes = plan.services.iter().any(|change| match change {
             ServiceChange::Described { .. } => true,
             ServiceChange::Removed(name) => was_described(name.as_str()),
-            ServiceChange::Added(..) | ServiceChange::OnMissing { .. } => false,
+            ServiceChange::Added(..) | ServiceChange::OnMissing { .. } | ServiceChange::Spread { .. } => false,
         });
         if !changes {
             return Ok(Prepared::Same);
@@ -51,8 +51,8 @@ impl Instance {
         Ok(Prepared::Some(Box::new(programs), wants))
     }
 
-    /// Does before the commit point what descriptions need: lanes get room, what is not attached is, and sockets that are meant
-    /// from the commit point on get their places. Packets do not go there yet.
+    /// Does before the commit point what descriptions need: lanes get room, what is not attached is, and sockets that
+    /// are meant from the commit point on get their places. Packets do not go there yet.
     pub(super) fn stage(&self, plan: &Plan, new: &Ruleset, prepared: &Prepared) -> Result<Placed> {
         let Prepared::Some(programs, wants) = prepared else { return Ok(Placed::default()) };
         self.make_room(wants)?;
@@ -81,8 +81,8 @@ impl Instance {
         }
     }
 
-    /// Makes everything anew that the descriptions in force need: after a commit that was interrupted. One that cannot be
-    /// looked up any more, because its user is gone, is left out: it must not keep anybody from changing the rules.
+    /// Makes everything anew that the descriptions in force need: after a commit that was interrupted. One that cannot
+    /// be looked up any more, because its user is gone, is left out: it must not keep anybody from changing the rules.
     pub(crate) fn describe_again(&self) -> Result<()> {
         let wants = claims_of(self.ruleset()?.services())?;
         let prepared = wants.map_or(Ok(Prepared::None), |wants| self.prepare(wants))?;
@@ -93,8 +93,8 @@ impl Instance {
         self.describe(&prepared)
     }
 
-    /// Finds the sockets that descriptions mean, and gives them to their services. Users, units and control groups are looked up
-    /// anew; for a service whose user there is not nothing is found.
+    /// Finds the sockets that descriptions mean, and gives them to their services. Users, units and control groups are
+    /// looked up anew; for a service whose user there is not nothing is found.
     ///
     /// # Errors
     /// Those of the kernel, and of looking up users.
@@ -115,8 +115,8 @@ impl Instance {
         find(&self.maps, &files, self.location.netns(), protocols, &is_there)
     }
 
-    /// After a commit: listeners that came while it was made get their places, and sockets that only the previous descriptions
-    /// meant go.
+    /// After a commit: listeners that came while it was made get their places, and sockets that only the previous
+    /// descriptions meant go.
     pub(super) fn find_after(&self, plan: &Plan) -> Result<()> {
         let found = self.found()?;
         let searched = self.files.described().are_there()?;
@@ -129,7 +129,8 @@ impl Instance {
         Ok(())
     }
 
-    /// What is left to do for descriptions after an interrupted commit. `others` are the services of rulesets that it left.
+    /// What is left to do for descriptions after an interrupted commit. `others` are the services of rulesets that it
+    /// left.
     pub(super) fn find_again(&self, others: &[Services]) -> Result<()> {
         let found = self.found()?;
         let services = self.ruleset()?.services();

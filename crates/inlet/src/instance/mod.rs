@@ -26,7 +26,7 @@ pub use self::sockets::{AdoptedSocket, Adoption};
 
 use crate::error::{Error, Result};
 use crate::kernel::{Capability, capability};
-use crate::state::{Access, Exclusive, Files, Location, Maps, generations, open_link, read_ruleset};
+use crate::state::{Access, Exclusive, Files, Location, Maps, generations, is_there, open_link, read_ruleset};
 
 /// An instance open for writing. Nobody else writes or reads it while this is held.
 #[derive(Debug)]
@@ -66,7 +66,8 @@ impl Instance {
         let maps = Maps::open(&files, Access::Write)?;
         let link = open_link(&files)?;
         let found = generations(&files, link.as_fd())?;
-        let unfinished = !found.left.is_empty() || !files.all_left()?.is_empty();
+        let waits = !files.all_left()?.is_empty() || is_there(&files.described().changing())?;
+        let unfinished = !found.left.is_empty() || waits;
         let keeps_routes = files.generation(found.in_force).keeps_routes()?;
         let mut instance = Self {
             location,

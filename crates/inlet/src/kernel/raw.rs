@@ -157,42 +157,6 @@ pub(crate) fn test_run(program: BorrowedFd<'_>, context: &mut LookupContext) -> 
     Ok(opts.retval)
 }
 
-/// The context of a question; the addresses and the remote port are in network byte order, the local port is not.
-pub(crate) fn lookup_context(packet: &inlet_core::Packet) -> LookupContext {
-    use std::net::{IpAddr, SocketAddr};
-    let words = |addr: std::net::Ipv6Addr| {
-        let octets = addr.octets();
-        std::array::from_fn(|i| {
-            u32::from_ne_bytes([octets[4 * i], octets[4 * i + 1], octets[4 * i + 2], octets[4 * i + 3]])
-        })
-    };
-    let mut context = LookupContext {
-        family: if packet.local.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 } as u32,
-        protocol: match packet.protocol {
-            inlet_core::Protocol::Tcp => libc::IPPROTO_TCP,
-            inlet_core::Protocol::Udp => libc::IPPROTO_UDP,
-        } as u32,
-        remote_port: packet.remote.port().to_be(),
-        local_port: packet.local.port().into(),
-        ingress_ifindex: packet.ifindex,
-        ..LookupContext::default()
-    };
-    let ip = |addr: SocketAddr| addr.ip();
-    match (ip(packet.local), ip(packet.remote)) {
-        (IpAddr::V4(local), IpAddr::V4(remote)) => {
-            context.local_ip4 = u32::from_ne_bytes(local.octets());
-            context.remote_ip4 = u32::from_ne_bytes(remote.octets());
-        }
-        (IpAddr::V6(local), IpAddr::V6(remote)) => {
-            context.local_ip6 = words(local);
-            context.remote_ip6 = words(remote);
-        }
-        // Of two families nothing is asked; a packet has one.
-        _ => {}
-    }
-    context
-}
-
 /// The cookie of the socket that a test run chose, 0 when it chose none.
 pub(crate) fn chosen_cookie(context: &LookupContext) -> u64 {
     // SAFETY: the union holds the pointer of the hook or, after a test run, the cookie; both are 64 bits of plain data.

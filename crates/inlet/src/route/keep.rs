@@ -102,8 +102,8 @@ impl RoutePlan {
         Ok(Self { table, loopback, add: Vec::new(), remove })
     }
 
-    /// Takes away, before the new rules are in force, what no rule of them needs: while there still are rules for these addresses,
-    /// no packet to them gets to another socket. What takes over a part of such a route is added first.
+    /// Takes away, before the new rules are in force, what no rule of them needs: while there still are rules for these
+    /// addresses, no packet to them gets to another socket. What takes over a part of such a route is added first.
     pub(crate) fn before_commit(&self) -> Result<()> {
         for prefix in self.add.iter().filter(|prefix| self.is_early(prefix)) {
             self.table.add(*prefix, self.loopback)?;

@@ -9,7 +9,7 @@ mod proposal;
 mod receivers;
 mod warning;
 
-use inlet_core::{Description, OnMissing, Ruleset, Service, ServiceId, ServiceName};
+use inlet_core::{Description, OnMissing, Ruleset, Service, ServiceId, ServiceName, Spread};
 
 pub use self::check::{Checker, Checkup, Finding, Severity};
 pub use self::explain::{Agreement, Answer, Explainer, Explanation, LiveProgram, Outcome, Reply, Unasked};
@@ -49,6 +49,8 @@ pub struct ServiceState {
     pub name: ServiceName,
     /// What happens without a live socket.
     pub on_missing: OnMissing,
+    /// Who chooses among its live sockets.
+    pub spread: Spread,
     /// How many rules name it.
     pub rules: u64,
     /// Its live sockets.
@@ -146,6 +148,7 @@ impl Snapshot {
                 id,
                 name: service.name.clone(),
                 on_missing: service.on_missing,
+                spread: service.spread,
                 rules: rules.get(&id).copied().unwrap_or(0),
                 sockets: receivers.states(service),
                 counters: self.maps.counters(Some(id))?,

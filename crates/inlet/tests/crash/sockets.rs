@@ -9,8 +9,8 @@ use inlet_testkit::{TcpServer, World};
 use crate::common::{self, Receiver, asked, open, snapshot, state};
 use crate::{DESCRIBE, MOVE, REGISTER, UNREGISTER, both_families, killed, works_and_ends};
 
-/// Before the commit point nothing of the description is in force, and from there on all of it. The next command, whichever it
-/// is, does what was left to do or takes back what was begun.
+/// Before the commit point nothing of the description is in force, and from there on all of it. The next command,
+/// whichever it is, does what was left to do or takes back what was begun.
 #[test]
 fn describe_at_every_step() {
     for (step, is_new) in DESCRIBE {

@@ -193,6 +193,9 @@ impl Difference<'_> {
             ServiceChange::OnMissing { name, previous: old, new } => {
                 (palette.changed, format!("~ service {name} (on missing: {new}, was {old})"))
             }
+            ServiceChange::Spread { name, previous, new } => {
+                (palette.changed, format!("~ service {name} (spread: {new}, was {previous})"))
+            }
             ServiceChange::Described { name, new: Some(new), .. } => {
                 (palette.changed, format!("~ service {name}: {new}"))
             }

@@ -34,6 +34,8 @@ struct Service {
     name: String,
     on_missing: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    spread: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     description: Option<String>,
     was: Option<String>,
 }
@@ -72,6 +74,7 @@ fn service(change: &ServiceChange) -> Service {
         change,
         name: name.to_string(),
         on_missing: None,
+        spread: None,
         description: None,
         was: None,
     };
@@ -81,6 +84,9 @@ fn service(change: &ServiceChange) -> Service {
         ServiceChange::OnMissing { name, previous: old, new } => {
             let was = Some(old.to_string());
             Service { on_missing: Some(new.as_str()), was, ..service("replaced", name) }
+        }
+        ServiceChange::Spread { name, previous, new } => {
+            Service { spread: Some(new.as_str()), was: Some(previous.to_string()), ..service("spread", name) }
         }
         ServiceChange::Described { name, previous: old, new } => {
             let text = |description: &Option<Description>| description.as_ref().map(ToString::to_string);

@@ -12,7 +12,7 @@ use crate::config::Routes;
 use crate::config::keys::Plain;
 use crate::config::sets::PrefixOrSet;
 use crate::rule::{
-    CgroupPath, InterfaceName, Listen, OnMissing, Ports, Prefix, Protocol, ServiceName, UnitName, UserName,
+    CgroupPath, InterfaceName, Listen, OnMissing, Ports, Prefix, Protocol, ServiceName, Spread, UnitName, UserName,
 };
 
 /// A type that a text in the file can have, and whether a bare number may stand for it.
@@ -34,6 +34,7 @@ impl Written for PrefixOrSet {}
 impl Written for Protocol {}
 impl Written for Routes {}
 impl Written for ServiceName {}
+impl Written for Spread {}
 impl Written for UnitName {}
 impl Written for UserName {}
 

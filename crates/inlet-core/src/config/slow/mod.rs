@@ -15,7 +15,7 @@ use super::keys::{Described, FILE, SERVICE, SET, resolve_interfaces};
 use super::loader::{Loader, NotIncluded};
 use super::sets::{Sets, lines};
 use super::{Parsed, Routes, is_json};
-use crate::rule::{OnMissing, Prefix, Remedy, ServiceName};
+use crate::rule::{OnMissing, Prefix, Remedy, ServiceName, Spread};
 use crate::ruleset::{BuildError, Builder, Conflict, Ruleset};
 
 /// What has been read.
@@ -190,11 +190,13 @@ impl Reader<'_, '_> {
 
     fn service(&mut self, name: &ServiceName, key: &Key<'_>, node: &Node<'_>) {
         let before = self.found.count();
-        let (mut policy, mut described) = (OnMissing::default(), Described::default());
+        let (mut policy, mut spread) = (OnMissing::default(), Spread::default());
+        let mut described = Described::default();
         for (key, node) in self.fields(node, SERVICE) {
             match key.name.as_ref() {
                 _ if self.is_null(&node) => {}
                 "on_missing" => policy = self.parsed(&node).unwrap_or_default(),
+                "spread" => spread = self.parsed(&node).unwrap_or_default(),
                 "listen" => {
                     let nodes = self.one_or_list(&node);
                     described.listen = Some(nodes.iter().filter_map(|node| self.parsed(node)).collect());
@@ -216,6 +218,7 @@ impl Reader<'_, '_> {
         match self.builder.service(name) {
             Ok(id) => {
                 self.builder.set_on_missing(id, policy);
+                self.builder.set_spread(id, spread);
                 self.builder.set_description(id, described);
             }
             Err(error) => self.found.push(with_remedy(key.place.clone(), &error)),

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde::ser::{SerializeStruct, Serializer};
 
 use crate::config::Routes;
-use crate::rule::{Confine, Description, Rule, Verdict};
+use crate::rule::{Confine, Description, Rule, Spread, Verdict};
 use crate::ruleset::Ruleset;
 
 /// Writes the ruleset so that [`parse`](crate::config::parse) reads it back.
@@ -23,6 +23,9 @@ pub fn write(ruleset: &Ruleset, routes: Routes, mut out: impl Write) -> io::Resu
     for (_, service) in ruleset.services().iter() {
         let name = serde_json::to_string(service.name.as_str())?;
         write!(out, "{separator}\n  {name}: {{\"on_missing\": \"{}\"", service.on_missing)?;
+        if service.spread != Spread::default() {
+            write!(out, ", \"spread\": \"{}\"", service.spread)?;
+        }
         if let Some(description) = &service.description {
             write_description(&mut out, description)?;
         }

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use toml_writer::{ToTomlKey, ToTomlValue, TomlKeyBuilder, TomlStringBuilder};
 
 use crate::config::Routes;
-use crate::rule::{Confine, Description, Rule, Verdict};
+use crate::rule::{Confine, Description, Rule, Spread, Verdict};
 use crate::ruleset::Ruleset;
 
 /// Writes the ruleset so that [`parse`](crate::config::parse) reads it back.
@@ -18,6 +18,9 @@ pub fn write_toml(ruleset: &Ruleset, routes: Routes, mut out: impl Write) -> io:
     }
     for (_, service) in ruleset.services().iter() {
         write!(out, "services.{} = {{ on_missing = \"{}\"", key(service.name.as_str()), service.on_missing)?;
+        if service.spread != Spread::default() {
+            write!(out, ", spread = \"{}\"", service.spread)?;
+        }
         if let Some(description) = &service.description {
             write_description(&mut out, description)?;
         }

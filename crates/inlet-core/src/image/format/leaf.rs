@@ -1,7 +1,9 @@
 //! Leaves: the results of searches.
 
-use super::{LEAF_MISS, LEAF_PASS, LEAF_REFUSE, LEAF_SERVICE_OR_PASS, LEAF_SERVICE_OR_REFUSE, LEAF_SHIFT, RANGE_UDP};
-use crate::rule::{OnMissing, ServiceId, Services, Verdict};
+use super::{
+    LEAF_GROUP, LEAF_MISS, LEAF_PASS, LEAF_REFUSE, LEAF_SERVICE_OR_PASS, LEAF_SERVICE_OR_REFUSE, LEAF_SHIFT, RANGE_UDP,
+};
+use crate::rule::{OnMissing, Service, ServiceId, Services, Spread, Verdict};
 
 /// The result of a search by port, source or interface: 3 bits of kind, 29 bits of number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -55,16 +57,22 @@ impl Leaf {
         match verdict {
             Verdict::Pass => Self::PASS,
             Verdict::Refuse => Self::REFUSE,
-            Verdict::Service(id) => match services.get(id).map(|service| service.on_missing) {
-                Some(OnMissing::Pass) => Self::new(LEAF_SERVICE_OR_PASS, id.get().into()),
-                Some(OnMissing::Refuse) | None => Self::new(LEAF_SERVICE_OR_REFUSE, id.get().into()),
-            },
+            Verdict::Service(id) => Self::of_service(id, services.get(id)),
         }
+    }
+
+    fn of_service(id: ServiceId, service: Option<&Service>) -> Self {
+        let kind = match service.map(|service| service.on_missing) {
+            Some(OnMissing::Pass) => LEAF_SERVICE_OR_PASS,
+            Some(OnMissing::Refuse) | None => LEAF_SERVICE_OR_REFUSE,
+        };
+        let group = if service.is_some_and(|service| service.spread == Spread::Group) { LEAF_GROUP } else { 0 };
+        Self::new(kind, u32::from(id.get()) | group)
     }
 
     /// What the program does. `None`: the leaf needs a further search, or its number is not valid.
     pub(crate) fn outcome(self) -> Option<Outcome> {
-        let service = || u16::try_from(self.number()).ok().and_then(ServiceId::new);
+        let service = || u16::try_from(self.number() & !LEAF_GROUP).ok().and_then(ServiceId::new);
         match self.kind() {
             LEAF_MISS => Some(Outcome::Miss),
             LEAF_PASS => Some(Outcome::Pass),

@@ -92,6 +92,8 @@ pub const HAS_SMALL: u32 = 4;
 /// In [`Header::port_tables`]: there are tables that are searched.
 pub const HAS_LARGE: u32 = 8;
 
+/// In the number of a leaf of a service: the SO_REUSEPORT group of the socket chooses again.
+pub const LEAF_GROUP: u32 = 65536;
 /// In a leaf: how far its kind is shifted left. The bits below are its number.
 pub const LEAF_SHIFT: u32 = 29;
 /// Kind of a leaf: no rule matches.

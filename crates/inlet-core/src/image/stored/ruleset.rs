@@ -12,7 +12,7 @@ use super::valid::is_valid;
 use crate::image::format::{Header, HeaderError, from_words, to_words};
 use crate::rule::{
     Confine, Description, IfaceId, Interface, OnMissing, PortRange, Prefix, Protocol, Remedy, Service, ServiceId,
-    ServiceName, Services, UserName, Verdict,
+    ServiceName, Services, Spread, UserName, Verdict,
 };
 use crate::ruleset::{Entry4, Entry6, Ruleset, Shape};
 use crate::threads::{MANY, join};
@@ -21,6 +21,7 @@ const COUNTS: usize = 6;
 const SHAPE_WORDS: usize = 8;
 const PASS_WHEN_MISSING: u32 = 1 << 16;
 const DESCRIBED: u32 = 1 << 17;
+const GROUP_CHOOSES: u32 = 1 << 18;
 /// Which control group a description gives.
 const NOWHERE: u32 = 0;
 const UNIT: u32 = 1;
@@ -61,7 +62,8 @@ pub(crate) fn encode(ruleset: &Ruleset) -> Encoded<'_> {
     for (id, service) in services.iter() {
         let policy = if service.on_missing == OnMissing::Pass { PASS_WHEN_MISSING } else { 0 };
         let described = if service.description.is_some() { DESCRIBED } else { 0 };
-        head.push(u32::from(id.get()) | policy | described);
+        let spread = if service.spread == Spread::Group { GROUP_CHOOSES } else { 0 };
+        head.push(u32::from(id.get()) | policy | described | spread);
         push_text(&mut head, service.name.as_str());
         if let Some(description) = &service.description {
             push_description(&mut head, description);
@@ -212,9 +214,10 @@ fn read_services(words: &mut Words<'_>, count: usize) -> Result<Services, Source
             return Err(damaged());
         }
         let on_missing = if number & PASS_WHEN_MISSING != 0 { OnMissing::Pass } else { OnMissing::Refuse };
+        let spread = if number & GROUP_CHOOSES != 0 { Spread::Group } else { Spread::Inlet };
         let described = number & DESCRIBED != 0;
         let description = described.then(|| read_description(words)).transpose()?;
-        services.insert(id, Service { name, on_missing, description });
+        services.insert(id, Service { name, on_missing, spread, description });
     }
     Ok(services)
 }

@@ -1,9 +1,10 @@
 //! The live program: what it does with a packet, asked by a test run.
 
 use std::fmt;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 
-use inlet_core::Packet;
+use inlet_core::{Packet, Protocol};
 
 use crate::error::{Error, Result};
 use crate::kernel::raw;
@@ -64,7 +65,7 @@ impl LiveProgram {
         if packet.ifindex != 0 {
             return Ok(Reply::NotAsked(Unasked::Interface));
         }
-        let mut context = raw::lookup_context(packet);
+        let mut context = context(packet);
         match raw::test_run(self.0.as_fd(), &mut context) {
             Ok(verdict) => Ok(Reply::Answer(Answer::of(verdict, raw::chosen_cookie(&context)))),
             Err(cause) if cause.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(Reply::NotAsked(Unasked::ReusePort)),
@@ -140,4 +141,39 @@ impl fmt::Display for Answer {
             Self::Socket(cookie) => write!(f, "the socket with cookie {cookie}"),
         }
     }
+}
+
+/// The context of a question; the addresses and the remote port are in network byte order, the local port is not.
+fn context(packet: &Packet) -> raw::LookupContext {
+    let words = |addr: Ipv6Addr| {
+        let octets = addr.octets();
+        std::array::from_fn(|i| {
+            u32::from_ne_bytes([octets[4 * i], octets[4 * i + 1], octets[4 * i + 2], octets[4 * i + 3]])
+        })
+    };
+    let mut context = raw::LookupContext {
+        family: if packet.local.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 } as u32,
+        protocol: match packet.protocol {
+            Protocol::Tcp => libc::IPPROTO_TCP,
+            Protocol::Udp => libc::IPPROTO_UDP,
+        } as u32,
+        remote_port: packet.remote.port().to_be(),
+        local_port: packet.local.port().into(),
+        ingress_ifindex: packet.ifindex,
+        ..raw::LookupContext::default()
+    };
+    let ip = |addr: SocketAddr| addr.ip();
+    match (ip(packet.local), ip(packet.remote)) {
+        (IpAddr::V4(local), IpAddr::V4(remote)) => {
+            context.local_ip4 = u32::from_ne_bytes(local.octets());
+            context.remote_ip4 = u32::from_ne_bytes(remote.octets());
+        }
+        (IpAddr::V6(local), IpAddr::V6(remote)) => {
+            context.local_ip6 = words(local);
+            context.remote_ip6 = words(remote);
+        }
+        // Of two families nothing is asked; a packet has one.
+        _ => {}
+    }
+    context
 }
