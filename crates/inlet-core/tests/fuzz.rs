@@ -2,6 +2,7 @@
 //! an error. Each run tries others for a few seconds, and names the seed; FUZZ_SECONDS and FUZZ_SEED change that.
 #![allow(clippy::unwrap_used)]
 
+use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -101,7 +102,7 @@ fn fuzz(target: &str, mut once: impl FnMut(&mut Random) -> (Vec<u8>, Box<dyn FnO
         assert!(begun.elapsed() < Duration::from_secs(20), "{target} with seed {seed} took long: {shown:?}");
         count += 1;
     }
-    println!("{target}: {count} inputs, seed {seed}");
+    let _ = writeln!(std::io::stdout(), "{target}: {count} inputs, seed {seed}");
 }
 
 #[test]

@@ -53,7 +53,7 @@ fn numbers(pid: u32) -> Result<Vec<i32>> {
         }
     };
     let mut numbers = Vec::new();
-    for entry in std::fs::read_dir(&dir).map_err(failed("CAP_DAC_READ_SEARCH"))? {
+    for entry in std::fs::read_dir(dir).map_err(failed("CAP_DAC_READ_SEARCH"))? {
         let entry = entry.map_err(failed(PTRACE))?;
         let is_socket = match std::fs::read_link(entry.path()) {
             Ok(to) => to.to_string_lossy().starts_with("socket:["),
