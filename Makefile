@@ -4,7 +4,7 @@ CARGO ?= cargo
 # Tests stop the process at fault points, which only this feature builds.
 TEST_FLAGS := --workspace --features inlet/faults
 
-.PHONY: build demo test test-vm gate check fmt lint docs fences bench deps
+.PHONY: build demo test test-vm gate check fmt lint docs fences guarantees supply sbom soak bench deps
 
 build: deps
 	$(CARGO) build --release
@@ -34,7 +34,7 @@ gate: deps
 	$(CARGO) run --release -p inlet-bench -- gate
 
 # What CI checks before the tests.
-check: fmt lint docs fences
+check: fmt lint docs fences guarantees supply
 
 fmt:
 	$(CARGO) fmt --check
@@ -48,6 +48,25 @@ docs:
 
 fences:
 	scripts/fences
+
+# Every test that SECURITY.md and docs/guarantees.md name is there.
+guarantees:
+	scripts/guarantees
+
+# What comes from others: sources, licences, versions.
+supply:
+	scripts/supply
+
+# The bill of materials of the command (CycloneDX).
+sbom:
+	scripts/supply sbom > target/inlet.cdx.json
+
+# Hours of what every test run does a part of: every system call of every command killed and failing, input that is
+# nearly right, swaps under traffic, writers and readers.
+soak: deps
+	FUZZ_SECONDS=600 $(CARGO) test --release -p inlet-core --test fuzz -- --nocapture
+	INLET_SWAPS=5000 $(CARGO) test --features inlet/faults -p inlet --test atomic --test writers --test crash
+	INLET_SOAK=1 $(CARGO) test --features inlet/faults -p inlet-cli --test inject -- --nocapture
 
 # At most ten minutes, with fewer samples on a machine where they take long; inlet-bench --thorough takes all.
 bench: deps

@@ -7,8 +7,8 @@ use std::fmt::Write as _;
 use std::io::{self, Write as _};
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+use inlet::Refusal;
 use inlet::rules::{Remedy, remedy_of};
-use inlet::{Endpoint, Refusal};
 use inlet_import::{ImportError, Left};
 
 use crate::render::{diagnostics, printable};
@@ -26,10 +26,12 @@ pub(crate) enum Failure {
     Todo { file: String, line: usize },
     /// These could not be translated; all the rest is done.
     Untranslated(Vec<Left>),
-    /// A described socket is there and cannot be adopted.
-    NotAdopted(Endpoint, Refusal),
+    /// A socket is there and cannot be adopted; what else could be is.
+    NotAdopted(String, Refusal),
     /// Output cannot be written.
     Output(io::Error),
+    /// The same, of a command that has made its change.
+    OutputAfter(io::Error),
     /// The arguments are of no known shape, or one of them has a bad value.
     Clap(clap::Error),
     /// An argument that the command itself reads has a bad value.
@@ -37,8 +39,16 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
+    /// The failure of a command that writes only once its change is made.
+    pub(crate) fn after_change(self) -> Self {
+        match self {
+            Self::Output(cause) => Self::OutputAfter(cause),
+            other => other,
+        }
+    }
+
     pub(crate) fn is_broken_pipe(&self) -> bool {
-        matches!(self, Self::Output(cause) if cause.kind() == io::ErrorKind::BrokenPipe)
+        matches!(self, Self::Output(cause) | Self::OutputAfter(cause) if cause.kind() == io::ErrorKind::BrokenPipe)
     }
 
     /// Whether what was asked for is done in part.
@@ -62,6 +72,7 @@ impl Failure {
             ),
             Self::Untranslated(left) => return untranslated(left),
             Self::NotAdopted(endpoint, reason) => format!("cannot adopt {endpoint}: {reason}"),
+            Self::OutputAfter(cause) => format!("the change is in force, but the output cannot be written: {cause}"),
             Self::Output(cause) => format!("cannot write output: {cause}"),
             Self::Value(what, cause) => format!("{what}: {cause}"),
             Self::Clap(error) => match bad_value(error) {
@@ -107,6 +118,12 @@ fn untranslated(left: &[Left]) {
 /// Says on stderr what is no failure of the command, with the next step if there is one.
 pub(crate) fn note(text: &str, fix: Option<String>) {
     say("note", text, fix.map(Cow::Owned));
+}
+
+/// Says on stderr what the ruleset in force goes without.
+pub(crate) fn without(error: &inlet::Error) {
+    let text = format!("it is in force without this: {}", chain(error));
+    say("note", &text, error.remedy());
 }
 
 /// The message and those of its causes which it does not tell already.

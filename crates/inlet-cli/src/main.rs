@@ -10,7 +10,7 @@ mod manual;
 mod render;
 mod values;
 
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter};
 use std::process::ExitCode;
 
 use clap::FromArgMatches;
@@ -70,7 +70,5 @@ fn run() -> Result<Outcome, Failure> {
     let stdout = io::stdout().lock();
     let palette = Palette::of(&stdout);
     let mut out = BufWriter::with_capacity(1 << 16, stdout);
-    let done = commands::run(&cli, &mut Screen { out: &mut out, palette, json: cli.json, width: render::width() });
-    out.flush()?;
-    done
+    commands::run(&cli, &mut Screen { out: &mut out, palette, json: cli.json, width: render::width() })
 }

@@ -115,9 +115,9 @@ fn what_fails_at_run_time_ends_with_1() {
         (&["--netns", "inlet-no-such", "status"], "network namespace inlet-no-such: No such file or directory"),
         (&["--netns", "pid:x", "status"], "give a path, a name that `ip netns` lists, or pid:N"),
         (&["apply", &none], "cannot read "),
-        (&["register", "web", "--pidfile", &none], "cannot read "),
-        (&["register", "web", "--pidfile", &words], "\"not a number\" is not the number of a process"),
-        (&["register", "web", "--pidfile", &zero], "\"0\" is not the number of a process"),
+        (&["register", "web", "--pidfile", &none], "cannot open "),
+        (&["register", "web", "--pidfile", &words], "it does not hold the number of a process"),
+        (&["register", "web", "--pidfile", &zero], "it does not hold the number of a process"),
     ];
     for (args, text) in table {
         let ran = inlet(args);

@@ -54,11 +54,11 @@ pub use snapshot::{
     Agreement, Answer, CODES, Checker, Checkup, Explainer, Explanation, Finding, Listener, Listeners, LiveProgram,
     Outcome, Planner, Proposal, Reply, ServiceState, ServiceTraffic, Severity, Snapshot, Unasked, Warning,
 };
-pub use socket::{Adopted, Device, Owner, SocketState};
+pub use socket::{Adopted, Device, Owner, SocketState, read_pidfile};
 pub use state::{Counters, Hook, HookProgram, Pending, Steering};
 
 // What can be changed.
-pub use file::{read_ruleset, read_text};
+pub use file::{read_ruleset, read_stdin, read_text};
 pub use instance::{AdoptedSocket, Adoption, ApplyOptions, CommitOptions, Committed, Instance, UpOptions};
 pub use snapshot::{Edit, ServiceRequest};
 

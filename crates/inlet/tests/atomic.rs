@@ -14,9 +14,10 @@ use inlet::ApplyOptions;
 use inlet::rules::Protocol::{self, Tcp, Udp};
 use inlet_testkit::World;
 
-/// Fewer in a virtual machine, where the processor is emulated.
+/// Fewer in a virtual machine, where the processor is emulated; as many as INLET_SWAPS says in a soak.
 fn swaps() -> u64 {
-    if std::env::var_os("INLET_VM").is_some() { 100 } else { 1000 }
+    let asked = std::env::var("INLET_SWAPS").ok().and_then(|count| count.parse().ok());
+    asked.unwrap_or(if std::env::var_os("INLET_VM").is_some() { 100 } else { 1000 })
 }
 
 const A: &str = r#"

@@ -16,8 +16,8 @@ use common::{
 };
 use inlet::rules::{Packet, Protocol::Tcp};
 use inlet::{
-    Agreement, ApplyOptions, CommitError, Error, Instance, KernelError, Location, Netns, ServiceRequest, Snapshot,
-    StateError, Unasked, UpOptions,
+    Agreement, ApplyOptions, CommitError, CommitOptions, Error, Instance, KernelError, Location, Netns, ServiceRequest,
+    Snapshot, StateError, Unasked, UpOptions,
 };
 use inlet_testkit::{Caps, World, require, with_caps, without_caps};
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
@@ -310,7 +310,18 @@ fn a_number_that_is_not_free_yet_is_not_given_away() {
     }
     assert!(instance.ruleset().unwrap().services().is_empty());
     drop((instance, receiver));
-    assert!(Instance::open(here(&world)).is_err(), "another process knows it too");
+    let mut instance = open(&world);
+    let error = instance.set_service(&"new".parse().unwrap(), ServiceRequest::default()).unwrap_err();
+    assert!(
+        error.to_string().starts_with("cannot clear the counters of service 1: "),
+        "another process knows it too: {error}"
+    );
+    // Who needs no new number goes on, and is told what waits.
+    let committed = instance.bind(&pass, &selector(Tcp, "192.0.2.0/24", "82")).unwrap();
+    assert_eq!((committed.generation, committed.without.len()), (5, 1));
+    drop(instance);
+    let committed = open(&world).roll_back(&CommitOptions::default()).unwrap();
+    assert_eq!((committed.generation, committed.without.len()), (6, 1));
     Instance::down(&here(&world)).unwrap();
 }
 

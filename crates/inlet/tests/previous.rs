@@ -12,7 +12,7 @@ use inlet::{
     ApplyOptions, CommitOptions, ConfirmError, Error, Instance, Pending, ServiceRequest, SocketError,
     await_confirmation,
 };
-use inlet_testkit::{TcpServer, World};
+use inlet_testkit::{Caps, TcpServer, World, without_caps};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -218,4 +218,28 @@ fn a_listener_that_closed_does_not_come_back() {
     let server = TcpServer::spawn("again", common::anywhere()).unwrap();
     open(&world).register("web", &server).unwrap();
     assert_eq!(asked(Tcp, "192.0.2.7:80"), "again");
+}
+
+/// A new service gets no number of one that one can go back to, so that a commit that fails has touched no socket of it.
+#[test]
+fn a_commit_that_fails_leaves_what_rollback_needs() {
+    let Some(world) = World::new() else { return };
+    world.local("192.0.2.0/24").unwrap();
+    let mut instance = common::up(&world);
+    common::bind(&mut instance, "keep", Tcp, "192.0.2.0/24", "81");
+    common::bind(&mut instance, "x", Tcp, "192.0.2.0/24", "80");
+    let _receiver = Receiver::of(&mut instance, "x");
+    let rules = r#"{"services": {"keep": {}}, "rules": []}"#;
+    instance.apply(source(rules), &ApplyOptions::default()).unwrap();
+    let mut failing = instance;
+    let bind = |it: &mut Instance| it.bind(&common::to("y"), &common::selector(Tcp, "192.0.2.0/24", "82")).map(drop);
+    without_caps(Caps::PERFMON | Caps::SYS_ADMIN, || bind(&mut failing)).unwrap_err();
+    failing.roll_back(&CommitOptions::default()).unwrap();
+    assert_eq!(asked(Tcp, "192.0.2.9:80"), "x");
+    // A commit that does not fail takes another number too.
+    failing.apply(source(rules), &ApplyOptions::default()).unwrap();
+    common::bind(&mut failing, "y", Tcp, "192.0.2.0/24", "82");
+    let number = |name: &str| common::state(&world, name).id.get();
+    drop(failing);
+    assert_eq!((number("keep"), number("y")), (1, 3));
 }

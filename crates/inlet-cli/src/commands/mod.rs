@@ -12,7 +12,6 @@ mod rules;
 mod sockets;
 mod state;
 
-use std::io::Read;
 use std::path::Path;
 
 use inlet::rules::config::Source;
@@ -25,13 +24,34 @@ use crate::render::{self, Screen};
 
 /// Runs the command. What is wrong with a ruleset file, programs get as JSON.
 pub(crate) fn run(cli: &Cli, screen: &mut Screen<'_>) -> Result<Outcome, Failure> {
-    let done = dispatch(cli, screen);
+    // Written out here, where it is known what a failure of that means.
+    let done = dispatch(cli, screen).and_then(|outcome| Ok(screen.out.flush().map(|()| outcome)?));
+    let done = if changes(&cli.command) { done.map_err(Failure::after_change) } else { done };
     if let Err(Failure::Inlet(Error::File(FileError::Wrong(found)))) = &done
         && screen.json
     {
         render::errors(screen, found)?;
     }
     done
+}
+
+/// Whether a command changes the instance, and writes when that is done.
+fn changes(command: &Command) -> bool {
+    use Command::{Adopt, Apply, Bind, Confirm, Down, Register, Rollback, Service, Unbind, Unregister, Up};
+    matches!(
+        command,
+        Up(_)
+            | Down
+            | Bind(_)
+            | Unbind(_)
+            | Service(_)
+            | Register(_)
+            | Unregister(_)
+            | Adopt { .. }
+            | Apply(_)
+            | Confirm
+            | Rollback(_)
+    )
 }
 
 fn dispatch(cli: &Cli, screen: &mut Screen<'_>) -> Result<Outcome, Failure> {
@@ -83,7 +103,13 @@ fn writer(cli: &Cli) -> inlet::Result<Instance> {
         );
         failure::note(&text, None);
     }
+    without(instance.went_without());
     Ok(instance)
+}
+
+/// Says what could not be had of the ruleset that is in force.
+fn without(errors: &[Error]) {
+    errors.iter().for_each(failure::without);
 }
 
 /// How a change comes into force. Without `force` one is refused that locks out whoever makes it.
@@ -99,8 +125,7 @@ fn reader(cli: &Cli) -> inlet::Result<Snapshot> {
 fn source(file: &Path) -> inlet::Result<Source> {
     let failed = |object: String| |cause| Error::Os { operation: "read", object, cause };
     if file.as_os_str() == "-" {
-        let mut text = String::new();
-        std::io::stdin().lock().read_to_string(&mut text).map_err(failed("standard input".to_owned()))?;
+        let text = inlet::read_stdin().map_err(failed("standard input".to_owned()))?;
         return Ok(Source::new("standard input", text));
     }
     let text = inlet::read_text(file).map_err(failed(file.display().to_string()))?;

@@ -8,7 +8,7 @@ use inlet::{
     ApplyOptions, CommitOptions, Committed, ConfirmError, Error, Instance, Planner, Proposal, Waiter, Warning,
 };
 
-use super::{location, options, source, writer};
+use super::{location, options, source, without, writer};
 use crate::Outcome;
 use crate::args::{Apply, Cli, Plan, Rollback};
 use crate::failure::{self, Failure};
@@ -78,6 +78,7 @@ fn finish(
     committed: &Committed,
     waiter: Option<(Waiter, u64)>,
 ) -> Result<(), Failure> {
+    without(&committed.without);
     let warnings = warnings(&instance, committed);
     let after = instance.into_ruleset()?;
     let mut confirm_within = None;

@@ -7,7 +7,7 @@ use inlet::rules::{Confine, Description, Listen, Rule, Selector, Target, config}
 use inlet::{Edit, ServiceRequest};
 
 use super::plan::{propose, warnings};
-use super::{options, reader, writer};
+use super::{options, reader, without, writer};
 use crate::Outcome;
 use crate::args::{Bind, Cli, Export, Match, Rules, Service, SetService};
 use crate::failure::Failure;
@@ -80,6 +80,7 @@ fn edit(cli: &Cli, change: &Edit, force: bool, dry_run: bool, screen: &mut Scree
     }
     let mut instance = writer(cli)?;
     let committed = instance.carry_out(change, &options(force))?;
+    without(&committed.without);
     let warnings = warnings(&instance, &committed);
     let after = instance.into_ruleset()?;
     render::committed(screen, &committed, &after, &warnings).map(|()| Outcome::Done)

@@ -1,12 +1,9 @@
 //! Commands that give sockets to services and take them out.
 
-use std::fs::File;
-use std::io::Read;
-use std::path::Path;
 use std::process::Command;
 
 use inlet::rules::ServiceName;
-use inlet::{Adopted, Error, SocketError, Watcher};
+use inlet::{Adopted, Refusal, Watcher, read_pidfile};
 
 use super::{location, reader, writer};
 use crate::Outcome;
@@ -14,13 +11,10 @@ use crate::args::{Cli, Register, Run, Unregister};
 use crate::failure::{self, Failure};
 use crate::render::{self, Screen};
 
-/// No number of a process is longer, and what is shown of a wrong file stays short.
-const PIDFILE_BYTES: u64 = 64;
-
 pub(super) fn register(cli: &Cli, args: &Register, screen: &mut Screen<'_>) -> Result<(), Failure> {
     let service = args.service.as_str();
     let pid = match &args.owner.pidfile {
-        Some(path) => Some(pid_in(path)?),
+        Some(path) => Some(read_pidfile(path)?),
         None => args.owner.pid,
     };
     let mut instance = writer(cli)?;
@@ -29,7 +23,10 @@ pub(super) fn register(cli: &Cli, args: &Register, screen: &mut Screen<'_>) -> R
         None => instance.register_systemd(service, &args.listen)?,
     };
     drop(instance);
-    render::adoption(screen, service, &adoption)
+    render::adoption(screen, service, &adoption)?;
+    // The others that it was asked for are not what their service could do without.
+    let failed = adoption.refused.iter().find(|refused| matches!(refused.reason, Refusal::NotTaken(_)));
+    failed.map_or(Ok(()), |refused| Err(Failure::NotAdopted(refused.what.clone(), refused.reason)))
 }
 
 pub(super) fn unregister(cli: &Cli, args: &Unregister, screen: &mut Screen<'_>) -> Result<(), Failure> {
@@ -49,7 +46,7 @@ pub(super) fn adopt(cli: &Cli, service: Option<&ServiceName>, screen: &mut Scree
     render::findings(screen, &ruleset, &findings)?;
     match findings.iter().find_map(|finding| Some((finding.endpoint, finding.outcome.err()?))) {
         None => Ok(()),
-        Some((endpoint, reason)) => Err(Failure::NotAdopted(endpoint, reason)),
+        Some((endpoint, reason)) => Err(Failure::NotAdopted(endpoint.to_string(), reason)),
     }
 }
 
@@ -77,14 +74,4 @@ pub(super) fn run(cli: &Cli, args: &Run) -> Result<Outcome, Failure> {
         failure::note(&left.to_string(), Some(left.remedy()));
     }
     Ok(Outcome::Ended(ran.code()))
-}
-
-fn pid_in(path: &Path) -> Result<u32, Error> {
-    let failed = |cause| Error::Os { operation: "read", object: path.display().to_string(), cause };
-    let mut bytes = Vec::new();
-    File::open(path).and_then(|file| file.take(PIDFILE_BYTES).read_to_end(&mut bytes)).map_err(failed)?;
-    let text = String::from_utf8_lossy(&bytes);
-    let found = text.trim();
-    let pid = found.parse().ok().filter(|pid| *pid != 0);
-    pid.ok_or_else(|| Error::Socket(SocketError::PidFile { path: path.to_owned(), found: found.to_owned() }))
 }

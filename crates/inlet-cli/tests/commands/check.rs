@@ -169,12 +169,15 @@ fn a_file_is_checked_before_it_is_in_force() {
     std::fs::write(&file, r#"{"rules": [{}]}"#).unwrap();
     let ran = host.run(&["check", path]);
     assert!(ran.code == Some(1) && ran.stderr.contains("rules.json"), "{ran:?}");
-    let described = r#"{"services": {"web": {"listen": ["tcp:127.0.0.1:8080"]}},
+    let described = r#"{"services": {"web": {"listen": ["tcp:127.0.0.1:8080"], "user": "root"}},
         "rules": [{"to": "web", "protocol": "tcp", "local": "127.0.0.9", "ports": 80}]}"#;
     std::fs::write(&file, described).unwrap();
     let (code, found) = findings(&host, &[path]);
     assert_eq!((code, codes(&found)), (Some(0), vec!["service-without-sockets"]));
-    assert!(found[0]["fix"].as_str().unwrap().contains("description (listen tcp:127.0.0.1:8080)"), "{found:?}");
+    assert!(
+        found[0]["fix"].as_str().unwrap().contains("description (listen tcp:127.0.0.1:8080 user root)"),
+        "{found:?}"
+    );
     // A listener that is there already will be had.
     let listener = std::net::TcpListener::bind("127.0.0.1:8080").unwrap();
     assert_eq!(codes(&findings(&host, &[path]).1), [""; 0]);

@@ -3,6 +3,7 @@
 // clippy.toml allows this in test functions; these are what they call.
 #![allow(clippy::unwrap_used)]
 
+mod capabilities;
 mod change;
 mod check;
 mod confirm;
@@ -19,6 +20,7 @@ mod show;
 mod sockets;
 mod ssh;
 mod surprises;
+mod trust;
 mod truth;
 mod width;
 

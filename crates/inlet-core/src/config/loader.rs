@@ -6,6 +6,10 @@ use std::sync::Arc;
 use super::Host;
 use super::diagnostic::{FileId, Source};
 
+/// How many files a ruleset may have, and how many of them in a row may include each other.
+const MAX_FILES: usize = 1000;
+const MAX_DEPTH: usize = 32;
+
 /// The files read so far. File 0 is the ruleset itself.
 pub(super) struct Loader<'h> {
     pub(super) host: &'h mut dyn Host,
@@ -77,6 +81,12 @@ impl<'h> Loader<'h> {
             }
             Some(known) if self.is_within(by, known) => Err(NotIncluded::Circle),
             Some(_) => Err(NotIncluded::Twice),
+            None if self.files.len() >= MAX_FILES => {
+                Err(NotIncluded::Unreadable(format!("more than {MAX_FILES} files")))
+            }
+            None if self.depth(by) >= MAX_DEPTH => {
+                Err(NotIncluded::Unreadable(format!("more than {MAX_DEPTH} files include each other in a row")))
+            }
             None => {
                 let text = self.host.read(&path).map_err(NotIncluded::Unreadable)?;
                 Ok(self.add(path, text, Some(real), Some(by)))
@@ -106,6 +116,11 @@ impl<'h> Loader<'h> {
             at = self.files[file].parent;
         }
         false
+    }
+
+    /// How many files include each other on the way to this one.
+    fn depth(&self, file: FileId) -> usize {
+        std::iter::successors(Some(file), |at| self.files[*at].parent).count()
     }
 
     /// Looks up the real path of file 0, whose text came from the caller. It is needed once files are included.

@@ -21,7 +21,7 @@ pub use self::diagnostic::{Diagnostic, Diagnostics, FileId, Place, Related, Sour
 pub use self::keys::UnknownChoice;
 pub use self::slow::nearest;
 pub use self::write::{rule_json, write, write_toml};
-use crate::rule::InterfaceName;
+use crate::rule::{InterfaceName, Services};
 use crate::ruleset::Ruleset;
 use loader::Loader;
 
@@ -44,6 +44,11 @@ pub trait Host {
     /// # Errors
     /// Why it cannot be named.
     fn interface(&mut self, name: &InterfaceName) -> Result<u32, NoInterface>;
+
+    /// The services whose numbers a new one must not get, beside those of the previous ruleset.
+    fn reserved(&self) -> Option<&Services> {
+        None
+    }
 }
 
 /// Why an interface cannot be named, in words.

@@ -1,7 +1,7 @@
 //! Services: named receivers of packets, with numbers for the kernel program.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 
@@ -180,13 +180,21 @@ impl Services {
         self.by_id.is_empty()
     }
 
-    /// The number of the service of this name. A new service gets the lowest number that is free here and in `busy`.
-    pub(crate) fn ensure(&mut self, name: &ServiceName, busy: &Services) -> Result<ServiceId, ServiceError> {
+    /// The number of the service of this name. A new service gets the lowest number that is free here and in `busy`, if
+    /// possible one that is not reserved.
+    pub(crate) fn ensure(
+        &mut self,
+        name: &ServiceName,
+        busy: &Services,
+        reserved: &BTreeSet<ServiceId>,
+    ) -> Result<ServiceId, ServiceError> {
         if let Some(id) = self.id(name.as_str()) {
             return Ok(id);
         }
         let free = |id: &ServiceId| !self.by_id.contains_key(id) && !busy.by_id.contains_key(id);
-        let id = (1..MAX_SERVICES).map(ServiceId).find(free).ok_or_else(|| ServiceError::TooMany(name.clone()))?;
+        let all = || (1..MAX_SERVICES).map(ServiceId).filter(free);
+        let id = all().find(|id| !reserved.contains(id)).or_else(|| all().next());
+        let id = id.ok_or_else(|| ServiceError::TooMany(name.clone()))?;
         self.insert(id, Service::new(name.clone()));
         Ok(id)
     }

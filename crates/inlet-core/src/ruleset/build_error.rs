@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::builder::MAX_RULES;
 use super::conflict::Conflict;
 use super::entry::MAX_SHAPES;
 use crate::rule::{Listen, Prefix, Remedy, ServiceError, ServiceName};
@@ -23,6 +24,9 @@ pub enum BuildError {
     /// There are more combinations of ports, sources, interfaces and verdicts than a ruleset can number.
     #[error("more than {MAX_SHAPES} different combinations of ports, source, interface and verdict")]
     TooManyShapes,
+    /// There are more rules than a ruleset may have, all lists expanded.
+    #[error("more than {MAX_RULES} rules")]
+    TooManyRules,
     /// There are more interfaces than a ruleset can number.
     #[error("more than 65535 interfaces in one ruleset")]
     TooManyInterfaces,
@@ -57,6 +61,7 @@ impl Remedy for BuildError {
         Some(match self {
             Self::Conflict(_) => "make one narrower or remove one".into(),
             Self::Families { .. } => return None,
+            Self::TooManyRules => "use wider prefixes and port ranges".into(),
             Self::TooManyShapes | Self::TooManyInterfaces => "use fewer".into(),
             Self::InUse { .. } => "unbind them first (list them with: inlet rules)".into(),
             Self::Overlap { .. } => "let them differ in address, user, unit or cgroup".into(),

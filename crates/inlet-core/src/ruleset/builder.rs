@@ -1,5 +1,7 @@
 //! Makes a ruleset, from nothing or from another ruleset.
 
+use std::collections::BTreeSet;
+
 use rustc_hash::FxHashMap;
 
 use super::build_error::BuildError;
@@ -10,6 +12,9 @@ use crate::rule::{
     ServiceName, Services, Spread, Verdict,
 };
 
+/// The most rules of a ruleset, sixteen times what a large one has: few lines can mean more than fits in memory.
+pub(super) const MAX_RULES: usize = 1 << 24;
+
 /// A ruleset under construction. It takes rules in any order; [`Builder::finish`] checks them and puts them in
 /// canonical form.
 #[derive(Clone, Debug, Default)]
@@ -17,6 +22,8 @@ pub struct Builder {
     services: Services,
     /// Services whose numbers a new service must not get, since a program in force knows them.
     busy: Services,
+    /// Numbers that a new service gets last.
+    reserved: BTreeSet<ServiceId>,
     interfaces: Vec<Interface>,
     shapes: Vec<Shape>,
     /// How many shapes at the front are sorted: those of the ruleset that this builder started from.
@@ -37,13 +44,20 @@ impl Builder {
     pub fn from_ruleset(ruleset: Ruleset) -> Self {
         let busy = ruleset.services.clone();
         let Ruleset { services, interfaces, shapes, v4, v6 } = ruleset;
-        Self { services, busy, interfaces, sorted: shapes.len(), shapes, numbers: FxHashMap::default(), v4, v6 }
+        let sorted = shapes.len();
+        Self { services, busy, interfaces, shapes, sorted, v4, v6, ..Self::default() }
     }
 
     /// A builder without rules and services. Services that `previous` has keep their numbers, and new services get
     /// numbers that `previous` does not use.
     pub fn successor_of(previous: &Ruleset) -> Self {
         Self { busy: previous.services.clone(), ..Self::default() }
+    }
+
+    /// Gives the numbers of these services to no new one as long as there are others: one can still go back to a
+    /// ruleset that has them, with their sockets.
+    pub fn reserve(&mut self, services: &Services) {
+        self.reserved.extend(services.iter().map(|(id, _)| id));
     }
 
     /// A builder without rules that has these services, with their numbers.
@@ -66,7 +80,7 @@ impl Builder {
         {
             self.services.insert(id, Service::new(name.clone()));
         }
-        self.services.ensure(name, &self.busy)
+        self.services.ensure(name, &self.busy, &self.reserved)
     }
 
     /// Sets what happens to packets of a service without a live socket.
@@ -137,6 +151,9 @@ impl Builder {
         let Match { local, source, .. } = rule.matching;
         if let Some(source_prefix) = source.filter(|_| !rule.matching.same_family()) {
             return Err(BuildError::Families { local, source_prefix });
+        }
+        if self.v4.len() + self.v6.len() >= MAX_RULES {
+            return Err(BuildError::TooManyRules);
         }
         let shape = self.shape(Shape::of(rule))?;
         match local.family() {

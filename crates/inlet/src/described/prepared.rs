@@ -9,11 +9,12 @@ use crate::error::Result;
 use crate::kernel::Cgroups;
 
 /// What a commit is going to put in force for the descriptions of its ruleset.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) enum Prepared {
     /// They stay as they are.
     Same,
-    /// There are none any more.
+    /// There are none any more, or none can be had.
+    #[default]
     None,
     /// These programs for these wants.
     Some(Box<Programs>, Claims),

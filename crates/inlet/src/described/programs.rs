@@ -6,13 +6,14 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use inlet_core::{MAX_SERVICES, Protocol};
+use libbpf_rs::query::{LinkInfo, LinkTypeInfo};
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType};
 
 use super::claims::Claims;
 use super::find::Finder;
 use crate::bpf::adopt::{AdoptSkelBuilder, types};
-use crate::error::{DescribeError, Error, Result};
+use crate::error::{Cause, DescribeError, Error, Result};
 use crate::fault;
 use crate::kernel::{Capability, Cgroups, capability, raw};
 use crate::program;
@@ -188,10 +189,19 @@ fn full(cause: io::Error, root: &Path) -> Error {
 /// Whether a link is pinned there, and its control group is still there: the hierarchy may have been mounted anew.
 fn is_attached(path: &Path) -> Result<bool> {
     match raw::open_pin(path) {
-        Ok(link) => raw::is_attached(link.as_fd()).map_err(Error::at("look at", path)),
+        Ok(link) => runs(link.as_fd()).map_err(Error::at("look at", path)),
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(cause) => Err(Error::at("open", path)(cause)),
     }
+}
+
+/// Whether a link to a control group runs: it does until the group goes, and the information then lacks its number.
+fn runs(link: BorrowedFd<'_>) -> io::Result<bool> {
+    let info = LinkInfo::from_fd(link).map_err(Cause::into_io)?;
+    Ok(match info.info {
+        LinkTypeInfo::Cgroup(group) => group.cgroup_id != 0,
+        _ => false,
+    })
 }
 
 fn fill(wants: &Claims, ports: &impl MapCore, keys: &impl MapCore, confines: &impl MapCore) -> Result<()> {

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 
 use crate::bpf::adopt::types;
 use crate::error::{Error, Refusal, Result};
-use crate::socket::Owner;
+use crate::socket::{Owner, shown};
 
 /// The bytes of a command's name (`TASK_COMM_LEN`).
 const COMMAND: usize = 16;
@@ -111,7 +111,7 @@ fn decode(value: &[u8]) -> Option<LastRefusal> {
         count: u64::from_ne_bytes(bytes(offset_of!(types::refusal, count), 8)?.try_into().ok()?),
         endpoint: Endpoint::new(Protocol::Tcp, SocketAddr::new(addr, port)),
         pid: word(offset_of!(types::refusal, pid)).filter(|pid| *pid != 0),
-        command: String::from_utf8_lossy(command).into_owned(),
+        command: shown(command),
         reason: reason_of(reason, error),
     })
 }

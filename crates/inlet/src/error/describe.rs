@@ -62,6 +62,9 @@ pub enum DescribeError {
     /// The service has a description, and sockets were described anew.
     #[error("service {0:?} is described already")]
     Described(String),
+    /// Another `inlet run` serves the service.
+    #[error("another inlet run serves {0}")]
+    Running(String),
     /// The root of the control groups has as many programs of this kind as the kernel has room for.
     #[error("no more programs fit at the root of the control groups, {}: {cause}", root.display())]
     CgroupFull {
@@ -69,14 +72,6 @@ pub enum DescribeError {
         root: PathBuf,
         /// What the kernel said.
         cause: io::Error,
-    },
-    /// Another `inlet run` serves the service, or processes that one left behind do.
-    #[error("service {service:?} has the sockets of control group {group}, in which processes run")]
-    Running {
-        /// The service.
-        service: String,
-        /// The group of the other command.
-        group: String,
     },
     /// A command cannot be started.
     #[error("cannot run {command}: {cause}")]
@@ -102,22 +97,22 @@ impl DescribeError {
             Self::TooManyServices { .. } => "let them differ in address or port".into(),
             Self::OtherProtocol { listen, protocol } => {
                 let addr = listen.to_string().split_once(':').map_or_else(String::new, |(_, addr)| addr.to_owned());
-                format!("write --to {}, or {} in place of {protocol}", quoted(&format!("{protocol}:{addr}")), listen.protocol()).into()
+                format!(
+                    "write --to {}, or {} in place of {protocol}",
+                    quoted(&format!("{protocol}:{addr}")),
+                    listen.protocol()
+                )
+                .into()
             }
             Self::Watched { path, holders } => wait_for(path, holders),
             Self::Described(service) => {
                 format!("leave --listen out, or change it with: inlet service set {}", quoted(service)).into()
             }
+            Self::Running(_) => "end it first; for several at a time describe the service: inlet service set".into(),
             Self::CgroupFull { root, .. } => {
                 format!("detach some; list them with: bpftool cgroup show {}", quoted(&root.display().to_string()))
                     .into()
             }
-            Self::Running { service, group } => format!(
-                "end them (list them with: systemd-cgls {}), or let go of their sockets: inlet service set {} --by-hand",
-                quoted(group),
-                quoted(service)
-            )
-            .into(),
             Self::Spawn { .. } => return None,
         })
     }

@@ -16,20 +16,22 @@ pub enum SocketError {
     #[error("process {0} does not exist")]
     NoProcess(u32),
     /// The sockets of the process may not be taken.
-    #[error("no permission over process {pid}: taking its sockets needs CAP_SYS_PTRACE or the same user")]
+    #[error("no permission over process {pid}: taking its sockets needs {missing} or the same user")]
     ProcessDenied {
         /// The process.
         pid: u32,
+        /// The capability that gives it.
+        missing: &'static str,
         /// What the kernel said.
         source: io::Error,
     },
-    /// The file does not hold the number of a process.
-    #[error("{path}: {found:?} is not the number of a process")]
+    /// The file does not hold the number of a process, or whoever wrote it is not to be trusted with that.
+    #[error("{path}: {why}")]
     PidFile {
         /// The file.
         path: PathBuf,
-        /// What it holds.
-        found: String,
+        /// What is wrong with it.
+        why: String,
     },
     /// None of the sockets can be adopted, or none is at an endpoint that was asked for.
     #[error("{of} has no socket {}for service {service:?}{}", several(.absent), listed(.found, .refused))]

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use inlet_core::Remedy;
 use inlet_core::image::SourceError;
 
+use super::Error;
 use super::texts::{by_whom, quoted_path, take_back, wait_for};
 
 /// What is wrong with an instance, or with where it is kept.
@@ -113,6 +114,15 @@ pub enum StateError {
         /// What it should be.
         expected: String,
     },
+    /// The instance was made and is in force, and then it could not be opened.
+    #[error("inlet is up ({path}), but the instance cannot be opened: {cause}")]
+    UpUnopened {
+        /// The directory of the instance.
+        path: PathBuf,
+        /// What failed.
+        #[source]
+        cause: Box<Error>,
+    },
     /// There is no such group.
     #[error("unknown group {0:?}")]
     UnknownGroup(String),
@@ -154,6 +164,7 @@ impl StateError {
             Self::Interrupted { .. } => "finish it as root with: inlet up".into(),
             Self::UnknownGroup(_) => "list the groups with: getent group".into(),
             Self::MaxSockets { max, .. } => format!("give 1 to {max}").into(),
+            Self::UpUnopened { .. } => "look at it with: inlet status".into(),
             Self::Damaged { source, .. } => return source.remedy(),
         })
     }

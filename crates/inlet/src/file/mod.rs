@@ -6,9 +6,9 @@ use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use inlet_core::config::{self, Host, NoInterface, Parsed, Source};
-use inlet_core::{Interface, InterfaceName, Ruleset, ServiceName};
+use inlet_core::{Interface, InterfaceName, Ruleset, ServiceName, Services};
 
-pub use self::text::read_text;
+pub use self::text::{read_stdin, read_text};
 
 use crate::described;
 use crate::error::{Error, Result};
@@ -20,7 +20,17 @@ use crate::kernel::Netns;
 /// # Errors
 /// [`crate::FileError::Wrong`] with all that is wrong with the file.
 pub fn read_ruleset(file: Source, netns: &Netns, old: &Ruleset) -> Result<Parsed> {
-    let mut host = Surroundings { netns, known: old.interfaces() };
+    read_reserving(file, netns, old, None)
+}
+
+/// The same for a commit: `reserved` are services that one can still go back to.
+pub(crate) fn read_reserving(
+    file: Source,
+    netns: &Netns,
+    old: &Ruleset,
+    reserved: Option<&Services>,
+) -> Result<Parsed> {
+    let mut host = Surroundings { netns, known: old.interfaces(), reserved };
     Ok(config::parse(file, old, &mut host)?)
 }
 
@@ -40,6 +50,7 @@ pub(crate) fn not_there<'a>(old: &'a Ruleset, new: &'a Ruleset) -> impl Iterator
 struct Surroundings<'a> {
     netns: &'a Netns,
     known: &'a [Interface],
+    reserved: Option<&'a Services>,
 }
 
 impl Host for Surroundings<'_> {
@@ -55,6 +66,10 @@ impl Host for Surroundings<'_> {
         self.netns
             .index_of(name, self.known)
             .map_err(|error| NoInterface { message: error.to_string(), remedy: error.remedy().map(Cow::into_owned) })
+    }
+
+    fn reserved(&self) -> Option<&Services> {
+        self.reserved
     }
 }
 

@@ -2,9 +2,12 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::thread;
+
+/// The largest file that is read: ten times what the most rules take. Others end in an error, not in lack of memory.
+const MAX_BYTES: u64 = 2 << 30;
 
 /// Smaller files are read before a thread is up.
 const WORTHWHILE: u64 = 1 << 20;
@@ -14,16 +17,47 @@ const WORTHWHILE: u64 = 1 << 20;
 /// # Errors
 /// Those of opening and reading, and `InvalidData` when it is not UTF-8.
 pub fn read_text(path: &Path) -> io::Result<String> {
-    let mut file = File::open(path)?;
+    // A FIFO is not waited for, as it is refused.
+    let mut file = File::options().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
     let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a plain file; `-` reads standard input"));
+    }
+    if metadata.len() > MAX_BYTES {
+        return Err(too_large());
+    }
     let mut text = Vec::new();
-    if metadata.is_file() && metadata.len() >= WORTHWHILE {
+    if metadata.len() >= WORTHWHILE {
         text = vec![0; usize::try_from(metadata.len()).map_err(io::Error::other)?];
         read_halves(&file, &mut text)?;
         file.seek(SeekFrom::Start(metadata.len()))?;
     }
     // What was written meanwhile, or all of it.
-    file.read_to_end(&mut text)?;
+    read_rest(&mut file, &mut text)?;
+    utf8(text)
+}
+
+/// Reads what stands on standard input.
+///
+/// # Errors
+/// As for [`read_text`].
+pub fn read_stdin() -> io::Result<String> {
+    let mut text = Vec::new();
+    read_rest(&mut io::stdin().lock(), &mut text)?;
+    utf8(text)
+}
+
+fn read_rest(from: &mut impl Read, text: &mut Vec<u8>) -> io::Result<()> {
+    let room = MAX_BYTES.saturating_sub(text.len() as u64);
+    from.take(room + 1).read_to_end(text)?;
+    if text.len() as u64 > MAX_BYTES { Err(too_large()) } else { Ok(()) }
+}
+
+fn too_large() -> io::Error {
+    io::Error::new(io::ErrorKind::FileTooLarge, format!("more than {} MB", MAX_BYTES >> 20))
+}
+
+fn utf8(text: Vec<u8>) -> io::Result<String> {
     String::from_utf8(text).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.utf8_error()))
 }
 
@@ -60,6 +94,11 @@ mod tests {
             let text: String = (0..len).map(|at| char::from(b'a' + (at % 23) as u8)).collect();
             std::fs::write(path, &text).unwrap();
             assert!(read_text(path).unwrap() == text, "{len} bytes");
+        }
+        std::fs::File::create(path).unwrap().set_len(MAX_BYTES + 1).unwrap();
+        assert_eq!(read_text(path).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
+        for other in ["/dev/zero", "/tmp"] {
+            assert_eq!(read_text(Path::new(other)).unwrap_err().kind(), io::ErrorKind::InvalidInput, "{other}");
         }
         let mut wrong = vec![b'a'; 2 << 20];
         wrong[(1 << 20) + 5] = 0xff;

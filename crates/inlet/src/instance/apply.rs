@@ -4,7 +4,7 @@ use inlet_core::config::{Parsed, Routes, Source};
 
 use super::{CommitOptions, Committed, Instance};
 use crate::error::Result;
-use crate::file::{not_there, read_ruleset};
+use crate::file::{not_there, read_reserving};
 
 /// How a ruleset file comes into force.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,6 +39,6 @@ impl Instance {
     /// # Errors
     /// [`crate::FileError::Wrong`] with all that is wrong with the file.
     pub fn parse(&self, file: Source) -> Result<Parsed> {
-        read_ruleset(file, self.location.netns(), self.ruleset()?)
+        read_reserving(file, self.location.netns(), self.ruleset()?, Some(&self.previous_services()?))
     }
 }

@@ -7,7 +7,7 @@ use inlet_core::config::Routes;
 use inlet_core::{Builder, Interface, Plan, Ruleset, ServiceId};
 
 use super::Instance;
-use crate::described::Prepared;
+use crate::described::{Placed, Prepared};
 use crate::error::{CommitError, Error, Result};
 use crate::fault;
 use crate::kernel::{Capability, capability, raw};
@@ -15,7 +15,9 @@ use crate::program::{Attachments, Generation, begin};
 use crate::route::{RouteChanges, RoutePlan};
 use crate::snapshot::{lockout, resolve_interfaces};
 use crate::socket::Lanes;
-use crate::state::{GenerationFiles, Readers, deadline, keep_previous, open_previous, remove_all, wait_for_packets};
+use crate::state::{
+    GenerationFiles, Readers, deadline, is_there, keep_previous, open_previous, remove_all, wait_for_packets,
+};
 
 /// Every so many commits one waits until the kernel has freed the programs of earlier ones.
 ///
@@ -51,14 +53,29 @@ pub struct Committed {
     pub keeps_routes: bool,
     /// What became of the local routes.
     pub routes: RouteChanges,
+    /// What could not be had, and why: who goes back does so without it.
+    pub without: Vec<Error>,
 }
 
 /// Where a commit leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Direction {
     Forward,
-    /// To the previous ruleset.
+    /// To the previous ruleset: nothing may keep anybody from that. What cannot be had of it, it goes without.
     Back,
+}
+
+impl Direction {
+    /// What stands for a part that cannot be had: forward that is an error.
+    pub(super) fn without<T: Default>(self, error: Error, without: &mut Vec<Error>) -> Result<T> {
+        match self {
+            Self::Forward => Err(error),
+            Self::Back => {
+                without.push(error);
+                Ok(T::default())
+            }
+        }
+    }
 }
 
 /// All that the commit point puts in force, made before it.
@@ -69,6 +86,7 @@ struct Step {
     gone: Vec<ServiceId>,
     prepared: Prepared,
     routes: Option<RoutePlan>,
+    direction: Direction,
 }
 
 /// What is left of it to do after the commit point.
@@ -94,6 +112,7 @@ impl Instance {
     ) -> Result<Committed> {
         let old = self.ruleset()?;
         let mut builder = Builder::from_ruleset(old.clone());
+        builder.reserve(&self.previous_services()?);
         change(&mut builder)?;
         self.resolve_interfaces(&mut builder, old.interfaces())?;
         self.commit(builder.finish()?, options)
@@ -107,6 +126,7 @@ impl Instance {
     /// [`crate::ConfirmError::Unconfirmed`]. Nothing is changed then. [`CommitError::Unfinished`] is the exception: the
     /// ruleset is in force, and the next command that changes something clears away what it replaced.
     pub fn commit(&mut self, new: Ruleset, options: &CommitOptions) -> Result<Committed> {
+        self.require_back()?;
         self.require_confirmed()?;
         self.put(new, options, Direction::Forward)
     }
@@ -114,21 +134,28 @@ impl Instance {
     /// Puts a ruleset in force, and keeps the previous one beside it.
     pub(super) fn put(&mut self, new: Ruleset, options: &CommitOptions, direction: Direction) -> Result<Committed> {
         self.require_generation(options.expect_generation)?;
+        let plan = Plan::between(self.ruleset()?, &new);
         // Before the number of a service that went can mean another one.
-        self.finish_commit()?;
-        let kept = self.keeps_routes();
+        let mut without = self.finish_before(&plan, direction)?;
+        let kept = self.keeps_routes;
         let keeps_routes = options.routes.map_or(kept, |routes| routes == Routes::Manage);
-        let routes = self.route_plan(&new, keeps_routes, kept)?;
+        let routes = self.route_plan(&new, [keeps_routes, kept], direction, &mut without)?;
         let old = self.ruleset()?;
-        let plan = Plan::between(old, &new);
         if plan.is_empty() && old.interfaces() == new.interfaces() && keeps_routes == kept {
             let routes = routes.map_or_else(|| Ok(RouteChanges::default()), RoutePlan::carry_out)?;
-            return Ok(Committed { generation: self.generation, plan, before: Ruleset::empty(), keeps_routes, routes });
+            return Ok(Committed {
+                generation: self.generation,
+                plan,
+                before: Ruleset::empty(),
+                keeps_routes,
+                routes,
+                without,
+            });
         }
         if options.guard {
             lockout::check(self.location.netns(), &self.maps, old, &new, &plan)?;
         }
-        let prepared = self.prepare_descriptions(&plan, &new)?;
+        let prepared = self.prepare_descriptions(&plan, &new, direction, &mut without)?;
         let (attachments, leave) = self.attachments(&new, &plan, options, keeps_routes)?;
         let (again, gone): (Vec<ServiceId>, Vec<ServiceId>) =
             leave.into_iter().partition(|id| new.services().get(*id).is_some());
@@ -136,19 +163,10 @@ impl Instance {
             // No program in force knows these numbers, so this can be done before the commit.
             self.retire(&again)?;
         }
-        let step = Step { new, attachments, gone, prepared, routes };
-        let (before, routes) = self.take(step, &plan)?;
-        Ok(Committed { generation: self.generation, plan, before, keeps_routes, routes })
-    }
-
-    /// The routes for a ruleset, and what becomes of those that are there; `None` when they are none of ours.
-    fn route_plan(&self, new: &Ruleset, keeps: bool, kept: bool) -> Result<Option<RoutePlan>> {
-        let netns = self.location.netns();
-        match (keeps, kept) {
-            (true, _) => RoutePlan::of(new, netns).map(Some),
-            (false, true) => RoutePlan::none(netns).map(Some),
-            (false, false) => Ok(None),
-        }
+        let step = Step { new, attachments, gone, prepared, routes, direction };
+        let (before, routes) = self.take(step, &plan, &mut without)?;
+        self.keeps_routes = keeps_routes;
+        Ok(Committed { generation: self.generation, plan, before, keeps_routes, routes, without })
     }
 
     /// Fails when another generation is in force than the change was made for.
@@ -170,18 +188,18 @@ impl Instance {
         let current = self.files.generation(self.generation);
         if plan.is_empty() {
             // Routes and indexes of interfaces alone are nothing to go back to.
-            let (previous, kept_routes) = (open_previous(&current)?, current.kept_routes().exists());
+            let (previous, kept_routes) = (open_previous(&current)?, is_there(&current.kept_routes())?);
             return Ok((Attachments { keeps_routes, previous, kept_routes, deadline: None }, Vec::new()));
         }
         let previous = Some(keep_previous(self.ruleset()?, new, plan)?);
         let deadline = options.confirm_within.map(deadline).transpose()?;
-        let attachments = Attachments { keeps_routes, previous, kept_routes: self.keeps_routes(), deadline };
+        let attachments = Attachments { keeps_routes, previous, kept_routes: self.keeps_routes, deadline };
         Ok((attachments, self.leaving()?))
     }
 
     /// Whether Inlet keeps the local routes of the ruleset in force.
     pub fn keeps_routes(&self) -> bool {
-        self.files.generation(self.generation).keeps_routes()
+        self.keeps_routes
     }
 
     /// The services of the previous ruleset that are not in the one in force. They have what they had, as one can go
@@ -191,13 +209,13 @@ impl Instance {
         Ok(previous.iter().map(|(id, _)| id).filter(|id| services.get(*id).is_none()).collect())
     }
 
-    /// Takes the step: all that can fail, then the commit point, then what must follow it. Until the commit point
-    /// everything is taken back when something fails.
-    fn take(&mut self, step: Step, plan: &Plan) -> Result<(Ruleset, RouteChanges)> {
+    /// Takes the step: all that can fail, then the commit point, then what must follow it. Until the commit point everything is
+    /// taken back when something fails.
+    fn take(&mut self, mut step: Step, plan: &Plan, without: &mut Vec<Error>) -> Result<(Ruleset, RouteChanges)> {
         capability::require("changing the rules", &[Capability::Perfmon])?;
         let next = self.files.generation(self.generation + 1);
         begin(&next, Readers::of(&self.files.0)?)?;
-        if let Err(reason) = self.ready(&step, plan, &next) {
+        if let Err(reason) = self.ready(&mut step, plan, &next, without) {
             self.unfinished = true;
             // What cannot be taken back now, the next command does.
             let _ = self.finish_commit();
@@ -208,25 +226,40 @@ impl Instance {
         let previous = std::mem::replace(&mut self.generation, generation);
         let before = self.in_force(step.new);
         self.unfinished = true;
+        let direction = step.direction;
         let rest = Rest { gone: step.gone, prepared: step.prepared, routes: step.routes, previous };
-        let routes = self
-            .follow_up(rest, plan)
-            .map_err(|cause| CommitError::Unfinished { generation, cause: Box::new(cause) })?;
-        self.unfinished = false;
-        Ok((before, routes))
+        match self.follow_up(rest, plan) {
+            Ok(routes) => {
+                self.unfinished = false;
+                Ok((before, routes))
+            }
+            Err(cause) if direction == Direction::Back => {
+                without.push(cause);
+                Ok((before, RouteChanges::default()))
+            }
+            Err(cause) => Err(CommitError::Unfinished { generation, cause: Box::new(cause) }.into()),
+        }
     }
 
     /// Makes all that the new ruleset needs, and puts it in force.
-    fn ready(&self, step: &Step, plan: &Plan, files: &GenerationFiles) -> Result<()> {
+    fn ready(&self, step: &mut Step, plan: &Plan, files: &GenerationFiles, without: &mut Vec<Error>) -> Result<()> {
         let image = self.files.generation(self.generation).image();
         let generation = Generation::load_after(self.ruleset()?, &image, &step.new, plan, &self.maps)?;
         fault::point("commit:loaded");
-        let placed = self.stage(plan, &step.new, &step.prepared)?;
+        let placed = match self.stage(plan, &step.new, &step.prepared) {
+            Err(error) => {
+                step.prepared = step.direction.without(error, without)?;
+                Placed::default()
+            }
+            placed => placed?,
+        };
         fault::point("commit:staged");
         generation.pin(&step.attachments, files, Readers::of(&self.files.0)?)?;
         fault::point("commit:pinned");
         let lanes = Lanes::map(&self.maps.lanes)?;
-        step.routes.as_ref().map_or(Ok(()), RoutePlan::before_commit)?;
+        if let Err(error) = step.routes.as_ref().map_or(Ok(()), RoutePlan::before_commit) {
+            step.routes = step.direction.without(error, without)?;
+        }
         placed.show(&lanes);
         // The commit point: packets before this call see the old ruleset whole, packets after it the new one whole.
         let swapped = raw::link_update(self.link.as_fd(), generation.program.as_fd());
@@ -236,8 +269,7 @@ impl Instance {
         })
     }
 
-    /// What follows the commit point. Nobody puts sockets into the slots of services that are gone before these are
-    /// emptied.
+    /// What follows the commit point. Nobody puts sockets into the slots of services that are gone before these are emptied.
     fn follow_up(&self, rest: Rest, plan: &Plan) -> Result<RouteChanges> {
         let routes = rest.routes.map_or_else(|| Ok(RouteChanges::default()), RoutePlan::after_commit)?;
         self.describe(&rest.prepared)?;

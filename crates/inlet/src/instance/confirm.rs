@@ -21,10 +21,15 @@ impl Instance {
         if let Some(unconfirmed) = self.unconfirmed {
             return Err(Error::Confirm(ConfirmError::TooLate { unconfirmed, generation: self.generation }));
         }
+        self.stuck = None;
         let path = self.files.generation(self.generation).deadline();
         // The commit point: without the pin nobody goes back.
         match std::fs::remove_file(&path) {
-            Ok(()) => fault::point("confirm:confirmed"),
+            Ok(()) => {
+                fault::point("confirm:confirmed");
+                // Nobody needs it any more; the next commit removes it with the generation.
+                let _ = std::fs::remove_dir(self.files.generation(self.generation).waiting());
+            }
             Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => {
                 return Err(Error::Confirm(ConfirmError::NothingToConfirm));
             }
@@ -47,17 +52,41 @@ impl Instance {
     }
 
     /// Puts the previous ruleset in force when the time to confirm this one is over.
-    pub(crate) fn go_back_when_over(&mut self) -> Result<()> {
+    ///
+    /// When that fails, what needs it fails with the reason ([`Instance::require_back`]). To confirm, to roll back and to
+    /// take sockets out goes on even so.
+    pub(crate) fn go_back_when_over(&mut self) {
         let unconfirmed = self.generation;
-        match pending(&self.files.generation(unconfirmed))? {
-            Some(Pending { left: None, .. }) => {}
-            _ => return Ok(()),
+        let is_over = match pending(&self.files.generation(unconfirmed)) {
+            Ok(pending) => matches!(pending, Some(Pending { left: None, .. })),
+            Err(error) => {
+                self.stuck = Some(error);
+                return;
+            }
+        };
+        if !is_over {
+            return;
         }
-        self.roll_back(&CommitOptions::default()).map_err(|cause| {
-            Error::Confirm(ConfirmError::GoBack { generation: unconfirmed, cause: Box::new(cause) })
-        })?;
-        self.unconfirmed = Some(unconfirmed);
-        Ok(())
+        match self.roll_back(&CommitOptions::default()) {
+            Ok(committed) => {
+                self.unconfirmed = Some(unconfirmed);
+                self.without = committed.without;
+            }
+            Err(cause) => {
+                let error = ConfirmError::GoBack { generation: unconfirmed, cause: Box::new(cause) };
+                self.stuck = Some(Error::Confirm(error));
+            }
+        }
+    }
+
+    /// Fails when opening the instance had to go back and could not.
+    pub(crate) fn require_back(&mut self) -> Result<()> {
+        self.stuck.take().map_or(Ok(()), Err)
+    }
+
+    /// What that went without, and why: see [`Committed::without`](super::Committed::without).
+    pub fn went_without(&self) -> &[Error] {
+        &self.without
     }
 }
 

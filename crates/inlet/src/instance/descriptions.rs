@@ -3,9 +3,10 @@
 
 use std::collections::BTreeSet;
 
-use inlet_core::{Description, Endpoint, Plan, Protocol, Ruleset, ServiceChange, ServiceId, Services};
+use inlet_core::{Bound, Description, Endpoint, Plan, Protocol, Ruleset, ServiceChange, ServiceId, Services};
 
 use super::Instance;
+use super::commit::Direction;
 use crate::described::{Claims, FoundSocket, Placed, Prepared, Programs, claims_of, find, remove_programs};
 use crate::error::{Error, Result, SocketError};
 use crate::socket::{Fill, Lane, Lanes, Places, Room, Sockets, empty, sockets_in};
@@ -13,7 +14,15 @@ use crate::state::Readers;
 
 impl Instance {
     /// Makes what the descriptions of a ruleset need, so that nothing but putting it in force can fail later.
-    pub(crate) fn prepare_descriptions(&self, plan: &Plan, new: &Ruleset) -> Result<Prepared> {
+    ///
+    /// Without what cannot be had of them, services find no sockets until `inlet adopt`; they keep those that they have.
+    pub(super) fn prepare_descriptions(
+        &self,
+        plan: &Plan,
+        new: &Ruleset,
+        direction: Direction,
+        without: &mut Vec<Error>,
+    ) -> Result<Prepared> {
         let old = self.ruleset()?.services();
         let was_described =
             |name: &str| old.id(name).and_then(|id| old.get(id)).is_some_and(|it| it.description.is_some());
@@ -25,10 +34,16 @@ impl Instance {
         if !changes {
             return Ok(Prepared::Same);
         }
-        match claims_of(new.services())? {
-            Some(wants) => wants.check().and_then(|()| self.prepare(wants)),
+        let describes = |change: &ServiceChange| matches!(change, ServiceChange::Described { new: Some(_), .. });
+        let checked = direction == Direction::Forward && plan.services.iter().any(describes);
+        let prepared = claims_of(new.services()).and_then(|claims| match claims {
+            Some(claims) if checked => claims.check().and_then(|()| self.prepare(claims)),
+            Some(claims) => self.prepare(claims),
             None => Ok(Prepared::None),
-        }
+        });
+        // What takes descriptions away must work whatever became of those that stay.
+        let direction = if checked { Direction::Forward } else { Direction::Back };
+        prepared.or_else(|error| direction.without(error, without))
     }
 
     fn prepare(&self, wants: Claims) -> Result<Prepared> {
@@ -84,6 +99,7 @@ impl Instance {
     /// # Errors
     /// Those of the kernel, and of looking up users.
     pub fn adopt(&mut self) -> Result<Vec<FoundSocket>> {
+        self.require_back()?;
         self.finish_commit()?;
         self.describe_again()?;
         self.find(&Protocol::ALL)
@@ -103,9 +119,11 @@ impl Instance {
     /// descriptions meant go.
     pub(super) fn find_after(&self, plan: &Plan) -> Result<()> {
         let found = self.found()?;
+        let searched = self.files.described().are_there()?;
         for change in &plan.services {
-            if let ServiceChange::Described { name, previous: Some(previous), .. } = change {
-                self.let_go(self.service(name.as_str())?, previous, &found)?;
+            if let ServiceChange::Described { name, previous: Some(previous), new, .. } = change {
+                let stays = new.as_ref().filter(|_| !searched);
+                self.let_go(self.service(name.as_str())?, previous, stays, &found)?;
             }
         }
         Ok(())
@@ -121,7 +139,7 @@ impl Instance {
         {
             let Some(id) = services.id(name.as_str()) else { continue };
             if services.get(id).is_some_and(|service| service.description.as_ref() != Some(description)) {
-                self.let_go(id, description, &found)?;
+                self.let_go(id, description, None, &found)?;
             }
         }
         Ok(())
@@ -131,12 +149,21 @@ impl Instance {
         Ok(self.find(&Protocol::ALL)?.iter().map(|finding| (finding.service, finding.cookie)).collect())
     }
 
-    /// Takes out the sockets that a description meant and that were not found now.
-    fn let_go(&self, id: ServiceId, old: &Description, found: &BTreeSet<(ServiceId, u64)>) -> Result<()> {
+    /// Takes out the sockets that a description meant, that were not found now and that `stays` does not mean either.
+    fn let_go(
+        &self,
+        id: ServiceId,
+        old: &Description,
+        stays: Option<&Description>,
+        found: &BTreeSet<(ServiceId, u64)>,
+    ) -> Result<()> {
         let (sockets, lanes) = (Sockets::of(self.location.netns())?, Lanes::map(&self.maps.lanes)?);
         let meant = |cookie| {
             let bound = sockets.get(cookie).map(|listed| listed.bound);
-            bound.is_some_and(|bound| old.listen().iter().any(|listen| listen.matches(bound.protocol, bound.addr)))
+            let by = |it: &Description, bound: Bound| {
+                it.listen().iter().any(|listen| listen.matches(bound.protocol, bound.addr))
+            };
+            bound.is_some_and(|bound| by(old, bound) && !stays.is_some_and(|stays| by(stays, bound)))
         };
         for lane in Lane::all(id) {
             for (slot, cookie) in sockets_in(&self.maps.sockets, lanes.slots(lane))? {

@@ -2,7 +2,7 @@
 
 use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use inlet_core::Ruleset;
 
@@ -13,7 +13,7 @@ use crate::fault;
 use crate::kernel::{Capability, capability, raw};
 use crate::program::{Attachments, Generation, begin};
 use crate::route;
-use crate::state::{Exclusive, Files, Location, Maps, Readers, open_link, remove_all};
+use crate::state::{Exclusive, Files, Location, Maps, Readers, is_there, open_link, remove_all};
 
 /// How an instance is made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,7 +52,7 @@ impl Instance {
         capability::require("inlet up", &[Capability::Bpf, Capability::NetAdmin, Capability::Perfmon])?;
         let _root = lock_root(&location)?;
         sweep(&location)?;
-        if location.dir().exists() {
+        if is_there(&location.dir())? {
             let netns = location.netns().label().to_owned();
             Self::open(location)?;
             return Err(Error::State(StateError::AlreadyUp { netns }));
@@ -66,7 +66,8 @@ impl Instance {
         // The commit point: from here on the instance is there.
         std::fs::rename(&made.0, location.dir()).map_err(Error::at("publish", &location.dir()))?;
         fault::point("up:published");
-        Self::open(location)
+        let directory = location.dir();
+        Self::open(location).map_err(|cause| StateError::UpUnopened { path: directory, cause: Box::new(cause) }.into())
     }
 
     /// Removes the instance of a namespace: its rules, its sockets' places, its counters. Programs keep their sockets.
@@ -88,28 +89,50 @@ impl Instance {
     }
 }
 
-/// Takes the lock under which instances are made and removed.
-fn lock_root(location: &Location) -> Result<Exclusive> {
-    let root = location.root();
-    if let Err(cause) = std::fs::DirBuilder::new().mode(0o755).create(&root)
-        && cause.kind() != std::io::ErrorKind::AlreadyExists
-    {
-        return Err(Error::at("make", &root)(cause));
+/// The lock under which instances are made and removed. Its directory goes with it.
+struct RootLock {
+    path: PathBuf,
+    _held: Exclusive,
+}
+
+impl Drop for RootLock {
+    fn drop(&mut self) {
+        // One that stays does no harm. Whoever waits for it sees that it is gone, and makes another one.
+        let _ = std::fs::remove_dir(&self.path);
     }
+}
+
+/// Takes the lock under which instances are made and removed.
+fn lock_root(location: &Location) -> Result<RootLock> {
+    let root = location.root();
+    make_dir(&root, 0o755)?;
     fault::point("up:root");
-    let lock = Exclusive::on(&root)?
-        .ok_or_else(|| Error::at("open", &root)(std::io::Error::from(std::io::ErrorKind::NotFound)))?;
     location.check_root()?;
+    let path = location.root_lock();
+    let lock = loop {
+        make_dir(&path, 0o700)?;
+        if let Some(held) = Exclusive::on(&path)? {
+            break RootLock { path, _held: held };
+        }
+    };
     // Each instance has a mode of its own; who may read one must be able to get there.
     std::fs::set_permissions(&root, std::fs::Permissions::from_mode(0o755))
         .map_err(Error::at("change the mode of", &root))?;
     Ok(lock)
 }
 
+/// Makes a directory that may be there.
+fn make_dir(path: &Path, mode: u32) -> Result<()> {
+    match std::fs::DirBuilder::new().mode(mode).create(path) {
+        Err(cause) if cause.kind() != std::io::ErrorKind::AlreadyExists => Err(Error::at("make", path)(cause)),
+        _ => Ok(()),
+    }
+}
+
 /// Removes instances that were being made or removed when their process ended.
 fn sweep(location: &Location) -> Result<bool> {
     let (made, removed) = (location.being_made(), location.being_removed());
-    let found = made.exists() || removed.exists();
+    let found = is_there(&made)? || is_there(&removed)?;
     remove_instance(location, &made)?;
     remove_instance(location, &removed)?;
     Ok(found)
@@ -119,11 +142,12 @@ fn sweep(location: &Location) -> Result<bool> {
 /// more, and removes its pins. Without the routes first, what they made local would for a moment reach other sockets.
 fn remove_instance(location: &Location, dir: &Path) -> Result<()> {
     let files = Files(dir.to_owned());
-    let generations = if dir.exists() { files.generations()? } else { Vec::new() };
-    if generations.into_iter().any(|number| files.generation(number).keeps_routes()) {
+    let generations = if is_there(dir)? { [files.generations()?, files.all_left()?].concat() } else { Vec::new() };
+    let keeps = |number: u64| Ok(files.generation(number).keeps_routes()? || files.left(number).keeps_routes()?);
+    if generations.into_iter().map(keeps).collect::<Result<Vec<bool>>>()?.contains(&true) {
         route::remove_all(location.netns())?;
     }
-    if files.link().exists() {
+    if is_there(&files.link())? {
         // A link whose namespace died is detached already; its pin goes with the others.
         let _ = open_link(&files)
             .and_then(|link| raw::link_detach(link.as_fd()).map_err(Error::at("detach", &files.link())));

@@ -8,6 +8,7 @@ mod edit;
 mod finish;
 mod lifecycle;
 mod rollback;
+mod routes;
 mod sockets;
 
 use std::cell::OnceCell;
@@ -36,10 +37,16 @@ pub struct Instance {
     generation: u64,
     maps: Maps,
     ruleset: OnceCell<Ruleset>,
+    /// Whether Inlet keeps the local routes of the ruleset in force.
+    keeps_routes: bool,
     /// Whether an earlier commit left something to be done after its commit point.
     unfinished: bool,
     /// The generation that was not confirmed in time, when opening went back from it.
     unconfirmed: Option<u64>,
+    /// What that went without.
+    without: Vec<Error>,
+    /// Why going back failed that had to be done when the instance was opened.
+    stuck: Option<Error>,
 }
 
 impl Instance {
@@ -58,12 +65,26 @@ impl Instance {
         let maps = Maps::open(&files, Access::Write)?;
         let link = open_link(&files)?;
         let found = generations(&files, link.as_fd())?;
-        let unfinished = !found.left.is_empty() || is_there(&files.described().changing())?;
-        let (generation, ruleset) = (found.in_force, OnceCell::new());
-        let mut instance =
-            Self { location, _lock: lock, files, link, generation, maps, ruleset, unfinished, unconfirmed: None };
-        instance.finish_commit()?;
-        instance.go_back_when_over()?;
+        let waits = !files.all_left()?.is_empty() || is_there(&files.described().changing())?;
+        let unfinished = !found.left.is_empty() || waits;
+        let keeps_routes = files.generation(found.in_force).keeps_routes()?;
+        let mut instance = Self {
+            location,
+            _lock: lock,
+            files,
+            link,
+            generation: found.in_force,
+            maps,
+            ruleset: OnceCell::new(),
+            keeps_routes,
+            unfinished,
+            unconfirmed: None,
+            without: Vec::new(),
+            stuck: None,
+        };
+        // Whoever needs it finished tries again, and tells why it cannot be.
+        instance.finish();
+        instance.go_back_when_over();
         Ok(instance)
     }
 

@@ -7,7 +7,7 @@ use inlet_core::image::Previous;
 use super::commit::Direction;
 use super::{CommitOptions, Committed, Instance};
 use crate::error::{ConfirmError, Error, Result};
-use crate::state::read_words;
+use crate::state::{is_there, read_words};
 
 impl Instance {
     /// Puts the ruleset in force that was so before, also when the one in force waits for confirmation. The other way
@@ -20,21 +20,28 @@ impl Instance {
     pub fn roll_back(&mut self, options: &CommitOptions) -> Result<Committed> {
         let files = self.files.generation(self.generation);
         let path = files.previous();
-        if !path.exists() {
+        if !is_there(&path)? {
             return Err(Error::Confirm(ConfirmError::NoPrevious));
         }
-        let then = if files.kept_routes().exists() { Routes::Manage } else { Routes::Leave };
+        let then = if is_there(&files.kept_routes())? { Routes::Manage } else { Routes::Leave };
         let previous = read_words(&path, Previous::decode)?;
         let mut builder = previous.builder(self.ruleset()?)?;
         let named = builder.interfaces().to_vec();
-        self.resolve_interfaces(&mut builder, &named)?;
+        // One that has another name now, or cannot be asked for, has the index that it had.
+        let mut without = Vec::new();
+        if let Err(error) = self.resolve_interfaces(&mut builder, &named) {
+            without.push(error);
+        }
         let options = CommitOptions { routes: options.routes.or(Some(then)), ..*options };
-        self.put(builder.finish()?, &options, Direction::Back)
+        let mut committed = self.put(builder.finish()?, &options, Direction::Back)?;
+        self.stuck = None;
+        committed.without.splice(0..0, without);
+        Ok(committed)
     }
 
     /// The services of the previous ruleset.
     pub(crate) fn previous_services(&self) -> Result<Services> {
         let path = self.files.generation(self.generation).previous();
-        if path.exists() { read_words(&path, Previous::decode_services) } else { Ok(Services::default()) }
+        if is_there(&path)? { read_words(&path, Previous::decode_services) } else { Ok(Services::default()) }
     }
 }

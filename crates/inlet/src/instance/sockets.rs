@@ -135,6 +135,7 @@ impl Instance {
     fn adopt_all<F: AsFd>(&mut self, service: &str, of: &str, seen: Seen<'_, F>) -> Result<Adoption> {
         let id = self.service(service)?;
         let (candidates, mut refused) = choose(service, of, seen)?;
+        self.require_back()?;
         // What a commit left to do comes first: places of services that are gone may still be seen by packets.
         self.finish_commit()?;
         let lanes = Lanes::map(&self.maps.lanes)?;

@@ -22,9 +22,9 @@ pub(crate) struct Cgroups {
 impl Cgroups {
     /// Finds the hierarchy among the mounts of this process.
     pub(crate) fn find() -> Result<Self> {
-        let mounts = std::fs::read_to_string("/proc/thread-self/mountinfo")
-            .map_err(Error::os("read", "/proc/thread-self/mountinfo"))?;
-        let root = mounts.lines().find_map(mounted_at).ok_or(Error::Describe(DescribeError::NoCgroups))?;
+        let mounts =
+            std::fs::read("/proc/thread-self/mountinfo").map_err(Error::os("read", "/proc/thread-self/mountinfo"))?;
+        let root = root_in(&mounts).ok_or(Error::Describe(DescribeError::NoCgroups))?;
         let handle = File::open(&root).map_err(Error::at("open", &root))?;
         Ok(Self { root, handle })
     }
@@ -40,7 +40,7 @@ impl Cgroups {
         self.check_whole()?;
         let path = match confine {
             Confine::Cgroup(path) => path.as_str().to_owned(),
-            Confine::Unit(unit) => self.unit(unit).unwrap_or_else(|| usual_place(unit)),
+            Confine::Unit(unit) => self.unit(unit)?.unwrap_or_else(|| usual_place(unit)),
         };
         Ok(path.split('/').filter(|name| !name.is_empty()).map(str::to_owned).collect())
     }
@@ -49,10 +49,10 @@ impl Cgroups {
     pub(crate) fn check(&self, confine: &Confine) -> Result<()> {
         self.check_whole()?;
         match confine {
-            Confine::Cgroup(path) if !self.dir(path).is_dir() => {
+            Confine::Cgroup(path) if !is_dir(&self.dir(path))? => {
                 Err(Error::Describe(DescribeError::NoCgroup(path.as_str().to_owned())))
             }
-            Confine::Unit(unit) if self.unit(unit).is_none() => {
+            Confine::Unit(unit) if self.unit(unit)?.is_none() => {
                 Err(Error::Describe(DescribeError::NoUnit(unit.as_str().to_owned())))
             }
             _ => Ok(()),
@@ -89,14 +89,20 @@ impl Cgroups {
     }
 
     /// The path of a unit of the system: it lies below slices only, so that no user can put another one in its place.
-    fn unit(&self, unit: &UnitName) -> Option<String> {
+    fn unit(&self, unit: &UnitName) -> Result<Option<String>> {
         let mut slices = vec![(self.root.clone(), String::new())];
         while let Some((dir, path)) = slices.pop() {
-            for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+            let entries = match std::fs::read_dir(&dir) {
+                // It went since it was listed.
+                Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => continue,
+                entries => entries.map_err(Error::at("read", &dir))?,
+            };
+            for entry in entries {
+                let entry = entry.map_err(Error::at("read", &dir))?;
                 let Ok(name) = entry.file_name().into_string() else { continue };
                 let below = format!("{path}/{name}");
                 if name == unit.as_str() {
-                    return Some(below);
+                    return Ok(Some(below));
                 }
                 let is_slice = name.ends_with(".slice") && name != "user.slice";
                 if is_slice && below.split('/').count() <= MAX_DEPTH {
@@ -104,7 +110,7 @@ impl Cgroups {
                 }
             }
         }
-        None
+        Ok(None)
     }
 }
 
@@ -112,6 +118,20 @@ impl AsFd for Cgroups {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.handle.as_fd()
     }
+}
+
+/// Whether there is such a directory. That one cannot look is an error, and no answer.
+fn is_dir(path: &Path) -> Result<bool> {
+    match std::fs::metadata(path) {
+        Ok(found) => Ok(found.is_dir()),
+        Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(cause) => Err(Error::at("look at", path)(cause)),
+    }
+}
+
+/// The root among the mounts. Any user can mount something at a path that is no text, where none of ours is.
+fn root_in(mounts: &[u8]) -> Option<PathBuf> {
+    mounts.split(|byte| *byte == b'\n').filter_map(|line| std::str::from_utf8(line).ok()).find_map(mounted_at)
 }
 
 /// The directory of a line of mountinfo (proc_pid_mountinfo(5)) when it is one of cgroup v2.
@@ -152,6 +172,8 @@ mod tests {
         let part = "33 24 0:29 /a /sys/fs/cgroup rw - cgroup2 cgroup2 rw";
         let whole = "34 24 0:30 / /sys/fs/a\\040b rw,nosuid shared:10 - cgroup2 none rw";
         assert_eq!([v1, part, whole].map(mounted_at), [None, None, Some(PathBuf::from("/sys/fs/a b"))]);
+        let mounts = [b"35 24 0:31 / /home/u/\xff rw - tmpfs none rw\n".as_slice(), whole.as_bytes()].concat();
+        assert_eq!(root_in(&mounts), Some(PathBuf::from("/sys/fs/a b")));
     }
 
     #[test]

@@ -91,15 +91,6 @@ pub(crate) fn link_cgroup(
     owned(unsafe { libbpf_sys::bpf_link_create(program, cgroup, kind, std::ptr::null()) })
 }
 
-/// Whether a link to a control group runs: it does until the group goes, and the information then lacks its number.
-pub(crate) fn is_attached(link: BorrowedFd<'_>) -> io::Result<bool> {
-    let info = libbpf_rs::query::LinkInfo::from_fd(link).map_err(crate::error::Cause::into_io)?;
-    Ok(match info.info {
-        libbpf_rs::query::LinkTypeInfo::Cgroup(group) => group.cgroup_id != 0,
-        _ => false,
-    })
-}
-
 /// Begins to go through what a program iterates over: what it tells is read from the file.
 pub(crate) fn iterate(program: BorrowedFd<'_>) -> io::Result<std::fs::File> {
     // SAFETY: the descriptor is open, and no options are given.

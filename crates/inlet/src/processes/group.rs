@@ -1,49 +1,61 @@
-//! The control group of a command that `inlet run` runs: made below the one of this process, and removed when it is
-//! empty.
+//! The control group of a run: one that no other run has, locked while the run goes on.
 
 use std::io::{self, Read, Seek};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
-use inlet_core::{CgroupPath, Confine, Description};
+use inlet_core::{CgroupPath, ServiceName};
 
 use crate::error::{DescribeError, Error, Result};
 use crate::kernel::Cgroups;
+use crate::state::Exclusive;
 
 /// How long what a command started may go on after it before it counts as left behind.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// How the control group of a command is called, before the number of the process that made it.
-const NAME: &str = "inlet-run-";
+/// The names of control groups of runs begin so.
+const PREFIX: &str = "inlet-run-";
 
 /// A control group below the one of this process.
 pub(super) struct Group {
-    /// Where all control groups are.
-    root: PathBuf,
     home: PathBuf,
     dir: PathBuf,
     pub(super) path: CgroupPath,
+    /// Others see by it that the run goes on.
+    _running: Exclusive,
 }
 
 impl Group {
     pub(super) fn make() -> Result<Self> {
         let cgroups = Cgroups::find()?;
         let own = own_path()?;
-        let path: CgroupPath = format!("{}/{NAME}{}", own.trim_end_matches('/'), std::process::id()).parse()?;
-        let root = cgroups.root().to_owned();
-        let at = |path: &str| root.join(path.trim_start_matches('/'));
+        // Numbers of processes come again, and other namespaces have the same.
+        let mut bytes = [0; 8];
+        rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
+            .map_err(Error::os("get", "random bytes"))?;
+        let name = format!("{PREFIX}{:016x}", u64::from_ne_bytes(bytes));
+        let path: CgroupPath = format!("{}/{name}", own.trim_end_matches('/')).parse()?;
+        let at = |path: &str| cgroups.root().join(path.trim_start_matches('/'));
         let (home, dir) = (at(&own), at(path.as_str()));
-        sweep(&home);
         std::fs::create_dir(&dir).map_err(Error::at("make", &dir))?;
-        Ok(Self { home, dir, path, root })
+        let running = Exclusive::if_free(&dir);
+        let taken = || DescribeError::Running(path.as_str().to_owned());
+        match running.and_then(|running| running.ok_or_else(|| taken().into())) {
+            Ok(_running) => Ok(Self { home, dir, path, _running }),
+            Err(error) => {
+                let _ = std::fs::remove_dir(&dir);
+                Err(error)
+            }
+        }
     }
 
     /// Starts a command inside: this process goes there, and comes back without it.
     pub(super) fn spawn(&self, command: &mut Command) -> Result<Child> {
         move_to(&self.dir)?;
         let child = command.spawn();
-        move_to(&self.home)?;
+        // When that fails the command runs, and this process waits for it where it is.
+        let _ = move_to(&self.home);
         child.map_err(|cause| {
             Error::Describe(DescribeError::Spawn {
                 command: command.get_program().to_string_lossy().into_owned(),
@@ -54,17 +66,9 @@ impl Group {
 
     /// Removes it; `false` when processes are left in it, a moment after the command ended.
     pub(super) fn remove(&self) -> bool {
+        let _ = move_to(&self.home);
         let is_gone = || std::fs::remove_dir(&self.dir).is_ok();
         is_gone() || (self.wait_until_empty().is_ok() && is_gone())
-    }
-
-    /// The group of another `run` by which a service is described, and whether processes are left in it.
-    pub(super) fn of_other(&self, known: &Description) -> Option<(String, bool)> {
-        let Some(Confine::Cgroup(path)) = &known.confine else { return None };
-        let is_of_run = path.as_str().rsplit('/').next().is_some_and(|name| name.starts_with(NAME));
-        let dir = self.root.join(path.as_str().trim_start_matches('/'));
-        let events = || std::fs::read_to_string(dir.join("cgroup.events"));
-        is_of_run.then(|| (path.as_str().to_owned(), events().is_ok_and(|text| text.contains("populated 1"))))
     }
 
     /// What the command started may end a little later than it.
@@ -87,21 +91,6 @@ impl Group {
     }
 }
 
-/// Removes the groups that processes left which were killed: those of processes that are gone, when they are empty. One
-/// may have this process' number.
-fn sweep(home: &Path) {
-    let entries = std::fs::read_dir(home).into_iter().flatten().flatten();
-    for entry in entries {
-        let name = entry.file_name();
-        let maker = name.to_str().and_then(|name| name.strip_prefix(NAME)?.parse::<u32>().ok());
-        let is_gone = |pid: u32| pid == std::process::id() || !Path::new("/proc").join(pid.to_string()).exists();
-        if maker.is_some_and(is_gone) {
-            // The kernel keeps one that has processes.
-            let _ = std::fs::remove_dir(entry.path());
-        }
-    }
-}
-
 /// The path of this process' control group.
 fn own_path() -> Result<String> {
     let groups = "/proc/self/cgroup";
@@ -116,4 +105,24 @@ fn own_path() -> Result<String> {
 fn move_to(dir: &Path) -> Result<()> {
     let procs = dir.join("cgroup.procs");
     std::fs::write(&procs, "0").map_err(Error::at("move into", dir))
+}
+
+/// Whether a control group was made by [`super::run`].
+pub(super) fn is_of_a_run(path: &CgroupPath) -> bool {
+    path.as_str().rsplit('/').next().is_some_and(|name| name.starts_with(PREFIX))
+}
+
+/// Takes over from a run that was killed, or that ended and left processes behind: nobody holds the lock of its group.
+pub(super) fn take_over(path: &CgroupPath, service: &ServiceName) -> Result<()> {
+    let dir = Cgroups::find()?.root().join(path.as_str().trim_start_matches('/'));
+    match std::fs::remove_dir(&dir) {
+        Ok(()) => return Ok(()),
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(()),
+        // Processes are in it.
+        Err(_) => {}
+    }
+    match Exclusive::if_free(&dir)? {
+        Some(_) => Ok(()),
+        None => Err(DescribeError::Running(service.as_str().to_owned()).into()),
+    }
 }

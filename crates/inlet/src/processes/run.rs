@@ -16,9 +16,10 @@ use signal_hook::iterator::exfiltrator::WithOrigin;
 use signal_hook::low_level::siginfo::Cause;
 
 use super::Watcher;
-use super::group::Group;
+use super::group::{Group, is_of_a_run, take_over};
 use crate::error::{DescribeError, Error, Result, quoted};
 use crate::instance::Instance;
+use crate::kernel::{Capability, capability};
 use crate::snapshot::ServiceRequest;
 use crate::state::Location;
 
@@ -53,6 +54,7 @@ const FORWARDED: [i32; 8] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2,
 /// [`crate::DescribeError::Running`] when another `run` serves it, [`crate::DescribeError::Spawn`] when the command
 /// cannot be started, and those of descriptions.
 pub fn run(location: &Location, service: &ServiceName, listen: &[Listen], command: &mut Command) -> Result<Exit> {
+    capability::require("inlet run", &[Capability::Bpf, Capability::NetAdmin, Capability::Perfmon])?;
     let group = Group::make()?;
     let ran = describe(location, service, listen, &group).and_then(|()| run_in(&group, location, service, command));
     let is_empty = group.remove();
@@ -71,14 +73,15 @@ fn describe(location: &Location, service: &ServiceName, listen: &[Listen], group
     let mut instance = Instance::open(location.clone())?;
     let services = instance.ruleset()?.services();
     let known = services.id(service.as_str()).and_then(|id| services.get(id)?.description.clone());
-    if let Some(known) = known {
-        let name = || service.as_str().to_owned();
-        match group.of_other(&known) {
-            Some((path, true)) => return Err(Error::Describe(DescribeError::Running { service: name(), group: path })),
-            Some((_, false)) => {}
-            None if listen.is_empty() => return Ok(()),
-            None => return Err(Error::Describe(DescribeError::Described(name()))),
-        }
+    let of_a_run = known.as_ref().and_then(|known| match &known.confine {
+        Some(Confine::Cgroup(path)) if is_of_a_run(path) => Some(path),
+        _ => None,
+    });
+    if let Some(path) = of_a_run {
+        take_over(path, service)?;
+    } else if known.is_some() {
+        let name = service.as_str().to_owned();
+        return if listen.is_empty() { Ok(()) } else { Err(Error::Describe(DescribeError::Described(name))) };
     }
     let all = [Listen::ALL_TCP];
     let listen = if listen.is_empty() { &all } else { listen };

@@ -4,6 +4,7 @@
 //! started it says so or ends. It holds nothing, and when it is killed the next command goes back.
 
 use std::io::{self, Read, Write};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -19,10 +20,14 @@ use crate::error::{Error, Result, StateError};
 use crate::instance::Instance;
 use crate::kernel::{Netns, raw};
 use crate::snapshot::Snapshot;
-use crate::state::{Files, GenerationFiles, Location, Waiting, deadline_of, now};
+use crate::state::{Files, GenerationFiles, Location, Waiting, deadline_of, is_there, now};
 
 /// How long a process that waits pauses when it cannot go back yet.
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// How often, and how long after each time, one begins that cannot begin.
+const BEGIN_TRIES: u32 = 30;
+const BEGIN_PAUSE: Duration = Duration::from_millis(100);
 
 /// What the process writes when it waits.
 const READY: u8 = b'.';
@@ -70,7 +75,8 @@ pub fn wait_in_background(bpffs: &Path) -> Result<bool> {
     raw::ignore_hangup();
     // Memory may be short just because of what is to be undone. That takes a privilege, and goes without.
     let _ = std::fs::write("/proc/self/oom_score_adj", "-1000");
-    io::stdin().lock().read_to_end(&mut Vec::new()).map_err(Error::os("read", "standard input"))?;
+    // Who cannot be heard has ended, or will not say anything any more.
+    let _ = io::stdin().lock().read_to_end(&mut Vec::new());
     await_confirmation(bpffs, || {
         let mut stdout = io::stdout().lock();
         let _ = stdout.write_all(&[READY]).and_then(|()| stdout.flush());
@@ -86,20 +92,48 @@ pub fn wait_in_background(bpffs: &Path) -> Result<bool> {
 /// it went back.
 ///
 /// # Errors
-/// Those of looking at the instance. When going back fails, it tries again until it is done.
+/// Those of looking at the instance, when it fails again and again before it waits. From then on it never gives up: when
+/// going back fails, this process begins anew, as libbpf keeps for the life of a process what the kernel once refused it.
 pub fn await_confirmation(bpffs: &Path, ready: impl FnOnce()) -> Result<bool> {
-    let Some(wait) = Wait::begin(bpffs)? else { return Ok(false) };
+    let Some(wait) = begin(bpffs)? else { return Ok(false) };
     ready();
-    if !wait.is_over()? {
+    if !wait.is_over() {
         return Ok(false);
     }
     loop {
-        match Instance::open(Location::new(bpffs, Netns::own()?)) {
-            Ok(instance) => return Ok(instance.went_back_from().is_some()),
-            Err(Error::State(StateError::NotUp { .. })) => return Ok(false),
+        match go_back(bpffs) {
+            Ok(went_back) => return Ok(went_back),
             // Others may keep the instance locked, or memory may be short.
             Err(_) => std::thread::sleep(PAUSE),
         }
+        // It comes back only when it fails.
+        let _ = Command::new("/proc/self/exe").args(std::env::args_os().skip(1)).exec();
+    }
+}
+
+/// Begins to wait. What fails now may work in a moment.
+fn begin(bpffs: &Path) -> Result<Option<Wait>> {
+    let mut tries = 0;
+    loop {
+        match Wait::begin(bpffs) {
+            Err(Error::State(StateError::NotUp { .. })) => return Ok(None),
+            Err(error) if tries == BEGIN_TRIES => return Err(error),
+            Err(_) => std::thread::sleep(BEGIN_PAUSE),
+            begun => return begun,
+        }
+        tries += 1;
+    }
+}
+
+/// Goes back, unless that is done already or the ruleset was confirmed.
+fn go_back(bpffs: &Path) -> Result<bool> {
+    match Instance::open(Location::new(bpffs, Netns::own()?)) {
+        Ok(mut instance) => {
+            instance.require_back()?;
+            Ok(instance.went_back_from().is_some())
+        }
+        Err(Error::State(StateError::NotUp { .. })) => Ok(false),
+        Err(error) => Err(error),
     }
 }
 
@@ -108,7 +142,8 @@ struct Wait {
     files: GenerationFiles,
     deadline: Duration,
     _waiting: Waiting,
-    changes: OwnedFd,
+    /// Tells when something changes; without it one looks from time to time.
+    changes: Option<OwnedFd>,
 }
 
 impl Wait {
@@ -116,30 +151,37 @@ impl Wait {
         let snapshot = Snapshot::open(Location::new(bpffs, Netns::own()?))?;
         let files = Files(snapshot.location().dir()).generation(snapshot.generation());
         let Some(deadline) = deadline_of(&files)? else { return Ok(None) };
-        let changes = watch(&files.0).map_err(Error::at("watch", &files.0))?;
-        let waiting = Waiting::on(&files.0)?;
+        let changes = watch(&files.0).ok();
+        let waiting = Waiting::on(&files.waiting())?;
         Ok(Some(Self { files, deadline, _waiting: waiting, changes }))
     }
 
     /// Waits for the end of the time: true, or for the end of what it is for: false.
-    fn is_over(&self) -> Result<bool> {
-        let timer = alarm(self.deadline).map_err(Error::os("set", "a timer"))?;
+    fn is_over(&self) -> bool {
         loop {
-            if !self.files.deadline().exists() {
-                return Ok(false);
+            // That one cannot look does not mean that somebody confirmed.
+            if let Ok(false) = is_there(&self.files.deadline()) {
+                return false;
             }
             if now() >= self.deadline {
-                return Ok(true);
+                return true;
             }
-            let mut ready = [PollFd::new(&timer, PollFlags::IN), PollFd::new(&self.changes, PollFlags::IN)];
-            match poll(&mut ready, None) {
-                Ok(_) | Err(rustix::io::Errno::INTR) => {}
-                Err(cause) => return Err(Error::os("wait for", "confirmation")(cause)),
+            if self.wait_for_change().is_err() {
+                std::thread::sleep(BEGIN_PAUSE);
             }
-            // What changed is of no interest, only that something did.
-            let mut events = [0_u8; 4096];
-            while rustix::io::read(&self.changes, &mut events).is_ok_and(|count| count > 0) {}
         }
+    }
+
+    /// Waits until something changes or the time is over.
+    fn wait_for_change(&self) -> rustix::io::Result<()> {
+        let Some(changes) = &self.changes else { return Err(rustix::io::Errno::NOSYS) };
+        let timer = alarm(self.deadline)?;
+        let mut ready = [PollFd::new(&timer, PollFlags::IN), PollFd::new(changes, PollFlags::IN)];
+        rustix::io::retry_on_intr(|| poll(&mut ready, None))?;
+        // What changed is of no interest, only that something did.
+        let mut events = [0_u8; 4096];
+        while rustix::io::read(changes, &mut events).is_ok_and(|count| count > 0) {}
+        Ok(())
     }
 }
 

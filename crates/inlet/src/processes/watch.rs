@@ -13,7 +13,7 @@ use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use crate::described::{FoundSocket, find};
 use crate::error::{DescribeError, Error, Result};
 use crate::kernel::{Capability, capability};
-use crate::state::{Access, Exclusive, Files, Location, Maps, holders_of, ruleset_in_force};
+use crate::state::{Access, Exclusive, Files, Location, Maps, holders_of, is_there, ruleset_in_force};
 
 /// Somebody who adopts described UDP sockets as they are bound.
 pub struct Watcher {
@@ -44,7 +44,7 @@ impl Watcher {
         location.check_bpffs()?;
         capability::require("inlet watch", &[Capability::Bpf, Capability::NetAdmin])?;
         let files = Files(location.dir());
-        if !files.0.exists() {
+        if !is_there(&files.0)? {
             return Err(location.not_up());
         }
         let going = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).map_err(Error::os("watch", "files"))?;
@@ -91,7 +91,7 @@ impl Watcher {
     fn find(&self, protocols: &[Protocol]) -> Result<Vec<FoundSocket>> {
         let _lock = Exclusive::on(&self.files.0)?.ok_or_else(|| self.location.not_up())?;
         let files = self.files.described();
-        match files.0.exists() {
+        match files.are_there()? {
             true => find(&self.maps, &files, self.location.netns(), protocols, &|id| {
                 Ok(ruleset_in_force(&self.files)?.services().get(id).is_some())
             }),

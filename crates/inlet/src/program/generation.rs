@@ -1,6 +1,8 @@
 //! A generation: an image in the kernel and the program specialised for it.
 
+use std::fs::DirBuilder;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Mutex;
 use std::thread;
@@ -68,6 +70,10 @@ impl Generation {
         let kept_routes =
             attachments.previous.as_ref().filter(|_| attachments.kept_routes).map(|map| (map, files.kept_routes()));
         let deadline = attachments.deadline.as_ref().map(|map| (map, files.deadline()));
+        if attachments.deadline.is_some() {
+            let waiting = files.waiting();
+            DirBuilder::new().mode(0o700).create(&waiting).map_err(Error::at("make", &waiting))?;
+        }
         for (map, path) in previous.into_iter().chain(kept_routes).chain(deadline) {
             raw::pin(map.as_fd(), &path).map_err(Error::at("pin", &path))?;
             fault::point("commit:beside");

@@ -69,6 +69,35 @@ impl RoutePlan {
         Ok(Self { table, loopback, add, remove })
     }
 
+    /// The same, without the prefixes that cannot be made local: why goes to `without`.
+    pub(crate) fn of_what_can_be(ruleset: &Ruleset, netns: &Netns, without: &mut Vec<Error>) -> Result<Self> {
+        let table = RouteTable::of(netns)?;
+        let all = table.list()?;
+        let (loopback, is_up) = table.loopback()?;
+        let others: PrefixSet = local(&all).filter(|route| !route.is_ours()).map(|route| route.prefix).collect();
+        let present: BTreeSet<Prefix> = local(&all).filter(|it| it.is_ours()).map(|it| it.prefix).collect();
+        let steered = steered_prefixes(ruleset.rules());
+        let needed: BTreeSet<Prefix> = steered.iter().filter(|prefix| !others.covers(prefix)).copied().collect();
+        let mut add: Vec<Prefix> = Vec::new();
+        for prefix in needed.difference(&present) {
+            match check(*prefix, &all) {
+                Ok(()) => add.push(*prefix),
+                Err(error) => without.push(error),
+            }
+        }
+        if !add.is_empty() && !is_up {
+            without.push(Error::Route(RouteError::LoopbackDown { netns: netns.label().to_owned() }));
+            add.clear();
+        }
+        let room = MAX_ROUTES.saturating_sub(present.intersection(&needed).count());
+        if add.len() > room {
+            without.push(Error::Route(RouteError::TooMany { count: needed.len(), max: MAX_ROUTES }));
+            add.truncate(room);
+        }
+        let remove = present.difference(&needed).copied().collect();
+        Ok(Self { table, loopback, add, remove })
+    }
+
     /// None of ours is needed any more.
     pub(crate) fn none(netns: &Netns) -> Result<Self> {
         let table = RouteTable::of(netns)?;

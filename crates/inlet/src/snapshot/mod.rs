@@ -30,8 +30,8 @@ use crate::described::{self, LastRefusal, NotFound};
 use crate::error::{Error, Result, StateError, words};
 use crate::socket::SocketState;
 use crate::state::{
-    Access, Counters, Files, Hook, Location, Maps, Pending, Shared, Steering, generation_in_force, open_map, pending,
-    read_ruleset,
+    Access, Counters, Files, Hook, Location, Maps, Pending, Shared, Steering, generation_in_force, is_there, open_map,
+    pending, read_ruleset,
 };
 
 /// An instance open for reading. Nobody writes it while this is held.
@@ -41,6 +41,7 @@ pub struct Snapshot {
     _lock: Shared,
     files: Files,
     generation: u64,
+    keeps_routes: bool,
     maps: Maps,
     ruleset: Ruleset,
 }
@@ -101,7 +102,8 @@ impl Snapshot {
         let maps = Maps::open(&files, Access::Read)?;
         let generation = generation_in_force(&files)?;
         let ruleset = read_ruleset(&files.generation(generation).image())?;
-        Ok(Some(Self { location: location.clone(), _lock: lock, files, generation, maps, ruleset }))
+        let keeps_routes = files.generation(generation).keeps_routes()?;
+        Ok(Some(Self { location: location.clone(), _lock: lock, files, generation, keeps_routes, maps, ruleset }))
     }
 
     /// Where the instance is.
@@ -126,7 +128,7 @@ impl Snapshot {
 
     /// Whether Inlet keeps the local routes that the rules need.
     pub fn keeps_routes(&self) -> bool {
-        self.files.generation(self.generation).keeps_routes()
+        self.keeps_routes
     }
 
     /// How many sockets fit.
@@ -151,7 +153,7 @@ impl Snapshot {
         let receivers = self.receivers()?;
         let rules = self.ruleset.rules_per_service();
         let refusals = self.files.described().refusals();
-        let refusals = if refusals.exists() { Some(open_map(&refusals, Access::Read)?) } else { None };
+        let refusals = if is_there(&refusals)? { Some(open_map(&refusals, Access::Read)?) } else { None };
         let mut not_found = described::not_found(self.ruleset.services());
         let state = |(id, service): (ServiceId, &Service)| {
             Ok(ServiceState {

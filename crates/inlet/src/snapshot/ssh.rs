@@ -2,6 +2,7 @@
 //! it.
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// The port of SSH, at which a listener of pid 1 is taken for its own.
@@ -41,7 +42,10 @@ impl Activation {
 
 /// The inodes of the sockets that processes of this command have open.
 pub(crate) fn sockets_of(command: &str) -> Vec<u32> {
+    // Anybody can call himself so; the server that others log in by is root's.
+    let is_roots = |dir: &Path| std::fs::metadata(dir).is_ok_and(|found| found.uid() == 0);
     let is_it = |dir: &Path| std::fs::read_to_string(dir.join("comm")).is_ok_and(|comm| comm.trim_end() == command);
+    let is_it = |dir: &Path| is_roots(dir) && is_it(dir);
     let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten().map(|entry| entry.path());
     let numbered = |dir: &Path| dir.file_name().is_some_and(|name| name.as_encoded_bytes()[0].is_ascii_digit());
     processes.filter(|dir| numbered(dir) && is_it(dir)).flat_map(|dir| open_sockets(&dir)).collect()

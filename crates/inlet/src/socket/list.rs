@@ -21,6 +21,7 @@ use crate::kernel::{Links, Netlink, Netns};
 /// The states of include/net/tcp_states.h in which a socket receives through the hook.
 const TCP_LISTEN: u8 = 10;
 const UDP_UNCONNECTED: u8 = 7;
+const UDP_CONNECTED: u8 = 1;
 
 /// `INET_DIAG_CGROUP_ID`: the number of the control group in which the socket was made (Linux 5.8).
 const CGROUP_ID: u16 = 21;
@@ -43,6 +44,8 @@ pub(crate) struct Listed {
     pub(crate) transparent: Option<bool>,
     /// Whether it is the TCP half of an MPTCP listener.
     pub(crate) mptcp: bool,
+    /// Whether it is a UDP socket that is connected: it gets the datagrams of its peer before any rule is asked.
+    pub(crate) connected: bool,
     /// The user who made it.
     pub(crate) uid: u32,
     /// The control group in which it was made.
@@ -98,6 +101,13 @@ impl Sockets {
     /// A socket by its cookie.
     pub(crate) fn get(&self, cookie: u64) -> Option<Listed> {
         self.listed.get(&cookie).copied()
+    }
+
+    /// UDP sockets that are connected, in order of their address.
+    pub(crate) fn connected(&self) -> Vec<Listed> {
+        let mut all: Vec<Listed> = self.listed.values().filter(|listed| listed.connected).copied().collect();
+        all.sort_by_key(|listed| (listed.bound, listed.cookie));
+        all
     }
 
     /// Those that can receive, in order of protocol and address.
@@ -156,6 +166,7 @@ impl Sockets {
                 .map(|listed| listed.bound.device)
                 .filter(|index| *index != 0)
                 .map(|index| self.device(index)),
+            user: listed.map(|listed| listed.uid),
             owners: listed.and_then(|listed| self.owners().get(&listed.inode).cloned()).unwrap_or_default(),
         }
     }
@@ -201,6 +212,7 @@ fn listed(protocol: Protocol, response: &InetResponse) -> Listed {
         receiving: header.state == if protocol == Protocol::Tcp { TCP_LISTEN } else { UDP_UNCONNECTED },
         transparent: value(SOCKET_OPTIONS).and_then(|options| Some(options.first()? & TRANSPARENT != 0)),
         mptcp: value(ULP_INFO).is_some_and(|value| value.windows(5).any(|word| word == b"mptcp")),
+        connected: protocol == Protocol::Udp && header.state == UDP_CONNECTED,
         uid: header.uid,
         cgroup,
         inode: header.inode,

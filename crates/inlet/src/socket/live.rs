@@ -30,6 +30,8 @@ pub struct SocketState {
     pub v6: bool,
     /// The interface that it is bound to (SO_BINDTODEVICE): by rules it receives only what comes in on that one.
     pub device: Option<Device>,
+    /// The number of the user whose it is; `None` when the kernel does not list it to us.
+    pub user: Option<u32>,
     /// The processes that have it open, as far as we may see them.
     pub owners: Vec<Owner>,
 }

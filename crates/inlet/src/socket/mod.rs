@@ -6,9 +6,11 @@ mod lanes;
 mod list;
 mod live;
 mod moving;
+mod name;
 mod options;
 mod owner;
 mod peers;
+mod pidfile;
 mod places;
 pub(crate) mod process;
 mod room;
@@ -16,6 +18,9 @@ pub(crate) mod systemd;
 
 pub use live::{Adopted, Device, SocketState};
 pub use owner::Owner;
+pub use pidfile::read_pidfile;
+
+pub(crate) use name::shown;
 
 pub(crate) use inspect::{Candidate, Filter, Seen, Traits};
 pub(crate) use lanes::{Lane, LaneReader, Lanes, LiveSocket, Slot, cookie_in, empty, sockets_in};

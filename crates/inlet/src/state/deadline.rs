@@ -5,7 +5,7 @@ use std::time::Duration;
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType};
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
-use super::layout::GenerationFiles;
+use super::layout::{GenerationFiles, is_there};
 use super::lock::Waiting;
 use super::map::{Access, create, open_map};
 use crate::error::{Error, Result};
@@ -38,7 +38,7 @@ pub(crate) fn deadline(within: Duration) -> Result<MapHandle> {
 /// By when a generation has to be confirmed, as time since boot; `None` when it need not be.
 pub(crate) fn deadline_of(files: &GenerationFiles) -> Result<Option<Duration>> {
     let path = files.deadline();
-    if !path.exists() {
+    if !is_there(&path)? {
         return Ok(None);
     }
     let value = open_map(&path, Access::Read)?.lookup(&0_u32.to_ne_bytes(), MapFlags::ANY);
@@ -49,5 +49,5 @@ pub(crate) fn deadline_of(files: &GenerationFiles) -> Result<Option<Duration>> {
 pub(crate) fn pending(files: &GenerationFiles) -> Result<Option<Pending>> {
     let Some(deadline) = deadline_of(files)? else { return Ok(None) };
     let left = deadline.checked_sub(now()).filter(|left| !left.is_zero());
-    Ok(Some(Pending { left, waiting: Waiting::is_on(&files.0) }))
+    Ok(Some(Pending { left, waiting: Waiting::is_on(&files.waiting())? }))
 }

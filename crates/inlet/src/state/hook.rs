@@ -7,7 +7,7 @@ use libbpf_rs::Program;
 
 use super::in_force::{LinkPin, link_pin, program_of};
 use super::layout::Files;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::kernel::{Netns, raw};
 
 /// The programs on the hook of a namespace, in the order in which they run.
@@ -56,7 +56,11 @@ impl fmt::Display for HookProgram {
 impl Hook {
     /// Looks at the hook of a namespace and at the link of its instance.
     pub(crate) fn of(netns: &Netns, files: &Files, generation: u64) -> Result<Self> {
-        let ours = program_of(files, generation);
+        let ours = match program_of(files, generation) {
+            // A reader in the group may not open it, nor list the hook.
+            Err(Error::Os { cause, .. }) if cause.kind() == std::io::ErrorKind::PermissionDenied => None,
+            known => known?,
+        };
         let programs = raw::lookup_programs(netns.as_fd()).ok().map(|ids| {
             let program = |id| HookProgram { id, name: name(id), ours: Some(id) == ours };
             ids.into_iter().map(program).collect::<Vec<_>>()

@@ -57,12 +57,16 @@ pub(crate) fn open_link(files: &Files) -> Result<OwnedFd> {
 pub(crate) fn generations(files: &Files, link: BorrowedFd<'_>) -> Result<Generations> {
     let running = running_program(files, link)?;
     let all: BTreeSet<u64> = files.generations()?.into_iter().collect();
-    let runs = |number: &u64| program_of(files, *number) == Some(running);
-    let in_force = all
-        .iter()
-        .copied()
-        .find(runs)
-        .ok_or_else(|| Error::State(StateError::ForeignProgram { path: files.link(), program: running }))?;
+    let mut in_force = None;
+    for number in &all {
+        // An error says nothing about whose the program is.
+        if program_of(files, *number)? == Some(running) {
+            in_force = Some(*number);
+            break;
+        }
+    }
+    let in_force =
+        in_force.ok_or_else(|| Error::State(StateError::ForeignProgram { path: files.link(), program: running }))?;
     let left = all.into_iter().filter(|number| *number != in_force).collect();
     Ok(Generations { in_force, left })
 }
@@ -77,9 +81,13 @@ fn running_program(files: &Files, link: BorrowedFd<'_>) -> Result<u32> {
 }
 
 /// The number of the program of a generation; `None` when it was not pinned yet.
-pub(super) fn program_of(files: &Files, number: u64) -> Option<u32> {
-    let fd = raw::open_pin(&files.generation(number).program()).ok()?;
-    Program::id_from_fd(fd.as_fd()).ok()
+pub(super) fn program_of(files: &Files, number: u64) -> Result<Option<u32>> {
+    let path = files.generation(number).program();
+    match raw::open_pin(&path) {
+        Ok(fd) => Program::id_from_fd(fd.as_fd()).map(Some).map_err(Error::at("look at", &path)),
+        Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(cause) => Err(Error::at("open", &path)(cause)),
+    }
 }
 
 /// The ruleset of the generation that the link runs.

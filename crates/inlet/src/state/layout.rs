@@ -8,7 +8,8 @@
 //!     binds  watch/                    what the watcher is told by, and what it locks
 //!     gen-N/image  program  routes     a generation; `routes` is there when Inlet keeps the local routes for it
 //!     gen-N/previous  kept-routes      the ruleset before it, and whether Inlet kept the local routes of that one
-//!     gen-N/deadline                   by when it has to be confirmed, while it is not
+//!     gen-N/deadline  waiting          by when it has to be confirmed, while it is not, and what the one locks who waits
+//!     left-N/                          a generation of an interrupted commit that cannot be finished yet
 //!     described/                       while services are described: what finds their sockets
 //!         refusals                         a map that outlives changes of descriptions
 //!         places  find_tcp  find_udp       the programs that go through what exists, and where they put it
@@ -98,6 +99,12 @@ impl Location {
         }
     }
 
+    /// A directory to lock while instances are made or removed. It is there only then, and for us alone: anybody may
+    /// open the directory of all instances, and so keep it locked.
+    pub(crate) fn root_lock(&self) -> PathBuf {
+        self.root().join("lock")
+    }
+
     /// Checks that nobody but us and root can change what is in the directory of all instances, where it is there. In a
     /// bpf filesystem that everybody may write to, somebody else could have made it.
     pub(crate) fn check_root(&self) -> Result<()> {
@@ -168,11 +175,25 @@ impl Files {
 
     /// The numbers of the generations that are there, in no order.
     pub(crate) fn generations(&self) -> Result<Vec<u64>> {
+        self.numbered("gen-")
+    }
+
+    /// A generation that was left by an interrupted commit and is not cleared away yet.
+    pub(crate) fn left(&self, number: u64) -> GenerationFiles {
+        GenerationFiles(self.0.join(format!("left-{number}")))
+    }
+
+    /// The numbers of those, in no order.
+    pub(crate) fn all_left(&self) -> Result<Vec<u64>> {
+        self.numbered("left-")
+    }
+
+    fn numbered(&self, prefix: &str) -> Result<Vec<u64>> {
         let entries = std::fs::read_dir(&self.0).map_err(Error::at("read", &self.0))?;
         let mut numbers = Vec::new();
         for entry in entries {
             let name = entry.map_err(Error::at("read", &self.0))?.file_name();
-            let number = name.to_str().and_then(|name| name.strip_prefix("gen-")).and_then(|n| n.parse::<u64>().ok());
+            let number = name.to_str().and_then(|name| name.strip_prefix(prefix)).and_then(|n| n.parse::<u64>().ok());
             numbers.extend(number);
         }
         Ok(numbers)
@@ -198,8 +219,8 @@ impl GenerationFiles {
     }
 
     /// Whether Inlet keeps the local routes for this generation.
-    pub(crate) fn keeps_routes(&self) -> bool {
-        self.routes().exists()
+    pub(crate) fn keeps_routes(&self) -> Result<bool> {
+        is_there(&self.routes())
     }
 
     /// The ruleset before this generation.
@@ -210,6 +231,11 @@ impl GenerationFiles {
     /// A second pin of that; that it is there says that Inlet kept the local routes of that ruleset.
     pub(crate) fn kept_routes(&self) -> PathBuf {
         self.0.join("kept-routes")
+    }
+
+    /// A directory for the process that waits for confirmation to lock; readers may not open it.
+    pub(crate) fn waiting(&self) -> PathBuf {
+        self.0.join("waiting")
     }
 
     /// By when the generation has to be confirmed.

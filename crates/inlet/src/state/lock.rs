@@ -66,9 +66,21 @@ impl Waiting {
     }
 
     /// Whether a process waits.
-    pub(crate) fn is_on(dir: &Path) -> bool {
-        let locked = |file: File| flock(&file, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK);
-        File::open(dir).is_ok_and(locked)
+    pub(crate) fn is_on(dir: &Path) -> Result<bool> {
+        let file = match File::open(dir) {
+            // A generation of an earlier version has none, and readers may not open it, but see who has it locked.
+            Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+            Err(cause) if cause.kind() == std::io::ErrorKind::PermissionDenied => {
+                let found = stat(dir).map_err(Error::at("look at", dir))?;
+                return Ok(!holders(&found).is_empty());
+            }
+            file => file.map_err(Error::at("open", dir))?,
+        };
+        match flock(&file, FlockOperation::NonBlockingLockShared) {
+            Ok(()) => Ok(false),
+            Err(Errno::WOULDBLOCK) => Ok(true),
+            Err(cause) => Err(Error::at("lock", dir)(cause)),
+        }
     }
 }
 

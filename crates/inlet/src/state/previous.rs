@@ -5,7 +5,7 @@ use inlet_core::{Plan, Ruleset};
 use libbpf_rs::MapHandle;
 
 use super::frozen::create_frozen;
-use super::layout::GenerationFiles;
+use super::layout::{GenerationFiles, is_there};
 use super::map::{Access, open_map};
 use crate::error::Result;
 
@@ -18,5 +18,5 @@ pub(crate) fn keep(old: &Ruleset, new: &Ruleset, plan: &Plan) -> Result<MapHandl
 /// Opens what is kept beside a generation; `None` beside the first one.
 pub(crate) fn open(files: &GenerationFiles) -> Result<Option<MapHandle>> {
     let path = files.previous();
-    path.exists().then(|| open_map(&path, Access::Write)).transpose()
+    is_there(&path)?.then(|| open_map(&path, Access::Write)).transpose()
 }

@@ -79,14 +79,28 @@ struct Done<T, W> {
     difference: T,
     routes: Routes,
     warnings: Vec<W>,
+    /// What could not be had, and why.
+    without: Vec<Missing>,
+}
+
+#[derive(Serialize)]
+struct Missing {
+    reason: String,
+    fix: Option<String>,
 }
 
 fn done<'a>(committed: &'a Committed, after: &'a Ruleset, warnings: &'a [Warning]) -> impl Serialize + 'a {
-    let Committed { generation, plan, before, keeps_routes, routes } = committed;
+    let Committed { generation, plan, before, keeps_routes, routes, without } = committed;
     let texts = |prefixes: &[Prefix]| prefixes.iter().map(Prefix::to_string).collect();
     let routes = Routes { kept: *keeps_routes, added: texts(&routes.added), removed: texts(&routes.removed) };
+    let missing = |error: &inlet::Error| Missing {
+        reason: error.to_string(),
+        fix: error.remedy().map(std::borrow::Cow::into_owned),
+    };
+    let without = without.iter().map(missing).collect();
     let warnings = warned::reports(before, after, warnings);
-    Done { generation: *generation, difference: Difference { plan, before, after }.report(), routes, warnings }
+    let difference = Difference { plan, before, after }.report();
+    Done { generation: *generation, difference, routes, warnings, without }
 }
 
 /// The local routes: whether Inlet keeps them, and the prefixes that came and went.

@@ -8,6 +8,7 @@ mod rule;
 mod values;
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::Deserialize;
@@ -60,7 +61,9 @@ impl Read {
     /// Reads a whole text.
     fn root(text: &str, loader: &mut Loader<'_>, previous: &Ruleset) -> Option<Self> {
         let (declared, routes, sets) = Default::default();
-        let mut read = Self { builder: Builder::successor_of(previous), declared, routes, sets };
+        let mut builder = Builder::successor_of(previous);
+        loader.host.reserved().into_iter().for_each(|services| builder.reserve(services));
+        let mut read = Self { builder, declared, routes, sets };
         let mut json = serde_json::Deserializer::from_str(text);
         Root { read: &mut read, loader }.deserialize(&mut json).ok()?;
         json.end().ok()?;
@@ -172,7 +175,7 @@ impl<'de> Visitor<'de> for ServicesSeed<'_> {
             if self.declared.id(name.as_str()).is_some() {
                 return Err(slow());
             }
-            self.declared.ensure(&name, &empty).map_err(de::Error::custom)?;
+            self.declared.ensure(&name, &empty, &BTreeSet::new()).map_err(de::Error::custom)?;
             let id = self.builder.service(&name).map_err(de::Error::custom)?;
             let service: ServiceText = map.next_value()?;
             let policy = service.on_missing.as_ref().map_or_else(OnMissing::default, |text| text.0);

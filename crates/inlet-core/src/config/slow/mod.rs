@@ -55,9 +55,11 @@ pub(super) fn parse(mut loader: Loader<'_>, previous: &Ruleset) -> Result<Parsed
 }
 
 fn read<'l, 'h>(loader: &'l mut Loader<'h>, previous: &Ruleset, wanted: HashMap<String, Vec<Place>>) -> Reader<'l, 'h> {
+    let mut builder = Builder::successor_of(previous);
+    loader.host.reserved().into_iter().for_each(|services| builder.reserve(services));
     let mut reader = Reader {
         loader,
-        builder: Builder::successor_of(previous),
+        builder,
         found: Diagnostics::default(),
         services: BTreeMap::new(),
         sets: Sets::default(),

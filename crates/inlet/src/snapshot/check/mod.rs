@@ -12,6 +12,7 @@ mod selectors;
 mod services;
 mod shadowed;
 mod sockets;
+mod users;
 
 pub use self::codes::CODES;
 
@@ -165,6 +166,7 @@ impl Checker {
         services::check(&subject, &mut found);
         devices::check(&subject, &mut found)?;
         sockets::check(&subject, &mut found)?;
+        users::check(&subject, self.location.netns(), &mut found);
         debug_assert!(found.findings.iter().all(|it| CODES.contains(&it.code)), "{:?}", found.findings);
         found.findings.sort_by_key(|finding| finding.severity);
         Ok(found)
