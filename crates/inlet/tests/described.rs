@@ -177,7 +177,8 @@ fn listeners_of_others_are_not_adopted() {
     assert_eq!(sockets(), 0, "of another user");
     drop(root);
     let user = socat(|command| _ = as_user(command, 12345, 12345, &[]));
-    assert_eq!(sockets(), 1);
+    // The kernel tells of a listener a moment after it listens.
+    common::wait_for_sockets(&world, "web", 1);
     drop(user);
     common::wait_for_sockets(&world, "web", 0);
 
@@ -190,7 +191,7 @@ fn listeners_of_others_are_not_adopted() {
     drop(here_not_there);
     assert_eq!(state(&world, "web").refusal, None);
     let program = socat(|command| cgroup.contain(command).unwrap());
-    assert_eq!(sockets(), 1);
+    common::wait_for_sockets(&world, "web", 1);
     drop(program);
 
     describe(&mut open(&world), "web", Some(described(&["tcp:127.0.0.1:18082"]))).unwrap();

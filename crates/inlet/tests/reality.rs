@@ -413,7 +413,7 @@ fn policy_routing_of_ipv4() {
                 "rule add pref 1000 lookup local",
                 "rule del pref 0",
                 "rule add pref 500 to 203.0.113.0/25 dport 7 blackhole",
-                "rule add pref 501 ipproto icmp blackhole",
+                "rule add pref 501 ipproto 1 blackhole",
             ],
             asks: &[("203.0.113.5", Lost), ("203.0.113.200", Answered)],
             check: &[FOR_SOME],

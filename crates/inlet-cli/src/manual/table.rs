@@ -188,6 +188,12 @@ pub(super) const COMMANDS: &[Entry] = &[
         see_also: &["inlet-plan(1)", "inlet.toml(5)", "iptables-save(8)", "nft(8)"],
     },
     Entry {
+        name: "import ss",
+        examples: &[("What receives on this host today", "inlet import ss > first.toml")],
+        statuses: IMPORTED,
+        see_also: &["inlet-listeners(1)", "inlet-plan(1)", "inlet.toml(5)", "ss(8)"],
+    },
+    Entry {
         name: "status",
         examples: &[("What runs, and who has which sockets?", "inlet status")],
         statuses: USUAL,

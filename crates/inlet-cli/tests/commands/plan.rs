@@ -187,7 +187,8 @@ fn ssh_is_not_locked_out() {
     let locked = host.apply(&file.replace("EXCEPT", ""));
     assert!(locked.code == Some(1) && locked.stderr.contains("except = [22]"), "{}", locked.stderr);
     let planned = host.feed(&["plan", "-"], &file.replace("EXCEPT", ""));
-    let warning = format!("warning: tcp:0.0.0.0:22, pid {} (sshd), loses tcp 127.0.0.0/8:22, ", sshd.id());
+    let warning =
+        format!("warning: tcp:0.0.0.0:22, pid {} (sshd), loses tcp 127.0.0.0-127.255.255.254:22, ", sshd.id());
     assert!(planned.stdout.contains(&warning), "{}", planned.stdout);
     ok(host.apply(&file.replace("EXCEPT", r#", "except": [22]"#)));
     // The rule that keeps it may not go either.

@@ -80,7 +80,7 @@ impl RoutePlan {
         let needed: BTreeSet<Prefix> = steered.iter().filter(|prefix| !others.covers(prefix)).copied().collect();
         let mut add: Vec<Prefix> = Vec::new();
         for prefix in needed.difference(&present) {
-            match check(*prefix, &all) {
+            match check(*prefix, &all).and_then(|()| cuts_nobody_off(&[*prefix], netns, &table)) {
                 Ok(()) => add.push(*prefix),
                 Err(error) => without.push(error),
             }
