@@ -20,7 +20,6 @@ pub struct Dial {
     source_port: u16,
     interface: Option<String>,
     timeout: Duration,
-    pub(crate) is_connected: bool,
     pub(crate) payload: Vec<u8>,
 }
 
@@ -31,7 +30,6 @@ impl Default for Dial {
             source_port: 0,
             interface: None,
             timeout: Duration::from_secs(2),
-            is_connected: false,
             payload: b"who\n".to_vec(),
         }
     }
@@ -62,13 +60,6 @@ impl Dial {
     #[must_use]
     pub fn interface(mut self, name: &str) -> Dial {
         self.interface = Some(name.to_owned());
-        self
-    }
-
-    /// A UDP socket that is connected: it hears answers from nowhere else. TCP sockets always are.
-    #[must_use]
-    pub fn connected(mut self) -> Dial {
-        self.is_connected = true;
         self
     }
 

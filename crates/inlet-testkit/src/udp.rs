@@ -99,12 +99,7 @@ fn ask(to: SocketAddr, how: &Dial) -> io::Result<Answer> {
     let deadline = how.deadline();
     let socket = how.socket(SocketType::DGRAM, to)?;
     report_refusals(socket.as_fd(), to)?;
-    if how.is_connected {
-        rustix::net::connect(&socket, &to)?;
-        rustix::net::send(&socket, &how.payload, SendFlags::empty())?;
-    } else {
-        sendto(&socket, &how.payload, SendFlags::empty(), &to)?;
-    }
+    sendto(&socket, &how.payload, SendFlags::empty(), &to)?;
     let mut text = [0u8; 2048];
     loop {
         match recvfrom(&socket, &mut text[..], RecvFlags::empty()) {

@@ -67,7 +67,8 @@ fn a_connection_right_after_listen_is_steered() {
         drop((client, served));
     }
     let service = state(&world, "web");
-    assert_eq!((service.counters.missed, service.counters.failed, service.refusal), (0, 0, None));
+    // A missed first packet is refused and fails its round. A packet of a connection that is over may miss its listener.
+    assert_eq!((service.counters.failed, service.refusal), (0, None));
 }
 
 #[test]

@@ -26,6 +26,16 @@ pub struct Rank {
     ipv4: bool,
 }
 
+impl Rank {
+    /// Whether a socket of this rank may receive though one of the rank `better` fits too. The kernel takes the first
+    /// SO_REUSEPORT group on its list that fits better than what it passed (`inet_lhash2_lookup`, `udp4_lib_lookup2`).
+    /// Nobody can read the order of the list: what was bound later comes first, and IPv6 sockets of groups come last.
+    #[must_use]
+    pub fn may_precede(&self, better: &Rank) -> bool {
+        self.exact == better.exact && (self.ipv4 || !better.ipv4)
+    }
+}
+
 impl Bound {
     /// The local prefixes of the packets that it can receive: one host, or all addresses of one or both families.
     pub fn locals(&self) -> Vec<Prefix> {
@@ -91,5 +101,14 @@ mod tests {
         assert_eq!(on.rank(&asked), None);
         asked.ifindex = 3;
         assert!(on.rank(&asked) > bound("0.0.0.0:80", false).rank(&asked));
+    }
+
+    #[test]
+    fn groups_of_one_address_may_come_first() {
+        let rank = |addr: &str, device| Bound { device, ..bound(addr, false) }.precedence();
+        assert!(rank("0.0.0.0:80", 0).may_precede(&rank("0.0.0.0:80", 3)));
+        assert!(rank("0.0.0.0:80", 0).may_precede(&rank("[::]:80", 3)));
+        assert!(!rank("[::]:80", 0).may_precede(&rank("0.0.0.0:80", 0)));
+        assert!(!rank("0.0.0.0:80", 0).may_precede(&rank("192.0.2.7:80", 0)));
     }
 }

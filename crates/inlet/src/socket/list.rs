@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::SocketAddr;
 
-use inlet_core::{Bound, Endpoint, Packet, Protocol};
+use inlet_core::{Bound, Endpoint, Packet, Protocol, Rank};
 use netlink_packet_sock_diag::SockDiagMessage;
 use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6, IPPROTO_TCP, IPPROTO_UDP};
 use netlink_packet_sock_diag::inet::nlas::Nla;
@@ -122,8 +122,8 @@ impl Sockets {
         self.by_port.range((protocol, first)..=(protocol, last)).flat_map(|(_, listed)| listed)
     }
 
-    /// The sockets among which the kernel's ordinary lookup chooses for a packet: one, or those of a SO_REUSEPORT
-    /// group.
+    /// The sockets among which the kernel's ordinary lookup chooses for a packet: one, those of a SO_REUSEPORT group, or
+    /// those of groups of which nobody can read which is first on the kernel's list.
     pub(crate) fn ordinary(&self, packet: &Packet) -> Vec<Listed> {
         self.ordinary_by(packet, |bound| bound.rank(packet))
     }
@@ -138,14 +138,12 @@ impl Sockets {
         })
     }
 
-    fn ordinary_by<R: Ord>(&self, packet: &Packet, rank: impl Fn(&Bound) -> Option<R>) -> Vec<Listed> {
+    fn ordinary_by(&self, packet: &Packet, rank: impl Fn(&Bound) -> Option<Rank>) -> Vec<Listed> {
         let port = packet.local.port();
-        let rank = |listed: &Listed| rank(&listed.bound);
-        let mut fit: Vec<Listed> =
-            self.at(packet.protocol, port, port).filter(|listed| rank(listed).is_some()).copied().collect();
-        let best = fit.iter().map(rank).max().flatten();
-        fit.retain(|listed| rank(listed) == best);
-        fit
+        let at_port = self.at(packet.protocol, port, port);
+        let fit: Vec<(Rank, Listed)> = at_port.filter_map(|listed| Some((rank(&listed.bound)?, *listed))).collect();
+        let may = |own: &Rank| fit.iter().all(|(other, _)| other <= own || own.may_precede(other));
+        fit.iter().filter(|(own, _)| may(own)).map(|(_, listed)| *listed).collect()
     }
 
     /// What the kernel and /proc know of a socket that the kernel lists.
