@@ -17,7 +17,7 @@
 //! ```
 //!
 //! Every change goes through [`Instance::commit`] with its [`CommitOptions`]. [`Instance::edit`] changes the ruleset in
-//! force, [`Instance::apply`] replaces it by that of a file; the functions of [`edit`] are the usual small changes.
+//! force, [`Instance::apply`] replaces it by that of a file; each [`Edit`] is one of the usual small changes.
 //! Three programs in `examples/` register a listener, apply a file and explain a packet.
 //!
 //! An [`Error`] has an enum for each part of the library to match on. Its message names the operation, the object and

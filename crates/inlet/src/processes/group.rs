@@ -107,7 +107,7 @@ fn move_to(dir: &Path) -> Result<()> {
     std::fs::write(&procs, "0").map_err(Error::at("move into", dir))
 }
 
-/// Whether a control group was made by [`super::run`].
+/// Whether a control group was made by [`fn@super::run`].
 pub(super) fn is_of_a_run(path: &CgroupPath) -> bool {
     path.as_str().rsplit('/').next().is_some_and(|name| name.starts_with(PREFIX))
 }
