@@ -29,6 +29,7 @@
 //! newer.
 #![deny(unsafe_code, clippy::self_named_module_files)]
 
+mod answers;
 mod bpf;
 mod described;
 mod error;
@@ -55,7 +56,7 @@ pub use snapshot::{
     Proposal, Reply, ServiceState, ServiceTraffic, Severity, Snapshot, Unasked, Warning,
 };
 pub use socket::{Adopted, Owner, SocketState};
-pub use state::{Counters, Pending};
+pub use state::{AnswerCounters, Counters, Pending};
 
 // What can be changed.
 pub use file::{read_ruleset, read_text};
@@ -68,8 +69,8 @@ pub use processes::{Exit, Leftovers, Waiter, Watcher, await_confirmation, run, w
 
 // Why something fails.
 pub use error::{
-    CommitError, ConfirmError, DescribeError, Error, FileError, KernelError, Refusal, Refused, Result, RouteError,
-    SocketError, StateError,
+    AnswersError, CommitError, ConfirmError, DescribeError, Error, FileError, KernelError, Refusal, Refused, Result,
+    RouteError, SocketError, StateError,
 };
 
 // What a rule is, and what a ruleset means.

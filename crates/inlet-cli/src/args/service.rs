@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use inlet::Endpoint;
-use inlet::rules::{CgroupPath, Listen, OnMissing, ServiceName, UnitName, UserName};
+use inlet::rules::{Answers, CgroupPath, Listen, OnMissing, ServiceName, UnitName, UserName};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Service {
@@ -31,6 +31,10 @@ pub(crate) struct SetService {
     /// Without a live socket, refuse packets or let the kernel decide [new services: refuse]
     #[arg(long, value_name = "refuse|pass")]
     pub(crate) on_missing: Option<OnMissing>,
+
+    /// UDP answers leave from where the client asked, or from where the socket is bound [default: asked]
+    #[arg(long, value_name = "asked|bound")]
+    pub(crate) answers: Option<Answers>,
 
     /// The sockets at this address: tcp:127.0.0.1:8080, `udp:[::1]:53`, or tcp:*:80 for any address; may be repeated
     #[arg(long, value_name = "PROTO:ADDR:PORT")]

@@ -31,7 +31,7 @@ pub(super) fn service(cli: &Cli, args: &Service, screen: &mut Screen<'_>) -> Res
 }
 
 fn service_request(args: &SetService) -> inlet::Result<ServiceRequest> {
-    let SetService { on_missing, listen, unit, cgroup, user, later, by_hand, .. } = args;
+    let SetService { on_missing, answers, listen, unit, cgroup, user, later, by_hand, .. } = args;
     let description = match listen.as_slice() {
         [] => by_hand.then_some(None),
         listen => {
@@ -42,7 +42,7 @@ fn service_request(args: &SetService) -> inlet::Result<ServiceRequest> {
             Some(Some(description))
         }
     };
-    Ok(ServiceRequest { on_missing: *on_missing, description, later: *later })
+    Ok(ServiceRequest { on_missing: *on_missing, answers: *answers, description, later: *later })
 }
 
 pub(super) fn export(cli: &Cli, args: &Export, screen: &mut Screen<'_>) -> Result<(), Failure> {

@@ -15,7 +15,7 @@ use self::aim::{Aim, aim};
 pub use self::crowded::{at_borders, crowded};
 
 use crate::rule::{
-    Confine, Description, Family, InterfaceName, Match, OnMissing, Packet, PortRange, Prefix, Protocol, Rule,
+    Answers, Confine, Description, Family, InterfaceName, Match, OnMissing, Packet, PortRange, Prefix, Protocol, Rule,
     ServiceName, Verdict,
 };
 use crate::ruleset::{Builder, Change, Plan, Ruleset, Shape};
@@ -204,6 +204,7 @@ fn build(drafts: &[Draft], pass: &[bool], surroundings: &Surroundings) -> Rulese
         let name: ServiceName = format!("service{number}").parse().unwrap_or_else(|error| panic!("{error}"));
         let id = builder.service(&name).unwrap_or_else(|error| panic!("{error}"));
         builder.set_on_missing(id, if *pass { OnMissing::Pass } else { OnMissing::Refuse });
+        builder.set_answers(id, [None, Some(Answers::Asked), Some(Answers::Bound)][(number + usize::from(*pass)) % 3]);
         builder.set_description(id, description(number, *pass));
         services.push((number, id));
     }

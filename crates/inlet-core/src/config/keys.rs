@@ -12,7 +12,7 @@ use crate::ruleset::Builder;
 /// The keys of a file.
 pub(super) const FILE: &[&str] = &["include", "routes", "services", "sets", "rules"];
 /// The keys of a service.
-pub(super) const SERVICE: &[&str] = &["on_missing", "listen", "unit", "cgroup", "user"];
+pub(super) const SERVICE: &[&str] = &["on_missing", "answers", "listen", "unit", "cgroup", "user"];
 /// The keys of a set that is not a list.
 pub(super) const SET: &[&str] = &["file"];
 /// The keys of a rule.

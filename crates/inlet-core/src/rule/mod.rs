@@ -32,7 +32,7 @@ pub use ports::{PortError, PortRange, Ports};
 pub use precedence::{Criterion, Precedence};
 pub use prefix::{Prefix, PrefixError};
 pub use remedy::Remedy;
-pub use service::{MAX_SERVICES, OnMissing, Service, ServiceError, ServiceId, Services};
+pub use service::{Answers, MAX_SERVICES, OnMissing, Service, ServiceError, ServiceId, Services};
 
 /// The transport protocol of a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

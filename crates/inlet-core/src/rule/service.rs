@@ -24,6 +24,15 @@ pub enum OnMissing {
     Pass,
 }
 
+/// Where the answers of a service over UDP leave from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Answers {
+    /// From the address and port that the client asked, whatever the socket is bound to.
+    Asked,
+    /// From where the kernel sends them: the address and port that the socket is bound to.
+    Bound,
+}
+
 /// A named receiver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
@@ -31,6 +40,8 @@ pub struct Service {
     pub name: ServiceName,
     /// What happens to its packets while it has no live socket.
     pub on_missing: OnMissing,
+    /// Where its answers over UDP leave from. `None`: as asked where the host can do that, else as bound.
+    pub answers: Option<Answers>,
     /// Which sockets belong to it. `None`: they are registered by hand.
     pub description: Option<Description>,
 }
@@ -51,6 +62,9 @@ pub enum ServiceError {
     /// `on_missing` is neither `refuse` nor `pass`.
     #[error("unknown on-missing policy {0:?}")]
     OnMissing(String),
+    /// `answers` is neither `asked` nor `bound`.
+    #[error("unknown source of answers {0:?}")]
+    Answers(String),
 }
 
 impl Remedy for ServiceError {
@@ -58,6 +72,7 @@ impl Remedy for ServiceError {
         Some(match self {
             Self::TooMany(_) => "remove one with: inlet service rm SERVICE".into(),
             Self::OnMissing(_) => "write refuse or pass".into(),
+            Self::Answers(_) => "write asked or bound".into(),
         })
     }
 }
@@ -65,7 +80,7 @@ impl Remedy for ServiceError {
 impl Service {
     /// A service with the default policy and without a description.
     pub(crate) fn new(name: ServiceName) -> Self {
-        Self { name, on_missing: OnMissing::default(), description: None }
+        Self { name, on_missing: OnMissing::default(), answers: None, description: None }
     }
 }
 
@@ -104,6 +119,34 @@ impl FromStr for OnMissing {
 }
 
 impl fmt::Display for OnMissing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl Answers {
+    /// `asked` or `bound`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Asked => "asked",
+            Self::Bound => "bound",
+        }
+    }
+}
+
+impl FromStr for Answers {
+    type Err = ServiceError;
+
+    fn from_str(text: &str) -> Result<Self, ServiceError> {
+        match text {
+            "asked" => Ok(Self::Asked),
+            "bound" => Ok(Self::Bound),
+            _ => Err(ServiceError::Answers(text.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for Answers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
     }
@@ -160,6 +203,12 @@ impl Services {
     pub(crate) fn set_on_missing(&mut self, id: ServiceId, on_missing: OnMissing) {
         if let Some(service) = self.by_id.get_mut(&id) {
             service.on_missing = on_missing;
+        }
+    }
+
+    pub(crate) fn set_answers(&mut self, id: ServiceId, answers: Option<Answers>) {
+        if let Some(service) = self.by_id.get_mut(&id) {
+            service.answers = answers;
         }
     }
 

@@ -6,8 +6,8 @@ use super::build_error::BuildError;
 use super::conflict::conflicts;
 use super::{Entry, Entry4, Entry6, MAX_SHAPES, Named, Ruleset, Shape, ShapeId};
 use crate::rule::{
-    Description, Family, IfaceId, Interface, InterfaceName, Match, OnMissing, Rule, Service, ServiceError, ServiceId,
-    ServiceName, Services, Verdict,
+    Answers, Description, Family, IfaceId, Interface, InterfaceName, Match, OnMissing, Rule, Service, ServiceError,
+    ServiceId, ServiceName, Services, Verdict,
 };
 
 /// A ruleset under construction. It takes rules in any order; [`Builder::finish`] checks them and puts them in
@@ -72,6 +72,11 @@ impl Builder {
     /// Sets what happens to packets of a service without a live socket.
     pub fn set_on_missing(&mut self, id: ServiceId, on_missing: OnMissing) {
         self.services.set_on_missing(id, on_missing);
+    }
+
+    /// Sets where answers of a service over UDP leave from. With `None` the host decides.
+    pub fn set_answers(&mut self, id: ServiceId, answers: Option<Answers>) {
+        self.services.set_answers(id, answers);
     }
 
     /// Sets which sockets belong to a service. With `None` they are registered by hand.

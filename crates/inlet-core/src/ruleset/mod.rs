@@ -155,6 +155,15 @@ impl Ruleset {
         kinds
     }
 
+    /// The services to which rules of UDP lead, each with the ports of such a rule. A pair is there once.
+    pub fn udp_services(&self) -> std::collections::BTreeSet<(ServiceId, PortRange)> {
+        let leads_to = |shape: &Shape| match (shape.protocol, shape.verdict) {
+            (Protocol::Udp, Verdict::Service(id)) => Some((id, shape.ports)),
+            _ => None,
+        };
+        self.shapes.iter().filter_map(leads_to).collect()
+    }
+
     /// The verdict of the rule with exactly this match.
     pub fn get(&self, matching: &Match) -> Option<Verdict> {
         let wanted = Shape::of(&Rule { matching: *matching, verdict: Verdict::Pass });

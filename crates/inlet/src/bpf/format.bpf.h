@@ -63,6 +63,7 @@ enum image_format {
 	LEAF_SERVICE_OR_PASS = 4,
 	LEAF_BY_SOURCE = 5,
 	LEAF_BY_IFACE = 6,
+	LEAF_BOUND_ANSWERS = 1 << 16, /* of the number of a service */
 
 	MAX_STEPS = 32,
 	MAX_HOPS = 129,
@@ -98,6 +99,7 @@ struct config {
 	struct root v4;
 	struct root v6;
 	__u64 flow_key[2]; /* not of the image: the secret of the instance */
+	__u64 answers;	   /* not of the image: whether flows are noted */
 };
 
 /* Tells the loader the layout and the numbers; no such map is made. Not a variable, for which libbpf would try what the

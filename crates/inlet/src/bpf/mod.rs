@@ -19,6 +19,10 @@ pub(crate) mod adopt {
     include!(concat!(env!("OUT_DIR"), "/adopt.skel.rs"));
 }
 
+pub(crate) mod answers {
+    include!(concat!(env!("OUT_DIR"), "/answers.skel.rs"));
+}
+
 pub(crate) mod copy {
     include!(concat!(env!("OUT_DIR"), "/copy.skel.rs"));
 }

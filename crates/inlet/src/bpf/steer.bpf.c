@@ -24,6 +24,7 @@
 #include "flow.bpf.h"
 #include "lanes.bpf.h"
 #include "lookup.bpf.h"
+#include "note.bpf.h"
 
 /* Packets of a service. Each look-up counts once in steered, missed or failed. */
 struct counters {
@@ -49,10 +50,16 @@ static __always_inline bool is_packet(struct bpf_sk_lookup *ctx)
 	return ctx->ingress_ifindex;
 }
 
+/* Whether answers to this packet leave from where it was sent to. */
+static __always_inline bool answers_as_asked(struct bpf_sk_lookup *ctx, __u32 number)
+{
+	return is_udp(ctx) && !(number & LEAF_BOUND_ANSWERS) && is_packet(ctx);
+}
+
 /* Gives the packet to the socket in a slot: 0 when it took it, -ENOENT when the slot is empty or its socket is bound to
  * another device, or the error of bpf_sk_assign. The kernel does not choose again within a SO_REUSEPORT group: others
  * of it may be of another service. */
-static __always_inline int give_to(struct bpf_sk_lookup *ctx, __u32 slot)
+static __always_inline int give_to(struct bpf_sk_lookup *ctx, __u32 slot, __u32 number)
 {
 	struct bpf_sock *sk = bpf_map_lookup_elem(&inlet_sockets, &slot);
 	int err = -ENOENT;
@@ -61,6 +68,8 @@ static __always_inline int give_to(struct bpf_sk_lookup *ctx, __u32 slot)
 		return err;
 	if (!sk->bound_dev_if || sk->bound_dev_if == ctx->ingress_ifindex)
 		err = bpf_sk_assign(ctx, sk, BPF_SK_LOOKUP_F_NO_REUSEPORT);
+	if (constant(answers) && !err && answers_as_asked(ctx, number))
+		note_flow(ctx, sk);
 	bpf_sk_release(sk);
 	return err;
 }
@@ -75,6 +84,7 @@ static const __u64 mix = 0x9e3779b97f4a7c15;
 struct choice {
 	struct bpf_sk_lookup *ctx;
 	__u64 hash;
+	__u32 number;
 	__u32 first;
 	__u32 shown;
 	__u32 hashed; /* how many steps go where the hash leads */
@@ -95,16 +105,16 @@ static long try_next(__u32 step, struct choice *choice)
 	} else {
 		at = step - choice->hashed;
 	}
-	choice->err = give_to(choice->ctx, choice->first + at);
+	choice->err = give_to(choice->ctx, choice->first + at, choice->number);
 	choice->others |= choice->err + ENOENT;
 	return !choice->err;
 }
 
 /* Gives the packet to one of several sockets: 0 when one took it, -ENOENT when there is none, or another error. A
  * function of its own, so that the verifier walks it once. */
-__noinline int give_to_one_of(struct bpf_sk_lookup *ctx, __u64 lane)
+__noinline int give_to_one_of(struct bpf_sk_lookup *ctx, __u64 lane, __u32 number)
 {
-	struct choice choice = {.ctx = ctx, .err = -ENOENT};
+	struct choice choice = {.ctx = ctx, .number = number, .err = -ENOENT};
 
 	choice.first = lane_first(lane);
 	choice.shown = lane_shown(lane);
@@ -116,8 +126,10 @@ __noinline int give_to_one_of(struct bpf_sk_lookup *ctx, __u64 lane)
 	return choice.others ? -EINVAL : -ENOENT;
 }
 
-static __always_inline int to_service(struct bpf_sk_lookup *ctx, __u32 service, int on_missing)
+/* `number` is that of the leaf: the service, and where its answers leave from. */
+static __always_inline int to_service(struct bpf_sk_lookup *ctx, __u32 number, int on_missing)
 {
+	__u32 service = number & (LEAF_BOUND_ANSWERS - 1);
 	__u32 key = lane_key(service, is_v6(ctx), is_udp(ctx));
 	struct counters *count = is_packet(ctx) ? bpf_map_lookup_elem(&inlet_counters, &service) : NULL;
 	const volatile __u64 *word = bpf_map_lookup_elem(&inlet_lanes, &key);
@@ -126,9 +138,9 @@ static __always_inline int to_service(struct bpf_sk_lookup *ctx, __u32 service, 
 	int err = -ENOENT;
 
 	if (lane_shown(lane) == 1)
-		err = give_to(ctx, lane_first(lane));
+		err = give_to(ctx, lane_first(lane), number);
 	else if (lane_shown(lane))
-		err = give_to_one_of(ctx, lane);
+		err = give_to_one_of(ctx, lane, number);
 	if (!err) {
 		if (count)
 			count->steered++;

@@ -18,7 +18,7 @@ pub use self::refusals::LastRefusal;
 pub(crate) use self::claims::{Claims, check_there, not_found};
 pub(crate) use self::find::{Placed, Reported, find, reported_now};
 pub(crate) use self::prepared::{Prepared, claims_of};
-pub(crate) use self::programs::{Programs, remove_programs};
+pub(crate) use self::programs::{Programs, attach_to_root, detach, is_attached, make_dir, remove_pin, remove_programs};
 pub(crate) use self::refusals::last as last_refusal;
 
 /// The services that are described.

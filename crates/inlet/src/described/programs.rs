@@ -163,11 +163,7 @@ struct Link<'a> {
 
 impl Link<'_> {
     fn attach(&self, path: &Path, cgroups: &Cgroups) -> Result<()> {
-        // What is left of one whose control group is gone.
-        remove(path)?;
-        let link = raw::link_cgroup(self.program.as_fd(), cgroups.as_fd(), self.kind);
-        let link = link.map_err(|cause| full(cause, cgroups.root()))?;
-        raw::pin(link.as_fd(), path).map_err(Error::at("pin", path))
+        attach_to_root(self.program.as_fd(), self.kind, path, cgroups)
     }
 
     fn update(&self, path: &Path) -> Result<()> {
@@ -175,6 +171,20 @@ impl Link<'_> {
             .and_then(|link| raw::link_update(link.as_fd(), self.program.as_fd()))
             .map_err(Error::at("update", path))
     }
+}
+
+/// Attaches a program to the root of the control groups, and pins the link.
+pub(crate) fn attach_to_root(
+    program: BorrowedFd<'_>,
+    kind: libbpf_sys::bpf_attach_type,
+    path: &Path,
+    cgroups: &Cgroups,
+) -> Result<()> {
+    // What is left of one whose control group is gone.
+    remove_pin(path)?;
+    let link = raw::link_cgroup(program, cgroups.as_fd(), kind);
+    let link = link.map_err(|cause| full(cause, cgroups.root()))?;
+    raw::pin(link.as_fd(), path).map_err(Error::at("pin", path))
 }
 
 /// The kernel has room for 64 programs of a kind at a control group.
@@ -185,8 +195,9 @@ fn full(cause: io::Error, root: &Path) -> Error {
     }
 }
 
-/// Whether a link is pinned there, and its control group is still there: the hierarchy may have been mounted anew.
-fn is_attached(path: &Path) -> Result<bool> {
+/// Whether a link is pinned there, and what it is attached to is still there: the hierarchy of control groups may have been
+/// mounted anew, an interface may have gone.
+pub(crate) fn is_attached(path: &Path) -> Result<bool> {
     match raw::open_pin(path) {
         Ok(link) => raw::is_attached(link.as_fd()).map_err(Error::at("look at", path)),
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -213,7 +224,7 @@ fn kept(path: &Path, new: impl FnOnce() -> Result<MapHandle>) -> Result<MapHandl
     if is_there(path)? { open_map(path, Access::Write) } else { new() }
 }
 
-fn make_dir(path: &Path, readers: Readers) -> Result<()> {
+pub(crate) fn make_dir(path: &Path, readers: Readers) -> Result<()> {
     make_marker(path)?;
     readers.admit_to_dir(path)
 }
@@ -225,14 +236,14 @@ pub(crate) fn remove_programs(files: &DescribedFiles) -> Result<()> {
 }
 
 /// Detaches a link at once, and removes its pin. Without that the kernel detaches it some time after the pin is gone.
-fn detach(path: &Path) -> Result<()> {
+pub(crate) fn detach(path: &Path) -> Result<()> {
     match raw::open_pin(path) {
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(()),
-        // One whose control group is gone is detached already.
+        // One whose control group or interface is gone is detached already.
         Ok(link) => _ = raw::link_detach(link.as_fd()),
         Err(cause) => return Err(Error::at("open", path)(cause)),
     }
-    remove(path)
+    remove_pin(path)
 }
 
 /// Pins an object in place of another one, so that one of the two is there at any time.
@@ -240,7 +251,7 @@ fn replace(object: BorrowedFd<'_>, path: &Path) -> Result<()> {
     let mut name = path.as_os_str().to_owned();
     name.push("-new");
     let new = Path::new(&name);
-    remove(new)?;
+    remove_pin(new)?;
     raw::pin(object, new).map_err(Error::at("pin", new))?;
     std::fs::rename(new, path).map_err(Error::at("replace", path))
 }
@@ -252,7 +263,7 @@ fn make_marker(path: &Path) -> Result<()> {
     }
 }
 
-fn remove(path: &Path) -> Result<()> {
+pub(crate) fn remove_pin(path: &Path) -> Result<()> {
     match std::fs::remove_file(path) {
         Err(cause) if cause.kind() != io::ErrorKind::NotFound => Err(Error::at("remove", path)(cause)),
         _ => Ok(()),

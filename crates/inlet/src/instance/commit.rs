@@ -221,7 +221,9 @@ impl Instance {
     /// Makes all that the new ruleset needs, and puts it in force.
     fn ready(&self, step: &Step, plan: &Plan, files: &GenerationFiles) -> Result<()> {
         let image = self.files.generation(self.generation).image();
-        let generation = Generation::load_after(self.ruleset()?, &image, &step.new, plan, &self.maps)?;
+        let answers = self.ready_answers(&step.new)?;
+        let old = (self.ruleset()?, image.as_path());
+        let generation = Generation::load_after(old, &step.new, plan, &self.maps, answers.as_ref())?;
         fault::point("commit:loaded");
         let placed = self.stage(plan, &step.new, &step.prepared)?;
         fault::point("commit:staged");
@@ -241,6 +243,7 @@ impl Instance {
     /// What follows the commit point. Nobody puts sockets into the slots of services that are gone before these are emptied.
     fn follow_up(&self, rest: Rest, plan: &Plan) -> Result<RouteChanges> {
         let routes = rest.routes.map_or_else(|| Ok(RouteChanges::default()), RoutePlan::after_commit)?;
+        self.finish_answers()?;
         self.describe(&rest.prepared)?;
         if !matches!(rest.prepared, Prepared::Same) {
             self.find_after(plan)?;
@@ -265,6 +268,7 @@ impl Instance {
         let is_gone = |id: &ServiceId| services.get(*id).is_none() && previous.get(*id).is_none();
         let gone: Vec<ServiceId> = (1..inlet_core::MAX_SERVICES).filter_map(ServiceId::new).filter(is_gone).collect();
         self.finish_routes(&left)?;
+        self.finish_answers()?;
         self.describe_again()?;
         // One that was not pinned yet changed nothing.
         let image = |number: &u64| read_ruleset(&self.files.generation(*number).image()).ok();

@@ -20,7 +20,7 @@ impl Instance {
         let changes = plan.services.iter().any(|change| match change {
             ServiceChange::Described { .. } => true,
             ServiceChange::Removed(name) => was_described(name.as_str()),
-            ServiceChange::Added(..) | ServiceChange::OnMissing { .. } => false,
+            ServiceChange::Added(..) | ServiceChange::OnMissing { .. } | ServiceChange::Answers { .. } => false,
         });
         if !changes {
             return Ok(Prepared::Same);

@@ -3,7 +3,7 @@
 //! Each changes a [`Builder`], within [`Instance::edit`]. The methods of [`Instance`] of the same names are for one
 //! change with the usual options.
 
-use inlet_core::{Builder, Description, Listen, OnMissing, Rule, Selector, ServiceName, Target, Verdict};
+use inlet_core::{Answers, Builder, Description, Listen, OnMissing, Rule, Selector, ServiceName, Target, Verdict};
 
 use super::{CommitOptions, Committed, Instance};
 use crate::described::check_there;
@@ -14,6 +14,8 @@ use crate::error::{Error, Result};
 pub struct ServiceRequest {
     /// What happens without a live socket.
     pub on_missing: Option<OnMissing>,
+    /// Where its answers over UDP leave from.
+    pub answers: Option<Answers>,
     /// Which sockets it has; the inner `None` leaves them to be registered by hand.
     pub description: Option<Option<Description>>,
     /// Whether the unit, control group and user of the description need not be there yet.
@@ -75,6 +77,9 @@ pub fn set_service(builder: &mut Builder, name: &ServiceName, request: ServiceRe
     let id = builder.service(name)?;
     if let Some(on_missing) = request.on_missing {
         builder.set_on_missing(id, on_missing);
+    }
+    if request.answers.is_some() {
+        builder.set_answers(id, request.answers);
     }
     if let Some(description) = request.description {
         builder.set_description(id, description);

@@ -7,6 +7,7 @@ use std::path::Path;
 use inlet_core::Ruleset;
 
 use super::Instance;
+use crate::answers;
 use crate::described::remove_programs;
 use crate::error::{Error, KernelError, Result, StateError};
 use crate::fault;
@@ -129,6 +130,7 @@ fn remove_instance(location: &Location, dir: &Path) -> Result<()> {
             .and_then(|link| raw::link_detach(link.as_fd()).map_err(Error::at("detach", &files.link())));
         fault::point("down:detached");
     }
+    answers::remove(&files.answers())?;
     remove_programs(&files.described())?;
     remove_all(dir)
 }
@@ -139,7 +141,7 @@ fn make(location: &Location, files: &Files, max_sockets: u32, readers: Readers) 
     fault::point("up:directory");
     let maps = Maps::create(files, max_sockets, readers)?;
     fault::point("up:maps");
-    let first = Generation::load(&Ruleset::empty(), &maps)?;
+    let first = Generation::load(&Ruleset::empty(), &maps, None)?;
     begin(&files.generation(1), readers)?;
     first.pin(&Attachments::default(), &files.generation(1), readers)?;
     fault::point("up:generation");

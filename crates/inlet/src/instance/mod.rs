@@ -1,5 +1,6 @@
 //! The writer: an instance open for writing, and all that can be done with it. Nothing below knows of it.
 
+mod answers;
 mod apply;
 mod commit;
 mod confirm;

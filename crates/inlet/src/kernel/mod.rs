@@ -3,6 +3,7 @@
 
 pub(crate) mod capability;
 pub(crate) mod cgroup;
+pub(crate) mod interfaces;
 pub(crate) mod netlink;
 mod netns;
 #[allow(unsafe_code)]

@@ -91,11 +91,28 @@ pub(crate) fn link_cgroup(
     owned(unsafe { libbpf_sys::bpf_link_create(program, cgroup, kind, std::ptr::null()) })
 }
 
-/// Whether a link to a control group runs: it does until the group goes, and the information then lacks its number.
+/// Attaches a program to what leaves through an interface of the calling thread's namespace (tcx, Linux 6.6). It runs
+/// before those that others have attached there, any of which may be the last.
+pub(crate) fn link_egress(program: BorrowedFd<'_>, ifindex: u32) -> io::Result<OwnedFd> {
+    let opts = libbpf_sys::bpf_link_create_opts {
+        sz: size_of::<libbpf_sys::bpf_link_create_opts>() as libbpf_sys::size_t,
+        flags: libbpf_sys::BPF_F_BEFORE,
+        ..Default::default()
+    };
+    let index = ifindex as c_int;
+    // SAFETY: the descriptor is open; the options outlive the call.
+    owned(unsafe {
+        libbpf_sys::bpf_link_create(program.as_raw_fd(), index, libbpf_sys::BPF_TCX_EGRESS, &raw const opts)
+    })
+}
+
+/// Whether a link to a control group or an interface runs: it does until that goes, and the information then lacks its
+/// number.
 pub(crate) fn is_attached(link: BorrowedFd<'_>) -> io::Result<bool> {
     let info = libbpf_rs::query::LinkInfo::from_fd(link).map_err(crate::error::Cause::into_io)?;
     Ok(match info.info {
         libbpf_rs::query::LinkTypeInfo::Cgroup(group) => group.cgroup_id != 0,
+        libbpf_rs::query::LinkTypeInfo::Tcx(tcx) => tcx.ifindex != 0,
         _ => false,
     })
 }

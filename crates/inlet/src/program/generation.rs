@@ -13,7 +13,7 @@ use super::load;
 use crate::error::{Error, Result};
 use crate::fault;
 use crate::kernel::raw;
-use crate::state::{GenerationFiles, Maps, Readers, create_frozen, map_words};
+use crate::state::{AnswerMaps, GenerationFiles, Maps, Readers, create_frozen, map_words};
 
 /// What is pinned beside a generation.
 #[derive(Debug, Default)]
@@ -32,34 +32,42 @@ pub(crate) struct Attachments {
 #[derive(Debug)]
 pub(crate) struct Generation {
     image: MapHandle,
+    notes_flows: bool,
     pub(crate) program: OwnedFd,
 }
 
 impl Generation {
     /// Compiles the ruleset, fills and freezes the image, and loads the program for it.
-    pub(crate) fn load(ruleset: &Ruleset, maps: &Maps) -> Result<Self> {
-        Self::of(image::compile(ruleset)?, maps)
+    pub(crate) fn load(ruleset: &Ruleset, maps: &Maps, answers: Option<&AnswerMaps>) -> Result<Self> {
+        Self::of(image::compile(ruleset)?, maps, answers)
     }
 
     /// The same for a ruleset that takes the place of another one, with whatever can stay of the image of that one, if
     /// it can be read.
-    pub(crate) fn load_after(old: &Ruleset, image: &Path, new: &Ruleset, plan: &Plan, maps: &Maps) -> Result<Self> {
-        let Ok(image) = map_words(image) else { return Self::load(new, maps) };
-        Self::of(image::recompile(Compiled { ruleset: old, image: image.words() }, new, plan)?, maps)
+    pub(crate) fn load_after(
+        (old, image): (&Ruleset, &Path),
+        new: &Ruleset,
+        plan: &Plan,
+        maps: &Maps,
+        answers: Option<&AnswerMaps>,
+    ) -> Result<Self> {
+        let Ok(image) = map_words(image) else { return Self::load(new, maps, answers) };
+        Self::of(image::recompile(Compiled { ruleset: old, image: image.words() }, new, plan)?, maps, answers)
     }
 
-    fn of(compiled: Image<'_>, maps: &Maps) -> Result<Self> {
+    fn of(compiled: Image<'_>, maps: &Maps, answers: Option<&AnswerMaps>) -> Result<Self> {
         let image = create_frozen("inlet_image", compiled.words(), |words| write(compiled.parts(words)))?;
         fault::point("commit:filled");
-        let program = load::load(compiled.header(), &image, maps)?;
-        Ok(Self { image, program })
+        let program = load::load(compiled.header(), &image, maps, answers)?;
+        Ok(Self { image, notes_flows: answers.is_some(), program })
     }
 
     /// Pins image and program in the directory of the generation, and with them what is beside them.
     pub(crate) fn pin(&self, attachments: &Attachments, files: &GenerationFiles, readers: Readers) -> Result<()> {
         let routes = attachments.keeps_routes.then(|| (self.image.as_fd(), files.routes()));
+        let answers = self.notes_flows.then(|| (self.image.as_fd(), files.answers()));
         let pins = [(self.image.as_fd(), files.image()), (self.program.as_fd(), files.program())];
-        for (object, path) in pins.into_iter().chain(routes) {
+        for (object, path) in pins.into_iter().chain(routes).chain(answers) {
             raw::pin(object, &path).map_err(Error::at("pin", &path))?;
             fault::point("commit:pin");
         }
@@ -86,7 +94,7 @@ pub(crate) fn begin(files: &GenerationFiles, readers: Readers) -> Result<()> {
 
 /// Loads the program for no rules and lets it go: what this needs, every program needs.
 pub(crate) fn try_out() -> Result<()> {
-    Generation::load(&Ruleset::empty(), &Maps::unpinned(1)?).map(drop)
+    Generation::load(&Ruleset::empty(), &Maps::unpinned(1)?, None).map(drop)
 }
 
 /// From how many words on two threads write an image: less is done before the second one runs.

@@ -13,7 +13,7 @@ use libbpf_rs::{MapCore, MapHandle, ObjectBuilder, OpenObject, PrintLevel};
 
 use crate::bpf::steer::types;
 use crate::error::{Cause, Error, Result};
-use crate::state::{FlowKey, Maps};
+use crate::state::{AnswerMaps, FlowKey, Maps};
 
 static OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/steer.bpf.o"));
 
@@ -34,13 +34,14 @@ macro_rules! constants {
     }};
 }
 
-fn constants(header: &Header, flow_key: FlowKey) -> Constants {
+fn constants(header: &Header, flow_key: FlowKey, notes_flows: bool) -> Constants {
     let mut constants = constants!(header;
         search_words, search_mask, index, blocks32, blocks128, cells, ranges, chain, hops, steps, levels, port_tables, bisect,
         v4.used, v4.pieces, v4.shift, v4.low_half, v4.first, v4.high, v4.windows, v4.buckets, v4.more,
         v6.used, v6.pieces, v6.shift, v6.low_half, v6.first, v6.high, v6.windows, v6.buckets, v6.more);
     let at = offset_of!(types::config, flow_key) / size_of::<u64>();
     constants[at..at + flow_key.0.len()].copy_from_slice(&flow_key.0);
+    constants[offset_of!(types::config, answers) / size_of::<u64>()] = notes_flows.into();
     constants
 }
 
@@ -56,7 +57,7 @@ same_numbers! {
     BLOCK128_KEYS WINDOW4_WORDS WINDOW6_WORDS PREFIXES BUCKET4_WORDS BUCKET6_WORDS BUCKET_MORE BUCKET4_SHIFT BUCKET4_KEY
     BUCKET6_HIGH_SHIFT BUCKET6_LOW_SHIFT BUCKET6_KEY NOTHING MORE_SEARCH PORTS_LARGE PORTS_ONE PORTS_TWO RANGE_BITS
     RANGE_UDP SMALL_RANGES HAS_ONE HAS_TWO HAS_SMALL HAS_LARGE LEAF_SHIFT LEAF_MISS LEAF_PASS LEAF_REFUSE
-    LEAF_SERVICE_OR_REFUSE LEAF_SERVICE_OR_PASS LEAF_BY_SOURCE LEAF_BY_IFACE MAX_STEPS MAX_HOPS
+    LEAF_SERVICE_OR_REFUSE LEAF_SERVICE_OR_PASS LEAF_BY_SOURCE LEAF_BY_IFACE LEAF_BOUND_ANSWERS MAX_STEPS MAX_HOPS
 }
 
 /// The object with numbers for all placeholders. The number of a placeholder is in two halves, each the last four bytes
@@ -101,12 +102,12 @@ pub(crate) fn without(what: &str) -> Error {
     Error::Load { cause: io::Error::other(format!("it has no {what}")), log: String::new() }
 }
 
-/// Loads the program specialised for an image.
-pub(crate) fn load(header: &Header, image: &MapHandle, maps: &Maps) -> Result<OwnedFd> {
-    let object = specialise(OBJECT, &constants(header, maps.flow_key));
+/// Loads the program specialised for an image. With the maps of answers it notes where flows ask.
+pub(crate) fn load(header: &Header, image: &MapHandle, maps: &Maps, answers: Option<&AnswerMaps>) -> Result<OwnedFd> {
+    let object = specialise(OBJECT, &constants(header, maps.flow_key, answers.is_some()));
     loading(|failed| {
         let mut open = ObjectBuilder::default().open_memory(&object).map_err(failed)?;
-        give_maps(&mut open, image, maps).map_err(failed)?;
+        give_maps(&mut open, image, maps, answers).map_err(failed)?;
         let loaded = open.load().map_err(failed)?;
         let program = loaded.progs().find(|program| program.name() == "inlet_steer");
         let program = program.ok_or_else(|| without("program"))?;
@@ -115,10 +116,22 @@ pub(crate) fn load(header: &Header, image: &MapHandle, maps: &Maps) -> Result<Ow
 }
 
 /// The maps that exist take the place of those that the object declares.
-fn give_maps(open: &mut OpenObject, image: &MapHandle, maps: &Maps) -> libbpf_rs::Result<()> {
+fn give_maps(
+    open: &mut OpenObject,
+    image: &MapHandle,
+    maps: &Maps,
+    answers: Option<&AnswerMaps>,
+) -> libbpf_rs::Result<()> {
     for mut map in open.maps_mut() {
         let name = map.name().to_string_lossy().into_owned();
         match name.as_str() {
+            "inlet_flows" | "inlet_bound" | "inlet_answers" => match (answers, name.as_str()) {
+                (Some(answers), "inlet_flows") => map.reuse_fd(answers.flows.as_fd())?,
+                (Some(answers), "inlet_bound") => map.reuse_fd(answers.bound.as_fd())?,
+                (Some(answers), _) => map.reuse_fd(answers.counters.as_fd())?,
+                // Nothing that can be reached names them.
+                (None, _) => map.set_autocreate(false)?,
+            },
             "inlet_sockets" => map.reuse_fd(maps.sockets.as_fd())?,
             "inlet_lanes" => map.reuse_fd(maps.lanes.as_fd())?,
             "inlet_counters" => map.reuse_fd(maps.counters.as_fd())?,

@@ -20,11 +20,13 @@ pub use self::warning::Warning;
 pub(crate) use self::losses::Losses;
 pub(crate) use self::receivers::Receivers;
 
+use crate::answers::{needs, uncovered};
 use crate::described::{self, LastRefusal, NotFound};
 use crate::error::{Error, Result, StateError};
 use crate::socket::SocketState;
 use crate::state::{
-    Access, Counters, Files, Location, Maps, Pending, Shared, generation_in_force, open_map, pending, read_ruleset,
+    Access, AnswerCounters, Counters, Files, Location, Maps, Pending, Shared, answer_counters, generation_in_force,
+    open_map, pending, read_ruleset,
 };
 
 /// An instance open for reading. Nobody writes it while this is held.
@@ -152,6 +154,28 @@ impl Snapshot {
             })
         };
         self.ruleset.services().iter().map(state).collect()
+    }
+
+    /// What became of datagrams to services whose answers leave from where they were asked; `None` when no service's do.
+    ///
+    /// # Errors
+    /// Those of reading the map.
+    pub fn answers(&self) -> Result<Option<AnswerCounters>> {
+        let notes_flows = self.files.generation(self.generation).notes_flows();
+        notes_flows.then(|| answer_counters(&self.files.answers())).transpose()
+    }
+
+    /// The interfaces through which answers leave from another port than the one asked: those that came since the last commit,
+    /// while nobody watches.
+    ///
+    /// # Errors
+    /// Those of listing the interfaces.
+    pub fn uncovered_interfaces(&self) -> Result<Vec<String>> {
+        let needs = needs(&self.ruleset).filter(|needs| needs.ports);
+        match needs.filter(|_| self.files.generation(self.generation).notes_flows()) {
+            Some(_) => uncovered(&self.files.answers(), self.location.netns()),
+            None => Ok(Vec::new()),
+        }
     }
 
     /// Whether the ruleset in force waits for confirmation.

@@ -6,6 +6,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod answers;
 mod commit;
 mod confirm;
 mod instance;
@@ -73,6 +74,13 @@ const DESCRIBE: &[(&str, bool)] = &[
     ("commit:retired", true),
 ];
 
+/// Each step of a commit with the first rule of UDP: all before it is in force.
+const ATTACH: &[&str] = &["answers:directory", "answers:map", "answers:attached", "answers:port", "answers:interface"];
+
+/// Each step of a commit after which no answer leaves from elsewhere than its socket: all after it is in force. The end of an
+/// instance has the same.
+const DETACH: &[&str] = &["answers:uncovered", "answers:detached"];
+
 const DOWN: &[&str] = &["down:withdrawn", "down:detached"];
 
 /// What the killed process runs: this same program with nothing but this test in it. In a normal run it is nothing.
@@ -94,6 +102,8 @@ fn child() {
         // The socket is passed as a service manager would, so that the parent goes on serving it.
         "register" => drop(open().register("web", std::io::stdin()).unwrap()),
         "unregister" => drop(open().unregister("web", None).unwrap()),
+        "first of udp" => bind(&mut open(), "dns", Udp, "192.0.2.0/24", "53"),
+        "last of udp" => drop(open().unbind(&common::selector(Udp, "192.0.2.0/24", "53")).unwrap()),
         "describe" => drop(described(&mut open())),
         "down" => Instance::down(&here()).unwrap(),
         other => panic!("{other}"),
@@ -161,7 +171,8 @@ fn every_step_of_the_source_is_tried() {
     let source: String = files.map(|file| std::fs::read_to_string(src.join(file)).unwrap()).collect();
     let commit = COMMIT.iter().map(|(step, _)| *step);
     let pairs = UNREGISTER.iter().map(|(step, _)| *step).chain(DESCRIBE.iter().map(|(step, _)| *step));
-    let tried: Vec<&str> = commit.chain([UP, REGISTER, MOVE, CONFIRM, DOWN].concat()).chain(pairs).collect();
+    let tried: Vec<&str> =
+        commit.chain([UP, REGISTER, MOVE, CONFIRM, ATTACH, DETACH, DOWN].concat()).chain(pairs).collect();
     for point in source.split("fault::point(\"").skip(1).map(|rest| rest.split('"').next().unwrap()) {
         // Those of routes are tried in tests/routes.rs.
         assert!(point.starts_with("routes:") || tried.contains(&point), "{point}");

@@ -2,7 +2,7 @@
 
 mod report;
 
-use inlet::rules::{Change, Plan, Prefix, Ruleset, ServiceChange, Verdict};
+use inlet::rules::{Answers, Change, Plan, Prefix, Ruleset, ServiceChange, Verdict};
 use inlet::{Committed, Proposal, RouteChanges, Warning};
 use serde::Serialize;
 
@@ -179,6 +179,10 @@ impl Difference<'_> {
             ServiceChange::Removed(name) => (palette.bad, format!("- service {name}")),
             ServiceChange::OnMissing { name, previous: old, new } => {
                 (palette.changed, format!("~ service {name} (on missing: {new}, was {old})"))
+            }
+            ServiceChange::Answers { name, new, .. } => {
+                let from = new.map_or("asked where the host can", Answers::as_str);
+                (palette.changed, format!("~ service {name} (answers: {from})"))
             }
             ServiceChange::Described { name, new: Some(new), .. } => {
                 (palette.changed, format!("~ service {name}: {new}"))

@@ -1,7 +1,7 @@
 //! What differs between two rulesets, as programs get it.
 
 use inlet::rules::config::rule_json;
-use inlet::rules::{Change, Description, Rule, Ruleset, ServiceChange, ServiceName};
+use inlet::rules::{Answers, Change, Description, Rule, Ruleset, ServiceChange, ServiceName};
 use serde::{Serialize, Serializer};
 
 use super::Difference;
@@ -33,6 +33,8 @@ struct Service {
     change: &'static str,
     name: String,
     on_missing: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    answers: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     description: Option<String>,
     was: Option<String>,
@@ -72,6 +74,7 @@ fn service(change: &ServiceChange) -> Service {
         change,
         name: name.to_string(),
         on_missing: None,
+        answers: None,
         description: None,
         was: None,
     };
@@ -81,6 +84,10 @@ fn service(change: &ServiceChange) -> Service {
         ServiceChange::OnMissing { name, previous: old, new } => {
             let was = Some(old.to_string());
             Service { on_missing: Some(new.as_str()), was, ..service("replaced", name) }
+        }
+        ServiceChange::Answers { name, previous, new } => {
+            let [was, answers] = [previous, new].map(|answers| answers.map(Answers::as_str));
+            Service { answers, was: was.map(str::to_owned), ..service("answers", name) }
         }
         ServiceChange::Described { name, previous: old, new } => {
             let text = |description: &Option<Description>| description.as_ref().map(ToString::to_string);

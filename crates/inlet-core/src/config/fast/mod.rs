@@ -20,7 +20,7 @@ use super::keys::{Described, resolve_interfaces};
 use super::loader::Loader;
 use super::sets::{Sets, lines};
 use super::{Parsed, Routes};
-use crate::rule::{CgroupPath, Listen, OnMissing, Prefix, ServiceName, Services, UnitName, UserName};
+use crate::rule::{Answers, CgroupPath, Listen, OnMissing, Prefix, ServiceName, Services, UnitName, UserName};
 use crate::ruleset::{Builder, Ruleset};
 
 /// Reads file 0 of the loader; `None` when it has to be read the slow way.
@@ -136,6 +136,7 @@ struct ServicesSeed<'b> {
 #[serde(deny_unknown_fields)]
 struct ServiceText {
     on_missing: Option<Text<OnMissing>>,
+    answers: Option<Text<Answers>>,
     listen: Option<List<Listen>>,
     unit: Option<Text<UnitName>>,
     cgroup: Option<Text<CgroupPath>>,
@@ -176,6 +177,7 @@ impl<'de> Visitor<'de> for ServicesSeed<'_> {
             let service: ServiceText = map.next_value()?;
             let policy = service.on_missing.as_ref().map_or_else(OnMissing::default, |text| text.0);
             self.builder.set_on_missing(id, policy);
+            self.builder.set_answers(id, service.answers.as_ref().map(|text| text.0));
             self.builder.set_description(id, service.described().description().map_err(|_| slow())?);
         }
         Ok(())

@@ -12,7 +12,7 @@ use crate::config::Routes;
 use crate::config::keys::Plain;
 use crate::config::sets::PrefixOrSet;
 use crate::rule::{
-    CgroupPath, InterfaceName, Listen, OnMissing, Ports, Prefix, Protocol, ServiceName, UnitName, UserName,
+    Answers, CgroupPath, InterfaceName, Listen, OnMissing, Ports, Prefix, Protocol, ServiceName, UnitName, UserName,
 };
 
 /// A type that a text in the file can have, and whether a bare number may stand for it.
@@ -28,6 +28,7 @@ impl Written for CgroupPath {}
 impl Written for InterfaceName {}
 impl Written for Listen {}
 impl Written for OnMissing {}
+impl Written for Answers {}
 impl Written for Plain {}
 impl Written for Prefix {}
 impl Written for PrefixOrSet {}

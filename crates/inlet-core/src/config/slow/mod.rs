@@ -188,11 +188,12 @@ impl Reader<'_, '_> {
 
     fn service(&mut self, name: &ServiceName, key: &Key<'_>, node: &Node<'_>) {
         let before = self.found.count();
-        let (mut policy, mut described) = (OnMissing::default(), Described::default());
+        let (mut policy, mut answers, mut described) = (OnMissing::default(), None, Described::default());
         for (key, node) in self.fields(node, SERVICE) {
             match key.name.as_ref() {
                 _ if self.is_null(&node) => {}
                 "on_missing" => policy = self.parsed(&node).unwrap_or_default(),
+                "answers" => answers = self.parsed(&node),
                 "listen" => {
                     let nodes = self.one_or_list(&node);
                     described.listen = Some(nodes.iter().filter_map(|node| self.parsed(node)).collect());
@@ -214,6 +215,7 @@ impl Reader<'_, '_> {
         match self.builder.service(name) {
             Ok(id) => {
                 self.builder.set_on_missing(id, policy);
+                self.builder.set_answers(id, answers);
                 self.builder.set_description(id, described);
             }
             Err(error) => self.found.push(with_remedy(key.place.clone(), &error)),

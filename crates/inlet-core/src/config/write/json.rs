@@ -23,6 +23,9 @@ pub fn write(ruleset: &Ruleset, routes: Routes, mut out: impl Write) -> io::Resu
     for (_, service) in ruleset.services().iter() {
         let name = serde_json::to_string(service.name.as_str())?;
         write!(out, "{separator}\n  {name}: {{\"on_missing\": \"{}\"", service.on_missing)?;
+        if let Some(answers) = service.answers {
+            write!(out, ", \"answers\": \"{answers}\"")?;
+        }
         if let Some(description) = &service.description {
             write_description(&mut out, description)?;
         }

@@ -18,6 +18,9 @@ pub fn write_toml(ruleset: &Ruleset, routes: Routes, mut out: impl Write) -> io:
     }
     for (_, service) in ruleset.services().iter() {
         write!(out, "services.{} = {{ on_missing = \"{}\"", key(service.name.as_str()), service.on_missing)?;
+        if let Some(answers) = service.answers {
+            write!(out, ", answers = \"{answers}\"")?;
+        }
         if let Some(description) = &service.description {
             write_description(&mut out, description)?;
         }

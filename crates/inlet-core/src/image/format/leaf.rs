@@ -1,7 +1,10 @@
 //! Leaves: the results of searches.
 
-use super::{LEAF_MISS, LEAF_PASS, LEAF_REFUSE, LEAF_SERVICE_OR_PASS, LEAF_SERVICE_OR_REFUSE, LEAF_SHIFT, RANGE_UDP};
-use crate::rule::{OnMissing, ServiceId, Services, Verdict};
+use super::{
+    LEAF_BOUND_ANSWERS, LEAF_MISS, LEAF_PASS, LEAF_REFUSE, LEAF_SERVICE_OR_PASS, LEAF_SERVICE_OR_REFUSE, LEAF_SHIFT,
+    RANGE_UDP,
+};
+use crate::rule::{Answers, OnMissing, ServiceId, Services, Verdict};
 
 /// The result of a search by port, source or interface: 3 bits of kind, 29 bits of number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -55,16 +58,19 @@ impl Leaf {
         match verdict {
             Verdict::Pass => Self::PASS,
             Verdict::Refuse => Self::REFUSE,
-            Verdict::Service(id) => match services.get(id).map(|service| service.on_missing) {
-                Some(OnMissing::Pass) => Self::new(LEAF_SERVICE_OR_PASS, id.get().into()),
-                Some(OnMissing::Refuse) | None => Self::new(LEAF_SERVICE_OR_REFUSE, id.get().into()),
-            },
+            Verdict::Service(id) => {
+                let service = services.get(id);
+                let passes = service.is_some_and(|service| service.on_missing == OnMissing::Pass);
+                let is_bound = service.is_some_and(|service| service.answers == Some(Answers::Bound));
+                let kind = if passes { LEAF_SERVICE_OR_PASS } else { LEAF_SERVICE_OR_REFUSE };
+                Self::new(kind, u32::from(id.get()) | if is_bound { LEAF_BOUND_ANSWERS } else { 0 })
+            }
         }
     }
 
     /// What the program does. `None`: the leaf needs a further search, or its number is not valid.
     pub(crate) fn outcome(self) -> Option<Outcome> {
-        let service = || u16::try_from(self.number()).ok().and_then(ServiceId::new);
+        let service = || u16::try_from(self.number() & !LEAF_BOUND_ANSWERS).ok().and_then(ServiceId::new);
         match self.kind() {
             LEAF_MISS => Some(Outcome::Miss),
             LEAF_PASS => Some(Outcome::Pass),

@@ -109,6 +109,9 @@ pub const LEAF_BY_SOURCE: u32 = 5;
 /// Kind of a leaf: search the interface; the number is the cell of that search.
 pub const LEAF_BY_IFACE: u32 = 6;
 
+/// In the number of a service's leaf: its answers leave from where its socket is bound, so nothing is noted for them.
+pub const LEAF_BOUND_ANSWERS: u32 = 1 << 16;
+
 /// How many searches by source or interface one port may need.
 pub const MAX_STEPS: u32 = 32;
 /// How many nested prefixes one packet may be looked up in: every length of IPv6.

@@ -2,7 +2,7 @@
 //!
 //! The words are the counts of services, interfaces, shapes, IPv4 and IPv6 rules, then the items.
 //!
-//! A service is its number (with the policy and whether it has a description above 16 bits), its name and its
+//! A service is its number (with the policy, where answers leave from and whether it has a description above 16 bits), its name and its
 //! description. An interface is its index and its name. A name is its length in bytes and the bytes, padded with 0. A
 //! shape takes 8 words, an IPv4 rule 2 (its sortable number), an IPv6 rule 5 (the address, then its tail).
 
@@ -11,8 +11,8 @@ use std::borrow::Cow;
 use super::valid::is_valid;
 use crate::image::format::{Header, HeaderError, from_words, to_words};
 use crate::rule::{
-    Confine, Description, IfaceId, Interface, OnMissing, PortRange, Prefix, Protocol, Remedy, Service, ServiceId,
-    ServiceName, Services, UserName, Verdict,
+    Answers, Confine, Description, IfaceId, Interface, OnMissing, PortRange, Prefix, Protocol, Remedy, Service,
+    ServiceId, ServiceName, Services, UserName, Verdict,
 };
 use crate::ruleset::{Entry4, Entry6, Ruleset, Shape};
 use crate::threads::{MANY, join};
@@ -21,6 +21,8 @@ const COUNTS: usize = 6;
 const SHAPE_WORDS: usize = 8;
 const PASS_WHEN_MISSING: u32 = 1 << 16;
 const DESCRIBED: u32 = 1 << 17;
+const ANSWERS_ASKED: u32 = 1 << 18;
+const ANSWERS_BOUND: u32 = 1 << 19;
 /// Which control group a description gives.
 const NOWHERE: u32 = 0;
 const UNIT: u32 = 1;
@@ -61,7 +63,12 @@ pub(crate) fn encode(ruleset: &Ruleset) -> Encoded<'_> {
     for (id, service) in services.iter() {
         let policy = if service.on_missing == OnMissing::Pass { PASS_WHEN_MISSING } else { 0 };
         let described = if service.description.is_some() { DESCRIBED } else { 0 };
-        head.push(u32::from(id.get()) | policy | described);
+        let answers = match service.answers {
+            None => 0,
+            Some(Answers::Asked) => ANSWERS_ASKED,
+            Some(Answers::Bound) => ANSWERS_BOUND,
+        };
+        head.push(u32::from(id.get()) | policy | described | answers);
         push_text(&mut head, service.name.as_str());
         if let Some(description) = &service.description {
             push_description(&mut head, description);
@@ -212,9 +219,15 @@ fn read_services(words: &mut Words<'_>, count: usize) -> Result<Services, Source
             return Err(damaged());
         }
         let on_missing = if number & PASS_WHEN_MISSING != 0 { OnMissing::Pass } else { OnMissing::Refuse };
+        let answers = match number & (ANSWERS_ASKED | ANSWERS_BOUND) {
+            0 => None,
+            ANSWERS_ASKED => Some(Answers::Asked),
+            ANSWERS_BOUND => Some(Answers::Bound),
+            _ => return Err(damaged()),
+        };
         let described = number & DESCRIBED != 0;
         let description = described.then(|| read_description(words)).transpose()?;
-        services.insert(id, Service { name, on_missing, description });
+        services.insert(id, Service { name, on_missing, answers, description });
     }
     Ok(services)
 }
