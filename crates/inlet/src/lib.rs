@@ -52,8 +52,9 @@ pub use state::{DEFAULT_BPFFS, Location};
 pub use described::{FoundSocket, LastRefusal, NotFound};
 pub use route::{Reach, Route, RouteChanges};
 pub use snapshot::{
-    Agreement, Answer, Checker, Checkup, Explainer, Explanation, Finding, Listener, Listeners, LiveProgram, Outcome,
-    Proposal, Reply, ServiceState, ServiceTraffic, Severity, Snapshot, Unasked, Warning,
+    Agreement, Answer, AnswerFrom, AnswersState, Checker, Checkup, Explainer, Explanation, Finding, Listener,
+    Listeners, LiveProgram, Outcome, Proposal, Reply, ServiceState, ServiceTraffic, Severity, Snapshot, Unasked,
+    Warning,
 };
 pub use socket::{Adopted, Owner, SocketState};
 pub use state::{AnswerCounters, Counters, Pending};

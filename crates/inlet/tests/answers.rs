@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use common::{bind, snapshot, tree, tree_of_one, up};
 use inlet::rules::{Answers, Protocol};
-use inlet::{Instance, ServiceRequest};
+use inlet::{AnswersState, Instance, ServiceRequest, Watcher};
 use inlet_testkit::{End, Netns, World, checksum_offload, segment, veth};
 
 const PREFIXES: [&str; 2] = ["192.0.2.0/24", "2001:db8::/64"];
@@ -198,7 +198,8 @@ fn each_answer_leaves_from_where_the_last_question_went() {
         client.send_to(b"hop", target).unwrap();
         assert_eq!(client.recv_from(&mut [0; 16]).unwrap().1, target);
     }
-    let counters = snapshot(&world).answers().unwrap().unwrap();
+    let AnswersState::Asked { counters, uncovered } = snapshot(&world).answers().unwrap() else { panic!() };
+    assert_eq!(uncovered, [""; 0]);
     assert_eq!((counters.noted, counters.ambiguous, counters.unnoted), (1, 9_999, 0), "{counters:?}");
     assert_eq!(counters.addressed, 10_000);
 }
@@ -266,4 +267,33 @@ fn asked_for(client: &UdpSocket, bytes: usize, about: &str) -> Vec<u8> {
     let len = client.recv(&mut buffer).unwrap_or_else(|error| panic!("{about}: {error}"));
     buffer.truncate(len);
     buffer
+}
+
+/// An interface that comes has no program until somebody attaches it: `inlet watch`, or the next change.
+#[test]
+fn interfaces_that_come_later() {
+    let Some(world) = world() else { return };
+    let mut instance = up(&world);
+    bind(&mut instance, "dns", Protocol::Udp, PREFIXES[0], "53");
+    drop(instance);
+    let uncovered = || match snapshot(&world).answers().unwrap() {
+        AnswersState::Asked { uncovered, .. } => uncovered,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(uncovered(), [""; 0]);
+    world.ip(&["link", "add", "late0", "type", "veth", "peer", "name", "late1"]).unwrap();
+    assert_eq!(uncovered(), ["late1", "late0"]);
+    let watcher = Watcher::new(common::here(&world)).unwrap();
+    watcher.look().unwrap();
+    assert_eq!(uncovered(), [""; 0]);
+    world.ip(&["link", "add", "late2", "type", "veth", "peer", "name", "late3"]).unwrap();
+    assert_eq!(uncovered(), ["late3", "late2"]);
+    while !uncovered().is_empty() {
+        watcher.wait(None).unwrap();
+    }
+    // What is gone is forgotten.
+    drop(watcher);
+    world.ip(&["link", "del", "late2"]).unwrap();
+    bind(&mut common::open(&world), "dns", Protocol::Udp, PREFIXES[0], "54");
+    assert_eq!(attached(&world).iter().filter(|pin| pin.starts_with("answers/port-")).count(), 3);
 }

@@ -28,6 +28,12 @@ pub(crate) fn warn(
                 format!("service {service} has no live socket for {packets}: {then}")
             }
             Warning::NotThere { service, reason, .. } => format!("service {service}: {reason}"),
+            Warning::BoundAnswers { service, by_choice } => {
+                let why = if *by_choice { "it says answers = bound" } else { "this host cannot do better" };
+                format!(
+                    "answers of service {service} over UDP leave from where its sockets are bound, and clients drop them: {why}"
+                )
+            }
             Warning::Loses { socket, moved } => {
                 let [local, _, owners] = socket::words(socket);
                 format!("{local}, {owners}, would not receive {} any more", packets(before, after, moved))
@@ -78,6 +84,15 @@ pub(crate) fn reports<'a>(
             socket: None,
             traffic: None,
             reason: Some(reason.clone()),
+            fix: warning.remedy(),
+        },
+        Warning::BoundAnswers { service, by_choice } => WarningReport {
+            kind: "bound_answers",
+            service: Some(service.to_string()),
+            on_missing: None,
+            socket: None,
+            traffic: None,
+            reason: Some(if *by_choice { "by_choice" } else { "unable" }.to_owned()),
             fix: warning.remedy(),
         },
         Warning::Loses { socket, moved } => WarningReport {

@@ -3,12 +3,13 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
-use crate::described::{detach, is_attached};
-use crate::error::{Error, Result};
+use super::clsact;
+use crate::described::{detach, is_attached, remove_pin};
+use crate::error::{Cause, Error, Result};
 use crate::fault;
 use crate::kernel::interfaces::{Device, devices};
 use crate::kernel::{Netns, raw};
-use crate::state::AnswerFiles;
+use crate::state::{AnswerFiles, is_there};
 
 /// Attaches the program to every interface that does not have it, and forgets interfaces that are gone.
 pub(super) fn cover(files: &AnswerFiles, program: &OwnedFd, netns: &Netns) -> Result<()> {
@@ -16,13 +17,30 @@ pub(super) fn cover(files: &AnswerFiles, program: &OwnedFd, netns: &Netns) -> Re
     for index in files.interfaces()? {
         if all.iter().all(|device| device.index != index) {
             detach(&files.interface(index))?;
+            remove_pin(&files.filtered(index))?;
         }
     }
-    for device in lacking(files, all)? {
-        attach(files, program, netns, &device)?;
-        fault::point("answers:interface");
+    for device in all {
+        if !has(files, program, netns, &device)? {
+            attach(files, program, netns, &device)?;
+            fault::point("answers:interface");
+        }
     }
     Ok(())
+}
+
+/// Whether an interface has the program, as a link or as a filter.
+fn has(files: &AnswerFiles, program: &OwnedFd, netns: &Netns, device: &Device) -> Result<bool> {
+    Ok(is_attached(&files.interface(device.index))?
+        || is_there(&files.filtered(device.index))? && clsact::is_attached(program.as_fd(), device.index, netns)?)
+}
+
+/// Attaches the program to interfaces that came, where answers need it.
+pub(crate) fn cover_again(files: &AnswerFiles, netns: &Netns) -> Result<()> {
+    match raw::open_pin(&files.port()) {
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(()),
+        program => cover(files, &program.map_err(Error::at("open", &files.port()))?, netns),
+    }
 }
 
 /// The interfaces that do not have the program, by the pins: who only reads may not look at the links.
@@ -33,36 +51,46 @@ pub(crate) fn uncovered(files: &AnswerFiles, netns: &Netns) -> Result<Vec<String
     Ok(all.into_iter().map(|device| device.name).collect())
 }
 
-fn lacking(files: &AnswerFiles, all: Vec<Device>) -> Result<Vec<Device>> {
-    let mut lacking = Vec::new();
-    for device in all {
-        if !is_attached(&files.interface(device.index))? {
-            lacking.push(device);
+fn attach(files: &AnswerFiles, program: &OwnedFd, netns: &Netns, device: &Device) -> Result<()> {
+    // What is left of an interface that is gone, and had this index.
+    detach(&files.interface(device.index))?;
+    remove_pin(&files.filtered(device.index))?;
+    let link = match fault::lacks("tcx") {
+        true => Err(io::Error::from_raw_os_error(libc::EINVAL)),
+        false => netns.run(|| raw::link_egress(program.as_fd(), device.index))?,
+    };
+    match link {
+        // It went meanwhile.
+        Err(cause) if cause.raw_os_error() == Some(libc::ENODEV) => Ok(()),
+        // A kernel before 6.6 does not know such links.
+        Err(cause) if cause.raw_os_error() == Some(libc::EINVAL) => filter(files, program, netns, device),
+        link => {
+            let path = files.interface(device.index);
+            raw::pin(link.map_err(refused(device))?.as_fd(), &path).map_err(Error::at("pin", &path))
         }
     }
-    Ok(lacking)
 }
 
-fn attach(files: &AnswerFiles, program: &OwnedFd, netns: &Netns, device: &Device) -> Result<()> {
-    let path = files.interface(device.index);
-    // What is left of an interface that is gone, and had this index.
-    detach(&path)?;
-    let link = match netns.run(|| raw::link_egress(program.as_fd(), device.index))? {
-        // It went meanwhile.
-        Err(cause) if cause.raw_os_error() == Some(libc::ENODEV) => return Ok(()),
-        link => link.map_err(|cause| refused(cause, device))?,
-    };
-    raw::pin(link.as_fd(), &path).map_err(Error::at("pin", &path))
+/// Attaches it as a filter. A pin of the program says so: made before, so that whatever is attached is found again.
+fn filter(files: &AnswerFiles, program: &OwnedFd, netns: &Netns, device: &Device) -> Result<()> {
+    let path = files.filtered(device.index);
+    raw::pin(program.as_fd(), &path).map_err(Error::at("pin", &path))?;
+    clsact::attach(program.as_fd(), device.index, netns)?.map_err(refused(device))
 }
 
-fn refused(cause: io::Error, device: &Device) -> Error {
-    Error::os("attach to what leaves through", &device.name)(cause)
+fn refused<E: Cause>(device: &Device) -> impl FnOnce(E) -> Error {
+    Error::os("attach to what leaves through", device.name.clone())
 }
 
 /// Detaches the program from every interface.
-pub(super) fn uncover(files: &AnswerFiles) -> Result<()> {
+pub(super) fn uncover(files: &AnswerFiles, netns: &Netns) -> Result<()> {
     for index in files.interfaces()? {
         detach(&files.interface(index))?;
+        let path = files.filtered(index);
+        if let Ok(program) = raw::open_pin(&path) {
+            clsact::detach(program.as_fd(), index, netns)?;
+        }
+        remove_pin(&path)?;
         fault::point("answers:uncovered");
     }
     Ok(())

@@ -10,7 +10,7 @@ use super::interfaces::{cover, uncover};
 use super::needs::Needs;
 use crate::bpf::answers::AnswersSkelBuilder;
 use crate::described::{attach_to_root, detach, is_attached, make_dir, remove_pin};
-use crate::error::{Error, Result};
+use crate::error::{DescribeError, Error, Result};
 use crate::fault;
 use crate::kernel::{Capability, Cgroups, Netns, capability, raw};
 use crate::program;
@@ -70,7 +70,10 @@ pub(crate) fn attach(files: &AnswerFiles, needs: Needs, netns: &Netns, readers: 
         let programs = Programs::load(&maps, netns.cookie())?;
         let kinds = [libbpf_sys::BPF_CGROUP_UDP4_SENDMSG, libbpf_sys::BPF_CGROUP_UDP6_SENDMSG];
         for (name, at) in missing {
-            let cgroups = Cgroups::find_whole()?;
+            let cgroups = match fault::lacks("cgroup2") {
+                true => return Err(DescribeError::NoCgroups.into()),
+                false => Cgroups::find_whole()?,
+            };
             attach_to_root(programs.sends[at].as_fd(), kinds[at], &files.send(name), &cgroups)?;
             fault::point("answers:attached");
         }
@@ -86,20 +89,20 @@ pub(crate) fn attach(files: &AnswerFiles, needs: Needs, netns: &Netns, readers: 
 }
 
 /// Detaches what is attached and not needed.
-pub(crate) fn detach_needless(files: &AnswerFiles, needs: Needs) -> Result<()> {
+pub(crate) fn detach_needless(files: &AnswerFiles, needs: Needs, netns: &Netns) -> Result<()> {
     if needs.ports {
         return Ok(());
     }
-    uncover(files)?;
+    uncover(files, netns)?;
     remove_pin(&files.port())
 }
 
 /// Detaches all programs and removes all pins. What is not there is fine.
-pub(crate) fn remove(files: &AnswerFiles) -> Result<()> {
+pub(crate) fn remove(files: &AnswerFiles, netns: &Netns) -> Result<()> {
     if !files.are_there()? {
         return Ok(());
     }
-    uncover(files)?;
+    uncover(files, netns)?;
     for name in SENDS {
         detach(&files.send(name))?;
         fault::point("answers:detached");

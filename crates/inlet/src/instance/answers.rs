@@ -36,9 +36,9 @@ impl Instance {
         match answers::needs(self.ruleset()?).filter(|_| notes_flows) {
             Some(needs) => {
                 let _ = answers::attach(&files, needs, self.location.netns(), Readers::of(&self.files.0)?);
-                answers::detach_needless(&files, needs)
+                answers::detach_needless(&files, needs, self.location.netns())
             }
-            None => answers::remove(&files),
+            None => answers::remove(&files, self.location.netns()),
         }
     }
 }

@@ -130,7 +130,7 @@ fn remove_instance(location: &Location, dir: &Path) -> Result<()> {
             .and_then(|link| raw::link_detach(link.as_fd()).map_err(Error::at("detach", &files.link())));
         fault::point("down:detached");
     }
-    answers::remove(&files.answers())?;
+    answers::remove(&files.answers(), location.netns())?;
     remove_programs(&files.described())?;
     remove_all(dir)
 }

@@ -1,6 +1,7 @@
 //! The reader: an instance open for reading, and all that can be asked of it: what is in force, who receives, what was
 //! counted, what a packet meets, and whether all is well. It knows no writer.
 
+mod answers;
 mod check;
 mod explain;
 mod listeners;
@@ -9,10 +10,11 @@ mod proposal;
 mod receivers;
 mod warning;
 
-use inlet_core::{Description, OnMissing, Ruleset, Service, ServiceId, ServiceName};
+use inlet_core::{Answers, Description, OnMissing, Ruleset, Service, ServiceId, ServiceName};
 
+pub use self::answers::AnswersState;
 pub use self::check::{Checker, Checkup, Finding, Severity};
-pub use self::explain::{Agreement, Answer, Explainer, Explanation, LiveProgram, Outcome, Reply, Unasked};
+pub use self::explain::{Agreement, Answer, AnswerFrom, Explainer, Explanation, LiveProgram, Outcome, Reply, Unasked};
 pub use self::listeners::{Listener, Listeners, ServiceTraffic};
 pub use self::proposal::Proposal;
 pub use self::warning::Warning;
@@ -20,13 +22,11 @@ pub use self::warning::Warning;
 pub(crate) use self::losses::Losses;
 pub(crate) use self::receivers::Receivers;
 
-use crate::answers::{needs, uncovered};
 use crate::described::{self, LastRefusal, NotFound};
 use crate::error::{Error, Result, StateError};
 use crate::socket::SocketState;
 use crate::state::{
-    Access, AnswerCounters, Counters, Files, Location, Maps, Pending, Shared, answer_counters, generation_in_force,
-    open_map, pending, read_ruleset,
+    Access, Counters, Files, Location, Maps, Pending, Shared, generation_in_force, open_map, pending, read_ruleset,
 };
 
 /// An instance open for reading. Nobody writes it while this is held.
@@ -49,6 +49,8 @@ pub struct ServiceState {
     pub name: ServiceName,
     /// What happens without a live socket.
     pub on_missing: OnMissing,
+    /// Where its answers over UDP leave from; `None`: as asked where the host can do that.
+    pub answers: Option<Answers>,
     /// How many rules name it.
     pub rules: u64,
     /// Its live sockets.
@@ -145,6 +147,7 @@ impl Snapshot {
                 id,
                 name: service.name.clone(),
                 on_missing: service.on_missing,
+                answers: service.answers,
                 rules: rules.get(&id).copied().unwrap_or(0),
                 sockets: receivers.states(service),
                 counters: self.maps.counters(Some(id))?,
@@ -154,28 +157,6 @@ impl Snapshot {
             })
         };
         self.ruleset.services().iter().map(state).collect()
-    }
-
-    /// What became of datagrams to services whose answers leave from where they were asked; `None` when no service's do.
-    ///
-    /// # Errors
-    /// Those of reading the map.
-    pub fn answers(&self) -> Result<Option<AnswerCounters>> {
-        let notes_flows = self.files.generation(self.generation).notes_flows();
-        notes_flows.then(|| answer_counters(&self.files.answers())).transpose()
-    }
-
-    /// The interfaces through which answers leave from another port than the one asked: those that came since the last commit,
-    /// while nobody watches.
-    ///
-    /// # Errors
-    /// Those of listing the interfaces.
-    pub fn uncovered_interfaces(&self) -> Result<Vec<String>> {
-        let needs = needs(&self.ruleset).filter(|needs| needs.ports);
-        match needs.filter(|_| self.files.generation(self.generation).notes_flows()) {
-            Some(_) => uncovered(&self.files.answers(), self.location.netns()),
-            None => Ok(Vec::new()),
-        }
     }
 
     /// Whether the ruleset in force waits for confirmation.

@@ -5,12 +5,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::ControlFlow;
 
 use inlet_core::{
-    Change, Family, Kind, Moved, OnMissing, Plan, Prefix, Protocol, Rule, Ruleset, ServiceId, ServiceName, Verdict,
-    traffic_to,
+    Answers, Change, Family, Kind, Moved, OnMissing, Plan, Prefix, Protocol, Rule, Ruleset, ServiceChange, ServiceId,
+    ServiceName, Verdict, traffic_to,
 };
 
 use super::proposal::Proposal;
-use super::{Losses, Receivers, Snapshot};
+use super::{AnswersState, Losses, Receivers, Snapshot};
 use crate::error::{Error, Result};
 use crate::file::not_there;
 use crate::socket::SocketState;
@@ -36,6 +36,13 @@ pub enum Warning {
         /// The next step.
         fix: String,
     },
+    /// Answers of a service over UDP would leave from where its sockets are bound.
+    BoundAnswers {
+        /// The service.
+        service: ServiceName,
+        /// Whether the service says so, or this host cannot do better.
+        by_choice: bool,
+    },
     /// A listener receives packets now and would not any more.
     Loses {
         /// The listener.
@@ -51,6 +58,10 @@ impl Warning {
         match self {
             Self::NoSocket { .. } => Some("give it sockets with: inlet register, or describe them: inlet service set"),
             Self::NotThere { fix, .. } => Some(fix),
+            Self::BoundAnswers { by_choice: true, .. } => Some(
+                "leave as it is when the server answers from there by itself; else: inlet service set SERVICE --answers asked",
+            ),
+            Self::BoundAnswers { by_choice: false, .. } => Some("see what is missing with: inlet check"),
             Self::Loses { .. } => None,
         }
     }
@@ -75,6 +86,8 @@ impl Snapshot {
         };
         let mut warnings: Vec<_> = missing.map(not_there).collect();
         warnings.extend(no_sockets(&receivers, proposal));
+        let unable = self.answers()? == AnswersState::Unable;
+        warnings.extend(bound_answers(proposal, unable));
         warnings.extend(losses(&step, &proposal.plan));
         Ok(warnings)
     }
@@ -97,6 +110,26 @@ fn losses(step: &Losses<'_>, plan: &Plan) -> Vec<Warning> {
         }
         ControlFlow::Continue(())
     });
+    warnings
+}
+
+/// The services that get datagrams by a change, and whose answers would leave from where their sockets are bound.
+fn bound_answers(proposal: &Proposal, unable: bool) -> Vec<Warning> {
+    let Proposal { after, plan, .. } = proposal;
+    let gains = |id: ServiceId| {
+        let leads = |rule: &Rule| rule.matching.protocol == Protocol::Udp && rule.verdict == Verdict::Service(id);
+        plan.rules.iter().filter_map(gained).any(leads)
+    };
+    let ids: BTreeSet<ServiceId> = after.udp_services().into_iter().map(|(id, _)| id).collect();
+    let mut warnings = Vec::new();
+    for (id, service) in ids.into_iter().filter_map(|id| Some((id, after.services().get(id)?))) {
+        let by_choice = service.answers == Some(Answers::Bound);
+        let changes =
+            |change: &ServiceChange| matches!(change, ServiceChange::Answers { name, .. } if *name == service.name);
+        if (by_choice || unable) && (plan.services.iter().any(changes) || gains(id)) {
+            warnings.push(Warning::BoundAnswers { service: service.name.clone(), by_choice });
+        }
+    }
     warnings
 }
 

@@ -6,7 +6,8 @@ use std::path::Path;
 
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType};
 
-use super::layout::{AnswerFiles, is_there};
+use super::answer_files::AnswerFiles;
+use super::layout::is_there;
 use super::map::{Access, create, create_keyed, open_map};
 use super::readers::Readers;
 use crate::bpf::answers::types;

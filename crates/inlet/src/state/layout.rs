@@ -18,7 +18,7 @@
 //!     answers/                         while it does: what answers leave by
 //!         flows  bound  counters           the maps that the lookup shares with these programs
 //!         send4  send6                     the links to the root of the control groups
-//!         port  port-INDEX                 the program for interfaces, and its link to each
+//!         port  port-INDEX  filter-INDEX   the program for interfaces, and its link to each or another pin of it
 //! BPFFS/inlet/new-COOKIE/            an instance being made
 //! BPFFS/inlet/old-COOKIE/            an instance being removed
 //! ```
@@ -27,6 +27,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, lstat, statfs};
 
+use super::answer_files::AnswerFiles;
 use crate::error::{Error, Result, StateError};
 use crate::kernel::Netns;
 
@@ -234,58 +235,6 @@ impl GenerationFiles {
     /// By when the generation has to be confirmed.
     pub(crate) fn deadline(&self) -> PathBuf {
         self.0.join("deadline")
-    }
-}
-
-/// The files of what answers leave by.
-#[derive(Clone, Debug)]
-pub(crate) struct AnswerFiles(pub(crate) PathBuf);
-
-impl AnswerFiles {
-    pub(crate) fn flows(&self) -> PathBuf {
-        self.0.join("flows")
-    }
-
-    pub(crate) fn bound(&self) -> PathBuf {
-        self.0.join("bound")
-    }
-
-    pub(crate) fn counters(&self) -> PathBuf {
-        self.0.join("counters")
-    }
-
-    /// The link of a program at the root of the control groups.
-    pub(crate) fn send(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-
-    /// The program for interfaces.
-    pub(crate) fn port(&self) -> PathBuf {
-        self.0.join("port")
-    }
-
-    /// The link of that program to the interface of this index.
-    pub(crate) fn interface(&self, index: u32) -> PathBuf {
-        self.0.join(format!("port-{index}"))
-    }
-
-    /// Whether there is anything of it.
-    pub(crate) fn are_there(&self) -> Result<bool> {
-        is_there(&self.0)
-    }
-
-    /// The indexes of the interfaces that have links, in no order. What is not there has none.
-    pub(crate) fn interfaces(&self) -> Result<Vec<u32>> {
-        let entries = match std::fs::read_dir(&self.0) {
-            Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-            entries => entries.map_err(Error::at("read", &self.0))?,
-        };
-        let mut found = Vec::new();
-        for entry in entries {
-            let name = entry.map_err(Error::at("read", &self.0))?.file_name();
-            found.extend(name.to_str().and_then(|name| name.strip_prefix("port-")?.parse::<u32>().ok()));
-        }
-        Ok(found)
     }
 }
 

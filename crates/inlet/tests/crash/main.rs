@@ -17,6 +17,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use common::{Receiver, asked, at, bind, here, open, source, state, tree, tree_of_one, up};
+use inlet::rules::Answers;
 use inlet::rules::Protocol::{Tcp, Udp};
 use inlet::{ApplyOptions, CommitOptions, Instance, UpOptions};
 use inlet_testkit::World;
@@ -103,6 +104,16 @@ fn child() {
         "register" => drop(open().register("web", std::io::stdin()).unwrap()),
         "unregister" => drop(open().unregister("web", None).unwrap()),
         "first of udp" => bind(&mut open(), "dns", Udp, "192.0.2.0/24", "53"),
+        "insist" => {
+            let mut instance = open();
+            let request = inlet::ServiceRequest { answers: Some(Answers::Asked), ..inlet::ServiceRequest::default() };
+            instance.set_service(&"dns".parse().unwrap(), request).unwrap();
+            let refused = instance.bind(&common::to("dns"), &common::selector(Udp, "192.0.2.0/24", "53")).unwrap_err();
+            let message =
+                "answers of service \"dns\" cannot leave from where they are asked on this host: no cgroup v2 ";
+            assert!(refused.to_string().starts_with(message), "{refused}");
+            assert_eq!(refused.remedy().as_deref(), Some("mount -t cgroup2 none /sys/fs/cgroup"));
+        }
         "last of udp" => drop(open().unbind(&common::selector(Udp, "192.0.2.0/24", "53")).unwrap()),
         "describe" => drop(described(&mut open())),
         "down" => Instance::down(&here()).unwrap(),

@@ -1,5 +1,6 @@
 //! The story of a packet: the decision step by step.
 
+mod answer;
 mod report;
 
 use std::path::Path;
@@ -62,6 +63,9 @@ fn text(
     row("verdict", decision(ruleset, *rule, explanation.outcome));
     for line in receivers(question, explanation) {
         row("socket", line);
+    }
+    if let Some(line) = answer::line(explanation) {
+        row("answer", line);
     }
     for line in ordinary(explanation) {
         row("ordinary", line);

@@ -6,6 +6,7 @@ use inlet::{Agreement, Explanation, Outcome};
 use serde::Serialize;
 
 use super::super::socket::Socket;
+use super::answer::Answer;
 use super::{Question, candidates, notes, receiver};
 
 #[derive(Serialize)]
@@ -19,6 +20,7 @@ struct Report<'a, R> {
     outcome: &'static str,
     socket: Option<Socket>,
     candidates: Vec<Socket>,
+    answer: Option<Answer>,
     without: Without,
     program: Program,
     notes: Vec<String>,
@@ -100,6 +102,7 @@ pub(super) fn report<'a>(
         },
         socket: receiver(question, explanation).map(Socket::from),
         candidates: candidates(explanation).map(Socket::from).collect(),
+        answer: super::answer::report(explanation),
         without: without(explanation),
         program: match live {
             Agreement::Agrees => Program { asked: true, reason: None },

@@ -2,9 +2,10 @@
 //!
 //! The words are the counts of services, interfaces, shapes, IPv4 and IPv6 rules, then the items.
 //!
-//! A service is its number (with the policy, where answers leave from and whether it has a description above 16 bits), its name and its
-//! description. An interface is its index and its name. A name is its length in bytes and the bytes, padded with 0. A
-//! shape takes 8 words, an IPv4 rule 2 (its sortable number), an IPv6 rule 5 (the address, then its tail).
+//! A service is its number (with the policy, where answers leave from and whether it has a description above 16 bits),
+//! its name and its description. An interface is its index and its name. A name is its length in bytes and the bytes,
+//! padded with 0. A shape takes 8 words, an IPv4 rule 2 (its sortable number), an IPv6 rule 5 (the address, then its
+//! tail).
 
 use std::borrow::Cow;
 

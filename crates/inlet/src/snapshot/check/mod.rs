@@ -1,6 +1,7 @@
 //! Whether all is well with the host, the instance, the rules and the sockets: what is amiss, why it matters, and the
 //! command that mends it. Nothing is changed, and what cannot be looked at is said.
 
+mod answers;
 mod host;
 mod rules;
 mod services;
@@ -12,7 +13,7 @@ use inlet_core::config::{Parsed, Routes};
 use crate::described::{Reported, reported_now};
 use crate::error::{Error, Result, StateError};
 use crate::route::RouteTable;
-use crate::snapshot::{Receivers, Snapshot};
+use crate::snapshot::{AnswersState, Receivers, Snapshot};
 use crate::state::Location;
 
 /// How much a finding matters.
@@ -68,6 +69,8 @@ pub(crate) struct Subject<'a> {
     keeps_routes: bool,
     receivers: &'a Receivers,
     routes: &'a RouteTable,
+    /// Whether answers over UDP leave from where they were asked, or would once the file is in force.
+    as_asked: bool,
     /// Sockets that descriptions in force mean and that no service has.
     waiting: &'a [Reported],
 }
@@ -123,7 +126,12 @@ impl Checker {
             (Some(snapshot), None) => waiting(snapshot, &receivers, &mut found)?,
             _ => Vec::new(),
         };
+        let answers = match proposed {
+            Some(_) => None,
+            None => self.snapshot().map(Snapshot::answers).transpose()?,
+        };
         let subject = Subject {
+            as_asked: answers.as_ref().is_none_or(|it| matches!(it, AnswersState::Asked { .. })),
             location: &self.location,
             ruleset,
             in_file: proposed.is_some(),
@@ -138,6 +146,7 @@ impl Checker {
         rules::check(&subject, &mut found)?;
         services::check(&subject, &mut found);
         sockets::check(&subject, &mut found)?;
+        answers::check(&subject, answers.as_ref(), &mut found);
         found.findings.sort_by_key(|finding| finding.severity);
         Ok(found)
     }

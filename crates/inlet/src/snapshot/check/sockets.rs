@@ -3,10 +3,10 @@
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
-use inlet_core::{Area, PortRange, Prefix, Protocol, Rule, Verdict, given};
+use inlet_core::{Answers, Area, PortRange, Prefix, Protocol, Rule, Verdict, given};
 
 use super::{Checkup, Finding, Severity, Subject};
-use crate::error::{Error, Result, words};
+use crate::error::{Error, Result, quoted, words};
 use crate::snapshot::listeners::{Listener, listeners};
 use crate::socket::{SocketState, pktinfo};
 
@@ -136,9 +136,12 @@ fn answers(subject: &Subject<'_>, found: &mut Checkup) {
         };
         let states = subject.receivers.states(service);
         let sockets: Vec<&SocketState> = states.iter().filter(udp).collect();
-        if sockets.is_empty() {
+        let by_choice = service.answers == Some(Answers::Bound);
+        if sockets.is_empty() || subject.as_asked && !by_choice {
             continue;
         }
+        let as_asked = format!("inlet service set {} --answers asked", quoted(service.name.as_str()));
+        let fix = |other: &str| if by_choice { as_asked.clone() } else { other.to_owned() };
         let claims = given(subject.ruleset, id);
         let areas: Vec<Area> =
             claims.iter().map(|claim| claim.area).filter(|it| it.protocol == Protocol::Udp).collect();
@@ -164,7 +167,7 @@ fn answers(subject: &Subject<'_>, found: &mut Checkup) {
                     "udp-answers-from-other-port",
                     what,
                     why,
-                    "give the service rules for that port only, or use TCP",
+                    fix("give the service rules for that port only, or use TCP"),
                 );
             }
             let elsewhere =
@@ -172,8 +175,9 @@ fn answers(subject: &Subject<'_>, found: &mut Checkup) {
             if says.get(&socket.cookie) == Some(&false) && areas.iter().any(elsewhere) {
                 let what = format!("{who} does not ask which address a datagram was for (IP_PKTINFO)");
                 let why = "its answers leave from an address of the kernel's choice, and clients drop an answer from elsewhere than they asked";
-                let fix =
-                    "switch it on in the server (unbound: interface-automatic: yes), or bind a socket to each address";
+                let fix = fix(
+                    "switch it on in the server (unbound: interface-automatic: yes), or bind a socket to each address",
+                );
                 found.add(Severity::Warning, "udp-answers-from-other-address", what, why, fix);
             }
         }

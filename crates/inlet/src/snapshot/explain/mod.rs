@@ -1,9 +1,11 @@
 //! Who receives a packet, and why, step by step: from the routes, the rules, the sockets and the live program.
 
+mod answer;
 mod program;
 
 use inlet_core::{Contender, OnMissing, Packet, Rule, Ruleset, ServiceId, Standing, Verdict, contest};
 
+pub use answer::AnswerFrom;
 use program::Oracle;
 pub use program::{Agreement, Answer, LiveProgram, Reply, Unasked};
 
@@ -35,6 +37,8 @@ pub struct Explanation {
     pub socket: Option<SocketState>,
     /// What happens in the end.
     pub outcome: Outcome,
+    /// Where the answer to a datagram leaves from; `None` for TCP, and when it is not known which socket gives it.
+    pub answer: Option<AnswerFrom>,
     /// The sockets among which the kernel's ordinary lookup would choose; none: it would refuse. That is what happens
     /// without Inlet, and with a verdict of `pass`.
     pub ordinary: Vec<SocketState>,
@@ -136,6 +140,12 @@ impl<'a> Explainer<'a> {
             false => self.routes.reach(local)?,
         };
         let listed = &self.receivers.sockets;
+        let outcome = self.outcome(rule, &sockets);
+        let service = match rule.map(|rule| rule.verdict) {
+            Some(Verdict::Service(id)) => self.ruleset.services().get(id),
+            _ => None,
+        };
+        let answer = self.answer_from(packet, outcome, socket, service.and_then(|service| service.answers));
         Ok(Explanation {
             packet: *packet,
             reach,
@@ -143,7 +153,8 @@ impl<'a> Explainer<'a> {
             reach_is_exact,
             rule,
             socket: socket.cloned(),
-            outcome: self.outcome(rule, &sockets),
+            outcome,
+            answer,
             ordinary: listed.ordinary(packet).iter().map(|it| listed.describe_listed(it)).collect(),
             contenders,
             sockets,
