@@ -222,3 +222,9 @@ impl Rule {
         Left { place: self.place.clone(), text: self.text.clone(), why: why.into(), todo }
     }
 }
+
+/// Whether a text is the name of an interface, or the beginning of names with a `*` behind.
+pub(crate) fn is_interface(text: &str) -> bool {
+    let name = text.strip_suffix('*').unwrap_or(text);
+    (name.is_empty() && text == "*") || name.parse::<inlet_core::InterfaceName>().is_ok()
+}

@@ -4,7 +4,7 @@ use inlet_core::{Family, Prefix, Protocol};
 
 use super::{Set, Sets};
 use crate::encode::prefixes;
-use crate::firewall::{Addresses, Member, Range, Test};
+use crate::firewall::{Addresses, Member, Range, Test, is_interface};
 
 /// One part of a member.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -80,7 +80,10 @@ impl Set {
                     _ => return None,
                 }
             }
-            "iface" => Part::Iface(text.trim_start_matches("physdev:").to_owned()),
+            "iface" => match text.trim_start_matches("physdev:") {
+                name if is_interface(name) => Part::Iface(name.to_owned()),
+                _ => return None,
+            },
             _ => Part::Other(text.to_owned()),
         })
     }

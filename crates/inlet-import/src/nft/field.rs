@@ -3,7 +3,7 @@
 use inlet_core::{Family, Protocol};
 use serde_json::Value;
 
-use super::values::{Piece, address, numbers, word};
+use super::values::{Piece, address, interface, numbers, word};
 use crate::firewall::{Addresses, Member, SocketTest, Test, joined};
 
 /// A field, as far as the import follows it.
@@ -98,7 +98,7 @@ impl Field {
                 [one] => Test::Family(*one),
                 _ => Test::Always(true),
             },
-            Self::Iface => Test::Ifaces(words()?),
+            Self::Iface => Test::Ifaces(pieces.iter().map(interface).collect::<Option<_>>()?),
             Self::Mark { conn, mask } => {
                 let one = |piece| numbers(piece, u32::MAX.into()).map(|(first, last)| (first as u32, last as u32));
                 Test::Mark { conn: *conn, mask: *mask, values: pieces.iter().map(one).collect::<Option<_>>()? }
@@ -159,7 +159,7 @@ impl Field {
                 [family] => member.family = Some(*family),
                 _ => return Some(false),
             },
-            (Self::Iface, piece) => member.iface = Some(word(piece)?),
+            (Self::Iface, piece) => member.iface = Some(interface(piece)?),
             _ => return None,
         }
         Some(true)

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use serde_json::Value;
 
-use crate::firewall::{Range, bits};
+use crate::firewall::{Range, bits, is_interface};
 
 /// A value, or all values between two.
 #[derive(Clone, Debug)]
@@ -100,7 +100,12 @@ fn service(name: &str) -> Option<u64> {
     NAMES.iter().find(|(known, _)| *known == name).map(|(_, port)| *port)
 }
 
-/// A word.
+/// The name of an interface, or the beginning of names.
+pub(super) fn interface(piece: &Piece) -> Option<String> {
+    word(piece).filter(|name| is_interface(name))
+}
+
+/// A word or a number.
 pub(super) fn word(piece: &Piece) -> Option<String> {
     match piece {
         Piece::One(Value::String(text)) => Some(text.clone()),

@@ -124,3 +124,16 @@ fn texts_like_those_of_ss() {
         tcp LISTEN 0 1 [::]:80 [::]:*\ntcp LISTEN 0 1 *:443 *:*";
     try_all(&[text.to_owned()], |text| drop(listeners(text)));
 }
+
+/// Found by the test above: what no interface is named steers nothing.
+#[test]
+fn names_that_no_interface_has() {
+    let corpus = corpus(&["json"]);
+    let named: Vec<&String> = corpus.iter().filter(|text| text.contains("iifname")).collect();
+    assert!(!named.is_empty());
+    for text in named {
+        for name in ["\\u007f1", "a/b", "a b", "longer-than-fifteen"] {
+            import(&text.replace("\"v1\"", &format!("\"{name}\"")));
+        }
+    }
+}
