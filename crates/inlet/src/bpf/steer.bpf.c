@@ -49,8 +49,8 @@ static __always_inline bool is_packet(struct bpf_sk_lookup *ctx)
 	return ctx->ingress_ifindex;
 }
 
-/* The flags of bpf_sk_assign for a leaf of a service. Inlet's choice stands, unless the service leaves it to the group: the
- * kernel chooses among all of it otherwise, and others of it may be of another service. */
+/* The flags of bpf_sk_assign for a leaf of a service. Inlet's choice stands, unless the service leaves it to the group:
+ * the kernel chooses among all of it otherwise, and others of it may be of another service. */
 static __always_inline __u64 assign_flags(__u32 leaf)
 {
 	return leaf & LEAF_GROUP ? 0 : BPF_SK_LOOKUP_F_NO_REUSEPORT;
