@@ -67,8 +67,9 @@ fn a_connection_right_after_listen_is_steered() {
         drop((client, served));
     }
     let service = state(&world, "web");
-    // A missed first packet is refused and fails its round. A packet of a connection that is over may miss its listener.
+    // A missed first packet is refused and fails its round. Seen once under load: a look-up that no round failed by.
     assert_eq!((service.counters.failed, service.refusal), (0, None));
+    assert!(service.counters.missed <= 1, "{}", service.counters.missed);
 }
 
 #[test]

@@ -17,8 +17,8 @@ pub struct Bound {
     pub device: u32,
 }
 
-/// How well a socket fits a packet. The socket with the highest rank receives it. Sockets of equal rank form one
-/// SO_REUSEPORT group.
+/// How well a socket fits a packet. The socket with the highest rank receives it, unless a group goes before it
+/// ([`Rank::may_precede`]). Sockets of equal rank form one SO_REUSEPORT group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rank {
     exact: bool,
