@@ -18,7 +18,7 @@ pub use builder::Builder;
 pub use conflict::Conflict;
 pub(crate) use entry::{Entry, Entry4, Entry6, MAX_SHAPES, Shape, ShapeId};
 pub use plan::{Change, Plan, ServiceChange};
-pub(crate) use plan::{in_names, local_entry, split_group};
+pub(crate) use plan::{InNames, in_names, local_entry, split_group};
 pub use selector::{Selector, Target};
 
 /// Rules and services in canonical form: two equal rulesets are equal in every field.

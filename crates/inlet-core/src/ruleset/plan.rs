@@ -158,8 +158,11 @@ fn same_numbers(previous: &Ruleset, new: &Ruleset) -> bool {
         && names(previous) == names(new)
 }
 
-/// A shape with names in place of the numbers that only its own ruleset understands.
-pub(crate) fn in_names<'a>(ruleset: &'a Ruleset, shape: &Shape) -> (Shape, Option<&'a str>, Option<&'a str>) {
+/// A shape without the numbers that only its own ruleset understands, and the names of its interface and service.
+pub(crate) type InNames<'a> = (Shape, Option<&'a str>, Option<&'a str>);
+
+/// A shape with names in place of numbers.
+pub(crate) fn in_names<'a>(ruleset: &'a Ruleset, shape: &Shape) -> InNames<'a> {
     let bare = Shape { iface: None, verdict: kind(shape.verdict), ..*shape };
     let iface = shape.iface.map(|id| ruleset.interface(id).name.as_str());
     (bare, iface, ruleset.service_name(shape.verdict))

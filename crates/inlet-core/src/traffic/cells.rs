@@ -59,9 +59,9 @@ impl Candidate<'_> {
 }
 
 /// Rules of one protocol from both rulesets, in the order in which they win.
-struct Contest<'a> {
-    sides: &'a Sides<'a>,
-    candidates: Vec<Candidate<'a>>,
+struct Contest<'a, 'r> {
+    sides: &'a Sides<'r>,
+    candidates: Vec<Candidate<'r>>,
 }
 
 /// The packets whose answer differs at an address with these rules around it, the longest prefix first.
@@ -88,7 +88,7 @@ fn append<K: Step, T: PartialEq>(rows: &mut Vec<(K, K, Vec<T>)>, first: K, last:
 }
 
 /// The rules of both rulesets in the order in which they win.
-fn candidates<'a>(sides: &'a Sides<'a>, levels: &[Level]) -> Vec<Candidate<'a>> {
+fn candidates<'r>(sides: &Sides<'r>, levels: &[Level]) -> Vec<Candidate<'r>> {
     let mut candidates = Vec::new();
     for (number, level) in levels.iter().enumerate() {
         let [previous_changes, new_changes] = sides.changes(&level.previous, &level.new);
@@ -111,7 +111,7 @@ fn candidates<'a>(sides: &'a Sides<'a>, levels: &[Level]) -> Vec<Candidate<'a>> 
     candidates
 }
 
-impl Contest<'_> {
+impl Contest<'_, '_> {
     fn by_port<K: Addr>(&self) -> Vec<(u16, u16, Vec<Part<K>>)> {
         let mut rows = Vec::new();
         if !self.candidates.iter().any(|candidate| candidate.is_change) {

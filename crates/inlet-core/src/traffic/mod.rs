@@ -65,8 +65,8 @@ fn walk_all(
     sides: &Sides<'_>,
     each: &mut dyn FnMut(Moved) -> ControlFlow<()>,
 ) -> ControlFlow<()> {
-    Walk::<u32>::new(sides, each).run(&previous.v4, &new.v4)?;
-    Walk::<u128>::new(sides, each).run(&previous.v6, &new.v6)
+    Walk::<'_, '_, u32>::new(sides, each).run(&previous.v4, &new.v4)?;
+    Walk::<'_, '_, u128>::new(sides, each).run(&previous.v6, &new.v6)
 }
 
 /// Walks over the rules of these prefixes, of all prefixes inside them and around them.
@@ -80,8 +80,8 @@ fn walk_near(
     let (v4, v6) = prefixes.split_at(prefixes.partition_point(|prefix| prefix.family() == Family::V4));
     let near4 = |ruleset: &Ruleset| narrow::near(&ruleset.v4, v4);
     let near6 = |ruleset: &Ruleset| narrow::near(&ruleset.v6, v6);
-    Walk::<u32>::new(sides, each).run(&near4(previous), &near4(new))?;
-    Walk::<u128>::new(sides, each).run(&near6(previous), &near6(new))
+    Walk::<'_, '_, u32>::new(sides, each).run(&near4(previous), &near4(new))?;
+    Walk::<'_, '_, u128>::new(sides, each).run(&near6(previous), &near6(new))
 }
 
 /// [`traffic`], but only packets to these prefixes. It is fast when few rules are inside them or few rules change.

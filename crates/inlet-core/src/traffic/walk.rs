@@ -30,8 +30,8 @@ struct Open<K> {
 }
 
 /// A walk over both rulesets at once.
-pub(super) struct Walk<'a, K> {
-    sides: &'a Sides<'a>,
+pub(super) struct Walk<'a, 'r, K> {
+    sides: &'a Sides<'r>,
     each: &'a mut dyn FnMut(Moved) -> ControlFlow<()>,
     /// From the shortest prefix to the longest.
     open: Vec<Open<K>>,
@@ -51,8 +51,8 @@ struct Groups {
     members: Vec<Rc<[ShapeId]>>,
 }
 
-impl<'a, K: Addr + std::hash::Hash> Walk<'a, K> {
-    pub(super) fn new(sides: &'a Sides<'a>, each: &'a mut dyn FnMut(Moved) -> ControlFlow<()>) -> Self {
+impl<'a, 'r, K: Addr + std::hash::Hash> Walk<'a, 'r, K> {
+    pub(super) fn new(sides: &'a Sides<'r>, each: &'a mut dyn FnMut(Moved) -> ControlFlow<()>) -> Self {
         let groups = (Groups::new(&sides.previous), Groups::new(&sides.new));
         Self { sides, each, open: Vec::new(), differing: 0, groups, known: FxHashMap::default(), pending: Vec::new() }
     }
