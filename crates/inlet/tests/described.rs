@@ -67,9 +67,19 @@ fn a_connection_right_after_listen_is_steered() {
         drop((client, served));
     }
     let service = state(&world, "web");
-    // A missed first packet is refused and fails its round. Seen once under load: a look-up that no round failed by.
     assert_eq!((service.counters.failed, service.refusal), (0, None));
-    assert!(service.counters.missed <= 1, "{}", service.counters.missed);
+    // A missed first packet is refused and fails its round. What is sent again after its connection is gone is looked up
+    // too, when the next listener may not be there yet.
+    let (missed, sent_again) = (service.counters.missed, segments_sent_again());
+    assert!(missed <= sent_again, "missed: {missed}, sent again: {sent_again}");
+}
+
+/// How many TCP segments of this namespace were sent more than once (proc_net_snmp(5), `RetransSegs`).
+fn segments_sent_again() -> u64 {
+    let text = std::fs::read_to_string("/proc/thread-self/net/snmp").unwrap();
+    let [names, values] = [0, 1].map(|at| text.lines().filter(|it| it.starts_with("Tcp:")).nth(at).unwrap());
+    let at = names.split(' ').position(|name| name == "RetransSegs").unwrap();
+    values.split(' ').nth(at).unwrap().parse().unwrap()
 }
 
 #[test]

@@ -15,7 +15,7 @@ pub(super) fn check(cli: &Cli, args: &Check, screen: &mut Screen<'_>) -> Result<
     let old = checker.snapshot().map_or(&nothing, Snapshot::ruleset);
     let read = |file| -> Result<Parsed, Failure> { Ok(read_ruleset(source(file)?, checker.location().netns(), old)?) };
     let mut checkup = match (&args.file, &args.in_force) {
-        (_, Some(file)) => checker.check_in_force(&read(file)?)?,
+        (_, Some(file)) => checker.check_in_force(&read(file)?, file)?,
         (file, None) => checker.check(file.as_deref().map(read).transpose()?.as_ref())?,
     };
     drop(checker);

@@ -35,7 +35,9 @@ fn the_check_for_programs() {
     host.ok(&["bind", "idle", "tcp", "192.0.2.7", "81"]);
     let (code, found) = in_force();
     assert_eq!((code, codes(&found)), (Some(1), vec!["not-in-force", "service-without-sockets"]));
-    let what = one(&found, "not-in-force")["what"].as_str().unwrap();
+    let different = one(&found, "not-in-force");
+    assert_eq!(different["fix"], format!("see what differs with: inlet plan {path}"));
+    let what = different["what"].as_str().unwrap();
     assert_eq!(what, "another ruleset is in force: rules that differ: 1, services: 1");
     let ignoring = ["check", "--in-force", path, "--ignore", "not-in-force", "--ignore", "service-without-sockets"];
     assert_eq!(host.run(&ignoring).code, Some(0));

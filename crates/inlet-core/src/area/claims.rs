@@ -68,10 +68,12 @@ pub fn given(ruleset: &Ruleset, service: ServiceId) -> Vec<Claim> {
 /// What a socket keeps of the packets that it is bound to.
 ///
 /// `takes` says whether a rule takes packets from the kernel's ordinary lookup. `others` are the other sockets among
-/// which that lookup chooses.
+/// which that lookup chooses. Packets of which nobody can say which of several sockets gets them are kept by each
+/// ([`Rank::may_precede`](super::Rank::may_precede)).
 pub fn kept(ruleset: &Ruleset, bound: &Bound, others: &[Bound], takes: impl Fn(&Rule) -> bool) -> Vec<Claim> {
-    let better = others.iter().filter(|other| other.precedence() > bound.precedence());
-    let better: Vec<Area> = better.flat_map(Bound::areas).collect();
+    let own = bound.precedence();
+    let is_better = |other: &&Bound| other.precedence() > own && !own.may_precede(&other.precedence());
+    let better: Vec<Area> = others.iter().filter(is_better).flat_map(Bound::areas).collect();
     let mut claims: Vec<Claim> = Vec::new();
     for own in bound.areas() {
         let rules: Vec<Rule> = ruleset.rules_for(own.protocol, own.ports).collect();

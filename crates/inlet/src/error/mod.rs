@@ -35,7 +35,7 @@ pub use self::state::StateError;
 
 pub(crate) use self::cause::Cause;
 use self::texts::last_words;
-pub(crate) use self::texts::{quoted, words};
+pub(crate) use self::texts::{quoted, quoted_path, words};
 
 /// The result of what can fail in this crate.
 pub type Result<T> = std::result::Result<T, Error>;

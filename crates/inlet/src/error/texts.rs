@@ -88,7 +88,7 @@ pub(crate) fn words(ruleset: &Ruleset, matching: &Match) -> String {
 }
 
 /// A path as one word of a shell.
-pub(super) fn quoted_path(path: &Path) -> String {
+pub(crate) fn quoted_path(path: &Path) -> String {
     quoted(&path.display().to_string())
 }
 

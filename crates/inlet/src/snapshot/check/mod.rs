@@ -16,11 +16,13 @@ mod users;
 
 pub use self::codes::CODES;
 
+use std::path::Path;
+
 use inlet_core::config::{Parsed, Routes};
 use inlet_core::{Plan, Ruleset};
 
 use crate::described::{Reported, reported_now};
-use crate::error::{Error, Result, StateError};
+use crate::error::{Error, Result, StateError, quoted_path};
 use crate::route::{Model, RouteTable};
 use crate::snapshot::{Receivers, Snapshot};
 use crate::state::Location;
@@ -172,11 +174,11 @@ impl Checker {
         Ok(found)
     }
 
-    /// Checks what is in force, and whether that is what a file says.
+    /// Checks what is in force, and whether that is what a file says. `path` is where the file is, to name it in the fix.
     ///
     /// # Errors
     /// As for [`Checker::check`].
-    pub fn check_in_force(&self, file: &Parsed) -> Result<Checkup> {
+    pub fn check_in_force(&self, file: &Parsed, path: &Path) -> Result<Checkup> {
         let mut found = self.check(None)?;
         let Some(snapshot) = &self.snapshot else { return Ok(found) };
         let plan = Plan::between(snapshot.ruleset(), &file.ruleset);
@@ -189,7 +191,8 @@ impl Checker {
                 }
             };
             let why = "somebody changed the rules, or the file was not applied";
-            found.add(Severity::Error, "not-in-force", what, why, "see what differs with: inlet plan FILE");
+            let fix = format!("see what differs with: inlet plan {}", quoted_path(path));
+            found.add(Severity::Error, "not-in-force", what, why, fix);
             found.findings.sort_by_key(|finding| finding.severity);
         }
         Ok(found)
