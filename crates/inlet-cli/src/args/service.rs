@@ -36,7 +36,8 @@ pub(crate) struct SetService {
     #[arg(long, value_name = "inlet|group")]
     pub(crate) spread: Option<Spread>,
 
-    /// The sockets at this address: tcp:127.0.0.1:8080, `udp:[::1]:53`, or tcp:*:80 for any address; may be repeated
+    /// The sockets at this address: tcp:127.0.0.1:8080, `udp:[::1]:53`, or tcp:*:80 for any; with %eth0 behind the
+    /// address only those that are bound to that interface; may be repeated
     #[arg(long, value_name = "PROTO:ADDR:PORT")]
     pub(crate) listen: Vec<Listen>,
 

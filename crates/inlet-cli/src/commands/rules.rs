@@ -114,7 +114,7 @@ fn request(args: &Bind) -> Result<(Receiver, Selector), Failure> {
         local: value("<PREFIX>", prefix)?,
         ports: value("<PORTS>", ports)?,
         source: args.conditions.from,
-        iface: args.conditions.iface.clone(),
+        iface: args.conditions.iface,
     };
     Ok((target, selector))
 }

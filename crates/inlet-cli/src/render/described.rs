@@ -2,7 +2,7 @@
 
 use anstyle::Style;
 use inlet::rules::{Confine, Description, Protocol, Ruleset, UserName};
-use inlet::{Adopted, FoundSocket, LastRefusal, NotFound, ServiceState};
+use inlet::{Adopted, FoundSocket, LastRefusal, NotFound, ServiceState, SocketState};
 use serde::Serialize;
 
 use super::adoption::fixes;
@@ -109,8 +109,11 @@ impl<'a> From<&'a LastRefusal> for Refused<'a> {
 /// The addresses that are described and at which the service has no socket.
 fn waiting(service: &ServiceState) -> Vec<String> {
     let has = |listen: &inlet::rules::Listen| {
-        let mut locals = service.sockets.iter().filter_map(|socket| socket.local);
-        locals.any(|local| listen.matches(local.protocol(), local.addr()))
+        let at = |socket: &SocketState| {
+            let device = socket.device.as_ref().and_then(|device| device.name.parse().ok());
+            socket.local.map(|local| local.on(device))
+        };
+        service.sockets.iter().filter_map(at).any(|socket| listen.matches(&socket))
     };
     let described = service.description.iter().flat_map(Description::listen);
     described.filter(|listen| !has(listen)).map(ToString::to_string).collect()

@@ -236,9 +236,10 @@ fn build(drafts: &[Draft], pass: &[bool], surroundings: &Surroundings) -> Rulese
     builder.finish().unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// Every second service has a description, in one of two forms.
+/// Every second service has a description, in one of two forms. One names an interface, which rules may name too.
 fn description(number: usize, confined: bool) -> Option<Description> {
-    let listen = [format!("tcp:127.0.0.{}:80", number + 1), format!("udp:*:{}", number + 53)];
+    let device = if confined { "" } else { "%if3" };
+    let listen = [format!("tcp:127.0.0.{}{device}:80", number + 1), format!("udp:*:{}", number + 53)];
     let listen = listen.iter().filter_map(|text| text.parse().ok());
     let confine = match number {
         1 => Confine::Unit("web.service".parse().ok()?),

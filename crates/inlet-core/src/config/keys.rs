@@ -131,7 +131,7 @@ pub(super) fn resolve_interfaces(builder: &mut Builder, host: &mut dyn Host) -> 
             Ok(index) => known.push(index),
             Err(reason) => {
                 known.push(0);
-                bad.push((interface.name.clone(), reason));
+                bad.push((interface.name, reason));
             }
         }
     }

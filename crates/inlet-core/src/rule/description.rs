@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{CgroupPath, DescriptionError, Listen, UnitName, UserName};
+use super::{CgroupPath, DescriptionError, Endpoint, InterfaceName, Listen, UnitName, UserName};
 
 /// Which sockets belong to a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +41,16 @@ impl Description {
     /// The addresses, in order, each once.
     pub fn listen(&self) -> &[Listen] {
         &self.listen
+    }
+
+    /// The interfaces that its addresses name.
+    pub fn devices(&self) -> impl Iterator<Item = InterfaceName> {
+        self.listen.iter().filter_map(|listen| listen.device())
+    }
+
+    /// Whether one of its addresses means a socket that is bound there.
+    pub fn is_at(&self, socket: &Endpoint) -> bool {
+        self.listen.iter().any(|listen| listen.matches(socket))
     }
 
     /// Whether it means all listeners of the host, including the host's own ones.

@@ -7,8 +7,11 @@ use std::str::FromStr;
 use super::Remedy;
 
 /// The name of a network interface: 1 to 15 bytes, by the rule of the kernel's `dev_valid_name`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct InterfaceName(Box<str>);
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct InterfaceName {
+    /// Padded with 0, which no name has.
+    bytes: [u8; InterfaceName::MAX_BYTES],
+}
 
 /// A text that cannot be the name of an interface.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -36,9 +39,14 @@ impl Remedy for InterfaceNameError {
 }
 
 impl InterfaceName {
+    /// The longest name, in bytes.
+    pub const MAX_BYTES: usize = 15;
+
     /// The name as text.
     pub fn as_str(&self) -> &str {
-        &self.0
+        let len = self.bytes.iter().position(|byte| *byte == 0).unwrap_or(Self::MAX_BYTES);
+        // It was made from text.
+        std::str::from_utf8(&self.bytes[..len]).unwrap_or_default()
     }
 }
 
@@ -59,15 +67,40 @@ impl FromStr for InterfaceName {
 
     fn from_str(text: &str) -> Result<Self, InterfaceNameError> {
         let bad = |c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control();
-        if text.is_empty() || text.len() > 15 || text == "." || text == ".." || text.contains(bad) {
+        if text.is_empty() || text.len() > Self::MAX_BYTES || text == "." || text == ".." || text.contains(bad) {
             return Err(InterfaceNameError(text.to_owned()));
         }
-        Ok(Self(text.into()))
+        let mut bytes = [0; Self::MAX_BYTES];
+        bytes[..text.len()].copy_from_slice(text.as_bytes());
+        Ok(Self { bytes })
     }
 }
 
 impl fmt::Display for InterfaceName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
+        f.pad(self.as_str())
+    }
+}
+
+impl fmt::Debug for InterfaceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.as_str(), f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names() {
+        for text in ["l", "eth0", "eth0.100@x%y]", "abcdefghijklmno", "schnittstelle-x", "büro0"] {
+            assert_eq!(text.parse::<InterfaceName>().unwrap().as_str(), text);
+        }
+        for text in ["", ".", "..", "a b", "a/b", "a:b", "abcdefghijklmnop", "a\0b"] {
+            assert_eq!(text.parse::<InterfaceName>(), Err(InterfaceNameError(text.into())));
+        }
+        let name = |text: &str| text.parse::<InterfaceName>().unwrap();
+        assert!(name("eth1") < name("eth10") && name("eth10") < name("eth2"));
     }
 }

@@ -4,9 +4,11 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
-use super::{DescriptionError, Protocol};
+use super::zone::{split_zone, with_zone};
+use super::{DescriptionError, Endpoint, InterfaceName, Protocol};
 
 /// A protocol, a local address and a port that a socket is bound to: `tcp:127.0.0.1:8080`, `udp:[::1]:53`, `tcp:*:80`.
+/// With an interface only sockets are meant that are bound to it: `udp:[fe80::1%eth0]:53`, `tcp:*%eth0:80`.
 ///
 /// `tcp:*:*` means all TCP listeners; it needs a unit or a control group beside it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -15,6 +17,7 @@ pub struct Listen {
     addr: ListenAddr,
     /// In host byte order; 0 means all ports.
     port: u16,
+    device: Option<InterfaceName>,
 }
 
 /// The local address of a socket.
@@ -37,13 +40,24 @@ impl Listen {
             ListenAddr::Exact(addr) => ListenAddr::Exact(addr.to_canonical()),
             ListenAddr::Any => ListenAddr::Any,
         };
-        let listen = Self { protocol, addr, port };
+        let listen = Self { protocol, addr, port, device: None };
         if port == 0 { Err(DescriptionError::Zero(listen.to_string())) } else { Ok(listen) }
+    }
+
+    /// The same for sockets that are bound to this interface. `None`: to any, or to none.
+    #[must_use]
+    pub fn on(self, device: Option<InterfaceName>) -> Self {
+        Self { device, ..self }
     }
 
     /// The protocol.
     pub fn protocol(self) -> Protocol {
         self.protocol
+    }
+
+    /// The interface that its sockets are bound to, when only those are meant.
+    pub fn device(self) -> Option<InterfaceName> {
+        self.device
     }
 
     /// The address.
@@ -52,27 +66,30 @@ impl Listen {
     }
 
     /// All TCP listeners, whatever their address and port.
-    pub const ALL_TCP: Self = Self { protocol: Protocol::Tcp, addr: ListenAddr::Any, port: 0 };
+    pub const ALL_TCP: Self = Self { protocol: Protocol::Tcp, addr: ListenAddr::Any, port: 0, device: None };
 
     /// The port, 1 to 65535; `None` for all.
     pub fn port(self) -> Option<u16> {
         Some(self.port).filter(|port| *port != 0)
     }
 
-    /// Whether it means a socket of this protocol that is bound to `local`.
-    pub fn matches(self, protocol: Protocol, local: SocketAddr) -> bool {
+    /// Whether it means a socket that is bound there.
+    pub fn matches(self, socket: &Endpoint) -> bool {
+        let local = socket.addr();
         let addr = match self.addr {
             ListenAddr::Exact(addr) => addr == local.ip().to_canonical(),
             ListenAddr::Any => true,
         };
-        addr && self.protocol == protocol && (self.port == 0 || self.port == local.port())
+        let on = self.device.is_none() || self.device == socket.device();
+        addr && on && self.protocol == socket.protocol() && (self.port == 0 || self.port == local.port())
     }
 
     /// What both mean; `None` when no socket can be both.
     pub(super) fn meet(self, other: Self) -> Option<Self> {
         let same_port = self.port == other.port || self.port == 0 || other.port == 0;
+        let same_device = self.device == other.device || self.device.is_none() || other.device.is_none();
         match (self.addr, other.addr) {
-            _ if self.protocol != other.protocol || !same_port => None,
+            _ if self.protocol != other.protocol || !same_port || !same_device => None,
             _ if self.port == 0 => Some(other),
             _ if other.port == 0 => Some(self),
             (ListenAddr::Any, _) => Some(other),
@@ -92,6 +109,7 @@ impl FromStr for Listen {
         }
         let (protocol, rest) = text.split_once(':').ok_or_else(syntax)?;
         let protocol = protocol.parse()?;
+        let (rest, device) = split_zone(rest).ok_or_else(syntax)?;
         let (addr, port) = match rest.strip_prefix("*:") {
             Some(port) => (ListenAddr::Any, port.parse().map_err(|_| syntax())?),
             None => {
@@ -99,17 +117,19 @@ impl FromStr for Listen {
                 (ListenAddr::Exact(addr.ip()), addr.port())
             }
         };
-        Self::new(protocol, addr, port)
+        Ok(Self::new(protocol, addr, port)?.on(device))
     }
 }
 
 impl fmt::Display for Listen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.addr {
-            ListenAddr::Exact(addr) => f.pad(&format!("{}:{}", self.protocol, SocketAddr::new(addr, self.port))),
-            ListenAddr::Any if self.port == 0 => f.pad(&format!("{}:*:*", self.protocol)),
-            ListenAddr::Any => f.pad(&format!("{}:*:{}", self.protocol, self.port)),
-        }
+        let text = match (self.addr, self.device) {
+            (ListenAddr::Exact(addr), device) => with_zone(SocketAddr::new(addr, self.port), device),
+            (ListenAddr::Any, None) if self.port == 0 => "*:*".to_owned(),
+            (ListenAddr::Any, None) => format!("*:{}", self.port),
+            (ListenAddr::Any, Some(device)) => format!("*%{device}:{}", self.port),
+        };
+        f.pad(&format!("{}:{text}", self.protocol))
     }
 }
 
@@ -126,8 +146,13 @@ mod tests {
         for text in ["tcp:127.0.0.1:8080", "udp:[::1]:53", "tcp:*:80", "tcp:0.0.0.0:80", "udp:[::]:53", "tcp:*:*"] {
             assert_eq!(listen(text).to_string(), text);
         }
+        for text in ["tcp:127.0.0.1%lo:8080", "udp:[fe80::1%eth0]:53", "tcp:*%eth0.7:80", "udp:[::%a]b]:53"] {
+            assert_eq!(listen(text).to_string(), text);
+        }
         assert_eq!(listen("tcp:[::ffff:192.0.2.1]:80").to_string(), "tcp:192.0.2.1:80");
-        for text in ["80", "tcp:80", "tcp:*", "tcp:*:", "tcp:*:http", "tcp:1.2.3:80", "tcp:*:65536", "udp:*:*"] {
+        for text in
+            ["80", "tcp:80", "tcp:*", "tcp:*:", "tcp:*:http", "tcp:1.2.3:80", "tcp:*:65536", "udp:*:*", "tcp:*%:80"]
+        {
             assert_eq!(text.parse::<Listen>(), Err(DescriptionError::Listen(text.into())));
         }
         assert!(matches!("sctp:*:80".parse::<Listen>(), Err(DescriptionError::Protocol(_))));
@@ -136,12 +161,23 @@ mod tests {
 
     #[test]
     fn a_wildcard_socket_is_not_one_of_an_address() {
-        let local = |text: &str| text.parse::<SocketAddr>().unwrap();
-        assert!(listen("tcp:127.0.0.1:80").matches(Protocol::Tcp, local("127.0.0.1:80")));
-        assert!(listen("tcp:127.0.0.1:80").matches(Protocol::Tcp, local("[::ffff:127.0.0.1]:80")));
-        assert!(!listen("tcp:127.0.0.1:80").matches(Protocol::Tcp, local("0.0.0.0:80")));
-        assert!(!listen("tcp:0.0.0.0:80").matches(Protocol::Tcp, local("[::]:80")));
-        assert!(listen("tcp:*:80").matches(Protocol::Tcp, local("[::]:80")));
-        assert!(!listen("tcp:*:80").matches(Protocol::Udp, local("[::]:80")));
+        let at = |text: &str| text.parse::<Endpoint>().unwrap();
+        assert!(listen("tcp:127.0.0.1:80").matches(&at("tcp:127.0.0.1:80")));
+        assert!(listen("tcp:127.0.0.1:80").matches(&at("tcp:[::ffff:127.0.0.1]:80")));
+        assert!(!listen("tcp:127.0.0.1:80").matches(&at("tcp:0.0.0.0:80")));
+        assert!(!listen("tcp:0.0.0.0:80").matches(&at("tcp:[::]:80")));
+        assert!(listen("tcp:*:80").matches(&at("tcp:[::]:80")));
+        assert!(!listen("tcp:*:80").matches(&at("udp:[::]:80")));
+    }
+
+    #[test]
+    fn an_interface_tells_sockets_of_one_address_apart() {
+        let at = |text: &str| text.parse::<Endpoint>().unwrap();
+        assert!(listen("udp:[fe80::1%eth0]:53").matches(&at("udp:[fe80::1%eth0]:53")));
+        assert!(!listen("udp:[fe80::1%eth0]:53").matches(&at("udp:[fe80::1%eth1]:53")));
+        assert!(!listen("udp:[fe80::1%eth0]:53").matches(&at("udp:[fe80::1]:53")));
+        assert!(listen("udp:[fe80::1]:53").matches(&at("udp:[fe80::1%eth1]:53")));
+        let meet = |a: &str, b: &str| listen(a).meet(listen(b)).is_some();
+        assert!(!meet("tcp:*%a:80", "tcp:*%b:80") && meet("tcp:*%a:80", "tcp:*:80") && meet("tcp:*%a:80", "tcp:*:*"));
     }
 }

@@ -18,6 +18,7 @@ mod precedence;
 mod prefix;
 mod remedy;
 mod service;
+mod zone;
 
 pub use cgroup::{CgroupPath, UnitName, UserName};
 pub use description::{Confine, Description};

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 
-use super::{Description, Listen, Protocol, Remedy, ServiceName};
+use super::{Description, InterfaceName, Listen, Protocol, Remedy, ServiceName};
 
 /// How many numbers there are. Number 0 means no service, so a ruleset has at most one service fewer.
 pub const MAX_SERVICES: u16 = 4096;
@@ -168,6 +168,11 @@ impl Services {
     /// All of them, by name.
     pub fn iter(&self) -> impl Iterator<Item = (ServiceId, &Service)> {
         self.by_name.values().filter_map(|id| self.by_id.get(id).map(|service| (*id, service)))
+    }
+
+    /// The interfaces that descriptions name, as often as they name them.
+    pub fn devices(&self) -> impl Iterator<Item = InterfaceName> {
+        self.by_id.values().filter_map(|service| service.description.as_ref()).flat_map(Description::devices)
     }
 
     /// How many there are.

@@ -62,7 +62,17 @@ impl Builder {
 
     /// A builder without rules that has these services, with their numbers.
     pub(crate) fn with_services(services: &Services) -> Self {
-        Self { services: services.clone(), busy: services.clone(), ..Self::default() }
+        let mut builder = Self { services: services.clone(), busy: services.clone(), ..Self::default() };
+        services.devices().for_each(|name| _ = builder.needs(name));
+        builder
+    }
+
+    /// The offset of the interface of this name, which rules or descriptions name.
+    fn needs(&mut self, name: InterfaceName) -> usize {
+        self.interfaces.iter().position(|known| known.name == name).unwrap_or_else(|| {
+            self.interfaces.push(Interface { name, index: 0 });
+            self.interfaces.len() - 1
+        })
     }
 
     /// The services so far.
@@ -93,8 +103,10 @@ impl Builder {
         self.services.set_spread(id, spread);
     }
 
-    /// Sets which sockets belong to a service. With `None` they are registered by hand.
+    /// Sets which sockets belong to a service. With `None` they are registered by hand. Interfaces that it names are
+    /// interfaces of the ruleset, as those of rules.
     pub fn set_description(&mut self, id: ServiceId, description: Option<Description>) {
+        description.iter().flat_map(Description::devices).for_each(|name| _ = self.needs(name));
         self.services.set_description(id, description);
     }
 
@@ -118,13 +130,7 @@ impl Builder {
     /// # Errors
     /// [`BuildError::TooManyInterfaces`] when no number is left.
     pub fn interface_named(&mut self, name: &InterfaceName) -> Result<IfaceId, BuildError> {
-        let at = match self.interfaces.iter().position(|known| known.name == *name) {
-            Some(at) => at,
-            None => {
-                self.interfaces.push(Interface { name: name.clone(), index: 0 });
-                self.interfaces.len() - 1
-            }
-        };
+        let at = self.needs(*name);
         u16::try_from(at).map(IfaceId::new).map_err(|_| BuildError::TooManyInterfaces)
     }
 
@@ -200,7 +206,7 @@ impl Builder {
         if let Some((first, second, listen)) = self.services.overlap() {
             return Err(BuildError::Overlap { first: first.clone(), second: second.clone(), listen });
         }
-        self.sort_interfaces();
+        self.sort_interfaces()?;
         self.put_in_order();
         let Self { services, interfaces, shapes, v4, v6, .. } = self;
         let ruleset = Ruleset { services, interfaces, shapes, v4, v6 };
@@ -237,16 +243,20 @@ impl Builder {
         Ok(())
     }
 
-    /// Drops interfaces that no rule names, and sorts the others by name.
-    fn sort_interfaces(&mut self) {
-        let mut used = vec![false; self.interfaces.len()];
+    /// Drops interfaces that nothing names, and sorts the others by name.
+    fn sort_interfaces(&mut self) -> Result<(), BuildError> {
+        let described: BTreeSet<InterfaceName> = self.services.devices().collect();
+        let mut used: Vec<bool> = self.interfaces.iter().map(|it| described.contains(&it.name)).collect();
         self.named_shapes().iter().filter_map(|id| self.shapes[*id].iface).for_each(|id| used[id.index()] = true);
         let mut order: Vec<usize> = (0..used.len()).filter(|at| used[*at]).collect();
         order.sort_by(|a, b| self.interfaces[*a].name.cmp(&self.interfaces[*b].name));
         let mut new = vec![0_u16; used.len()];
-        order.iter().zip(0..).for_each(|(at, number)| new[*at] = number);
+        for (number, at) in order.iter().enumerate() {
+            new[*at] = u16::try_from(number).map_err(|_| BuildError::TooManyInterfaces)?;
+        }
         self.shapes.iter_mut().for_each(|shape| shape.iface = shape.iface.map(|id| IfaceId::new(new[id.index()])));
         self.interfaces = order.iter().map(|at| self.interfaces[*at].clone()).collect();
+        Ok(())
     }
 
     /// The offsets of the shapes that rules use. A rule that was removed leaves its shape behind.

@@ -148,8 +148,7 @@ fn same_shapes(previous: &Ruleset, new: &Ruleset) -> Vec<Option<ShapeId>> {
 
 /// Whether the numbers of services and interfaces mean the same in both.
 fn same_numbers(previous: &Ruleset, new: &Ruleset) -> bool {
-    let names =
-        |ruleset: &Ruleset| ruleset.interfaces.iter().map(|interface| interface.name.clone()).collect::<Vec<_>>();
+    let names = |ruleset: &Ruleset| ruleset.interfaces.iter().map(|interface| interface.name).collect::<Vec<_>>();
     let stays = |(id, service): (crate::rule::ServiceId, &crate::rule::Service)| {
         new.services.id(service.name.as_str()) == Some(id)
     };

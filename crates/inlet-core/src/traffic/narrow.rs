@@ -10,7 +10,7 @@ const RULES_A_PREFIX: usize = 16;
 /// interface has another index, which may concern any rule.
 pub(super) fn changed(previous: &Ruleset, new: &Ruleset, plan: &Plan) -> Option<Vec<Prefix>> {
     let index = |name| previous.interfaces().iter().find(|interface| interface.name == name).map(|it| it.index);
-    let moved = new.interfaces().iter().any(|it| index(it.name.clone()).is_some_and(|index| index != it.index));
+    let moved = new.interfaces().iter().any(|it| index(it.name).is_some_and(|index| index != it.index));
     if moved || !is_worthwhile(plan.rules.len(), previous, new) {
         return None;
     }

@@ -73,6 +73,8 @@ struct found {
 	__u32 v4;
 	__u32 v6;
 	__u8 addr[16];
+	__u32 device; /* the interface that it is bound to */
+	__u32 unused;
 };
 
 static __always_inline void refuse(__u32 service, const struct bound *bound, __u32 reason, int error)
@@ -236,6 +238,7 @@ static __always_inline void find(struct seq_file *seq, void *socket, const struc
 	found.port = bound.key.port;
 	found.v4 = bound.v4;
 	found.v6 = bound.v6;
+	found.device = sk->__sk_common.skc_bound_dev_if;
 	__builtin_memcpy(found.addr, bound.key.addr, sizeof(found.addr));
 	tell(seq, &found);
 }

@@ -33,6 +33,7 @@ struct sock_common {
 	unsigned short skc_family;
 	volatile unsigned char skc_state;
 	unsigned char skc_ipv6only : 1;
+	int skc_bound_dev_if;		    /* the interface that it is bound to, 0 for none */
 	__u16 skc_num;			    /* the local port, host order */
 	__u32 skc_rcv_saddr;		    /* the local address, network order */
 	struct in6_kernel skc_v6_rcv_saddr; /* for AF_INET6 */

@@ -14,7 +14,7 @@ struct adopting {
 
 const volatile struct adopting adopting = {};
 
-/* How many services may want sockets of one address, told apart by user and control group. */
+/* How many services may want sockets of one address, told apart by user, control group and interface. */
 #define MAX_WANTS 8
 /* How deep a control group may be, and how long its names, with the 0 at the end. */
 #define MAX_DEPTH 8
@@ -37,6 +37,7 @@ struct want {
 	__u32 has_uid;
 	__u32 uid;
 	__u32 confine; /* the number of the control group in inlet_confines, from 1 on; 0 is everywhere */
+	__u32 device;  /* the interface that it must be bound to; 0 is whatever it is */
 };
 
 struct wants {
@@ -122,6 +123,7 @@ static __always_inline __u32 wanted_by(const struct sock *sk, const struct want_
 {
 	const struct wants *wants = bpf_map_lookup_elem(&inlet_wants, key);
 	__u32 uid = sk->sk_uid.val;
+	__u32 device = sk->__sk_common.skc_bound_dev_if;
 	__u64 cgroup;
 
 	if (!wants)
@@ -134,6 +136,8 @@ static __always_inline __u32 wanted_by(const struct sock *sk, const struct want_
 		if (i >= wants->count)
 			break;
 		if (want->has_uid && want->uid != uid)
+			continue;
+		if (want->device && want->device != device)
 			continue;
 		if (want->confine && !is_in(cgroup, want->confine - 1))
 			continue;

@@ -5,7 +5,7 @@ use std::fmt;
 use std::mem::{offset_of, size_of};
 use std::net::IpAddr;
 
-use inlet_core::{Description, Listen, ListenAddr, MAX_NAME, Protocol, ServiceId, Services, UserName};
+use inlet_core::{Description, Interface, Listen, ListenAddr, MAX_NAME, Protocol, Ruleset, ServiceId, UserName};
 
 use super::described;
 use crate::bpf::adopt::types;
@@ -18,10 +18,11 @@ const MAX_WANTS: usize = 8;
 const NAME_BYTES: usize = MAX_NAME + 1;
 const _: () = assert!(
     size_of::<types::want_key>() == 24
-        && size_of::<types::want>() == 16
+        && size_of::<types::want>() == 20
         && offset_of!(types::want, confine) == 12
+        && offset_of!(types::want, device) == 16
         && offset_of!(types::wants, want) == 4
-        && size_of::<types::wants>() == 4 + 16 * MAX_WANTS
+        && size_of::<types::wants>() == 4 + 20 * MAX_WANTS
         && size_of::<types::confine>() == 8 + inlet_core::MAX_DEPTH * NAME_BYTES
 );
 
@@ -56,13 +57,19 @@ struct Claim {
     uid: Option<u32>,
     /// The number of the control group, from 1 on; 0 for none.
     confine: u32,
+    /// The kernel's index of the interface; 0 for none.
+    device: u32,
 }
 
+/// An interface that is not there has this index, which the kernel gives to none: nothing is bound to it.
+const NO_DEVICE: u32 = u32::MAX;
+
 impl Claims {
-    /// Looks up what descriptions name. What is amiss with one of them keeps nobody from having the others.
-    pub(crate) fn of(services: &Services, cgroups: &Cgroups) -> Result<Self> {
+    /// Looks up what descriptions name. What is amiss with one of them keeps nobody from having the others. Interfaces
+    /// have the indexes that the ruleset has for them.
+    pub(crate) fn of(ruleset: &Ruleset, cgroups: &Cgroups) -> Result<Self> {
         let mut wants = Self::default();
-        for (service, description) in described(services) {
+        for (service, description) in described(ruleset.services()) {
             let uid = match &description.user {
                 None => None,
                 Some(user) => match uid_of(user)? {
@@ -77,10 +84,11 @@ impl Claims {
                 None => 0,
                 Some(confine) => wants.confine(cgroups.path_of(confine)?),
             };
-            let want = Claim { service, uid, confine };
-            match wants.contest(&want, description) {
+            let claim = |listen: Listen| Claim { service, uid, confine, device: device(listen, ruleset.interfaces()) };
+            let its: Vec<(Listen, Claim)> = description.listen().iter().map(|it| (*it, claim(*it))).collect();
+            match its.iter().find_map(|(listen, claim)| wants.contest(*listen, claim)) {
                 Some(reason) => wants.left_out.push((service, reason)),
-                None => wants.add(want, description),
+                None => its.into_iter().for_each(|(listen, claim)| wants.add(listen, claim)),
             }
         }
         Ok(wants)
@@ -98,28 +106,25 @@ impl Claims {
         })
     }
 
-    /// Why a description cannot stand beside those before.
-    fn contest(&self, want: &Claim, description: &Description) -> Option<NotFound> {
-        description.listen().iter().find_map(|listen| {
-            let others = self.by_key.get(&key(*listen))?;
-            if others.iter().any(|other| (other.uid, other.confine) == (want.uid, want.confine)) {
-                return Some(NotFound::Same(*listen));
-            }
-            (others.len() >= MAX_WANTS).then_some(NotFound::Many(*listen))
-        })
+    /// Why a claim cannot stand beside those before.
+    fn contest(&self, listen: Listen, claim: &Claim) -> Option<NotFound> {
+        let others = self.by_key.get(&key(listen))?;
+        let is_same = |other: &Claim| Claim { service: claim.service, ..*other } == *claim && claim.device != NO_DEVICE;
+        match others.iter().any(is_same) {
+            true => Some(NotFound::Same(listen)),
+            false => (others.len() >= MAX_WANTS).then_some(NotFound::Many(listen)),
+        }
     }
 
-    fn add(&mut self, want: Claim, description: &Description) {
-        for listen in description.listen() {
-            match listen.port() {
-                Some(port) => _ = self.ports.insert(port_key(listen.protocol(), port)),
-                None => self.any_port = true,
-            }
-            if listen.protocol() == Protocol::Tcp {
-                self.listening.extend(lanes(want.service, *listen));
-            }
-            self.by_key.entry(key(*listen)).or_default().push(want);
+    fn add(&mut self, listen: Listen, claim: Claim) {
+        match listen.port() {
+            Some(port) => _ = self.ports.insert(port_key(listen.protocol(), port)),
+            None => self.any_port = true,
         }
+        if listen.protocol() == Protocol::Tcp {
+            self.listening.extend(lanes(claim.service, listen));
+        }
+        self.by_key.entry(key(listen)).or_default().push(claim);
     }
 
     fn confine(&mut self, path: Vec<String>) -> u32 {
@@ -152,6 +157,15 @@ impl Claims {
     }
 }
 
+/// The index of the interface that sockets at an address must be bound to.
+fn device(listen: Listen, interfaces: &[Interface]) -> u32 {
+    let index = |name| interfaces.iter().find(|it| it.name == name).map_or(0, |it| it.index);
+    listen.device().map_or(0, |name| match index(name) {
+        0 => NO_DEVICE,
+        index => index,
+    })
+}
+
 pub(crate) fn port_key(protocol: Protocol, port: u16) -> u32 {
     u32::from(port) | u32::from(protocol == Protocol::Udp) << 16
 }
@@ -179,7 +193,7 @@ fn octets(addr: IpAddr) -> [u8; 16] {
 fn value(wants: &[Claim]) -> Vec<u8> {
     let words = wants.iter().flat_map(|want| {
         let (has_uid, uid) = want.uid.map_or((0, 0), |uid| (1, uid));
-        [u32::from(want.service.get()), has_uid, uid, want.confine]
+        [u32::from(want.service.get()), has_uid, uid, want.confine, want.device]
     });
     let mut value: Vec<u8> = [wants.len() as u32].into_iter().chain(words).flat_map(u32::to_ne_bytes).collect();
     value.resize(size_of::<types::wants>(), 0);
@@ -233,11 +247,11 @@ pub(crate) fn check_there(description: &Description) -> Result<()> {
 }
 
 /// The services for which no socket is found now. Who cannot look that up tells nothing.
-pub(crate) fn not_found(services: &Services) -> BTreeMap<ServiceId, NotFound> {
-    if described(services).next().is_none() {
+pub(crate) fn not_found(ruleset: &Ruleset) -> BTreeMap<ServiceId, NotFound> {
+    if described(ruleset.services()).next().is_none() {
         return BTreeMap::new();
     }
-    let wants = Cgroups::find().and_then(|cgroups| Claims::of(services, &cgroups));
+    let wants = Cgroups::find().and_then(|cgroups| Claims::of(ruleset, &cgroups));
     wants.map(|wants| wants.left_out.into_iter().collect()).unwrap_or_default()
 }
 
@@ -246,7 +260,7 @@ impl NotFound {
     pub fn remedy(&self) -> &'static str {
         match self {
             Self::User(_) => "make the user, then: inlet adopt; or describe another one",
-            Self::Same(_) => "let them differ in address, port, user or control group",
+            Self::Same(_) => "let them differ in address, port, interface, user or control group",
             Self::Many(_) => "let them differ in address or port",
         }
     }

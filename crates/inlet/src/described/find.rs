@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use super::refusals;
 use crate::bpf::adopt::types;
 use crate::error::{Error, Refusal, Result};
-use crate::kernel::{Netns, raw};
+use crate::kernel::{Links, Netns, raw};
 use crate::socket::{Adopted, Fill, Full, Lane, Lanes, Place, Places, Sockets, empty, sockets_in};
 use crate::state::{Access, DescribedFiles, Maps, open_map};
 
@@ -43,12 +43,13 @@ pub(crate) struct Reported {
 const FOUND: usize = size_of::<types::found>();
 const PLACE: usize = size_of::<types::place>();
 const _: () = assert!(
-    FOUND == 40
+    FOUND == 48
         && offset_of!(types::found, service) == 8
         && offset_of!(types::found, port) == 12
         && offset_of!(types::found, v4) == 16
         && offset_of!(types::found, v6) == 20
         && offset_of!(types::found, addr) == 24
+        && offset_of!(types::found, device) == 40
         && PLACE == 16
         && offset_of!(types::place, error) == 8
 );
@@ -249,7 +250,11 @@ impl Finder {
         };
         let told =
             netns.run(read)?.map_err(Error::os::<std::io::Error>("look through", "the sockets of the namespace"))?;
-        Ok(told.chunks_exact(FOUND).filter_map(wanted).collect())
+        let links = match told.chunks_exact(FOUND).any(|told| word(told, 10) != 0) {
+            true => Links::of(netns)?,
+            false => Links::default(),
+        };
+        Ok(told.chunks_exact(FOUND).filter_map(|told| wanted(told, &links)).collect())
     }
 }
 
@@ -264,13 +269,13 @@ fn take_twice(maps: &Maps, lanes: &Lanes, lane: Lane) -> Result<()> {
     Ok(())
 }
 
-fn wanted(told: &[u8]) -> Option<Reported> {
+fn wanted(told: &[u8], links: &Links) -> Option<Reported> {
     let cookie = u64::from_ne_bytes(told[..8].try_into().ok()?);
     let [service, port, v4, v6] = [2, 3, 4, 5].map(|at| word(told, at));
     let addr: [u8; 16] = told[24..40].try_into().ok()?;
     let protocol = if port >> 16 == 0 { Protocol::Tcp } else { Protocol::Udp };
     let addr = IpAddr::from(Ipv6Addr::from(addr)).to_canonical();
-    let endpoint = Endpoint::new(protocol, SocketAddr::new(addr, port as u16));
+    let endpoint = Endpoint::new(protocol, SocketAddr::new(addr, port as u16)).on(links.known(word(told, 10)));
     let service = ServiceId::new(service as u16)?;
     Some(Reported { cookie, service, endpoint, v4: v4 != 0, v6: v6 != 0 })
 }

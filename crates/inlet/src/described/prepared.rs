@@ -1,6 +1,6 @@
 //! What a commit makes for the descriptions of its ruleset, before its commit point.
 
-use inlet_core::Services;
+use inlet_core::Ruleset;
 
 use super::claims::Claims;
 use super::described;
@@ -21,9 +21,9 @@ pub(crate) enum Prepared {
 }
 
 /// What the descriptions of services want, when there are any.
-pub(crate) fn claims_of(services: &Services) -> Result<Option<Claims>> {
-    match described(services).next() {
-        Some(_) => Claims::of(services, &Cgroups::find()?).map(Some),
+pub(crate) fn claims_of(ruleset: &Ruleset) -> Result<Option<Claims>> {
+    match described(ruleset.services()).next() {
+        Some(_) => Claims::of(ruleset, &Cgroups::find()?).map(Some),
         None => Ok(None),
     }
 }

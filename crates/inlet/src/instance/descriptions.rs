@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use inlet_core::{Bound, Description, Endpoint, Plan, Protocol, Ruleset, ServiceChange, ServiceId, Services};
+use inlet_core::{Description, Endpoint, Plan, Protocol, Ruleset, ServiceChange, ServiceId, Services};
 
 use super::Instance;
 use super::commit::Direction;
@@ -31,12 +31,14 @@ impl Instance {
             ServiceChange::Removed(name) => was_described(name.as_str()),
             ServiceChange::Added(..) | ServiceChange::OnMissing { .. } | ServiceChange::Spread { .. } => false,
         });
-        if !changes {
+        // An interface that was made anew has another index.
+        let devices = new.services().devices().next().is_some() && self.ruleset()?.interfaces() != new.interfaces();
+        if !changes && !devices {
             return Ok(Prepared::Same);
         }
         let describes = |change: &ServiceChange| matches!(change, ServiceChange::Described { new: Some(_), .. });
         let checked = direction == Direction::Forward && plan.services.iter().any(describes);
-        let prepared = claims_of(new.services()).and_then(|claims| match claims {
+        let prepared = claims_of(new).and_then(|claims| match claims {
             Some(claims) if checked => claims.check().and_then(|()| self.prepare(claims)),
             Some(claims) => self.prepare(claims),
             None => Ok(Prepared::None),
@@ -84,7 +86,7 @@ impl Instance {
     /// Makes everything anew that the descriptions in force need: after a commit that was interrupted. One that cannot
     /// be looked up any more, because its user is gone, is left out: it must not keep anybody from changing the rules.
     pub(crate) fn describe_again(&self) -> Result<()> {
-        let wants = claims_of(self.ruleset()?.services())?;
+        let wants = claims_of(self.ruleset()?)?;
         let prepared = wants.map_or(Ok(Prepared::None), |wants| self.prepare(wants))?;
         if let Prepared::Some(programs, wants) = &prepared {
             self.make_room(wants)?;
@@ -159,11 +161,8 @@ impl Instance {
     ) -> Result<()> {
         let (sockets, lanes) = (Sockets::of(self.location.netns())?, Lanes::map(&self.maps.lanes)?);
         let meant = |cookie| {
-            let bound = sockets.get(cookie).map(|listed| listed.bound);
-            let by = |it: &Description, bound: Bound| {
-                it.listen().iter().any(|listen| listen.matches(bound.protocol, bound.addr))
-            };
-            bound.is_some_and(|bound| by(old, bound) && !stays.is_some_and(|stays| by(stays, bound)))
+            let socket = sockets.get(cookie).map(|listed| sockets.endpoint(&listed.bound));
+            socket.is_some_and(|socket| old.is_at(&socket) && !stays.is_some_and(|stays| stays.is_at(&socket)))
         };
         for lane in Lane::all(id) {
             for (slot, cookie) in sockets_in(&self.maps.sockets, lanes.slots(lane))? {
@@ -179,9 +178,7 @@ impl Instance {
 /// Whether a service has a socket in the new ruleset that it has now: unless only its previous description meant it.
 fn goes_on_having(plan: &Plan, new: &Ruleset, id: ServiceId, endpoint: &Endpoint) -> bool {
     let Some(service) = new.services().get(id) else { return false };
-    let means = |description: &Description| {
-        description.listen().iter().any(|listen| listen.matches(endpoint.protocol(), endpoint.addr()))
-    };
+    let means = |description: &Description| description.is_at(endpoint);
     !plan.services.iter().any(|change| match change {
         ServiceChange::Described { name, previous: Some(previous), new } => {
             *name == service.name && means(previous) && !new.as_ref().is_some_and(means)

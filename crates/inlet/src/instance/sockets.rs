@@ -226,7 +226,7 @@ fn choose<F>(service: &str, of: &str, seen: Seen<'_, F>) -> Result<(Vec<Candidat
             endpoints.sort_by_key(|endpoint| (endpoint.protocol(), endpoint.addr().port()));
             return Err(Error::Socket(SocketError::SeveralPorts { of, service, endpoints }));
         }
-        Filter::At(listen) => listen.iter().filter(|endpoint| !found.contains(endpoint)).copied().collect(),
+        Filter::At(listen) => listen.iter().filter(|at| !found.iter().any(|it| at.means(it))).copied().collect(),
         _ => Box::default(),
     };
     if absent.is_empty() && !candidates.is_empty() {

@@ -1,5 +1,6 @@
 //! The interfaces of a namespace: their names, and which of them belong to a VRF.
 
+use inlet_core::InterfaceName;
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
@@ -38,6 +39,11 @@ impl Links {
 
     fn get(&self, index: u32) -> Option<&Link> {
         self.0.iter().find(|link| link.index == index)
+    }
+
+    /// The name of an interface that is there.
+    pub(crate) fn known(&self, index: u32) -> Option<InterfaceName> {
+        self.get(index).and_then(|link| link.name.parse().ok())
     }
 
     /// The name of an interface, or its index when it is gone.

@@ -13,28 +13,27 @@ use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
 
 /// The cookie of the network namespace of a socket (`SO_NETNS_COOKIE`, Linux 5.14).
 pub(crate) fn netns_cookie(socket: BorrowedFd<'_>) -> io::Result<u64> {
-    let mut cookie = 0_u64;
-    let mut len = size_of::<u64>() as libc::socklen_t;
-    // SAFETY: the option writes at most `len` bytes to `cookie`, and both outlive the call.
-    let ret = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_NETNS_COOKIE,
-            (&raw mut cookie).cast(),
-            &raw mut len,
-        )
-    };
-    if ret == 0 { Ok(cookie) } else { Err(io::Error::last_os_error()) }
+    option(socket, libc::SOL_SOCKET, libc::SO_NETNS_COOKIE, [0; 8]).map(u64::from_ne_bytes)
 }
 
 /// Whether an option of a socket that is a number is other than 0.
-pub(crate) fn is_set(socket: BorrowedFd<'_>, level: c_int, option: c_int) -> io::Result<bool> {
-    let mut value: c_int = 0;
-    let mut len = size_of::<c_int>() as libc::socklen_t;
-    // SAFETY: the option writes at most `len` bytes to `value`, and both outlive the call.
-    let ret = unsafe { libc::getsockopt(socket.as_raw_fd(), level, option, (&raw mut value).cast(), &raw mut len) };
-    if ret == 0 { Ok(value != 0) } else { Err(io::Error::last_os_error()) }
+pub(crate) fn is_set(socket: BorrowedFd<'_>, level: c_int, number: c_int) -> io::Result<bool> {
+    option(socket, level, number, [0; size_of::<c_int>()]).map(|value| value.iter().any(|byte| *byte != 0))
+}
+
+/// The name of the interface that a socket is bound to (`SO_BINDTODEVICE`), in the namespace of the socket.
+pub(crate) fn bound_device(socket: BorrowedFd<'_>) -> io::Result<Option<String>> {
+    let name = option(socket, libc::SOL_SOCKET, libc::SO_BINDTODEVICE, [0; libc::IFNAMSIZ])?;
+    let name: Vec<u8> = name.into_iter().take_while(|byte| *byte != 0).collect();
+    Ok((!name.is_empty()).then(|| String::from_utf8_lossy(&name).into_owned()))
+}
+
+/// The bytes of an option of a socket; `value` is what the kernel does not write.
+fn option<const N: usize>(fd: BorrowedFd<'_>, level: c_int, number: c_int, mut value: [u8; N]) -> io::Result<[u8; N]> {
+    let mut len = N as libc::socklen_t;
+    // SAFETY: the call writes at most `len` bytes to `value`, and both outlive it.
+    let ret = unsafe { libc::getsockopt(fd.as_raw_fd(), level, number, value.as_mut_ptr().cast(), &raw mut len) };
+    if ret == 0 { Ok(value) } else { Err(io::Error::last_os_error()) }
 }
 
 /// libbpf returns a file descriptor or count, or a negated error number.

@@ -34,21 +34,16 @@ impl<'a> Meaning<'a> {
             sockets.at(listen.protocol(), first, last)
         };
         let mut found: Vec<Listed> = self.description.listen().iter().flat_map(at).copied().collect();
-        found.retain(|listed| self.means(listed) && !listed.mptcp);
+        found.retain(|listed| self.means(sockets, listed) && !listed.mptcp);
         found.sort_by_key(|listed| listed.cookie);
         found.dedup_by_key(|listed| listed.cookie);
         found
     }
 
     /// Whether it means a socket.
-    pub(super) fn means(&self, listed: &Listed) -> bool {
-        at_address(self.description, listed)
+    pub(super) fn means(&self, sockets: &Sockets, listed: &Listed) -> bool {
+        self.description.is_at(&sockets.endpoint(&listed.bound))
             && self.uid.is_none_or(|uid| uid == Some(listed.uid))
             && self.cgroups.as_ref().is_none_or(|cgroups| cgroups.contains(&listed.cgroup))
     }
-}
-
-/// Whether a description means sockets at the address of this one.
-pub(super) fn at_address(description: &Description, listed: &Listed) -> bool {
-    description.listen().iter().any(|listen| listen.matches(listed.bound.protocol, listed.bound.addr))
 }

@@ -154,7 +154,7 @@ impl Snapshot {
         let rules = self.ruleset.rules_per_service();
         let refusals = self.files.described().refusals();
         let refusals = if is_there(&refusals)? { Some(open_map(&refusals, Access::Read)?) } else { None };
-        let mut not_found = described::not_found(self.ruleset.services());
+        let mut not_found = described::not_found(&self.ruleset);
         let state = |(id, service): (ServiceId, &Service)| {
             Ok(ServiceState {
                 id,

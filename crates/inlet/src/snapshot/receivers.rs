@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use inlet_core::{Description, OnMissing, Packet, Protocol, Rule, Ruleset, Service, Verdict};
 
-use super::meant::{Meaning, at_address};
+use super::meant::Meaning;
 use crate::error::Result;
 use crate::kernel::Netns;
 use crate::socket::{LaneReader, Listed, LiveSocket, SocketState, Sockets};
@@ -82,8 +82,8 @@ impl Receivers {
             old.services().id(service.name.as_str()).and_then(|id| old.services().get(id)?.description.as_ref());
         let changed: Option<&Description> = former.filter(|former| Some(*former) != service.description.as_ref());
         let loses = |listed: &Listed| {
-            let was_meant = changed.is_some_and(|former| at_address(former, listed));
-            was_meant && !meaning.is_some_and(|meaning| meaning.means(listed))
+            let was_meant = changed.is_some_and(|former| former.is_at(&self.sockets.endpoint(&listed.bound)));
+            was_meant && !meaning.is_some_and(|meaning| meaning.means(&self.sockets, listed))
         };
         let mut sockets = self.live(service).map_or_else(Vec::new, |live| live.sockets.clone());
         sockets.retain(|socket| !self.sockets.get(socket.cookie).is_some_and(|listed| loses(&listed)));

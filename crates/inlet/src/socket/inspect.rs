@@ -52,7 +52,8 @@ fn inspect(fd: BorrowedFd<'_>, netns: u64) -> Result<Traits, Refusal> {
     let v6only = family == AddressFamily::INET6 && ipv6_v6only(fd).map_err(refusal)?;
     let (v4, v6) = families(addr.ip(), v6only);
     let cookie = socket_cookie(fd).map_err(refusal)?;
-    Ok(Traits { endpoint: Endpoint::new(protocol, addr), cookie, v4, v6 })
+    let device = raw::bound_device(fd).map_err(|cause| refusal(errno(&cause)))?.and_then(|name| name.parse().ok());
+    Ok(Traits { endpoint: Endpoint::new(protocol, addr).on(device), cookie, v4, v6 })
 }
 
 /// The local address of any socket, for naming it.
@@ -141,7 +142,7 @@ impl<'a, F: AsFd> Seen<'a, F> {
     fn wants(&self, endpoint: Endpoint) -> bool {
         match self.wanted {
             Filter::All => true,
-            Filter::At(listen) => listen.contains(&endpoint),
+            Filter::At(listen) => listen.iter().any(|listen| listen.means(&endpoint)),
             Filter::OnePort => {
                 let mut known = self.candidates.iter().map(|candidate| candidate.traits.endpoint);
                 let first = known.find(|known| known.protocol() == endpoint.protocol());

@@ -169,6 +169,11 @@ impl Sockets {
         }
     }
 
+    /// Where a socket is bound, with its interface.
+    pub(crate) fn endpoint(&self, bound: &Bound) -> Endpoint {
+        Endpoint::new(bound.protocol, bound.addr).on(self.links.known(bound.device))
+    }
+
     /// What is known of an interface that a socket is bound to.
     pub(crate) fn device(&self, index: u32) -> Device {
         let vrf = self.links.vrf_of(index).map(|vrf| vrf.name.clone());

@@ -200,7 +200,7 @@ impl Reader<'_, '_> {
                 "spread" => spread = self.parsed(&node).unwrap_or_default(),
                 "listen" => {
                     let nodes = self.one_or_list(&node);
-                    described.listen = Some(nodes.iter().filter_map(|node| self.parsed(node)).collect());
+                    described.listen = Some(nodes.iter().filter_map(|node| self.listen(node)).collect());
                 }
                 "unit" => described.unit = self.parsed(&node),
                 "cgroup" => described.cgroup = self.parsed(&node),

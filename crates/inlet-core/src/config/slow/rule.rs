@@ -183,12 +183,7 @@ impl<'a> Reader<'_, '_> {
 
     fn iface(&mut self, node: &Node<'a>) -> Option<IfaceId> {
         let name: InterfaceName = self.parsed(node)?;
-        if let Err(reason) = self.loader.host.interface(&name) {
-            let diagnostic = Diagnostic::new(node.place(), reason.message);
-            self.found.push(match reason.remedy {
-                Some(remedy) => diagnostic.help(remedy),
-                None => diagnostic,
-            });
+        if !self.is_interface(&name, node) {
             return None;
         }
         self.builder.interface_named(&name).map_err(|error| self.found.push(with_remedy(node.place(), &error))).ok()

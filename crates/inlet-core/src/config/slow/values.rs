@@ -8,7 +8,7 @@ use super::nearest::suggestion;
 use super::node::{Key, Node, Value};
 use super::{Reader, with_remedy};
 use crate::config::diagnostic::{Diagnostic, Place};
-use crate::rule::Remedy;
+use crate::rule::{InterfaceName, Listen, Remedy};
 
 impl<'a> Reader<'_, '_> {
     /// The fields of a table with known keys. Reports other keys, and keys that stand there twice.
@@ -95,6 +95,24 @@ impl<'a> Reader<'_, '_> {
                 None
             }
         }
+    }
+
+    /// An address of sockets. The interface that it may name must be there.
+    pub(super) fn listen(&mut self, node: &Node<'_>) -> Option<Listen> {
+        let listen: Listen = self.parsed(node)?;
+        let there = listen.device().is_none_or(|name| self.is_interface(&name, node));
+        there.then_some(listen)
+    }
+
+    /// Whether there is such an interface. Reports it when there is none.
+    pub(super) fn is_interface(&mut self, name: &InterfaceName, node: &Node<'_>) -> bool {
+        let Err(reason) = self.loader.host.interface(name) else { return true };
+        let diagnostic = Diagnostic::new(node.place(), reason.message);
+        self.found.push(match reason.remedy {
+            Some(remedy) => diagnostic.help(remedy),
+            None => diagnostic,
+        });
+        false
     }
 
     pub(super) fn value(&mut self, node: &Node<'a>) -> Option<Value<'a>> {

@@ -4,8 +4,8 @@ use crate::rule::{Family, Verdict};
 use crate::ruleset::{Entry, Ruleset, Shape};
 use crate::threads::{MANY, join};
 
-/// Whether shapes and rules are sorted, rules have shapes of their family, shapes have services and interfaces that
-/// exist, and addresses have no bits beyond their length.
+/// Whether shapes and rules are sorted, rules have shapes of their family, shapes and descriptions have services and
+/// interfaces that exist, and addresses have no bits beyond their length.
 pub(super) fn is_valid(ruleset: &Ruleset) -> bool {
     let Ruleset { services, interfaces, shapes, v4, v6 } = ruleset;
     let has_all = |shape: &Shape| {
@@ -15,6 +15,10 @@ pub(super) fn is_valid(ruleset: &Ruleset) -> bool {
         };
         service && shape.iface.is_none_or(|id| id.index() < interfaces.len())
     };
+    let has_device = |name| interfaces.iter().any(|interface| interface.name == name);
+    if !services.devices().all(has_device) {
+        return false;
+    }
     if !shapes.is_sorted_by(|a, b| a < b) || !shapes.iter().all(has_all) {
         return false;
     }

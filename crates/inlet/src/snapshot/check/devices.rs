@@ -77,7 +77,7 @@ fn rules(subject: &Subject<'_>, found: &mut Checkup) -> Result<()> {
         return Ok(());
     }
     let links = Links::of(subject.location.netns())?;
-    let member = |it: &Interface| Some((it.name.clone(), links.vrf_of(it.index)?.name.clone()));
+    let member = |it: &Interface| Some((it.name, links.vrf_of(it.index)?.name.clone()));
     let members: Vec<_> = subject.ruleset.interfaces().iter().filter_map(member).collect();
     found.add_each(&members, |(name, vrf)| Finding {
         severity: Severity::Warning,

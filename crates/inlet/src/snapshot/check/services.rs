@@ -1,6 +1,6 @@
 //! The services: those without sockets, without rules, and with sockets that receive nothing.
 
-use inlet_core::{Confine, Description, Endpoint, Family, Kind, OnMissing, Protocol, Service, ServiceId};
+use inlet_core::{Confine, Description, Family, Kind, OnMissing, Protocol, Service, ServiceId};
 
 use super::sockets::describe;
 use super::{Checkup, Finding, Severity, Subject};
@@ -82,8 +82,8 @@ fn elsewhere(subject: &Subject<'_>, service: &Service, description: &Description
         let other = sockets
             .at(listen.protocol(), port, port)
             .filter(of_nobody)
-            .find(|it| !it.mptcp && !listen.matches(it.bound.protocol, it.bound.addr))?;
-        let (found, at) = (sockets.describe_listed(other), Endpoint::new(other.bound.protocol, other.bound.addr));
+            .find(|it| !it.mptcp && !listen.matches(&sockets.endpoint(&it.bound)))?;
+        let (found, at) = (sockets.describe_listed(other), sockets.endpoint(&other.bound));
         let others = description.listen().iter().filter(|it| *it != listen).map(ToString::to_string);
         let all: Vec<String> = others.chain([at.to_string()]).collect();
         let who = describe(&found);
