@@ -4,10 +4,23 @@ CARGO ?= cargo
 # Tests stop the process at fault points, which only this feature builds.
 TEST_FLAGS := --workspace --features inlet/faults
 
-.PHONY: build demo test test-vm gate check fmt lint docs fences guarantees supply sbom soak bench deps
+.PHONY: install deb tarball build demo test test-vm gate check fmt lint docs fences guarantees supply sbom soak bench deps
 
 build: deps
 	$(CARGO) build --release
+
+# As root, what `make` has built. PREFIX is /usr/local, DESTDIR is for packages.
+install:
+	scripts/install --prefix "$(or $(PREFIX),/usr/local)" --destdir "$(DESTDIR)"
+
+# target/package/inlet_VERSION_ARCH.deb, for this release of Debian and newer ones.
+deb: build
+	@scripts/deps package
+	scripts/package deb
+
+# target/package/inlet-VERSION-ARCH.tar.gz: needs nothing of the host but the C library, of this age or newer.
+tarball: deps
+	scripts/package tarball
 
 # Everything that the build and the tests need from Debian or Ubuntu: installed when root, else the line to run.
 deps:

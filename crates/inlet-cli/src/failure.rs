@@ -53,7 +53,7 @@ impl Failure {
 
     /// Whether what was asked for is done in part.
     pub(crate) fn is_partial(&self) -> bool {
-        matches!(self, Self::Untranslated(_))
+        matches!(self, Self::Untranslated(_) | Self::Inlet(inlet::Error::File(inlet::FileError::NotKept { .. })))
     }
 
     pub(crate) fn is_usage(&self) -> bool {

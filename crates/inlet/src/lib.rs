@@ -58,7 +58,7 @@ pub use socket::{Adopted, Device, Owner, SocketState, read_pidfile};
 pub use state::{Counters, Hook, HookProgram, Pending, Steering};
 
 // What can be changed.
-pub use file::{read_ruleset, read_stdin, read_text};
+pub use file::{LastGood, read_ruleset, read_stdin, read_text};
 pub use instance::{AdoptedSocket, Adoption, ApplyOptions, CommitOptions, Committed, Instance, UpOptions};
 pub use snapshot::{Edit, ServiceRequest};
 

@@ -47,6 +47,8 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Start Inlet in a network namespace, without rules
+    ///
+    /// Where it is up already, it stays as it is. What an interrupted command left is finished.
     Up(Up),
     /// Stop Inlet in a network namespace
     ///
@@ -168,10 +170,10 @@ pub(crate) struct Up {
     #[arg(long, value_name = "NAME")]
     pub(crate) group: Option<String>,
 
-    /// The most sockets that all services together can have
-    #[arg(long, value_name = "N", default_value_t = UpOptions::default().max_sockets,
+    /// The most sockets that all services together can have [default: 16384]
+    #[arg(long, value_name = "N",
         value_parser = clap::value_parser!(u32).range(1..=i64::from(UpOptions::MAX_SOCKETS)))]
-    pub(crate) max_sockets: u32,
+    pub(crate) max_sockets: Option<u32>,
 }
 
 /// A shell that completions can be written for.

@@ -48,6 +48,13 @@ pub(crate) struct Apply {
     /// Keep local routes for the prefixes of rules, as `routes = "manage"` in the file does
     #[arg(long)]
     pub(crate) routes: bool,
+
+    /// For the boot: start Inlet first if it is not up, and fall back on the last good ruleset
+    ///
+    /// If the file cannot be applied and no other ruleset is in force, the last good one comes into force: the one that
+    /// was applied and confirmed last before the boot. The command fails all the same, and says why.
+    #[arg(long)]
+    pub(crate) up: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -3,9 +3,11 @@
 use std::process::Command;
 use std::time::Duration;
 
+use inlet::rules::Ruleset;
 use inlet::rules::config::Routes;
 use inlet::{
-    ApplyOptions, CommitOptions, Committed, ConfirmError, Error, Instance, Planner, Proposal, Waiter, Warning,
+    ApplyOptions, CommitOptions, Committed, ConfirmError, Error, Instance, LastGood, Planner, Proposal, UpOptions,
+    Waiter, Warning,
 };
 
 use super::{location, options, source, without, writer};
@@ -42,6 +44,42 @@ pub(super) fn propose(
 }
 
 pub(super) fn apply(cli: &Cli, args: &Apply, screen: &mut Screen<'_>) -> Result<(), Failure> {
+    if args.up {
+        Instance::up_or_open(location(cli)?, &UpOptions::default())?;
+    }
+    let applied = apply_file(cli, args, screen);
+    if applied.is_err() && args.up {
+        // What fails here is said beside what failed first, and that is why the command fails.
+        fall_back(cli).unwrap_or_else(|error| failure::note(&format!("no ruleset is in force: {error}"), None));
+    }
+    applied
+}
+
+/// Puts the last good ruleset in force, unless there is one in force.
+fn fall_back(cli: &Cli) -> Result<(), Error> {
+    let mut instance = writer(cli)?;
+    if instance.generation() > 1 || !instance.ruleset()?.is_empty() {
+        return Ok(());
+    }
+    let Some((kept, file)) = LastGood::of(&location(cli)?).and_then(|kept| Some((kept.read().transpose()?, kept)))
+    else {
+        failure::note("no ruleset is in force: there is no last good one", None);
+        return Ok(());
+    };
+    let committed = instance.apply(kept?, &ApplyOptions { later: true, ..ApplyOptions::default() })?;
+    let text =
+        format!("the last good ruleset is in force: {} (generation {})", file.path().display(), committed.generation);
+    failure::note(&text, None);
+    Ok(())
+}
+
+/// Keeps a ruleset that is to stay for the next boot.
+fn keep(cli: &Cli, ruleset: &Ruleset, keeps_routes: bool) -> Result<(), Error> {
+    let routes = if keeps_routes { Routes::Manage } else { Routes::Leave };
+    LastGood::of(&location(cli)?).map_or(Ok(()), |last_good| last_good.keep(ruleset, routes))
+}
+
+fn apply_file(cli: &Cli, args: &Apply, screen: &mut Screen<'_>) -> Result<(), Failure> {
     let file = source(&args.file)?;
     if let Some(line) = first_todo(&file.text).filter(|_| !args.ignore_todo) {
         return Err(Failure::Todo { file: file.name, line });
@@ -90,7 +128,9 @@ fn finish(
             return Err(Failure::Inlet(Error::Confirm(ConfirmError::NobodyWaits)));
         }
     }
-    render::applied(screen, committed, &after, &warnings, confirm_within)
+    let kept = if confirm_within.is_none() { keep(cli, &after, committed.keeps_routes) } else { Ok(()) };
+    render::applied(screen, committed, &after, &warnings, confirm_within)?;
+    Ok(kept?)
 }
 
 /// What a commit did that may not be meant. It is in force, so whatever keeps us from looking is no failure of the
@@ -105,9 +145,10 @@ pub(super) fn warnings(instance: &Instance, committed: &Committed) -> Vec<Warnin
 pub(super) fn confirm(cli: &Cli, screen: &mut Screen<'_>) -> Result<(), Failure> {
     let mut instance = Instance::open(location(cli)?)?;
     instance.confirm()?;
-    let generation = instance.generation();
-    drop(instance);
-    render::confirmed(screen, generation)
+    let (generation, keeps_routes) = (instance.generation(), instance.keeps_routes());
+    let kept = keep(cli, &instance.into_ruleset()?, keeps_routes);
+    render::confirmed(screen, generation)?;
+    Ok(kept?)
 }
 
 /// Starts this same program to wait for confirmation.

@@ -4,15 +4,27 @@ use inlet::{Instance, UpOptions};
 
 use super::{location, reader};
 use crate::args::{Cli, Up};
-use crate::failure::Failure;
+use crate::failure::{self, Failure};
 use crate::render::{self, Overview, Place, Screen};
 
 pub(super) fn up(cli: &Cli, args: &Up, screen: &mut Screen<'_>) -> Result<(), Failure> {
     let location = location(cli)?;
     let place = Place::of(&location);
-    let options = UpOptions { group: args.group.clone(), max_sockets: args.max_sockets };
-    let generation = Instance::up(location, &options)?.generation();
-    render::up(screen, &place, generation)
+    let options = UpOptions {
+        group: args.group.clone(),
+        max_sockets: args.max_sockets.unwrap_or(UpOptions::default().max_sockets),
+    };
+    let (instance, made) = Instance::up_or_open(location, &options)?;
+    let generation = instance.generation();
+    // What was not asked for may be otherwise.
+    let options = UpOptions { max_sockets: args.max_sockets.unwrap_or(instance.max_sockets()), ..options };
+    let others = instance.differs_from(&options)?;
+    drop(instance);
+    if !others.is_empty() {
+        let text = format!("inlet was up before with other options, and keeps them: {}", others.join(", "));
+        failure::note(&text, Some("inlet down, then inlet up with the options; then apply the rules again".to_owned()));
+    }
+    render::up(screen, &place, generation, made)
 }
 
 pub(super) fn down(cli: &Cli, screen: &mut Screen<'_>) -> Result<(), Failure> {

@@ -16,6 +16,8 @@ const DONE: (&str, &str) = ("0", "done");
 const FAILED: (&str, &str) = ("1", "failed; standard error says why");
 const USAGE: (&str, &str) = ("2", "the arguments are wrong; nothing was done");
 const USUAL: &[(&str, &str)] = &[DONE, FAILED, USAGE];
+const KEPT: &[(&str, &str)] =
+    &[DONE, FAILED, USAGE, ("3", "the ruleset is in force, but it cannot be kept for the next boot")];
 const WOULD_CHANGE: (&str, &str) = ("3", "with --dry-run: something would change");
 const IMPORTED: &[(&str, &str)] =
     &[DONE, FAILED, USAGE, ("3", "written, but a part could not be translated; standard error lists it")];
@@ -144,20 +146,21 @@ pub(super) const COMMANDS: &[Entry] = &[
         examples: &[
             ("Put a file in force", "inlet apply inlet.toml"),
             ("Go back after a minute, unless confirmed", "inlet apply inlet.toml --confirm 60"),
+            ("At boot", "inlet apply --up --later /etc/inlet/inlet.toml"),
         ],
-        statuses: USUAL,
+        statuses: KEPT,
         see_also: &["inlet-plan(1)", "inlet-confirm(1)", "inlet-rollback(1)", "inlet-export(1)", "inlet.toml(5)"],
     },
     Entry {
         name: "confirm",
         examples: &[("Keep the new ruleset", "inlet confirm")],
-        statuses: USUAL,
+        statuses: KEPT,
         see_also: &["inlet-apply(1)", "inlet-rollback(1)"],
     },
     Entry {
         name: "rollback",
         examples: &[("Go back to the previous ruleset", "inlet rollback")],
-        statuses: USUAL,
+        statuses: KEPT,
         see_also: &["inlet-apply(1)", "inlet-confirm(1)"],
     },
     Entry {

@@ -53,13 +53,15 @@ impl Place {
 struct Began<'a> {
     instance: &'a Place,
     generation: u64,
+    already: bool,
 }
 
-pub(crate) fn up(screen: &mut Screen<'_>, place: &Place, generation: u64) -> Result<(), Failure> {
+pub(crate) fn up(screen: &mut Screen<'_>, place: &Place, generation: u64, made: bool) -> Result<(), Failure> {
     if screen.json {
-        return screen.document(&Began { instance: place, generation });
+        return screen.document(&Began { instance: place, generation, already: !made });
     }
-    Ok(writeln!(screen.out, "inlet is up in {}; its state is in {}", place.netns, place.directory.display())?)
+    let is_up = if made { "is up" } else { "is already up" };
+    Ok(writeln!(screen.out, "inlet {is_up} in {}; its state is in {}", place.netns, place.directory.display())?)
 }
 
 #[derive(Serialize)]

@@ -11,7 +11,12 @@ fn an_instance_begins_and_ends() {
         host.fails(command, "inlet is not up in this network namespace\nfix: inlet up");
     }
     assert!(host.ok(&["up", "--max-sockets", "8"]).starts_with("inlet is up in this network namespace"));
-    host.fails(&["up"], "inlet is already up in this network namespace\nfix: look at it with: inlet status");
+    let said = host.ok(&["up"]);
+    assert!(said.starts_with("inlet is already up in this network namespace; its state is in "), "{said}");
+    let other = host.run(&["up", "--max-sockets", "77"]);
+    assert_eq!(other.code, Some(0));
+    let note = "note: inlet was up before with other options, and keeps them: it has room for 8 sockets\nfix: ";
+    assert!(other.stderr.starts_with(note), "{}", other.stderr);
     host.fails(&["up", "--group", "no-such-group"], "unknown group \"no-such-group\"");
     assert_eq!(host.json(&["status"])["max_sockets"], 8);
     assert_eq!(host.ok(&["down"]), "inlet is down in this network namespace\n");

@@ -31,13 +31,14 @@ fn systemd_understands_them() {
     for entry in fs::read_dir(shipped()).unwrap() {
         let entry = entry.unwrap();
         let name = entry.file_name().into_string().unwrap().replace("@.", "@web.");
-        fs::copy(entry.path(), dir.path().join(&name)).unwrap();
+        let unit = fs::read_to_string(entry.path()).unwrap();
+        fs::write(dir.path().join(&name), unit.replace("/usr/bin/inlet", env!("CARGO_BIN_EXE_inlet"))).unwrap();
         if name.ends_with(".socket") {
             symlink(Path::new("..").join(&name), enabled.join(&name)).unwrap();
         }
         units.push(name);
     }
-    assert!(units.len() >= 6, "{units:?}");
+    assert!(units.len() >= 8, "{units:?}");
     // The man pages are not installed here. A key that systemd does not know is no failure for it, but it says so.
     let mut verify = Command::new("systemd-analyze");
     verify.args(["verify", "--man=no"]).args(&units).env("SYSTEMD_UNIT_PATH", format!("{}:", dir.path().display()));
@@ -48,30 +49,47 @@ fn systemd_understands_them() {
     assert_eq!(too_new.len(), usize::from(systemd_version() < 256), "{said}");
 }
 
+/// What runs for long can do little else than its work: see `systemd-analyze security`.
+#[test]
+fn what_runs_for_long_is_confined() {
+    if !require_program("systemd-analyze") {
+        return;
+    }
+    let dir = TempDir::new().unwrap();
+    for (unit, instance) in
+        [("inlet-watch.service", "inlet-watch.service"), ("inlet-watch@.service", "inlet-watch@web.service")]
+    {
+        let unit = fs::read_to_string(shipped().join(unit)).unwrap();
+        let path = dir.path().join(instance);
+        fs::write(&path, unit.replace("/usr/bin/inlet", env!("CARGO_BIN_EXE_inlet"))).unwrap();
+        let mut ask = Command::new("systemd-analyze");
+        ask.args(["security", "--offline=yes", "--threshold=25"]).arg(&path);
+        let output = output(&mut ask).unwrap();
+        assert!(output.status.success(), "{instance}: {}", String::from_utf8_lossy(&output.stdout));
+    }
+}
+
 fn systemd_version() -> u32 {
     let output = output(Command::new("systemd-analyze").arg("--version")).unwrap();
     let said = String::from_utf8(output.stdout).unwrap();
     said.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
-/// The command lines of a unit that begin with this, without the shell around them.
+/// The command lines of a unit with this key, for the command under test. This machine need not have the group.
 fn lines(unit: &str, key: &str) -> Vec<String> {
     let text = fs::read_to_string(shipped().join(unit)).unwrap();
-    let lines = text.lines().filter_map(|line| line.strip_prefix(key)?.strip_prefix("=/bin/sh -c '"));
-    lines.map(|line| line.strip_suffix('\'').unwrap().to_owned()).collect()
+    let lines = text.lines().filter_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+    let lines: Vec<String> = lines.map(|line| line.replace("--group inlet", "--group root")).collect();
+    assert!(lines.iter().all(|line| line.starts_with("/usr/bin/inlet ")), "{unit}: {lines:?}");
+    lines.into_iter().map(|line| line.replace("/usr/bin/inlet", env!("CARGO_BIN_EXE_inlet"))).collect()
 }
 
-/// A shell that finds the command under test and no other, as a unit's does.
+/// A command line as a unit runs it.
 fn shell(host: &Host, line: &str, ruleset: &Path) -> Command {
     let mut command = Command::new("/bin/sh");
-    command.arg("-c").arg(line.replace("/etc/inlet.toml", ruleset.to_str().unwrap()));
-    as_in_a_unit(host, &mut command);
+    command.arg("-c").arg(line.replace("/etc/inlet/inlet.toml", ruleset.to_str().unwrap()));
+    command.env("INLET_BPFFS", host.world.bpffs.path());
     command
-}
-
-fn as_in_a_unit(host: &Host, command: &mut Command) {
-    let bin = Path::new(env!("CARGO_BIN_EXE_inlet")).parent().unwrap();
-    command.env("PATH", format!("{}:/usr/bin:/bin", bin.display())).env("INLET_BPFFS", host.world.bpffs.path());
 }
 
 #[track_caller]
@@ -92,6 +110,7 @@ fn what_they_run_works() {
     fs::write(&ruleset, "rules = []\n[services.dns]\nlisten = \"udp:127.0.0.1:5353\"\nunit = \"no-such.service\"\n")
         .unwrap();
     let unit = "inlet.service";
+    assert_eq!(lines(unit, "ExecStart").len(), 2);
     succeed(&host, &lines(unit, "ExecStart"), &ruleset);
     assert_eq!(host.json(&["services"])[0]["described"]["unit"], "no-such.service");
     // Started once more, and reloaded.
@@ -115,10 +134,10 @@ fn units_that_get_sockets_register_them() {
         host.ok(&["bind", service, "tcp", "192.0.2.0/24", if service == "web" { "80" } else { "81" }]);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let line = lines(unit, key).remove(0).replace("%i", service);
-        let script = r#"exec 3<&0 0</dev/null; export LISTEN_PID=$$ LISTEN_FDS=1; exec /bin/sh -c "$1""#;
+        let script = r#"exec 3<&0 0</dev/null; export LISTEN_PID=$$ LISTEN_FDS=1; exec $1"#;
         let mut command = Command::new("/bin/sh");
         command.args(["-c", script, "sh", &line]);
-        as_in_a_unit(&host, &mut command);
+        command.env("INLET_BPFFS", host.world.bpffs.path());
         let output = output_with(&mut command, OwnedFd::from(listener.try_clone().unwrap())).unwrap();
         let (said, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         let wanted = format!("adopted  tcp:{}", listener.local_addr().unwrap());

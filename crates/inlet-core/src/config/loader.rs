@@ -69,6 +69,16 @@ impl<'h> Loader<'h> {
         Ok(self.add(path, text, None, None))
     }
 
+    /// The files that a name stands for which another file includes: those of a directory, in order, or the one file.
+    pub(super) fn included_by(&mut self, by: FileId, name: &str) -> Result<Vec<String>, String> {
+        let directory = self.beside(by, name);
+        let found = self.host.files_in(&directory)?;
+        let Some(mut names) = found else { return Ok(vec![name.to_owned()]) };
+        names.sort_unstable();
+        let path = |file: String| Path::new(name).join(file).to_string_lossy().into_owned();
+        Ok(names.into_iter().map(path).collect())
+    }
+
     /// Reads a file that another one includes.
     pub(super) fn include(&mut self, by: FileId, name: &str) -> Result<FileId, NotIncluded> {
         let path = self.beside(by, name);

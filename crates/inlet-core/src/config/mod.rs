@@ -39,6 +39,14 @@ pub trait Host {
     /// Why it cannot be read, in words.
     fn read(&mut self, path: &Path) -> Result<String, String>;
 
+    /// The names of the ruleset files in a directory that another file includes; `None` when it is no directory.
+    ///
+    /// # Errors
+    /// Why it cannot be read, in words.
+    fn files_in(&mut self, _directory: &Path) -> Result<Option<Vec<String>>, String> {
+        Ok(None)
+    }
+
     /// The kernel's index of an interface that a rule names. 0: its rules match nothing for now.
     ///
     /// # Errors

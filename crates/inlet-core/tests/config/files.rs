@@ -33,6 +33,28 @@ fn what_one_file_has_all_can_use() {
 }
 
 #[test]
+fn a_directory_stands_for_its_files() {
+    let files = |b| {
+        vec![
+            ("/etc/inlet.toml", "include = [\"rules.d\"]\nrules = []\nservices.web = {}"),
+            ("/etc/rules.d/b.toml", b),
+            (
+                "/etc/rules.d/a.json",
+                r#"{"rules": [{"to": "web", "protocol": "tcp", "local": "192.0.2.0/24", "ports": 80}]}"#,
+            ),
+        ]
+    };
+    let parsed =
+        read(files("rules = [{ to = \"web\", protocol = \"udp\", local = \"192.0.2.0/24\", ports = 53 }]")).unwrap();
+    assert_eq!(lines(&parsed.ruleset), ["tcp 192.0.2.0/24 80 -> web", "udp 192.0.2.0/24 53 -> web"]);
+    // One that is wrong is named by its own path, and one that is included twice likewise.
+    let wrong = errors(files("rules = [{ to = \"wbe\", protocol = \"udp\", local = \"192.0.2.0/24\", ports = 53 }]"));
+    assert!(wrong.starts_with("/etc/rules.d/b.toml:1:17: "), "{wrong}");
+    let twice = errors(files("include = \"a.json\""));
+    assert!(twice.contains("a.json is included already"), "{twice}");
+}
+
+#[test]
 fn circles_and_double_includes_are_named() {
     let own = errors(vec![("a.toml", "include = \"a.toml\"\nrules = []")]);
     assert_eq!(own, "a.toml:1:11: a.toml is being read: the files include each other; leave this one out");

@@ -32,6 +32,12 @@ impl Host for Files {
         self.get(&real).map(str::to_owned)
     }
 
+    fn files_in(&mut self, directory: &Path) -> Result<Option<Vec<String>>, String> {
+        let names = self.0.iter().filter_map(|(name, _)| Path::new(name).strip_prefix(directory).ok()?.to_str());
+        let names: Vec<String> = names.filter(|name| !name.is_empty()).map(str::to_owned).collect();
+        Ok(if names.is_empty() { None } else { Some(names) })
+    }
+
     fn interface(&mut self, name: &InterfaceName) -> Result<u32, NoInterface> {
         let number = name.as_str().strip_prefix("if").and_then(|number| number.parse().ok());
         let message = || format!("no interface {:?} here", name.as_str());

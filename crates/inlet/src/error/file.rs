@@ -1,5 +1,6 @@
 //! What is wrong with a ruleset file.
 
+use std::borrow::Cow;
 use std::io;
 use std::path::PathBuf;
 
@@ -20,4 +21,23 @@ pub enum FileError {
         /// What the kernel said.
         cause: io::Error,
     },
+    /// A ruleset is in force, and cannot be kept for the next boot.
+    #[error("the ruleset is in force, but it is not kept for the next boot: cannot write {}: {cause}", path.display())]
+    NotKept {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel said.
+        cause: io::Error,
+    },
+}
+
+impl FileError {
+    pub(super) fn remedy(&self) -> Option<Cow<'_, str>> {
+        match self {
+            Self::NotKept { .. } => {
+                Some("see that it can be written, then keep it with: inlet apply FILE of the ruleset in force".into())
+            }
+            Self::Wrong(_) | Self::Unreadable { .. } => None,
+        }
+    }
 }

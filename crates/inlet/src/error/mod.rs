@@ -147,7 +147,8 @@ impl Error {
             Self::InterfaceName(error) => error.remedy(),
             Self::Service(error) => error.remedy(),
             Self::Description(error) => error.remedy(),
-            Self::File(_) | Self::Os { .. } | Self::Load { .. } => None,
+            Self::File(error) => error.remedy(),
+            Self::Os { .. } | Self::Load { .. } => None,
         }
     }
 }

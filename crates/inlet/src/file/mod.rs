@@ -1,5 +1,6 @@
 //! Ruleset files, read with what the host knows: the files that they name, and the interfaces of the namespace.
 
+mod last_good;
 mod text;
 
 use std::borrow::Cow;
@@ -8,6 +9,7 @@ use std::path::{Path, PathBuf};
 use inlet_core::config::{self, Host, NoInterface, Parsed, Source};
 use inlet_core::{Interface, InterfaceName, Ruleset, ServiceName, Services};
 
+pub use self::last_good::LastGood;
 pub use self::text::{read_stdin, read_text};
 
 use crate::described;
@@ -62,6 +64,18 @@ impl Host for Surroundings<'_> {
         read_text(path).map_err(|cause| unreadable(path, &cause))
     }
 
+    fn files_in(&mut self, directory: &Path) -> std::result::Result<Option<Vec<String>>, String> {
+        if !directory.is_dir() {
+            return Ok(None);
+        }
+        let failed = |cause: std::io::Error| unreadable(directory, &cause);
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(directory).map_err(failed)? {
+            names.push(entry.map_err(failed)?.file_name());
+        }
+        Ok(Some(names.into_iter().filter_map(|name| name.into_string().ok()).filter(|name| is_ruleset(name)).collect()))
+    }
+
     fn interface(&mut self, name: &InterfaceName) -> std::result::Result<u32, NoInterface> {
         self.netns
             .index_of(name, self.known)
@@ -71,6 +85,11 @@ impl Host for Surroundings<'_> {
     fn reserved(&self) -> Option<&Services> {
         self.reserved
     }
+}
+
+/// Whether a file of a directory belongs to its ruleset, by its name. What editors and dpkg leave there does not.
+fn is_ruleset(name: &str) -> bool {
+    !name.starts_with('.') && (name.ends_with(".toml") || name.ends_with(".json"))
 }
 
 fn unreadable(path: &Path, cause: &std::io::Error) -> String {

@@ -41,6 +41,19 @@ impl Instance {
     /// # Errors
     /// [`crate::StateError::AlreadyUp`] when there is one; what an interrupted commit left in it is removed even so.
     pub fn up(location: Location, options: &UpOptions) -> Result<Self> {
+        let netns = location.netns().label().to_owned();
+        match Self::up_or_open(location, options)? {
+            (instance, true) => Ok(instance),
+            (_, false) => Err(Error::State(StateError::AlreadyUp { netns })),
+        }
+    }
+
+    /// Makes the instance of a namespace, or opens the one that there is, whatever its options. Also tells whether it was
+    /// made.
+    ///
+    /// # Errors
+    /// Those of the kernel, and those of [`Instance::open`].
+    pub fn up_or_open(location: Location, options: &UpOptions) -> Result<(Self, bool)> {
         if !(1..=UpOptions::MAX_SOCKETS).contains(&options.max_sockets) {
             return Err(Error::State(StateError::MaxSockets {
                 given: options.max_sockets,
@@ -53,9 +66,7 @@ impl Instance {
         let _root = lock_root(&location)?;
         sweep(&location)?;
         if is_there(&location.dir())? {
-            let netns = location.netns().label().to_owned();
-            Self::open(location)?;
-            return Err(Error::State(StateError::AlreadyUp { netns }));
+            return Ok((Self::open(location)?, false));
         }
         let made = Files(location.being_made());
         if let Err(error) = make(&location, &made, options.max_sockets, readers) {
@@ -67,7 +78,25 @@ impl Instance {
         std::fs::rename(&made.0, location.dir()).map_err(Error::at("publish", &location.dir()))?;
         fault::point("up:published");
         let directory = location.dir();
-        Self::open(location).map_err(|cause| StateError::UpUnopened { path: directory, cause: Box::new(cause) }.into())
+        let opened = Self::open(location);
+        let opened = opened.map_err(|cause| StateError::UpUnopened { path: directory, cause: Box::new(cause) })?;
+        Ok((opened, true))
+    }
+
+    /// Which of the options that an instance was made with are others than these, in words. They stay as they are.
+    ///
+    /// # Errors
+    /// [`StateError::UnknownGroup`], and those of looking at the instance.
+    pub fn differs_from(&self, options: &UpOptions) -> Result<Vec<String>> {
+        let mut others = Vec::new();
+        if self.maps.max_sockets() != options.max_sockets {
+            others.push(format!("it has room for {} sockets", self.maps.max_sockets()));
+        }
+        let readers = Readers::of(&self.files.0)?;
+        if options.group.is_some() && readers != Readers::named(options.group.as_deref())? {
+            others.push(format!("{readers} may read it"));
+        }
+        Ok(others)
     }
 
     /// Removes the instance of a namespace: its rules, its sockets' places, its counters. Programs keep their sockets.

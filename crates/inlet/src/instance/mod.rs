@@ -93,6 +93,11 @@ impl Instance {
         self.generation
     }
 
+    /// How many sockets fit.
+    pub fn max_sockets(&self) -> u32 {
+        self.maps.max_sockets()
+    }
+
     /// The ruleset in force, read from the image of its generation.
     ///
     /// # Errors

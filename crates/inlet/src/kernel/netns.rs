@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use inlet_core::{Interface, InterfaceName};
@@ -14,6 +14,9 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::error::{Error, KernelError, Result};
 use crate::kernel::raw;
+
+/// Where `ip netns` has those that it gives names.
+const NAMED: &str = "/run/netns";
 
 /// A network namespace, kept alive while this is held.
 #[derive(Clone, Debug)]
@@ -49,7 +52,7 @@ impl Netns {
                 pid.parse::<u32>().map_err(|_| failed(io::ErrorKind::InvalidInput.into()))?
             )),
             None if spec.contains('/') => PathBuf::from(spec),
-            None => PathBuf::from("/run/netns").join(spec),
+            None => Path::new(NAMED).join(spec),
         };
         let fd: OwnedFd = File::open(path).map_err(failed)?.into();
         let is_own = Self::own().is_ok_and(|own| same_file(&own.fd, &fd));
@@ -73,6 +76,19 @@ impl Netns {
     /// How to call it in a message.
     pub fn label(&self) -> &str {
         &self.label
+    }
+
+    /// What it is called from one boot to the next: `Some(None)` for the namespace of process 1, `Some(Some(NAME))` for one
+    /// that `ip netns` lists, `None` for any other.
+    pub(crate) fn lasting_name(&self) -> Option<Option<String>> {
+        let is_this = |path: &Path| File::open(path).is_ok_and(|file| same_file(&self.fd, &file.into()));
+        if is_this("/proc/1/ns/net".as_ref()) {
+            return Some(None);
+        }
+        let named = std::fs::read_dir(NAMED).ok()?.filter_map(|entry| Some(entry.ok()?.path()));
+        let mut names: Vec<PathBuf> = named.filter(|path| is_this(path)).collect();
+        names.sort_unstable();
+        Some(Some(names.first()?.file_name()?.to_str()?.to_owned()))
     }
 
     /// The index of an interface; `None` when the namespace has none of this name.

@@ -1,5 +1,6 @@
 //! Who may read: the group and the modes of pins.
 
+use std::fmt;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
 
@@ -8,8 +9,17 @@ use rustix::process::Gid;
 use crate::error::{Error, Result, StateError};
 
 /// The group that may read an instance beside its owner.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Readers(Option<Gid>);
+
+impl fmt::Display for Readers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            None => f.write_str("only its owner"),
+            Some(gid) => write!(f, "group {}", gid.as_raw()),
+        }
+    }
+}
 
 impl Readers {
     /// Nobody but the owner, or the group of this name.

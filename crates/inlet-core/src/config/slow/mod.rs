@@ -148,20 +148,27 @@ impl Reader<'_, '_> {
         let mut files = Vec::new();
         for node in self.one_or_list(node) {
             let Some(name) = self.text(&node) else { continue };
-            let diagnostic = |message: String| Diagnostic::new(node.place(), message);
-            match self.loader.include(by, &name) {
-                Ok(file) => files.push(file),
-                Err(NotIncluded::Unreadable(reason)) => self.found.push(diagnostic(reason).absent()),
-                Err(NotIncluded::Circle) => {
-                    let message = format!("{name} is being read: the files include each other");
-                    self.found.push(diagnostic(message).help("leave this one out"));
-                }
-                Err(NotIncluded::Twice) => {
-                    self.found.push(diagnostic(format!("{name} is included already")).help("include each file once"));
-                }
+            match self.loader.included_by(by, &name) {
+                Ok(names) => files.extend(names.iter().filter_map(|name| self.include(by, name, &node))),
+                Err(reason) => self.found.push(Diagnostic::new(node.place(), reason).absent()),
             }
         }
         files
+    }
+
+    /// One file that another one includes.
+    fn include(&mut self, by: FileId, name: &str, node: &Node<'_>) -> Option<FileId> {
+        let diagnostic = |message: String| Diagnostic::new(node.place(), message);
+        let found = match self.loader.include(by, name) {
+            Ok(file) => return Some(file),
+            Err(NotIncluded::Unreadable(reason)) => diagnostic(reason).absent(),
+            Err(NotIncluded::Circle) => {
+                diagnostic(format!("{name} is being read: the files include each other")).help("leave this one out")
+            }
+            Err(NotIncluded::Twice) => diagnostic(format!("{name} is included already")).help("include each file once"),
+        };
+        self.found.push(found);
+        None
     }
 
     fn routes(&mut self, node: &Node<'_>) {
