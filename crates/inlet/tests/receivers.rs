@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
 
 use common::{dial_with, open, patient, selector, snapshot, to, up, who};
 use inlet::rules::Protocol::{Tcp, Udp};
@@ -238,7 +239,7 @@ fn try_all(all: &Surroundings, senders: Range<usize>) {
     let seed = std::env::var("INLET_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(0x5eed);
     println!("INLET_SEED={seed}");
     let mut dice = Dice(seed);
-    let (mut asked, mut received) = (0, 0);
+    let (mut asked, mut received, mut mute) = (0, 0, 0);
     for round in 0..rounds() {
         for service in SERVICES {
             open(world).set_service(&service.parse().unwrap(), ServiceRequest::default()).unwrap();
@@ -262,10 +263,24 @@ fn try_all(all: &Surroundings, senders: Range<usize>) {
             asked += 1;
             let Some(told) = tell(all, &explainer, from, protocol, target) else { continue };
             let may = expected(&told, &names);
-            let how = patient().source(told.packet.remote.ip());
+            let mut how = patient().source(told.packet.remote.ip());
+            if told.routing.mute.is_some() {
+                // What is received cannot be answered. A few times that is waited for.
+                mute += 1;
+                if mute > 5 || may.is_empty() {
+                    continue;
+                }
+                how = how.timeout(Duration::from_millis(300));
+            }
             let dial = || who(&dial_with(protocol, target, &how));
             let got = if from == 0 { dial() } else { all.neighbours[from - 1].enter(dial) };
-            let fits = if may.is_empty() { got == "Refused" } else { may.contains(&got) };
+            let fits = if told.routing.mute.is_some() {
+                got == "TimedOut"
+            } else if may.is_empty() {
+                got == "Refused"
+            } else {
+                may.contains(&got)
+            };
             assert!(fits, "round {round}: {protocol} -> {target} from {from}: {got}, not {may:?}\n{told:#?}");
             received += 1;
         }
@@ -274,8 +289,8 @@ fn try_all(all: &Surroundings, senders: Range<usize>) {
         open(world).apply(common::source(r#"{"rules": []}"#), &inlet::ApplyOptions::default()).unwrap();
         drop(servers);
     }
-    println!("{asked} packets, {received} to local addresses");
-    assert!(received * 5 > asked * 2, "{received} of {asked}");
+    println!("{asked} packets, {received} to local addresses, {mute} that cannot be answered");
+    assert!(received * 5 > asked, "{received} of {asked}");
 }
 
 /// What `explain` says of a packet; `None` when it cannot come, or not to a local address.
