@@ -54,7 +54,7 @@ pub use snapshot::{
     Agreement, Answer, CODES, Checker, Checkup, Explainer, Explanation, Finding, Listener, Listeners, LiveProgram,
     Outcome, Planner, Proposal, Reply, ServiceState, ServiceTraffic, Severity, Snapshot, Unasked, Warning,
 };
-pub use socket::{Adopted, Device, Owner, SocketState, read_pidfile};
+pub use socket::{Adopted, Device, Owner, SocketState, Stranger, read_pidfile};
 pub use state::{Counters, Hook, HookProgram, Pending, Steering};
 
 // What can be changed.

@@ -53,6 +53,10 @@ pub(crate) struct SetService {
     #[arg(long, alias = "uid", requires = "listen", value_name = "USER")]
     pub(crate) user: Option<UserName>,
 
+    /// Sockets of any user are meant: nobody is warned that any local user could open one
+    #[arg(long, requires = "listen", conflicts_with_all = ["unit", "cgroup", "user"])]
+    pub(crate) anyone: bool,
+
     /// The unit, control group and user may be missing yet
     #[arg(long, requires = "listen")]
     pub(crate) later: bool,

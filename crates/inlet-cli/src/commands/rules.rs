@@ -35,14 +35,14 @@ pub(super) fn service(cli: &Cli, args: &Service, screen: &mut Screen<'_>) -> Res
 }
 
 fn service_request(args: &SetService) -> inlet::Result<ServiceRequest> {
-    let SetService { on_missing, spread, listen, unit, cgroup, user, later, by_hand, .. } = args;
+    let SetService { on_missing, spread, listen, unit, cgroup, user, anyone, later, by_hand, .. } = args;
     let description = match listen.as_slice() {
         [] => by_hand.then_some(None),
         listen => {
             let mut description = Description::new(listen.iter().copied())?;
             let unit = unit.clone().map(Confine::Unit);
             description.confine = unit.or_else(|| cgroup.clone().map(Confine::Cgroup));
-            description.user = user.clone();
+            (description.user, description.anyone) = (user.clone(), *anyone);
             Some(Some(description))
         }
     };

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use inlet::{Adoption, Refusal, Refused};
+use inlet::{Adoption, Endpoint, Refusal, Refused, Stranger};
 use serde::Serialize;
 
 use super::table::Table;
-use super::{Screen, counted};
+use super::{Screen, counted, palette::paint};
 use crate::failure::Failure;
 
 #[derive(Serialize)]
@@ -22,6 +22,7 @@ struct Adopted {
     local: String,
     cookie: u64,
     known: bool,
+    stranger: Option<u32>,
 }
 
 #[derive(Serialize)]
@@ -53,6 +54,7 @@ pub(crate) fn adoption(screen: &mut Screen<'_>, service: &str, adoption: &Adopti
         table.row(["refused".to_owned(), counted(connections, "connected socket"), "connected".to_owned()]);
     }
     table.write(screen, 0)?;
+    strangers(screen, adoption.adopted.iter().filter_map(|it| Some((service, it.endpoint, it.stranger?))))?;
     fixes(screen, adoption.refused.iter().map(|refused| refused.reason))
 }
 
@@ -62,12 +64,27 @@ pub(super) fn fixes(screen: &mut Screen<'_>, reasons: impl Iterator<Item = Refus
     fixes.into_iter().try_for_each(|fix| Ok(writeln!(screen.out, "fix: {fix}")?))
 }
 
+/// Sockets of other users than those that their service had.
+pub(super) fn strangers<'a>(
+    screen: &mut Screen<'_>,
+    found: impl Iterator<Item = (&'a str, Endpoint, Stranger)>,
+) -> Result<(), Failure> {
+    let mut services = BTreeSet::new();
+    for (service, endpoint, user) in found {
+        let line = format!("warning: {endpoint} belongs to user {user}, the other sockets of service {service} do not");
+        writeln!(screen.out, "{}", paint(screen.palette.changed, line))?;
+        services.insert(service);
+    }
+    services.into_iter().try_for_each(|service| Ok(writeln!(screen.out, "fix: {}", Stranger::remedy(service))?))
+}
+
 fn report<'a>(service: &'a str, adoption: &'a Adoption) -> Report<'a> {
     let adopted = |socket: &inlet::AdoptedSocket| Adopted {
         protocol: socket.endpoint.protocol().as_str(),
         local: socket.endpoint.addr().to_string(),
         cookie: socket.cookie,
         known: socket.adopted == inlet::Adopted::Before,
+        stranger: socket.stranger.map(|user| user.0),
     };
     let reason = |refused: &'a Refused| Reason {
         socket: &refused.what,

@@ -2,10 +2,10 @@
 
 use anstyle::Style;
 use inlet::rules::{Confine, Description, Protocol, Ruleset, UserName};
-use inlet::{Adopted, FoundSocket, LastRefusal, NotFound, ServiceState, SocketState};
+use inlet::{Adopted, FoundSocket, LastRefusal, NotFound, ServiceState, SocketState, Stranger};
 use serde::Serialize;
 
-use super::adoption::fixes;
+use super::adoption::{fixes, strangers};
 use super::table::Table;
 use super::{Screen, grouped, printable};
 use crate::failure::Failure;
@@ -17,6 +17,7 @@ struct Row<'a> {
     local: String,
     cookie: u64,
     known: bool,
+    stranger: Option<u32>,
     refused: Option<String>,
     fix: Option<&'static str>,
 }
@@ -31,6 +32,7 @@ pub(crate) fn findings(screen: &mut Screen<'_>, ruleset: &Ruleset, findings: &[F
             local: finding.endpoint.addr().to_string(),
             cookie: finding.cookie,
             known: finding.outcome == Ok(Adopted::Before),
+            stranger: finding.stranger.map(|user| user.0),
             refused: finding.outcome.err().map(|reason| reason.to_string()),
             fix: finding.outcome.err().and_then(|reason| reason.remedy()),
         };
@@ -46,6 +48,7 @@ pub(crate) fn findings(screen: &mut Screen<'_>, ruleset: &Ruleset, findings: &[F
         table.row([what.to_owned(), finding.endpoint.to_string(), format!("-> {}", name(finding)), more]);
     }
     table.write(screen, 0)?;
+    strangers(screen, findings.iter().filter_map(|it| Some((name(it), it.endpoint, it.stranger?))))?;
     fixes(screen, findings.iter().filter_map(|finding| finding.outcome.err()))
 }
 
@@ -55,6 +58,7 @@ pub(crate) struct Described {
     unit: Option<String>,
     cgroup: Option<String>,
     user: Option<String>,
+    anyone: bool,
     /// Addresses for which there is no socket.
     waiting: Vec<String>,
     /// Why nothing is found.
@@ -74,7 +78,7 @@ pub(crate) struct Refused<'a> {
 
 impl Described {
     pub(crate) fn of(service: &ServiceState) -> Option<Self> {
-        let Description { confine, user, .. } = service.description.as_ref()?;
+        let Description { confine, user, anyone, .. } = service.description.as_ref()?;
         let (unit, cgroup) = match confine {
             Some(Confine::Unit(unit)) => (Some(unit.as_str().to_owned()), None),
             Some(Confine::Cgroup(path)) => (None, Some(path.as_str().to_owned())),
@@ -84,6 +88,7 @@ impl Described {
             listen: service.description.iter().flat_map(Description::listen).map(ToString::to_string).collect(),
             unit,
             cgroup,
+            anyone: *anyone,
             user: user.as_ref().map(UserName::as_str).map(str::to_owned),
             waiting: waiting(service),
             problem: service.not_found.as_ref().map(ToString::to_string),
@@ -131,6 +136,14 @@ pub(crate) fn write(screen: &mut Screen<'_>, service: &ServiceState, is_watched:
     let waiting = waiting(service);
     if !waiting.is_empty() {
         screen.line(changed, &format!("waiting for {}", waiting.join(", ")))?;
+    }
+    let mut users: Vec<u32> = service.sockets.iter().filter_map(|socket| socket.user).collect();
+    users.sort_unstable();
+    users.dedup();
+    if users.len() > 1 {
+        let names: Vec<String> = users.into_iter().map(|user| Stranger(user).to_string()).collect();
+        screen.line(changed, &format!("its sockets belong to users {}", names.join(" and ")))?;
+        screen.line(plain, &format!("fix: {}", Stranger::remedy(service.name.as_str())))?;
     }
     let has_udp = description.listen().iter().any(|listen| listen.protocol() == Protocol::Udp);
     if has_udp && !is_watched {

@@ -63,6 +63,16 @@ fn line(before: &Ruleset, after: &Ruleset, warning: &Warning) -> String {
             let others = if *count > 1 { format!(" and {} more", count - 1) } else { String::new() };
             format!("`{}` lets in what `{}`{others} would refuse", after.named(by), after.named(refusing))
         }
+        Warning::OpenToAnyone { service, listen, moved, .. } => {
+            let what = moved.as_ref().map_or_else(|| format!("what rules give to service {service}"), packets);
+            format!("any local user can listen on {listen} and so receive {what}")
+        }
+        Warning::SeveralUsers { service, users } => {
+            format!(
+                "the sockets of service {service} belong to users {}: each gets a part of its packets",
+                users.join(" and ")
+            )
+        }
     }
 }
 
@@ -111,6 +121,8 @@ pub(crate) struct WarningReport<T> {
     prefixes: Vec<String>,
     interfaces: Vec<String>,
     rules: Vec<String>,
+    listen: Option<String>,
+    users: Vec<String>,
     reason: Option<String>,
     fix: Option<String>,
 }
@@ -132,6 +144,8 @@ pub(crate) fn reports<'a>(
             prefixes: Vec::new(),
             interfaces: Vec::new(),
             rules: Vec::new(),
+            listen: None,
+            users: Vec::new(),
             reason: None,
             fix: warning.remedy(),
         };
@@ -177,6 +191,19 @@ pub(crate) fn reports<'a>(
             Warning::OpensAgain { by, refusing, .. } => WarningReport {
                 kind: "opens_again",
                 rules: [by, refusing].iter().map(|rule| after.named(rule).to_string()).collect(),
+                ..blank
+            },
+            Warning::OpenToAnyone { service, listen, moved, .. } => WarningReport {
+                kind: "open_to_anyone",
+                service: Some(service.to_string()),
+                listen: Some(listen.to_string()),
+                traffic: moved.as_ref().map(traffic),
+                ..blank
+            },
+            Warning::SeveralUsers { service, users } => WarningReport {
+                kind: "several_users",
+                service: Some(service.to_string()),
+                users: users.clone(),
                 ..blank
             },
         }

@@ -23,6 +23,7 @@ mod ssh;
 mod surprises;
 mod trust;
 mod truth;
+mod users;
 mod width;
 
 pub(crate) use host::{Host, LONG, Ran, at, is_error, words};

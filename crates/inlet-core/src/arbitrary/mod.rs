@@ -248,6 +248,7 @@ fn description(number: usize, confined: bool) -> Option<Description> {
     };
     let mut description = Description::new(listen).ok()?;
     description.confine = confined.then_some(confine);
-    description.user = "www-data".parse().ok();
+    description.user = "www-data".parse().ok().filter(|_| confined);
+    description.anyone = !confined;
     Some(description)
 }

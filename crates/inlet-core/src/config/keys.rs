@@ -12,7 +12,7 @@ use crate::ruleset::Builder;
 /// The keys of a file.
 pub(super) const FILE: &[&str] = &["include", "routes", "services", "sets", "rules"];
 /// The keys of a service.
-pub(super) const SERVICE: &[&str] = &["on_missing", "spread", "listen", "unit", "cgroup", "user"];
+pub(super) const SERVICE: &[&str] = &["on_missing", "spread", "listen", "unit", "cgroup", "user", "anyone"];
 /// The keys of a set that is not a list.
 pub(super) const SET: &[&str] = &["file", "lenient"];
 /// The keys of a rule.
@@ -80,6 +80,7 @@ pub(super) struct Described {
     pub(super) unit: Option<UnitName>,
     pub(super) cgroup: Option<CgroupPath>,
     pub(super) user: Option<UserName>,
+    pub(super) anyone: bool,
 }
 
 /// Why these keys do not describe sockets.
@@ -87,8 +88,10 @@ pub(super) struct Described {
 pub(super) enum DescribedError {
     #[error("a service has \"unit\" or \"cgroup\", not both")]
     TwoPlaces,
-    #[error("\"unit\", \"cgroup\" and \"user\" say more about \"listen\", which is not there")]
+    #[error("\"unit\", \"cgroup\", \"user\" and \"anyone\" say more about \"listen\", which is not there")]
     NoListen,
+    #[error("\"anyone\" means sockets of every user, \"unit\", \"cgroup\" and \"user\" do not")]
+    Anyone,
     #[error(transparent)]
     Description(#[from] DescriptionError),
 }
@@ -96,7 +99,7 @@ pub(super) enum DescribedError {
 impl Remedy for DescribedError {
     fn remedy(&self) -> Option<Cow<'_, str>> {
         match self {
-            Self::TwoPlaces => Some("leave one out".into()),
+            Self::TwoPlaces | Self::Anyone => Some("leave one out".into()),
             Self::NoListen => Some("add it, or leave them out".into()),
             Self::Description(error) => error.remedy(),
         }
@@ -112,11 +115,12 @@ impl Described {
             (None, None) => None,
         };
         match self.listen {
-            None if confine.is_some() || self.user.is_some() => Err(DescribedError::NoListen),
+            None if confine.is_some() || self.user.is_some() || self.anyone => Err(DescribedError::NoListen),
             None => Ok(None),
+            Some(_) if self.anyone && (confine.is_some() || self.user.is_some()) => Err(DescribedError::Anyone),
             Some(listen) => {
                 let mut description = Description::new(listen)?;
-                (description.confine, description.user) = (confine, self.user);
+                (description.confine, description.user, description.anyone) = (confine, self.user, self.anyone);
                 Ok(Some(description))
             }
         }

@@ -12,6 +12,8 @@ pub struct Description {
     pub confine: Option<Confine>,
     /// The user who owns the socket.
     pub user: Option<UserName>,
+    /// Said by who means sockets of any user, so that nobody is warned of them. It changes nothing else.
+    pub anyone: bool,
 }
 
 /// A control group (cgroup v2) with all groups below it.
@@ -34,7 +36,7 @@ impl Description {
         listen.dedup();
         match listen.is_empty() {
             true => Err(DescriptionError::Empty),
-            false => Ok(Self { listen, confine: None, user: None }),
+            false => Ok(Self { listen, confine: None, user: None, anyone: false }),
         }
     }
 
@@ -56,6 +58,11 @@ impl Description {
     /// Whether it means all listeners of the host, including the host's own ones.
     pub fn is_boundless(&self) -> bool {
         self.confine.is_none() && self.listen.contains(&Listen::ALL_TCP)
+    }
+
+    /// Whether nothing but the address tells its sockets from those of any local user.
+    pub fn is_open(&self) -> bool {
+        self.confine.is_none() && self.user.is_none()
     }
 
     /// An address at which both descriptions could claim the same socket. Different users or control groups keep them
@@ -103,9 +110,10 @@ impl fmt::Display for Description {
         if let Some(confine) = &self.confine {
             write!(f, " {confine}")?;
         }
-        match &self.user {
-            Some(user) => write!(f, " user {}", user.as_str()),
-            None => Ok(()),
+        match (&self.user, self.anyone) {
+            (Some(user), _) => write!(f, " user {}", user.as_str()),
+            (None, true) => f.write_str(" anyone"),
+            (None, false) => Ok(()),
         }
     }
 }

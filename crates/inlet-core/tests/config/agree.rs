@@ -97,8 +97,9 @@ fn service() -> impl Strategy<Value = String> {
         maybe(0.1, field("unit", &["\"a.service\"", "null"], &["\"a\"", "1"])),
         maybe(0.1, field("cgroup", &["\"/a\"", "null"], &["\"a\"", "[]"])),
         maybe(0.1, field("user", &["\"www\"", "\"33\""], &["33", "\"a b\""])),
+        maybe(0.1, field("anyone", &["true", "false", "null"], &["1", "\"true\""])),
     );
-    let value = fields.prop_map(|(a, b, c, d, e)| object(vec![a, b, c, d, e]));
+    let value = fields.prop_map(|(a, b, c, d, e, f)| object(vec![a, b, c, d, e, f]));
     prop_oneof![60 => value, 1 => Just("null".to_owned()), 1 => Just("{\"kind\": 1}".to_owned())]
 }
 

@@ -14,7 +14,7 @@ use super::refusals;
 use crate::bpf::adopt::types;
 use crate::error::{Error, Refusal, Result};
 use crate::kernel::{Links, Netns, raw};
-use crate::socket::{Adopted, Fill, Full, Lane, Lanes, Place, Places, Sockets, empty, sockets_in};
+use crate::socket::{Adopted, Fill, Full, Lane, Lanes, Place, Places, Sockets, Stranger, empty, sockets_in, strangers};
 use crate::state::{Access, DescribedFiles, Maps, open_map};
 
 /// A socket that a description means, and what became of it.
@@ -28,6 +28,8 @@ pub struct FoundSocket {
     pub cookie: u64,
     /// Whether the service had it before; or why it does not get it.
     pub outcome: std::result::Result<Adopted, Refusal>,
+    /// Its user, when it is new and no other socket of the service belongs to that user.
+    pub stranger: Option<Stranger>,
 }
 
 /// A wanted socket as the programs tell it.
@@ -95,7 +97,12 @@ pub(crate) fn find(
     placed.show(&lanes);
     let touched: BTreeSet<Lane> = placed.places.iter().filter(|it| !it.is_known).map(|place| place.lane).collect();
     touched.into_iter().try_for_each(|lane| take_twice(maps, &lanes, lane))?;
-    Ok(placed.found)
+    let mut found = placed.found;
+    let is_new = |found: &&mut FoundSocket| found.outcome == Ok(Adopted::Now);
+    let new = found.iter_mut().filter(is_new).map(|found| (found.service, found.cookie)).collect();
+    let strangers = strangers(maps, netns, &new)?;
+    found.iter_mut().for_each(|found| found.stranger = strangers.get(&found.cookie).copied());
+    Ok(found)
 }
 
 /// The sockets that descriptions in force mean, whether their services have them or not. Nothing is changed: without a place
@@ -135,7 +142,7 @@ impl Finder {
             let outcome =
                 plan(socket, &mut places, keeps)?.map(|()| if known { Adopted::Before } else { Adopted::Now });
             let Reported { cookie, service, endpoint, .. } = *socket;
-            found.push(FoundSocket { service, endpoint, cookie, outcome });
+            found.push(FoundSocket { service, endpoint, cookie, outcome, stranger: None });
         }
         let has_room = places.make_room()?.is_ok();
         let mut planned: BTreeMap<u64, Vec<Place>> = BTreeMap::new();

@@ -12,8 +12,8 @@ use super::Instance;
 use crate::error::{Cause, Error, Refusal, Refused, Result, SocketError};
 use crate::fault;
 use crate::socket::{
-    Adopted, Candidate, Fill, Filter, Lane, Lanes, Places, Seen, Slot, Traits, cookie_in, empty, finish_retired,
-    process, sockets_in, systemd,
+    Adopted, Candidate, Fill, Filter, Lane, Lanes, Places, Seen, Slot, Stranger, Traits, cookie_in, empty,
+    finish_retired, process, sockets_in, strangers, systemd,
 };
 use crate::state::Counters;
 
@@ -26,6 +26,8 @@ pub struct AdoptedSocket {
     pub cookie: u64,
     /// Whether the service had it before.
     pub adopted: Adopted,
+    /// Its user, when it is new and no other socket of the service belongs to that user.
+    pub stranger: Option<Stranger>,
 }
 
 /// What became of the sockets that were looked at.
@@ -149,7 +151,7 @@ impl Instance {
             let was_there = own.iter().all(|lane| places.has(*lane, cookie));
             let when = if was_there { Adopted::Before } else { Adopted::Now };
             match self.settle(&mut places, candidate, &own) {
-                Ok(()) => adopted.push(AdoptedSocket { endpoint, cookie, adopted: when }),
+                Ok(()) => adopted.push(AdoptedSocket { endpoint, cookie, adopted: when, stranger: None }),
                 // What the others got they keep, and the caller is told of each.
                 Err(cause) => {
                     let reason = Refusal::NotTaken(Errno::from_io_error(&cause).unwrap_or(Errno::IO));
@@ -160,8 +162,19 @@ impl Instance {
         }
         match failed {
             Some(error) if adopted.is_empty() => Err(error),
-            _ => Ok(Adoption { adopted, refused }),
+            _ => {
+                self.find_strangers(id, &mut adopted)?;
+                Ok(Adoption { adopted, refused })
+            }
         }
+    }
+
+    /// Says of new sockets which ones are of another user than the others of the service.
+    fn find_strangers(&self, id: ServiceId, adopted: &mut [AdoptedSocket]) -> Result<()> {
+        let new = adopted.iter().filter(|it| it.adopted == Adopted::Now).map(|it| (id, it.cookie)).collect();
+        let strangers = strangers(&self.maps, self.location.netns(), &new)?;
+        adopted.iter_mut().for_each(|it| it.stranger = strangers.get(&it.cookie).copied());
+        Ok(())
     }
 
     /// Plans for every candidate before the first one is moved in, so that what does not fit changes nothing.

@@ -8,6 +8,7 @@ mod listeners;
 pub(crate) mod lockout;
 mod losses;
 mod meant;
+mod open;
 mod proposal;
 mod receivers;
 mod ssh;

@@ -100,6 +100,12 @@ impl Receivers {
         live.iter().map(|socket| self.sockets.describe(socket)).collect()
     }
 
+    /// The users whose sockets a service has, as far as the kernel lists them to us.
+    pub(crate) fn users(&self, service: &Service) -> BTreeSet<u32> {
+        let live = self.live(service).map_or(&[][..], |live| &live.sockets);
+        live.iter().filter_map(|socket| Some(self.sockets.get(socket.cookie)?.uid)).collect()
+    }
+
     /// How many live sockets a service has.
     pub(crate) fn count(&self, service: &Service) -> usize {
         self.live(service).map_or(0, |live| live.sockets.len())

@@ -14,6 +14,7 @@ mod pidfile;
 mod places;
 pub(crate) mod process;
 mod room;
+mod stranger;
 pub(crate) mod systemd;
 
 pub use live::{Adopted, Device, SocketState};
@@ -30,3 +31,5 @@ pub(crate) use peers::peers;
 pub(crate) use places::{Fill, Full, Place, Places};
 pub(crate) use process::each_socket;
 pub(crate) use room::{Room, finish as finish_retired};
+pub use stranger::Stranger;
+pub(crate) use stranger::strangers;

@@ -211,6 +211,7 @@ impl Reader<'_, '_> {
                 }
                 "unit" => described.unit = self.parsed(&node),
                 "cgroup" => described.cgroup = self.parsed(&node),
+                "anyone" => described.anyone = self.flag(&node),
                 _ => described.user = self.parsed(&node),
             }
         }

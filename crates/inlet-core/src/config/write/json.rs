@@ -52,6 +52,7 @@ fn write_description(out: &mut impl Write, description: &Description) -> io::Res
     }
     match &description.user {
         Some(user) => write!(out, ", \"user\": {}", serde_json::to_string(user.as_str())?),
+        None if description.anyone => out.write_all(b", \"anyone\": true"),
         None => Ok(()),
     }
 }

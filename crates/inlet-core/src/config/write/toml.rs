@@ -46,6 +46,7 @@ fn write_description(out: &mut impl Write, description: &Description) -> io::Res
     }
     match &description.user {
         Some(user) => write!(out, ", user = {}", quoted(user.as_str())),
+        None if description.anyone => out.write_all(b", anyone = true"),
         None => Ok(()),
     }
 }

@@ -26,6 +26,8 @@ const GROUP_CHOOSES: u32 = 1 << 18;
 const NOWHERE: u32 = 0;
 const UNIT: u32 = 1;
 const CGROUP: u32 = 2;
+/// None, and sockets of any user are meant.
+const ANYONE: u32 = 3;
 
 /// Why the source part of an image cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -94,6 +96,7 @@ fn push_description(words: &mut Vec<u32>, description: &Description) {
     words.push(description.listen().len() as u32);
     description.listen().iter().for_each(|listen| push_text(words, &listen.to_string()));
     let (kind, text) = match &description.confine {
+        None if description.anyone => (ANYONE, ""),
         None => (NOWHERE, ""),
         Some(Confine::Unit(unit)) => (UNIT, unit.as_str()),
         Some(Confine::Cgroup(path)) => (CGROUP, path.as_str()),
@@ -232,6 +235,7 @@ fn read_description(words: &mut Words<'_>) -> Result<Description, SourceError> {
     let mut description = Description::new(listen).map_err(damaged)?;
     let kind = words.take(1, "descriptions")?[0];
     let text = words.text("descriptions")?;
+    description.anyone = kind == ANYONE;
     description.confine = match kind {
         UNIT => Some(Confine::Unit(text.parse().map_err(damaged)?)),
         CGROUP => Some(Confine::Cgroup(text.parse().map_err(damaged)?)),

@@ -1,19 +1,16 @@
 //! Other users of the host: whether one of them could get the packets of a service.
 
-use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use inlet_core::{Listen, Packet, Protocol, Service, ServiceId, Verdict, given, lookup};
+use inlet_core::{AddrRange, Area, Packet, Protocol, Service, ServiceId, Verdict, given, lookup};
 
 use super::{Checkup, Finding, Severity, Subject};
-use crate::error::quoted;
 use crate::kernel::Netns;
-
-/// From this port on any user may open sockets, where the kernel does not say another one.
-const UNPRIVILEGED: u16 = 1024;
+use crate::snapshot::open;
+use crate::socket::Stranger;
 
 pub(super) fn check(subject: &Subject<'_>, netns: &Netns, found: &mut Checkup) {
-    let start = unprivileged_from(netns);
+    let start = open::unprivileged_from(netns);
     for (id, service) in subject.ruleset.services().iter() {
         open_to_anyone(subject, (id, service), start, found);
         several_users(subject, service, found);
@@ -21,44 +18,37 @@ pub(super) fn check(subject: &Subject<'_>, netns: &Netns, found: &mut Checkup) {
     connected(subject, found);
 }
 
-fn unprivileged_from(netns: &Netns) -> u16 {
-    let read = netns.run(|| std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start"));
-    read.ok().and_then(|text| text.ok()?.trim().parse().ok()).unwrap_or(UNPRIVILEGED)
-}
-
-/// A service that gets packets for ports that only privileged programs can open, by a description that a socket of any
-/// user fits. A port that the user of the description needs a privilege for is one that others cannot open either.
+/// A description that a socket of any user fits, at a port that any user can open. It matters most where the service
+/// gets packets for ports that only privileged programs can open.
 fn open_to_anyone(subject: &Subject<'_>, (id, service): (ServiceId, &Service), start: u16, found: &mut Checkup) {
     let Some(description) = &service.description else { return };
-    let is_open = |listen: &&Listen| listen.port().is_none_or(|port| port >= start);
-    let open = description.listen().iter().find(is_open);
-    let Some(listen) = open.filter(|_| description.user.is_none() && description.confine.is_none()) else { return };
-    if !given(subject.ruleset, id).iter().any(|claim| claim.area.ports.first() < start) {
-        return;
-    }
-    let name = quoted(service.name.as_str());
-    found.add(
-        Severity::Warning,
-        "open-to-anyone",
-        format!("any local user can open a socket that service {} gets ({listen})", service.name),
-        "its rules are for ports that only privileged programs can open",
-        format!("name the user or the unit of its server: inlet service set {name} --listen {listen} --user USER"),
-    );
+    let Some(listen) = open::open_address(description, start) else { return };
+    let claims = given(subject.ruleset, id);
+    let privileged = claims.iter().find(|claim| open::is_privileged(claim.area.ports, start));
+    let Some(claim) = privileged.or(claims.first()) else { return };
+    let (severity, why) = match privileged {
+        Some(_) => (Severity::Warning, "its rules are for ports that only privileged programs can open"),
+        None => (Severity::Note, "nothing but the address tells the sockets of its server from those of others"),
+    };
+    let what = format!("any local user can listen on {listen} and so receive {}", packets(&claim.area));
+    found.add(severity, "open-to-anyone", what, why, open::fix(service, description, subject.receivers));
+}
+
+/// `198.51.100.10:443`, `[2001:db8::/64]:80-90`
+fn packets(area: &Area) -> String {
+    let local = AddrRange::from(area.local);
+    if area.local.is_v6() { format!("[{local}]:{}", area.ports) } else { format!("{local}:{}", area.ports) }
 }
 
 /// A service whose sockets belong to several users: each gets a part of its packets.
 fn several_users(subject: &Subject<'_>, service: &Service, found: &mut Checkup) {
-    let states = subject.receivers.states(service);
-    let users: BTreeSet<u32> = states.iter().filter_map(|socket| socket.user).collect();
+    let users = subject.receivers.users(service);
     if users.len() < 2 {
         return;
     }
-    let numbers: Vec<String> = users.iter().map(u32::to_string).collect();
-    let what = format!("the sockets of service {} belong to users {}", service.name, numbers.join(" and "));
-    let fix = format!(
-        "take those out that should not be there: inlet unregister {} --pid PID",
-        quoted(service.name.as_str())
-    );
+    let names: Vec<String> = users.iter().map(|user| Stranger(*user).to_string()).collect();
+    let what = format!("the sockets of service {} belong to users {}", service.name, names.join(" and "));
+    let fix = Stranger::remedy(service.name.as_str());
     found.add(Severity::Warning, "sockets-of-several-users", what, "each user gets a part of its packets", fix);
 }
 

@@ -1,12 +1,13 @@
 //! What a ruleset would do, or does since it is in force, that its author may not have meant.
 
 mod services;
+mod users;
 
 use std::collections::{BTreeMap, HashSet};
 use std::ops::ControlFlow;
 
 use inlet_core::{
-    Change, Moved, OnMissing, Plan, Prefix, PrefixSet, Reopened, Rule, Ruleset, ServiceName, Verdict, reopened_by,
+    Listen, Moved, OnMissing, Plan, Prefix, PrefixSet, Reopened, Rule, Ruleset, ServiceName, Verdict, reopened_by,
     steered_prefixes, traffic_to,
 };
 
@@ -16,7 +17,7 @@ use crate::error::{CommitError, Error, Result, RouteError};
 use crate::file::not_there;
 use crate::kernel::Netns;
 use crate::route::RoutePlan;
-use crate::socket::{Device, SocketState};
+use crate::socket::{Device, SocketState, Stranger};
 
 /// Something to look at when a ruleset is put in force.
 #[derive(Clone, Debug)]
@@ -95,6 +96,24 @@ pub enum Warning {
         /// The next step.
         fix: String,
     },
+    /// Any local user can open a socket that a description means.
+    OpenToAnyone {
+        /// The service.
+        service: ServiceName,
+        /// Where.
+        listen: Listen,
+        /// Some of the packets that it would get; `None`: no rule gives it any yet.
+        moved: Option<Moved>,
+        /// The next step.
+        fix: String,
+    },
+    /// A new description means sockets of several users, and each gets a part of the packets.
+    SeveralUsers {
+        /// The service.
+        service: ServiceName,
+        /// The names of the users.
+        users: Vec<String>,
+    },
 }
 
 /// So many areas that a listener loses are named.
@@ -134,6 +153,8 @@ pub(crate) fn all(netns: &Netns, [now, then]: [&Receivers; 2], step: &Step<'_>, 
         }));
     }
     warnings.extend(opens_again(step));
+    warnings.extend(users::open_to_anyone(netns, then, step));
+    warnings.extend(users::several_users(then, step));
     Ok(warnings)
 }
 
@@ -165,19 +186,11 @@ fn not_local(losses: &Losses<'_>, step: &Step<'_>) -> Option<Warning> {
         return None;
     }
     let locals: PrefixSet = losses.local_prefixes().into_iter().collect();
-    let gained = step.plan.rules.iter().filter_map(gained).copied();
+    let gained = step.plan.rules.iter().filter_map(services::gained).copied();
     let prefixes: Vec<Prefix> = steered_prefixes(gained).iter().filter(|it| !locals.covers(it)).copied().collect();
     let first = prefixes.first()?;
     let fix = format!("ip route add local {first} dev lo (or let inlet do it: inlet apply --routes)");
     Some(Warning::NotLocal { prefixes, fix })
-}
-
-/// The rule that a change brings.
-fn gained(change: &Change) -> Option<&Rule> {
-    match change {
-        Change::Added(rule) | Change::Replaced { new: rule, .. } => Some(rule),
-        Change::Removed(_) => None,
-    }
 }
 
 /// The listeners that lose packets, which can only be packets to local addresses.
@@ -217,7 +230,7 @@ fn opens_again(step: &Step<'_>) -> Vec<Warning> {
     if !step.after.rules().any(refuses) {
         return Vec::new();
     }
-    let new: HashSet<Rule> = step.plan.rules.iter().filter_map(gained).copied().collect();
+    let new: HashSet<Rule> = step.plan.rules.iter().filter_map(services::gained).copied().collect();
     let warning = |it: Reopened| {
         let refusing = *it.refusing.first()?;
         let fix = super::reopened_fix(step.after, &it.by, &refusing);
@@ -244,7 +257,9 @@ impl Warning {
             | Self::NotThere { fix, .. }
             | Self::NotLocal { fix, .. }
             | Self::LosesOnceLocal { fix, .. }
-            | Self::OpensAgain { fix, .. } => Some(fix.clone()),
+            | Self::OpensAgain { fix, .. }
+            | Self::OpenToAnyone { fix, .. } => Some(fix.clone()),
+            Self::SeveralUsers { service, .. } => Some(Stranger::remedy(service.as_str())),
             Self::Loses { .. } => None,
         }
     }

@@ -53,14 +53,25 @@ fn of_new_descriptions(step: &Step<'_>, mut left: BTreeSet<Kind>) -> Vec<(Kind, 
     let mut found = Vec::new();
     for rule in step.after.rules() {
         let Some(kind) = kind_of(&rule).filter(|kind| left.remove(kind)) else { continue };
-        let Some(area) = Area::of(step.after, &rule.matching) else { continue };
-        let Area { protocol, local, ports, source, ifindex } = area;
-        let arrival = ifindex.map_or(Arrival::Any, Arrival::On);
-        let (local, source) = (local.into(), source.map(Into::into));
         let previous = step.before.rules().find(|rule| kind_of(rule) == Some(kind));
-        found.push((kind, Moved { protocol, local, ports, source, arrival, previous, new: Some(rule) }));
+        found.extend(moved(step.after, rule, previous).map(|moved| (kind, moved)));
     }
     found
+}
+
+/// The packets of a rule; `None` where its interface does not exist.
+pub(super) fn moved(ruleset: &Ruleset, rule: Rule, previous: Option<Rule>) -> Option<Moved> {
+    let Area { protocol, local, ports, source, ifindex } = Area::of(ruleset, &rule.matching)?;
+    let arrival = ifindex.map_or(Arrival::Any, Arrival::On);
+    Some(Moved {
+        protocol,
+        local: local.into(),
+        ports,
+        source: source.map(Into::into),
+        arrival,
+        previous,
+        new: Some(rule),
+    })
 }
 
 /// The service that a new name was probably meant for.
@@ -137,7 +148,8 @@ fn leading_to(step: &Step<'_>, wanted: &BTreeSet<Kind>) -> Vec<Prefix> {
     step.plan.rules.iter().filter(leads).map(|change| change.matching().local).collect()
 }
 
-fn gained(change: &Change) -> Option<&Rule> {
+/// The rule that a change brings.
+pub(super) fn gained(change: &Change) -> Option<&Rule> {
     match change {
         Change::Added(rule) | Change::Replaced { new: rule, .. } => Some(rule),
         Change::Removed(_) => None,
