@@ -3,11 +3,15 @@
 use std::net::SocketAddr;
 use std::str::FromStr;
 
-use inlet::rules::{Prefix, PrefixError, Protocol};
+use inlet::rules::{Mark, Prefix, PrefixError, Protocol, Remedy};
 
 /// An address with a port, as a packet carries it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct AddrPort(pub(crate) SocketAddr);
+
+/// The whole mark of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct MarkValue(pub(crate) u32);
 
 /// `any`, or a value: what a list is narrowed to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +35,18 @@ impl FromStr for AddrPort {
                 Err(format!("{addr} is an IPv4-mapped address, which no packet carries; write {canonical}"))
             }
             _ => Ok(Self(addr)),
+        }
+    }
+}
+
+impl FromStr for MarkValue {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.parse::<Mark>() {
+            Ok(mark) if mark.mask() == u32::MAX => Ok(Self(mark.value())),
+            Ok(mark) => Err(format!("a packet has a whole mark, without a mask; write {:#x}", mark.value())),
+            Err(error) => Err(format!("{error}; {}", error.remedy().unwrap_or_default())),
         }
     }
 }
@@ -67,6 +83,13 @@ mod tests {
         assert!("192.0.2.7:80".parse::<AddrPort>().is_ok() && "[2001:db8::7]:80".parse::<AddrPort>().is_ok());
         assert!("192.0.2.7".parse::<AddrPort>().unwrap_err().contains("is not an address and a port"));
         assert!("[::ffff:192.0.2.7]:80".parse::<AddrPort>().unwrap_err().ends_with("write 192.0.2.7:80"));
+    }
+
+    #[test]
+    fn the_mark_of_a_packet_has_no_mask() {
+        assert_eq!(["0x10", "16"].map(str::parse), [Ok(MarkValue(16)), Ok(MarkValue(16))]);
+        assert!("0x1/0xff".parse::<MarkValue>().unwrap_err().ends_with("without a mask; write 0x1"));
+        assert!("x".parse::<MarkValue>().unwrap_err().starts_with("\"x\" is not a mark; write"));
     }
 
     #[test]

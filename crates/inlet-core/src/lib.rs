@@ -55,9 +55,10 @@ mod traffic;
 // From the lowest room to the highest.
 pub use rule::{
     CgroupPath, Confine, Criterion, Description, DescriptionError, Endpoint, EndpointError, Family, IfaceId, Interface,
-    InterfaceName, InterfaceNameError, Listen, ListenAddr, MAX_DEPTH, MAX_NAME, MAX_SERVICES, Match, NameError,
-    OnMissing, Packet, PortError, PortRange, Ports, Precedence, Prefix, PrefixError, Protocol, ProtocolError, Remedy,
-    Rule, Service, ServiceError, ServiceId, ServiceName, Services, Spread, UnitName, UserName, Verdict,
+    InterfaceName, InterfaceNameError, Listen, ListenAddr, MAX_DEPTH, MAX_NAME, MAX_SERVICES, Mark, MarkError, Match,
+    NameError, OnMissing, Packet, PortError, PortRange, Ports, Precedence, Prefix, PrefixError, Protocol,
+    ProtocolError, Remedy, Rule, Service, ServiceError, ServiceId, ServiceName, Services, Spread, UnitName, UserName,
+    Verdict,
 };
 
 pub use ruleset::{BuildError, Builder, Change, Conflict, Kind, Named, Plan, Ruleset, Selector, ServiceChange, Target};
@@ -65,7 +66,7 @@ pub use ruleset::{BuildError, Builder, Change, Conflict, Kind, Named, Plan, Rule
 pub use lookup::{Contender, Standing, contest, lookup};
 
 pub use area::{
-    AddrRange, Area, Arrival, Bound, Claim, EXCEPTIONS, PrefixSet, Rank, Reopened, given, kept, never_matching,
+    AddrRange, Area, Arrival, Bound, Claim, EXCEPTIONS, Marks, PrefixSet, Rank, Reopened, given, kept, never_matching,
     reopened, reopened_by, steered_prefixes, takers,
 };
 

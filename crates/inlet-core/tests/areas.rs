@@ -5,10 +5,10 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use inlet_core::arbitrary::{INTERFACES, ruleset, with_packets};
+use inlet_core::arbitrary::{INTERFACES, marks_of, ruleset, with_packets};
 use inlet_core::{
-    Area, Bound, Builder, Claim, Match, OnMissing, Packet, PortRange, Prefix, Protocol, Rank, Rule, Ruleset, Verdict,
-    given, kept, lookup, never_matching, steered_prefixes, takers,
+    Area, Bound, Builder, Claim, Mark, Match, OnMissing, Packet, PortRange, Prefix, Protocol, Rank, Rule, Ruleset,
+    Verdict, given, kept, lookup, never_matching, steered_prefixes, takers,
 };
 use proptest::prelude::*;
 
@@ -44,13 +44,14 @@ fn packets_of(ruleset: &Ruleset, rule: &Rule) -> Vec<Packet> {
     let sources: Vec<IpAddr> = inside(sources, source).collect();
     let starts = family.iter().flat_map(|it| [it.ports.first(), it.ports.last().saturating_add(1)]);
     let starts: BTreeSet<u16> = starts.chain([ports.last()]).filter(|port| ports.contains(*port)).collect();
+    let marks = marks_of(family.iter().copied());
     let mut packets = Vec::new();
     for local in locals {
         for port in &starts {
             for source in &sources {
                 for ifindex in 0..=INTERFACES {
                     let (local, remote) = (SocketAddr::new(local, *port), SocketAddr::new(*source, 1));
-                    packets.push(Packet { protocol, local, remote, ifindex });
+                    packets.extend(marks.iter().map(|mark| Packet { protocol, local, remote, ifindex, mark: *mark }));
                 }
             }
         }
@@ -59,14 +60,15 @@ fn packets_of(ruleset: &Ruleset, rule: &Rule) -> Vec<Packet> {
 }
 
 /// Rules in so little room that they shadow each other: four addresses, few ports, halves of the sources, two
-/// interfaces.
+/// interfaces, two bits of the mark.
 fn crowded() -> impl Strategy<Value = Ruleset> {
     let source = prop_oneof![3 => Just(None), 1 => Just(Some("0.0.0.0/1")), 1 => Just(Some("128.0.0.0/1"))];
-    let rule =
-        (prop::bool::weighted(0.3), 0_u8..4, 0_u8..3, 1_u16..3, 0_u16..3, source, prop::option::weighted(0.2, 0_u8..3));
+    let mark = prop::option::weighted(0.2, (1_u32..4, 0_u32..4));
+    let where_from = (source, prop::option::weighted(0.2, 0_u8..3), mark);
+    let rule = (prop::bool::weighted(0.3), 0_u8..4, 0_u8..3, 1_u16..3, 0_u16..3, where_from);
     prop::collection::vec(rule, 2..40).prop_map(|drafts| {
         let mut ruleset = Ruleset::empty();
-        for (v6, addr, shorter, first, more, source, iface) in drafts {
+        for (v6, addr, shorter, first, more, (source, iface, mark)) in drafts {
             let mut builder = Builder::from_ruleset(ruleset.clone());
             let local = if v6 { format!("2001:db8::{addr}") } else { format!("192.0.2.{addr}") };
             let local = Prefix::holding(local.parse().unwrap(), if v6 { 128 } else { 32 } - shorter).unwrap();
@@ -74,6 +76,7 @@ fn crowded() -> impl Strategy<Value = Ruleset> {
             let mut rule = Rule::new(Protocol::Tcp, local, ports, Verdict::Refuse);
             rule.matching.source = source.filter(|_| !v6).map(|source| source.parse().unwrap());
             rule.matching.iface = iface.map(|n| builder.interface_named(&format!("if{n}").parse().unwrap()).unwrap());
+            rule.matching.mark = mark.map(|(mask, value)| Mark::new(value & mask, mask).unwrap());
             builder.push(&rule).unwrap();
             builder.resolve_interfaces(|name| name.as_str()[2..].parse().unwrap());
             // A rule that ties with another is left out.
@@ -223,6 +226,7 @@ fn an_unspecified_protocol_is_not_mixed_up() {
         ports: "80".parse().unwrap(),
         source: None,
         ifindex: None,
+        mark: None,
     };
     assert!(area(Protocol::Tcp).intersection(&area(Protocol::Udp)).is_none());
     assert!(!area(Protocol::Tcp).is_covered_by(&[area(Protocol::Udp)]));

@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::ControlFlow;
 
-use inlet_core::arbitrary::{INTERFACES, pair, pair_with_packets};
+use inlet_core::arbitrary::{INTERFACES, marks_of, pair, pair_with_packets};
 use inlet_core::{
-    AddrRange, Builder, Moved, OnMissing, Packet, Plan, Prefix, Protocol, Rule, Ruleset, Verdict, lookup, traffic,
-    traffic_at, traffic_to,
+    AddrRange, Builder, Marks, Moved, OnMissing, Packet, Plan, Prefix, Protocol, Rule, Ruleset, Verdict, lookup,
+    traffic, traffic_at, traffic_to,
 };
 use proptest::prelude::*;
 
@@ -51,6 +51,11 @@ fn corners(moved: &Moved) -> [Packet; 2] {
         local: SocketAddr::new(local, port),
         remote: SocketAddr::new(remote, 4711),
         ifindex,
+        mark: match &moved.marks {
+            Marks::Any => Some(u32::from(port)),
+            Marks::Of(mark) => Some(mark.value() | !mark.mask() & u32::from(port)),
+            Marks::NotOf(_) => None,
+        },
     };
     [
         packet(moved.local.first(), moved.ports.first(), source.first(), first),
@@ -145,7 +150,8 @@ fn borders(prefix: Prefix) -> impl Iterator<Item = IpAddr> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
 
-    /// Every combination of borders of addresses, ports, sources and interfaces: between them nothing can change.
+    /// Every combination of borders of addresses, ports, sources, interfaces and marks: between them nothing can
+    /// change.
     #[test]
     fn a_walk_over_all_borders_agrees_with_the_specification((old, new) in pair(7)) {
         let moved = all(&old, &new);
@@ -158,12 +164,15 @@ proptest! {
             [first, last, first.saturating_sub(1), last.saturating_add(1)]
         };
         let ports: BTreeSet<u16> = rules.iter().flat_map(ports).filter(|port| *port != 0).collect();
+        let marks = marks_of(rules.iter().map(|rule| rule.matching));
         for local in &locals {
             for port in &ports {
                 for remote in sources.iter().filter(|remote| remote.is_ipv4() == local.is_ipv4()) {
                     for (protocol, ifindex) in Protocol::ALL.iter().flat_map(|it| (0..INTERFACES).map(move |i| (*it, i))) {
                         let (local, remote) = (SocketAddr::new(*local, *port), SocketAddr::new(*remote, 9));
-                        check(&old, &new, &moved, &Packet { protocol, local, remote, ifindex });
+                        for mark in &marks {
+                            check(&old, &new, &moved, &Packet { protocol, local, remote, ifindex, mark: *mark });
+                        }
                     }
                 }
             }

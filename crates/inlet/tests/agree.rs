@@ -1,19 +1,24 @@
 //! The program in the kernel says of every packet what the specification says, on random rulesets.
 //!
 //! A test run takes no interface, so here packets come in on none; conditions on interfaces meet real packets in
-//! `precedence.rs`, and random ones in the tests of the image in plain Rust.
+//! `precedence.rs`, and random ones in the tests of the image in plain Rust. Marks are left for the program as its helper
+//! in netfilter does; real ones are in `marks.rs`.
 #![allow(clippy::unwrap_used)]
+
+mod common;
 
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::time::Instant;
 
+use common::marks::{hand_over, has_marks, slots};
 use inlet::rules::arbitrary::{SERVICES, at_borders, crowded, history, with_packets};
 use inlet::rules::image::Header;
-use inlet::rules::{Builder, OnMissing, Packet, Protocol, Ruleset, ServiceId, Verdict, lookup};
+use inlet::rules::{Builder, Match, OnMissing, Packet, Protocol, Ruleset, ServiceId, Verdict, lookup};
 use inlet::{
-    Agreement, Answer, CommitOptions, Instance, Location, Netns, Outcome, Reply, ServiceRequest, Snapshot, UpOptions,
+    Agreement, Answer, CommitOptions, Instance, Location, Netns, Outcome, Reply, ServiceRequest, Snapshot, Unasked,
+    UpOptions,
 };
 use inlet_testkit::{Listen, TcpServer, UdpServer, World};
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
@@ -75,7 +80,7 @@ enum Expected {
 
 /// Random rulesets, each in force in turn, with random packets that come in on no interface.
 #[allow(clippy::print_stdout, reason = "how long it took, for who asks")]
-fn over_random_rulesets(rulesets: u32, packets: usize, each: impl Fn(&Snapshot, &Receivers, &[Packet])) {
+fn over_random_rulesets(rulesets: u32, packets: usize, each: impl Fn(&World, &Snapshot, &Receivers, &[Packet])) {
     let Some(world) = World::new() else { return };
     let mut instance = Instance::up(here(&world), &UpOptions::default()).unwrap();
     for number in 0..SERVICES {
@@ -101,7 +106,7 @@ fn over_random_rulesets(rulesets: u32, packets: usize, each: impl Fn(&Snapshot, 
         // interfaces do not exist here.
         instance.commit(undescribed(ruleset).finish().unwrap(), &CommitOptions::default()).unwrap();
         drop(instance);
-        each(&Snapshot::open(here(&world)).unwrap(), &receivers, &packets);
+        each(&world, &Snapshot::open(here(&world)).unwrap(), &receivers, &packets);
         asked.set(asked.get() + packets.len());
         Ok(())
     });
@@ -110,11 +115,16 @@ fn over_random_rulesets(rulesets: u32, packets: usize, each: impl Fn(&Snapshot, 
     assert!(asked.get() >= rulesets as usize * packets);
 }
 
-/// A builder of the ruleset with services whose sockets are said by hand.
+/// A builder of the ruleset with services whose sockets are said by hand, and without marks where there are none.
 fn undescribed(ruleset: Ruleset) -> Builder {
     let services: Vec<ServiceId> = ruleset.services().iter().map(|(id, _)| id).collect();
+    let is_left_out = |matching: &Match| matching.mark.is_some() && !has_marks();
+    let marked: Vec<Match> = ruleset.rules().map(|rule| rule.matching).filter(is_left_out).collect();
     let mut builder = Builder::from_ruleset(ruleset);
     services.into_iter().for_each(|id| builder.set_description(id, None));
+    for matching in &marked {
+        builder.remove(matching);
+    }
     builder
 }
 
@@ -123,8 +133,8 @@ fn undescribed(ruleset: Ruleset) -> Builder {
 #[test]
 fn program_specification_and_explain_agree() {
     let explained = Cell::new(0);
-    over_random_rulesets(500, 420, |snapshot, receivers, packets| {
-        agree(snapshot, receivers, packets);
+    over_random_rulesets(500, 420, |world, snapshot, receivers, packets| {
+        agree(world, snapshot, receivers, packets);
         if explained.get() < EXPLAINED {
             explain_agrees(snapshot, receivers, &packets[..334]);
             explained.set(explained.get() + 334);
@@ -146,7 +156,7 @@ fn successors_agree() {
             let generation =
                 instance.commit(undescribed(ruleset).finish().unwrap(), &CommitOptions::default()).unwrap().generation;
             drop(instance);
-            agree(&Snapshot::open(here(&world)).unwrap(), &Receivers::default(), &packets);
+            agree(&world, &Snapshot::open(here(&world)).unwrap(), &Receivers::default(), &packets);
             commits.set(commits.get() + 1);
             kept.set(kept.get() + u32::from(is_kept(&world, generation)));
             instance = Instance::open(here(&world)).unwrap();
@@ -177,12 +187,13 @@ fn crowded_places_agree() {
     instance.commit(Builder::from_ruleset(crowded()).finish().unwrap(), &CommitOptions::default()).unwrap();
     drop(instance);
     let snapshot = Snapshot::open(here(&world)).unwrap();
-    agree(&snapshot, &Receivers::default(), &at_borders(snapshot.ruleset(), 23));
+    agree(&world, &snapshot, &Receivers::default(), &at_borders(snapshot.ruleset(), 23));
 }
 
-fn agree(snapshot: &Snapshot, receivers: &Receivers, packets: &[Packet]) {
-    let program = snapshot.program().unwrap();
+fn agree(world: &World, snapshot: &Snapshot, receivers: &Receivers, packets: &[Packet]) {
+    let (program, slots) = (snapshot.program().unwrap(), slots(world));
     for packet in packets {
+        slots.iter().for_each(|slots| hand_over(slots, packet));
         let Reply::Answer(answer) = program.run(packet).unwrap() else { panic!("{packet:?}") };
         match receivers.expected(snapshot.ruleset(), packet) {
             Expected::Is(expected) => assert_eq!(answer, expected, "{packet:?}"),
@@ -199,7 +210,9 @@ fn explain_agrees(snapshot: &Snapshot, receivers: &Receivers, packets: &[Packet]
     for packet in packets {
         let told = explainer.explain(packet).unwrap();
         assert_eq!(told.rule, lookup(snapshot.ruleset(), packet), "{packet:?}");
-        assert_eq!(told.live, Agreement::Agrees, "{packet:?}");
+        let by_mark = told.contenders.iter().any(|it| it.rule.matching.mark.is_some());
+        let live = if by_mark { Agreement::NotAsked(Unasked::Mark) } else { Agreement::Agrees };
+        assert_eq!(told.live, live, "{packet:?}");
         let socket = told.socket.map(|socket| receivers.cookies[&socket.cookie]);
         match receivers.expected(snapshot.ruleset(), packet) {
             Expected::Is(Answer::Pass) => assert_eq!((told.outcome, socket), (Outcome::Pass, None), "{packet:?}"),

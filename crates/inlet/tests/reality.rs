@@ -111,7 +111,9 @@ impl Scene {
         let any: IpAddr = if target.is_ipv4() { [0; 4].into() } else { [0; 16].into() };
         let index = if iface { self.ifindex() } else { 0 };
         let remote = SocketAddr::new(source.unwrap_or(any), if source.is_some() { 40_000 } else { 0 });
-        snapshot(&self.world).explain(&Packet { protocol, local: target, remote, ifindex: index }).unwrap()
+        snapshot(&self.world)
+            .explain(&Packet { protocol, local: target, remote, ifindex: index, mark: Some(0) })
+            .unwrap()
     }
 
     /// The index of the host's interface to the client.

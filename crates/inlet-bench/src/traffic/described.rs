@@ -165,6 +165,7 @@ fn found(world: &World, lane: &Lane, inlet: &Path, binds: usize, time: Budget<'_
         ports: TARGET.port().to_string().parse()?,
         source: None,
         iface: None,
+        mark: None,
     };
     Instance::open(location(world, &lane.server)?)?.bind(&Target::Service("late".parse()?), &selector)?;
     describe(world, lane, "late", Some(&[&format!("udp:{BOUND}")]))?;

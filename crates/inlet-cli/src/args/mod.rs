@@ -18,11 +18,11 @@ pub(crate) use self::service::{Register, Run, Service, SetService, Unregister};
 
 /// Decide which socket receives a packet
 ///
-/// A rule says which packets it is about: their protocol, local prefix and ports, and optionally their source and
-/// interface. It also says what happens to them. A service receives them, the kernel decides as without Inlet (pass),
-/// or they are refused. Of all rules that match a packet, the one with the longer local prefix decides. If these are
-/// equally long, the narrower port range decides, then the longer source prefix, then a rule with an interface before
-/// one without.
+/// A rule says which packets it is about: their protocol, local prefix and ports, and optionally their source,
+/// interface and mark. It also says what happens to them. A service receives them, the kernel decides as without Inlet
+/// (pass), or they are refused. Of all rules that match a packet, the one with the longer local prefix decides. If
+/// these are equally long, the narrower port range decides, then the longer source prefix, then a rule with an
+/// interface before one without, then the mark of which more bits count.
 #[derive(Debug, Parser)]
 #[command(name = "inlet", version, arg_required_else_help = true)]
 pub(crate) struct Cli {
@@ -57,12 +57,13 @@ pub(crate) enum Command {
     Down,
     /// Add rules, or change what rules with the same match do
     ///
-    /// Each port or range of PORTS becomes one rule. A rule with the same protocol, prefix, ports, source and interface
-    /// is replaced. The packets must be for an address that is local to the host: see `ip route add local`.
+    /// Each port or range of PORTS becomes one rule. A rule with the same protocol, prefix, ports, source, interface and
+    /// mark is replaced. The packets must be for an address that is local to the host: see `ip route add local`.
     Bind(Bind),
     /// Remove rules
     ///
-    /// Each is named by its match: protocol, prefix, ports and, where the rule has them, --from and --iface.
+    /// Each is named by its match: protocol, prefix, ports and, where the rule has them, --from, --iface and
+    /// --mark.
     Unbind(Match),
     /// Add, change or remove a service
     #[command(subcommand)]

@@ -6,7 +6,7 @@ use clap::Args;
 use clap::builder::PossibleValuesParser;
 use inlet::rules::{InterfaceName, PortRange, Protocol};
 
-use crate::values::{AddrPort, PrefixFilter, ProtocolFilter};
+use crate::values::{AddrPort, MarkValue, PrefixFilter, ProtocolFilter};
 
 #[derive(Args, Debug)]
 pub(crate) struct Rules {
@@ -59,6 +59,10 @@ pub(crate) struct Explain {
     /// The interface on which the packet comes in [default: none]
     #[arg(long, value_name = "NAME")]
     pub(crate) iface: Option<InterfaceName>,
+
+    /// The mark that the firewall gives the packet [default: 0]
+    #[arg(long, value_name = "VALUE")]
+    pub(crate) mark: Option<MarkValue>,
 
     /// Use the rules of this file, as if it were in force; - reads standard input
     #[arg(long, value_name = "FILE")]

@@ -1,7 +1,7 @@
 //! The arguments of commands that change rules.
 
 use clap::Args;
-use inlet::rules::{InterfaceName, Listen, Ports, Prefix, Protocol, Selector};
+use inlet::rules::{InterfaceName, Listen, Mark, Ports, Prefix, Protocol, Selector};
 
 /// Without a service each word stands one place further to the left; [`crate::commands`] moves them.
 #[derive(Args, Debug)]
@@ -54,6 +54,10 @@ pub(crate) struct Conditions {
     /// Only packets that come in on this interface
     #[arg(long, value_name = "NAME")]
     pub(crate) iface: Option<InterfaceName>,
+
+    /// Only packets that the firewall gave this mark; a mask says which bits count: 0x1/0xff
+    #[arg(long, value_name = "VALUE[/MASK]")]
+    pub(crate) mark: Option<Mark>,
 }
 
 #[derive(Args, Debug)]
@@ -81,7 +85,8 @@ pub(crate) struct Match {
 
 impl Match {
     pub(crate) fn selector(&self) -> Selector {
-        let Conditions { from, iface } = self.conditions.clone();
-        Selector { protocol: self.protocol, local: self.prefix, ports: self.ports.clone(), source: from, iface }
+        let Conditions { from, iface, mark } = self.conditions.clone();
+        let ports = self.ports.clone();
+        Selector { protocol: self.protocol, local: self.prefix, ports, source: from, iface, mark }
     }
 }

@@ -15,7 +15,8 @@ pub(super) fn explain(cli: &Cli, args: &Explain, screen: &mut Screen<'_>) -> Res
     let (local, remote) = addresses(args)?;
     let location = location(cli)?;
     let ifindex = args.iface.as_ref().map_or(Ok(0), |name| interface(&location, name))?;
-    let packet = Packet { protocol: args.protocol, local, remote, ifindex };
+    let mark = args.mark.map_or(0, |mark| mark.0);
+    let packet = Packet { protocol: args.protocol, local, remote, ifindex, mark: Some(mark) };
     let (explanation, steering, ruleset) = match &args.file {
         None => {
             let snapshot = Snapshot::open(location)?;
@@ -26,7 +27,12 @@ pub(super) fn explain(cli: &Cli, args: &Explain, screen: &mut Screen<'_>) -> Res
             (explanation, Ok(()), ruleset)
         }
     };
-    let question = Question { from: args.from.is_some(), iface: args.iface.as_ref(), file: args.file.as_deref() };
+    let question = Question {
+        from: args.from.is_some(),
+        iface: args.iface.as_ref(),
+        mark: args.mark.map(|mark| mark.0),
+        file: args.file.as_deref(),
+    };
     render::explanation(screen, &question, &ruleset, &explanation)?;
     // What was shown is what happens without Inlet.
     Ok(steering?)

@@ -115,6 +115,7 @@ fn request(args: &Bind) -> Result<(Receiver, Selector), Failure> {
         ports: value("<PORTS>", ports)?,
         source: args.conditions.from,
         iface: args.conditions.iface,
+        mark: args.conditions.mark,
     };
     Ok((target, selector))
 }

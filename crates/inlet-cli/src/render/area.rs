@@ -16,6 +16,7 @@ pub(crate) struct AreaReport {
     ports: String,
     from: Option<String>,
     iface: Option<String>,
+    mark: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -33,6 +34,7 @@ pub(crate) fn area_report(ruleset: &Ruleset, area: &Area) -> AreaReport {
         ports: area.ports.to_string(),
         from: area.source.map(|source| source.to_string()),
         iface: area.ifindex.map(|index| interface(ruleset, index)),
+        mark: area.mark.map(|mark| mark.to_string()),
     }
 }
 
@@ -48,8 +50,7 @@ pub(crate) fn claim_report(ruleset: &Ruleset, claim: &Claim) -> ClaimReport {
 /// joined.
 pub(crate) fn exceptions(ruleset: &Ruleset, claim: &Claim) -> String {
     let area = &claim.area;
-    let is_prefix =
-        |except: &&Area| except.ports == area.ports && except.source == area.source && except.ifindex == area.ifindex;
+    let is_prefix = |except: &&Area| Area { local: area.local, ..**except } == *area;
     let (prefixes, others): (Vec<&Area>, Vec<&Area>) = claim.except.iter().partition(is_prefix);
     let prefixes = adjacent(prefixes.into_iter().map(|except| except.local.into()).collect());
     let named = prefixes.iter().map(ToString::to_string).chain(others.iter().map(|it| exception(ruleset, area, it)));
@@ -69,7 +70,8 @@ fn exception(ruleset: &Ruleset, area: &Area, except: &Area) -> String {
     let words: Vec<String> = parts.into_iter().flatten().collect();
     let source = except.source.filter(|_| except.source != area.source);
     let ifindex = except.ifindex.filter(|_| except.ifindex != area.ifindex);
-    format!("{}{}", words.join(" "), conditions(ruleset, &Area { source, ifindex, ..*except })).trim().to_owned()
+    let mark = except.mark.filter(|_| except.mark != area.mark);
+    format!("{}{}", words.join(" "), conditions(ruleset, &Area { source, ifindex, mark, ..*except })).trim().to_owned()
 }
 
 /// Whether the words of [`exceptions`] name all of them.
@@ -80,7 +82,8 @@ pub(crate) fn is_whole(claim: &Claim) -> bool {
 fn conditions(ruleset: &Ruleset, area: &Area) -> String {
     let source = area.source.map_or_else(String::new, |source| format!(" from {source}"));
     let iface = area.ifindex.map_or_else(String::new, |index| format!(" on {}", interface(ruleset, index)));
-    source + &iface
+    let mark = area.mark.map_or_else(String::new, |mark| format!(" mark {mark}"));
+    source + &iface + &mark
 }
 
 /// The name of an interface, as far as rules name it.

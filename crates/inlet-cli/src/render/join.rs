@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use inlet::rules::{Area, Claim, PortRange, Prefix, Protocol, Ruleset};
+use inlet::rules::{Area, Claim, Mark, PortRange, Prefix, Protocol, Ruleset};
 
 use super::area::{exceptions, is_whole};
 
@@ -25,6 +25,7 @@ pub(super) struct Joined {
     /// Empty: any source.
     pub(super) sources: Vec<Range>,
     pub(super) ifindex: Option<u32>,
+    pub(super) mark: Option<Mark>,
     /// What others take of each of them, in words.
     pub(super) except: String,
 }
@@ -45,28 +46,30 @@ pub(super) fn by_key<K: Clone + Eq + Hash, V>(items: impl IntoIterator<Item = (K
 /// Joins claims. The packets are the same as before.
 pub(super) fn claims(ruleset: &Ruleset, claims: &[Claim]) -> Vec<Joined> {
     let by_ports = by_key(claims.iter().enumerate().map(|(number, claim)| {
-        let Area { protocol, local, ports, source, ifindex } = claim.area;
+        let Area { protocol, local, ports, source, ifindex, mark } = claim.area;
+        let on = (ifindex, mark);
         // When not all exceptions are named, the words say too little to compare them.
         let alone = (!is_whole(claim)).then_some(number);
-        ((protocol, local, source, ifindex, exceptions(ruleset, claim), alone), ports)
+        ((protocol, local, source, on, exceptions(ruleset, claim), alone), ports)
     }));
-    let by_local = by_key(by_ports.into_iter().map(|((protocol, local, source, ifindex, except, alone), ports)| {
-        ((protocol, adjacent_ports(ports), source, ifindex, except, alone), Range::from(local))
+    let by_local = by_key(by_ports.into_iter().map(|((protocol, local, source, on, except, alone), ports)| {
+        ((protocol, adjacent_ports(ports), source, on, except, alone), Range::from(local))
     }));
-    let by_source = by_key(by_local.into_iter().map(|((protocol, ports, source, ifindex, except, alone), locals)| {
-        ((protocol, ports, adjacent(locals), ifindex, except, alone, source.is_some()), source.map(Range::from))
+    let by_source = by_key(by_local.into_iter().map(|((protocol, ports, source, on, except, alone), locals)| {
+        ((protocol, ports, adjacent(locals), on, except, alone, source.is_some()), source.map(Range::from))
     }));
     let by_protocol =
-        by_key(by_source.into_iter().map(|((protocol, ports, locals, ifindex, except, alone, _), sources)| {
+        by_key(by_source.into_iter().map(|((protocol, ports, locals, on, except, alone, _), sources)| {
             let sources = adjacent(sources.into_iter().flatten().collect());
-            ((ports, locals, sources, ifindex, except, alone), protocol)
+            ((ports, locals, sources, on, except, alone), protocol)
         }));
-    let joined = by_protocol.into_iter().map(|((ports, locals, sources, ifindex, except, _), protocols)| Joined {
+    let joined = by_protocol.into_iter().map(|((ports, locals, sources, on, except, _), protocols)| Joined {
         protocols,
         ports,
         locals,
         sources,
-        ifindex,
+        ifindex: on.0,
+        mark: on.1,
         except,
     });
     joined.collect()

@@ -149,6 +149,9 @@ fn rows(ruleset: &Ruleset, by: Option<&str>, claims: &[Claim], named: usize, dev
             let bound = device.filter(|device| device.index == index);
             below("on", bound.map_or_else(|| interface(ruleset, index), |device| device.name.clone()));
         }
+        if let Some(mark) = joined.mark {
+            below("mark", mark.to_string());
+        }
         if !joined.except.is_empty() {
             below("except", joined.except);
         }

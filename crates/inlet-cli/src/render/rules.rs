@@ -4,15 +4,17 @@
 use std::fmt::Write as _;
 
 use inlet::rules::config::rule_json;
-use inlet::rules::{Match, Rule, Ruleset, Verdict};
+use inlet::rules::{IfaceId, Mark, Match, Rule, Ruleset, Verdict};
 
 use super::join::by_key;
 use super::table::Table;
 use super::{Screen, counted, palette::paint};
 use crate::failure::Failure;
 
-const COLUMNS: usize = 6;
-const HEADING: [&str; COLUMNS] = ["PROTOCOL", "LOCAL", "PORTS", "FROM", "IFACE", "VERDICT"];
+const COLUMNS: usize = 7;
+const HEADING: [&str; COLUMNS] = ["PROTOCOL", "LOCAL", "PORTS", "FROM", "IFACE", "MARK", "VERDICT"];
+/// Only there when a rule of the list has one.
+const MARK: usize = 5;
 const BLANKS: &str = "                                                                                ";
 
 pub(crate) fn rules(screen: &mut Screen<'_>, ruleset: &Ruleset, rules: &[Rule]) -> Result<(), Failure> {
@@ -29,8 +31,8 @@ pub(crate) fn rules(screen: &mut Screen<'_>, ruleset: &Ruleset, rules: &[Rule]) 
 /// one thing only are one row. The long column comes last, where it has the most room.
 fn joined(screen: &mut Screen<'_>, ruleset: &Ruleset, rules: &[Rule]) -> Result<(), Failure> {
     let rank = |rule: &Rule| {
-        let Match { local, ports, source, iface, .. } = rule.matching;
-        (local.len(), ports.width(), source.map(|source| source.len()), iface.is_some())
+        let Match { local, ports, source, iface, mark, .. } = rule.matching;
+        (local.len(), ports.width(), source.map(|source| source.len()), iface.is_some(), mark.map(Mark::bits))
     };
     let mut table = Table::headed(&["PROTOCOL", "PORTS", "VERDICT", "LOCAL"]);
     for tied in rules.chunk_by(|one, other| rank(one) == rank(other)) {
@@ -39,29 +41,35 @@ fn joined(screen: &mut Screen<'_>, ruleset: &Ruleset, rules: &[Rule]) -> Result<
     table.write(screen, 0)
 }
 
+/// All of some rules but their protocols: ports, prefixes, sources, interface and mark, verdict.
+type Rest = (String, String, String, (Option<IfaceId>, Option<Mark>), Verdict);
+
 /// The rows of rules that are equally specific: joined by their ports, then their prefixes, their sources, their
 /// protocols.
 fn rows(ruleset: &Ruleset, rules: &[Rule]) -> Vec<[String; 4]> {
     let by_ports = by_key(rules.iter().map(|rule| {
-        let Match { protocol, local, ports, source, iface } = rule.matching;
-        ((protocol, local, source, iface, rule.verdict), ports.to_string())
+        let Match { protocol, local, ports, source, iface, mark } = rule.matching;
+        ((protocol, local, source, (iface, mark), rule.verdict), ports.to_string())
     }));
-    let by_local = by_key(by_ports.into_iter().map(|((protocol, local, source, iface, verdict), ports)| {
-        ((protocol, ports.join(","), source, iface, verdict), local.to_string())
+    let by_local = by_key(by_ports.into_iter().map(|((protocol, local, source, on, verdict), ports)| {
+        ((protocol, ports.join(","), source, on, verdict), local.to_string())
     }));
-    let by_source = by_key(by_local.into_iter().map(|((protocol, ports, source, iface, verdict), locals)| {
-        ((protocol, ports, locals.join(", "), iface, verdict), source.map(|source| source.to_string()))
+    let by_source = by_key(by_local.into_iter().map(|((protocol, ports, source, on, verdict), locals)| {
+        ((protocol, ports, locals.join(", "), on, verdict), source.map(|source| source.to_string()))
     }));
-    let by_protocol = by_key(by_source.into_iter().map(|((protocol, ports, locals, iface, verdict), sources)| {
+    let by_protocol = by_key(by_source.into_iter().map(|((protocol, ports, locals, on, verdict), sources)| {
         let sources: Vec<String> = sources.into_iter().flatten().collect();
-        ((ports, locals, sources.join(", "), iface, verdict), protocol.to_string())
+        ((ports, locals, sources.join(", "), on, verdict), protocol.to_string())
     }));
-    let row = |((ports, mut locals, sources, iface, verdict), protocols): ((String, String, String, _, _), Vec<_>)| {
+    let row = |((ports, mut locals, sources, (iface, mark), verdict), protocols): (Rest, Vec<_>)| {
         if !sources.is_empty() {
             locals += &format!(" from {sources}");
         }
         if let Some(id) = iface {
             locals += &format!(" on {}", ruleset.interface(id).name);
+        }
+        if let Some(mark) = mark {
+            locals += &format!(" mark {mark}");
         }
         [protocols.join(","), ports, verdict_text(ruleset, verdict), locals]
     };
@@ -94,6 +102,9 @@ fn table(screen: &mut Screen<'_>, ruleset: &Ruleset, rules: &[Rule]) -> Result<(
         for (column, width) in widths.iter_mut().enumerate() {
             *width = (*width).max(cells.get(column).len());
         }
+    }
+    if rules.iter().all(|rule| rule.matching.mark.is_none()) {
+        widths[MARK] = 0;
     }
     let mut line = String::new();
     cells.fill_with(&HEADING);
@@ -146,6 +157,11 @@ impl Cells {
         ends[3] = text.len();
         text.push_str(matching.iface.map_or("any", |id| ruleset.interface(id).name.as_str()));
         ends[4] = text.len();
+        let _ = match matching.mark {
+            Some(mark) => write!(text, "{mark}"),
+            None => text.write_str("any"),
+        };
+        ends[MARK] = text.len();
         match rule.verdict {
             Verdict::Service(_) => {
                 text.push_str("-> ");
@@ -154,13 +170,13 @@ impl Cells {
             Verdict::Pass => text.push_str("pass"),
             Verdict::Refuse => text.push_str("refuse"),
         }
-        ends[5] = text.len();
+        ends[6] = text.len();
     }
 
-    /// The cells as a line, each but the last padded.
+    /// The cells as a line, each but the last padded. A column without width is left out.
     fn align(&self, widths: &[usize; COLUMNS], line: &mut String) {
         line.clear();
-        for (column, width) in widths.iter().enumerate() {
+        for (column, width) in widths.iter().enumerate().filter(|(_, width)| **width > 0) {
             let cell = self.get(column);
             line.push_str(cell);
             if column + 1 < COLUMNS {

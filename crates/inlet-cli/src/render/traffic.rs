@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 
 use inlet::Proposal;
 use inlet::rules::config::rule_json;
-use inlet::rules::{AddrRange, Arrival, Change, Moved, Plan, Rule, Ruleset, traffic, traffic_to};
+use inlet::rules::{AddrRange, Arrival, Change, Mark, Marks, Moved, Plan, Rule, Ruleset, traffic, traffic_to};
 use serde::ser::{Error as _, SerializeSeq};
 use serde::{Serialize, Serializer};
 
@@ -134,6 +134,10 @@ pub(super) fn packets(before: &Ruleset, after: &Ruleset, moved: &Moved) -> Strin
             let _ = write!(text, " not iface {}", names.join(","));
         }
     }
+    match &moved.marks {
+        Marks::Any => {}
+        marks => _ = write!(text, " {marks}"),
+    }
     text
 }
 
@@ -161,6 +165,8 @@ struct Entry<R> {
     from: Option<String>,
     iface: Option<String>,
     not_iface: Vec<String>,
+    mark: Option<String>,
+    not_mark: Vec<String>,
     was: Option<Answer<R>>,
     now: Option<Answer<R>>,
 }
@@ -197,6 +203,11 @@ pub(super) fn entry<'a>(before: &'a Ruleset, after: &'a Ruleset, moved: &'a Move
         Arrival::On(index) => (Some(name(index)), Vec::new()),
         Arrival::NotOn(indexes) => (None, indexes.iter().map(name).collect()),
     };
+    let (mark, not_mark) = match &moved.marks {
+        Marks::Any => (None, Vec::new()),
+        Marks::Of(mark) => (Some(mark.to_string()), Vec::new()),
+        Marks::NotOf(marks) => (None, marks.iter().map(Mark::to_string).collect()),
+    };
     Entry {
         protocol: moved.protocol.as_str(),
         local: moved.local.to_string(),
@@ -204,6 +215,8 @@ pub(super) fn entry<'a>(before: &'a Ruleset, after: &'a Ruleset, moved: &'a Move
         from: moved.source.as_ref().map(AddrRange::to_string),
         iface,
         not_iface,
+        mark,
+        not_mark,
         was: moved.previous.as_ref().map(|rule| answer_json(before, rule)),
         now: moved.new.as_ref().map(|rule| answer_json(after, rule)),
     }

@@ -19,8 +19,8 @@ fn listeners_receive_what_rules_leave_and_give() {
     let said = host.json(&["listeners"]);
     assert_eq!(said["services"], json!([]));
     let claim = |local: &str, ports: &str, except: Value| {
-        json!([{"protocol": "tcp", "local": local, "ports": ports, "from": null, "iface": null, "except": except,
-            "more_exceptions": 0}])
+        json!([{"protocol": "tcp", "local": local, "ports": ports, "from": null, "iface": null, "mark": null,
+            "except": except, "more_exceptions": 0}])
     };
     assert_eq!(claims(&said, "0.0.0.0:8080"), claim("0.0.0.0/0", "8080", json!([])));
     host.ok(&["up"]);
@@ -28,7 +28,7 @@ fn listeners_receive_what_rules_leave_and_give() {
     host.ok(&["bind", "--pass", "tcp", "192.0.2.0/24", "22"]);
     host.ok(&["register", "web", "--pid", &std::process::id().to_string(), "--listen", "tcp:127.0.0.1:7777"]);
     let said = host.json(&["listeners"]);
-    let part = |ports: &str| json!([{"protocol": "tcp", "local": "192.0.2.0/24", "ports": ports, "from": null, "iface": null}]);
+    let part = |ports: &str| json!([{"protocol": "tcp", "local": "192.0.2.0/24", "ports": ports, "from": null, "iface": null, "mark": null}]);
     assert_eq!(claims(&said, "0.0.0.0:8080"), claim("0.0.0.0/0", "8080", part("8080")));
     assert_eq!(claims(&said, "127.0.0.1:7777"), claim("127.0.0.1/32", "7777", json!([])));
     let services =

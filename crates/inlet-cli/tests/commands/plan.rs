@@ -96,11 +96,11 @@ fn a_plan_for_programs() {
     let traffic = said["traffic"].as_array().unwrap();
     let entry = traffic.iter().find(|entry| entry["local"] == "192.0.2.7" && entry["ports"] == "443").unwrap();
     let rule = |local: &str, ports: &str, service: &str| {
-        json!({"protocol": "tcp", "local": local, "ports": ports, "from": null, "iface": null, "verdict": "service",
-            "service": service})
+        json!({"protocol": "tcp", "local": local, "ports": ports, "from": null, "iface": null, "mark": null,
+            "verdict": "service", "service": service})
     };
     let expected = json!({"protocol": "tcp", "local": "192.0.2.7", "ports": "443", "from": null, "iface": null,
-        "not_iface": [],
+        "not_iface": [], "mark": null, "not_mark": [],
         "was": {"verdict": "service", "service": "web", "rule": rule("192.0.2.0/24", "any", "web")},
         "now": {"verdict": "service", "service": "proxy", "rule": rule("192.0.2.7/32", "443", "proxy")}});
     assert_eq!(entry, &expected);

@@ -37,7 +37,7 @@ fn rules_are_in_match_order() {
     let as_json = host.json(&["rules"]);
     assert_eq!(as_json.as_array().unwrap().len(), 7);
     let refuse = json!({"protocol": "tcp", "local": "192.0.2.0/24", "ports": "any", "from": "203.0.113.0/24",
-        "iface": null, "verdict": "refuse", "service": null});
+        "iface": null, "mark": null, "verdict": "refuse", "service": null});
     assert_eq!(as_json[3], refuse);
     assert_eq!((&as_json[4]["iface"], &as_json[4]["service"]), (&"lo".into(), &"web".into()));
 }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-use super::INTERFACES;
+use super::{INTERFACES, MARKS};
 use crate::rule::{Packet, PortRange, Prefix, Protocol, Rule, Verdict};
 
 /// What a packet is aimed at: the border of some rule, or anything.
@@ -17,6 +17,7 @@ pub(super) struct Aim {
     port: Border,
     other_protocol: bool,
     ifindex: u32,
+    mark: Option<(u32, bool)>,
     remote_port: u16,
 }
 
@@ -43,14 +44,17 @@ fn border() -> impl Strategy<Value = Border> {
 }
 
 pub(super) fn aim() -> impl Strategy<Value = Aim> {
-    (any::<Index>(), border(), border(), border(), prop::bool::weighted(0.1), 0..INTERFACES, 1_u16..).prop_map(
-        |(rule, local, remote, port, other_protocol, ifindex, remote_port)| Aim {
+    let mark = prop_oneof![6 => (0_u32..MARKS, any::<bool>()).prop_map(Some), 1 => Just(None)];
+    let borders = (any::<Index>(), border(), border(), border());
+    (borders, prop::bool::weighted(0.1), 0..INTERFACES, mark, 1_u16..).prop_map(
+        |((rule, local, remote, port), other_protocol, ifindex, mark, remote_port)| Aim {
             rule,
             local,
             remote,
             port,
             other_protocol,
             ifindex,
+            mark,
             remote_port,
         },
     )
@@ -97,6 +101,11 @@ impl Aim {
         };
         let local = SocketAddr::new(self.local.of_prefix(matching.local), port);
         let remote = SocketAddr::new(self.remote.of_prefix(matching.source.unwrap_or(everywhere)), self.remote_port);
-        Packet { protocol, local, remote, ifindex: self.ifindex }
+        // Half of the marks that are known are the rule's own, with other bits where they do not count.
+        let mark = self.mark.map(|(mark, own)| match matching.mark.filter(|_| own) {
+            Some(of_rule) => mark & !of_rule.mask() | of_rule.value(),
+            None => mark,
+        });
+        Packet { protocol, local, remote, ifindex: self.ifindex, mark }
     }
 }

@@ -15,7 +15,7 @@ use self::aim::{Aim, aim};
 pub use self::crowded::{at_borders, crowded};
 
 use crate::rule::{
-    Confine, Description, Family, InterfaceName, Match, OnMissing, Packet, PortRange, Prefix, Protocol, Rule,
+    Confine, Description, Family, InterfaceName, Mark, Match, OnMissing, Packet, PortRange, Prefix, Protocol, Rule,
     ServiceName, Spread, Verdict,
 };
 use crate::ruleset::{Builder, Change, Plan, Ruleset, Shape};
@@ -24,6 +24,8 @@ use crate::ruleset::{Builder, Change, Plan, Ruleset, Shape};
 pub const SERVICES: usize = 4;
 /// How many interfaces rules may name. Their indexes go from 0 (no such interface) to this minus one.
 pub const INTERFACES: u32 = 4;
+/// Marks are below this, and one bit far above it.
+pub const MARKS: u32 = 16;
 
 /// A ruleset without conflicts, of up to `rules` rules.
 pub fn ruleset(rules: usize) -> impl Strategy<Value = Ruleset> {
@@ -153,6 +155,7 @@ struct Draft {
     ports: PortRange,
     source: Option<Prefix>,
     iface: Option<u32>,
+    mark: Option<Mark>,
     verdict: usize,
 }
 
@@ -160,16 +163,37 @@ fn rule() -> impl Strategy<Value = Draft> {
     let protocol = select(&Protocol::ALL[..]);
     (select(&Family::ALL[..]), protocol, ports(), option::weighted(0.25, 0..INTERFACES), 0..SERVICES + 2).prop_flat_map(
         |(family, protocol, ports, iface, verdict)| {
-            (prefix(family), option::weighted(0.3, prefix(family))).prop_map(move |(local, source)| Draft {
+            let conditions = (option::weighted(0.3, prefix(family)), option::weighted(0.25, mark()));
+            (prefix(family), conditions).prop_map(move |(local, (source, mark))| Draft {
                 protocol,
                 local,
                 ports,
                 source,
                 iface,
+                mark,
                 verdict,
             })
         },
     )
+}
+
+/// A mark for every set into which the marks of rules cut all marks of packets, and an unknown one. The rules are
+/// those of random rulesets, where few bits count or all.
+pub fn marks_of(rules: impl Iterator<Item = Match>) -> Vec<Option<u32>> {
+    let counting = rules.filter_map(|matching| matching.mark).fold(0, |bits, mark| bits | mark.mask());
+    // One bit stands for all those that only a mark of all bits counts.
+    let bits = [1, 2, 4, 8, 1 << 20, 1 << 31].into_iter().filter(|bit| counting & bit != 0);
+    let mut marks = vec![0];
+    for bit in bits {
+        marks.extend(marks.clone().iter().map(|mark| mark | bit));
+    }
+    marks.into_iter().map(Some).chain([None]).collect()
+}
+
+/// Marks of few bits, so that many meet; some have all bits or one that is far from the others.
+fn mark() -> impl Strategy<Value = Mark> {
+    let mask = prop_oneof![6 => 1..MARKS, 2 => Just(u32::MAX), 1 => (0..MARKS).prop_map(|low| 1 << 31 | low)];
+    (mask, 0..MARKS).prop_filter_map("no bit counts", |(mask, value)| Mark::new(value & mask, mask).ok())
 }
 
 /// Prefixes around a few addresses, so that many of them nest.
@@ -188,7 +212,7 @@ fn ports() -> impl Strategy<Value = PortRange> {
         3 => port.clone().prop_map(|port| (port, port)),
         2 => (port.clone(), port).prop_map(|(a, b)| (a.min(b), a.max(b))),
         1 => Just((1, u16::MAX)),
-        // Ranges of one width, shifted: they overlap, and only source and interface keep them from tying.
+        // Ranges of one width, shifted: they overlap, and only source, interface and mark keep them from tying.
         2 => (1_u16..30, select(vec![2, 5])).prop_map(|(first, more)| (first, first + more)),
     ]
     .prop_map(|(first, last)| PortRange::new(first, last).unwrap_or(PortRange::ANY))
@@ -216,13 +240,13 @@ fn build(drafts: &[Draft], pass: &[bool], surroundings: &Surroundings) -> Rulese
             let name: InterfaceName = format!("if{index}").parse().unwrap_or_else(|error| panic!("{error}"));
             builder.interface_named(&name).unwrap_or_else(|error| panic!("{error}"))
         });
-        let Draft { protocol, local, ports, source, .. } = *draft;
+        let Draft { protocol, local, ports, source, mark, .. } = *draft;
         let verdict = match draft.verdict {
             0 => Verdict::Pass,
             1 => Verdict::Refuse,
             number => Verdict::Service(services[number - 2].1),
         };
-        let rule = Rule { matching: Match { protocol, local, ports, source, iface }, verdict };
+        let rule = Rule { matching: Match { protocol, local, ports, source, iface, mark }, verdict };
         let kept = kept.entry(local).or_default();
         if !kept.iter().any(|other| Shape::of(other).ties_with(&Shape::of(&rule))) {
             builder.push(&rule).unwrap_or_else(|error| panic!("{error}"));

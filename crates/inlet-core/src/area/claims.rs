@@ -25,7 +25,7 @@ impl Claim {
     /// too many to compare.
     fn new(area: Area, takers: impl Iterator<Item = Area>, rule: Option<Rule>) -> Option<Self> {
         let mut except: Vec<Area> = takers.filter_map(|taker| area.intersection(&taker)).collect();
-        except.sort_by_key(|it| (it.local, it.ports, it.source, it.ifindex));
+        except.sort_by_key(|it| (it.local, it.ports, it.source, it.ifindex, it.mark));
         except.dedup();
         if except.len() <= EXCEPTIONS {
             let all = except.clone();
@@ -121,7 +121,7 @@ impl Bound {
     pub fn areas(&self) -> Vec<Area> {
         let Ok(ports) = PortRange::new(self.addr.port(), self.addr.port()) else { return Vec::new() };
         let ifindex = (self.device != 0).then_some(self.device);
-        let area = |local| Area { protocol: self.protocol, local, ports, source: None, ifindex };
+        let area = |local| Area { protocol: self.protocol, local, ports, source: None, ifindex, mark: None };
         self.locals().into_iter().map(area).collect()
     }
 }

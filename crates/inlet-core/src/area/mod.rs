@@ -1,25 +1,27 @@
-//! Packets as an area: a range for each of local prefix, ports, source and interface.
+//! Packets as an area: a range for each of local prefix, ports, source, interface and mark.
 //!
 //! Areas can be compared and cut exactly, without looking at packets.
 
 mod bound;
 mod claims;
+mod marks;
 mod prefix_set;
 mod range;
 mod reopened;
 mod shadow;
 
-use crate::rule::{Match, Packet, PortRange, Prefix, Protocol};
+use crate::rule::{Mark, Match, Packet, PortRange, Prefix, Protocol};
 use crate::ruleset::Ruleset;
 
 pub use bound::{Bound, Rank};
 pub use claims::{Claim, EXCEPTIONS, given, kept};
+pub use marks::Marks;
 pub use prefix_set::{PrefixSet, steered_prefixes};
 pub use range::{AddrRange, Arrival};
 pub use reopened::{Reopened, reopened, reopened_by};
 pub use shadow::{never_matching, takers};
 
-/// All packets of a protocol within a local prefix, a port range, a source prefix and an interface.
+/// All packets of a protocol within a local prefix, a port range, a source prefix, an interface and a mark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Area {
     /// The protocol.
@@ -32,14 +34,16 @@ pub struct Area {
     pub source: Option<Prefix>,
     /// The kernel's index of the interface on which they come in; `None` for all.
     pub ifindex: Option<u32>,
+    /// Their mark; `None` for all, also those whose mark is unknown.
+    pub mark: Option<Mark>,
 }
 
 impl Area {
     /// The packets that a match of a ruleset selects. `None`: its interface does not exist, so it selects no packet.
     pub fn of(ruleset: &Ruleset, matching: &Match) -> Option<Self> {
-        let Match { protocol, local, ports, source, iface } = *matching;
+        let Match { protocol, local, ports, source, iface, mark } = *matching;
         let ifindex = iface.map(|id| ruleset.interface(id).index);
-        (ifindex != Some(0)).then_some(Self { protocol, local, ports, source, ifindex })
+        (ifindex != Some(0)).then_some(Self { protocol, local, ports, source, ifindex, mark })
     }
 
     /// Whether the packet is in the area.
@@ -49,6 +53,7 @@ impl Area {
             && self.ports.contains(packet.local.port())
             && self.source.is_none_or(|source| source.contains(packet.remote.ip()))
             && self.ifindex.is_none_or(|index| index == packet.ifindex)
+            && self.mark.is_none_or(|mark| packet.has(mark))
     }
 
     /// The packets that are in both.
@@ -64,8 +69,13 @@ impl Area {
             (Some(one), Some(two)) => Some(narrower(one, two)?),
             (one, two) => one.or(two),
         };
+        let mark = match (self.mark, other.mark) {
+            (Some(one), Some(two)) => Some(one.intersection(two)?),
+            (one, two) => one.or(two),
+        };
         let local = narrower(self.local, other.local)?;
-        (self.protocol == other.protocol).then_some(Self { protocol: self.protocol, local, ports, source, ifindex })
+        let protocol = self.protocol;
+        (protocol == other.protocol).then_some(Self { protocol, local, ports, source, ifindex, mark })
     }
 
     /// Whether all packets of `other` are in this area.
@@ -106,12 +116,16 @@ fn covered(local: Prefix, whole: &Area, parts: &[Area]) -> bool {
     halves.iter().all(|(half, parts)| covered(*half, whole, parts))
 }
 
-/// The same for parts that cover the whole local prefix. Between two neighbouring borders of ports only the sources
-/// count.
+/// The same for parts that cover the whole local prefix. Between two neighbouring borders of ports only sources and
+/// marks count.
 fn covered_in_ports(whole: &Area, parts: &[Area]) -> bool {
-    // An area for all interfaces must also be covered on interfaces that no part names.
-    let parts: Vec<&Area> = parts.iter().filter(|part| whole.ifindex.is_some() || part.ifindex.is_none()).collect();
-    if parts.iter().any(|part| part.ports == whole.ports && part.source == whole.source) {
+    // An area for all interfaces must also be covered on interfaces that no part names, an area for all marks also
+    // where the mark is unknown.
+    let counts = |part: &&Area| {
+        (whole.ifindex.is_some() || part.ifindex.is_none()) && (whole.mark.is_some() || part.mark.is_none())
+    };
+    let parts: Vec<&Area> = parts.iter().filter(counts).collect();
+    if parts.iter().any(|part| (part.ports, part.source, part.mark) == (whole.ports, whole.source, whole.mark)) {
         return true;
     }
     let mut starts: Vec<u16> = vec![whole.ports.first()];
@@ -120,8 +134,11 @@ fn covered_in_ports(whole: &Area, parts: &[Area]) -> bool {
     starts.retain(|start| whole.ports.contains(*start));
     starts.sort_unstable();
     starts.dedup();
-    let here = |start: u16| parts.iter().filter(move |part| part.ports.contains(start)).map(|part| part.source);
-    starts.into_iter().all(|start| sources_covered(whole.source, here(start)))
+    let here = |start: u16| parts.iter().filter(move |part| part.ports.contains(start)).copied();
+    match parts.iter().all(|part| part.mark == whole.mark) {
+        true => starts.into_iter().all(|start| sources_covered(whole.source, here(start).map(|part| part.source))),
+        false => starts.into_iter().all(|start| marks::covered(whole, &here(start).collect::<Vec<&Area>>())),
+    }
 }
 
 /// Whether every source of `whole` is in one of `parts`, none of which is wider.
@@ -155,7 +172,8 @@ mod tests {
 
     fn area(local: &str, ports: &str, source: Option<&str>, ifindex: Option<u32>) -> Area {
         let source = source.map(|source| source.parse().unwrap());
-        Area { protocol: Protocol::Tcp, local: local.parse().unwrap(), ports: ports.parse().unwrap(), source, ifindex }
+        let (local, ports) = (local.parse().unwrap(), ports.parse().unwrap());
+        Area { protocol: Protocol::Tcp, local, ports, source, ifindex, mark: None }
     }
 
     #[test]
@@ -181,5 +199,24 @@ mod tests {
         assert!(!whole.is_covered_by(&on));
         assert!(area("10.0.0.0/24", "80", None, Some(2)).is_covered_by(&on));
         assert!(area("10.0.0.0/24", "80", None, Some(2)).is_covered_by(&[whole]));
+    }
+
+    #[test]
+    fn marks_cover_together_and_never_what_is_unknown() {
+        let marked = |source: Option<&str>, mark: &str| Area {
+            mark: Some(mark.parse().unwrap()),
+            ..area("10.0.0.0/24", "80", source, None)
+        };
+        let (any, one) = (area("10.0.0.0/24", "80", None, None), marked(None, "0x1/0xff"));
+        let halves = ["0x0/0x100", "0x100/0x100"].map(|mark| marked(None, mark));
+        assert!(one.is_covered_by(&halves) && !one.is_covered_by(&halves[..1]) && !any.is_covered_by(&halves));
+        assert!(one.is_covered_by(&[any]) && !one.is_covered_by(&[marked(None, "0x1/0x1ff")]));
+        // 00 and 01 for one half of the sources, 0x and 1x for the other one.
+        let low = ["0x0/0x3", "0x1/0x3", "0x2/0x2"].map(|mark| marked(Some("0.0.0.0/1"), mark));
+        let high = ["0x0/0x2", "0x2/0x2"].map(|mark| marked(Some("128.0.0.0/1"), mark));
+        let all: Vec<Area> = low.into_iter().chain(high).collect();
+        assert!(one.is_covered_by(&all) && marked(None, "0x5/0xf").is_covered_by(&all));
+        assert!(!marked(None, "0x4/0x4").is_covered_by(&[&low[1..], &high].concat()));
+        assert!(marked(None, "0x6/0x6").is_covered_by(&[&low[1..], &high].concat()));
     }
 }

@@ -121,7 +121,7 @@ mod tests {
         for (local, ports, source, verdict) in rules {
             let source = (!source.is_empty()).then(|| source.parse().unwrap());
             let (local, ports) = (local.parse().unwrap(), ports.parse().unwrap());
-            let matching = Match { protocol: Protocol::Tcp, local, ports, source, iface: None };
+            let matching = Match { protocol: Protocol::Tcp, local, ports, source, iface: None, mark: None };
             builder.push(&Rule { matching, verdict: *verdict }).unwrap();
         }
         let ruleset = builder.finish().unwrap();

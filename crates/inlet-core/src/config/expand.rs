@@ -1,6 +1,6 @@
 //! Expands a rule with lists, and checks the ports that it excepts.
 
-use crate::rule::{Family, IfaceId, Match, PortRange, Prefix, Protocol, Rule, Verdict};
+use crate::rule::{Family, IfaceId, Mark, Match, PortRange, Prefix, Protocol, Rule, Verdict};
 use crate::ruleset::BuildError;
 
 /// Everything of a rule in a file except its local prefixes and ports.
@@ -9,6 +9,7 @@ pub(super) struct Parts<'a> {
     /// The sources, or one `None`.
     pub(super) sources: &'a [Option<Prefix>],
     pub(super) iface: Option<IfaceId>,
+    pub(super) mark: Option<Mark>,
 }
 
 impl Parts<'_> {
@@ -23,8 +24,8 @@ impl Parts<'_> {
             for (ports, verdict) in ports.clone() {
                 for protocol in self.protocols {
                     for source in self.sources {
-                        let (protocol, local, source, iface) = (*protocol, *local, *source, self.iface);
-                        let matching = Match { protocol, local, ports, source, iface };
+                        let (protocol, local, source) = (*protocol, *local, *source);
+                        let matching = Match { protocol, local, ports, source, iface: self.iface, mark: self.mark };
                         if matching.same_family() {
                             each(&Rule { matching, verdict })?;
                         }

@@ -16,7 +16,7 @@ pub(super) const SERVICE: &[&str] = &["on_missing", "spread", "listen", "unit", 
 /// The keys of a set that is not a list.
 pub(super) const SET: &[&str] = &["file", "lenient"];
 /// The keys of a rule.
-pub(super) const RULE: &[&str] = &["to", "verdict", "protocol", "local", "ports", "except", "from", "iface"];
+pub(super) const RULE: &[&str] = &["to", "verdict", "protocol", "local", "ports", "except", "from", "iface", "mark"];
 
 /// A verdict without a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -29,15 +29,15 @@
 //! blocks, or a node.
 //!
 //! A node is an index over some bits of the key, sized to the intervals that it tells apart. Where intervals are too
-//! crowded for a few levels of indexes, a node is a run of blocks to bisect. Large port tables, sources, interfaces and
-//! crowded addresses are searched in this way.
+//! crowded for a few levels of indexes, a node is a run of blocks to bisect. Large port tables, sources, interfaces,
+//! marks and crowded addresses are searched in this way. One search by mark is for one mask.
 //!
 //! **A lookup** begins with the local address. Its value names the port table of the longest prefix there, and the link
 //! to the next shorter prefix, for when no port matches.
 //!
 //! A port table with one or two ranges is just their numbers, since many prefixes share few ranges. The ranges that are
 //! shared most come first, in few cache lines. Other tables are searched, with the bit of the protocol above the port.
-//! The result is a [`Leaf`]: a verdict, or a further search by source or interface, which ends in a leaf again.
+//! The result is a [`Leaf`]: a verdict, or a further search by source, interface or mark, which ends in a leaf again.
 
 mod compile;
 pub mod format;
@@ -45,6 +45,6 @@ mod stored;
 mod walk;
 
 pub use compile::{Compiled, Image, ImageError, Part, compile, recompile};
-pub use format::{FORMAT, HEADER_WORDS, Header, HeaderError, Leaf, Outcome, Root};
+pub use format::{FORMAT, FORMAT_WITH_MARKS, HEADER_WORDS, Header, HeaderError, Leaf, Outcome, Root};
 pub use stored::{Previous, SourceError, decode};
 pub use walk::Walk;

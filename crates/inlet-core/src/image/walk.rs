@@ -7,9 +7,9 @@ use std::net::IpAddr;
 
 use super::format::{
     Address, BLOCK_WORDS, BUCKET_MORE, ENTRY_NODE, ENTRY_SHIFT, HAS_LARGE, HAS_ONE, HAS_SMALL, HAS_TWO, Header,
-    HeaderError, Key, LEAF_BY_IFACE, LEAF_BY_SOURCE, LOW_HALF, Leaf, MORE_SEARCH, NODE_BISECT, NODE_WORDS, Outcome,
-    PORTS_LARGE, PORTS_ONE, PORTS_TWO, PREFIXES, RANGE_BITS, Root, SHIFT, SMALL_RANGES, Span, VALUE_WORDS, from_words,
-    port_key,
+    HeaderError, Key, LEAF_BY_IFACE, LEAF_BY_MARK, LEAF_BY_SOURCE, LOW_HALF, Leaf, MARK_MASK, MARK_UNKNOWN,
+    MORE_SEARCH, NODE_BISECT, NODE_WORDS, Outcome, PORTS_LARGE, PORTS_ONE, PORTS_TWO, PREFIXES, RANGE_BITS, Root,
+    SHIFT, SMALL_RANGES, Span, VALUE_WORDS, from_words, port_key,
 };
 use crate::rule::Packet;
 
@@ -171,13 +171,20 @@ impl<'a> Walk<'a> {
         Leaf(leaf).for_protocol(key >> 16).filter(|_| within).unwrap_or(Leaf::MISS)
     }
 
-    /// Searches by source and interface until the leaf is a verdict.
+    /// Searches by source, interface and mark until the leaf is a verdict.
     fn resolve(&self, mut leaf: Leaf, packet: &Packet) -> Leaf {
         for _ in 0..self.header.steps {
             let found = match (leaf.kind(), packet.remote.ip()) {
                 (LEAF_BY_SOURCE, IpAddr::V4(addr)) => self.search(self.cell(leaf.number()), addr.to_bits()),
                 (LEAF_BY_SOURCE, IpAddr::V6(addr)) => self.search(self.cell(leaf.number()), addr.to_bits()),
                 (LEAF_BY_IFACE, _) => self.search(self.cell(leaf.number()), packet.ifindex),
+                (LEAF_BY_MARK, _) => match packet.mark {
+                    Some(mark) => {
+                        let mask = self.cell(leaf.number() + MARK_MASK);
+                        self.search(self.cell(leaf.number()), mark & mask)
+                    }
+                    None => [self.cell(leaf.number() + MARK_UNKNOWN), 0],
+                },
                 _ => return leaf,
             };
             leaf = Leaf(found[0]);

@@ -26,6 +26,8 @@ pub enum Standing {
     OtherSource,
     /// The packet came in on another interface.
     OtherInterface,
+    /// The packet has another mark, or one that is not known.
+    OtherMark,
 }
 
 impl Standing {
@@ -55,10 +57,11 @@ fn enter(ruleset: &Ruleset, packet: &Packet, rule: Rule) -> Option<Contender> {
         && matching.ports.contains(packet.local.port());
     let from = matching.source.is_none_or(|source| source.contains(packet.remote.ip()));
     let on = |index: u32| index != 0 && index == packet.ifindex;
-    let standing = match (from, matching.iface.is_none_or(|id| on(ruleset.interface(id).index))) {
-        (true, true) => Standing::Wins,
-        (false, _) => Standing::OtherSource,
-        (true, false) => Standing::OtherInterface,
+    let standing = match () {
+        () if !from => Standing::OtherSource,
+        () if !matching.iface.is_none_or(|id| on(ruleset.interface(id).index)) => Standing::OtherInterface,
+        () if !matching.mark.is_none_or(|mark| packet.has(mark)) => Standing::OtherMark,
+        () => Standing::Wins,
     };
     is_for.then_some(Contender { rule, standing })
 }

@@ -11,6 +11,7 @@ mod endpoint;
 mod family;
 mod iface;
 mod listen;
+mod mark;
 mod name;
 mod packet;
 mod ports;
@@ -27,6 +28,7 @@ pub use endpoint::{Endpoint, EndpointError};
 pub use family::Family;
 pub use iface::{IfaceId, Interface, InterfaceName, InterfaceNameError};
 pub use listen::{Listen, ListenAddr};
+pub use mark::{Mark, MarkError};
 pub use name::{NameError, ServiceName};
 pub use packet::Packet;
 pub use ports::{PortError, PortRange, Ports};
@@ -63,6 +65,8 @@ pub struct Match {
     pub source: Option<Prefix>,
     /// The interface on which the packet came in; `None` matches every interface.
     pub iface: Option<IfaceId>,
+    /// The mark that the host's firewall gave the packet; `None` matches every mark, also an unknown one.
+    pub mark: Option<Mark>,
 }
 
 /// What happens to a packet that a rule wins.
@@ -86,9 +90,9 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// A rule for packets of any source and interface.
+    /// A rule for packets of any source, interface and mark.
     pub fn new(protocol: Protocol, local: Prefix, ports: PortRange, verdict: Verdict) -> Self {
-        Self { matching: Match { protocol, local, ports, source: None, iface: None }, verdict }
+        Self { matching: Match { protocol, local, ports, source: None, iface: None, mark: None }, verdict }
     }
 
     /// The same rule for packets from `source` only.
@@ -111,6 +115,13 @@ impl Rule {
         self.matching.iface = Some(iface);
         self
     }
+
+    /// The same rule for packets with this mark only.
+    #[must_use]
+    pub fn marked(mut self, mark: Mark) -> Self {
+        self.matching.mark = Some(mark);
+        self
+    }
 }
 
 impl Match {
@@ -124,6 +135,7 @@ impl Match {
             && self.ports.contains(packet.local.port())
             && self.source.is_none_or(from)
             && ifindex.is_none_or(on)
+            && self.mark.is_none_or(|mark| packet.has(mark))
     }
 
     /// Whether source and local prefix have the same family. Otherwise no packet can match.

@@ -8,13 +8,14 @@ use super::Match;
 /// The rank of a match among all that match one packet. The lowest rank wins.
 ///
 /// The first difference decides: longer local prefix, narrower port range, longer source prefix, an interface before
-/// none.
+/// none, more bits of the mark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Precedence {
     local: Reverse<u8>,
     width: u16,
     source: Reverse<u8>,
     iface: Reverse<bool>,
+    mark: Reverse<u8>,
 }
 
 /// Why a rule is more specific than another one that matches the same packet: the first difference between them.
@@ -28,6 +29,8 @@ pub enum Criterion {
     Source,
     /// It names an interface, and the other does not.
     Interface,
+    /// More bits of its mark count, or the other has no mark.
+    Mark,
 }
 
 impl Precedence {
@@ -38,6 +41,7 @@ impl Precedence {
             width: matching.ports.width(),
             source: Reverse(matching.source.map_or(0, |source| source.len())),
             iface: Reverse(matching.iface.is_some()),
+            mark: Reverse(matching.mark.map_or(0, |mark| mark.bits())),
         }
     }
 }
@@ -53,17 +57,19 @@ impl Criterion {
             () if winner.local != other.local => Self::LocalPrefix,
             () if winner.width != other.width => Self::Ports,
             () if winner.source != other.source => Self::Source,
-            () => Self::Interface,
+            () if winner.iface != other.iface => Self::Interface,
+            () => Self::Mark,
         })
     }
 
-    /// A name for programs: `local_prefix`, `ports`, `source` or `interface`.
+    /// A name for programs: `local_prefix`, `ports`, `source`, `interface` or `mark`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::LocalPrefix => "local_prefix",
             Self::Ports => "ports",
             Self::Source => "source",
             Self::Interface => "interface",
+            Self::Mark => "mark",
         }
     }
 }
@@ -76,6 +82,7 @@ impl fmt::Display for Criterion {
             Self::Ports => "a narrower port range",
             Self::Source => "a longer source prefix",
             Self::Interface => "an interface",
+            Self::Mark => "more bits of the mark",
         })
     }
 }

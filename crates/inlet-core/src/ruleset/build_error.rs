@@ -21,8 +21,8 @@ pub enum BuildError {
         /// The source prefix.
         source_prefix: Prefix,
     },
-    /// There are more combinations of ports, sources, interfaces and verdicts than a ruleset can number.
-    #[error("more than {MAX_SHAPES} different combinations of ports, source, interface and verdict")]
+    /// There are more combinations of ports, sources, interfaces, marks and verdicts than a ruleset can number.
+    #[error("more than {MAX_SHAPES} different combinations of ports, source, interface, mark and verdict")]
     TooManyShapes,
     /// There are more rules than a ruleset may have, all lists expanded.
     #[error("more than {MAX_RULES} rules")]

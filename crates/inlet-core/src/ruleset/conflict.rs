@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use super::{Entry, Ruleset, ShapeId};
-use crate::rule::Rule;
+use super::{Entry, Ruleset, Shape, ShapeId};
+use crate::rule::{Mark, Rule};
 use crate::threads::{MANY, join};
 
 /// Two rules that match a packet with equal rank, in the words of the command line.
@@ -49,9 +49,36 @@ fn in_family<E: Entry>(ruleset: &Ruleset, entries: &[E]) -> Vec<Conflict> {
 fn ties<E: Entry>(ruleset: &Ruleset, group: &[E]) -> Vec<(ShapeId, ShapeId)> {
     let shape = |id: ShapeId| &ruleset.shapes[id as usize];
     let mut ids: Vec<ShapeId> = group.iter().map(|entry| entry.shape()).collect();
-    ids.sort_unstable_by_key(|id| {
-        let shape = shape(*id);
-        (shape.protocol, shape.ports.width(), shape.source, shape.iface, shape.ports)
-    });
-    ids.windows(2).filter(|pair| shape(pair[0]).ties_with(shape(pair[1]))).map(|pair| (pair[0], pair[1])).collect()
+    let rank = |shape: &Shape| {
+        let bits = shape.mark.map(Mark::bits);
+        (shape.protocol, shape.ports.width(), shape.source, shape.iface, bits)
+    };
+    ids.sort_unstable_by_key(|id| (rank(shape(*id)), shape(*id).mark, shape(*id).ports));
+    let neighbours = ids.windows(2).filter(|pair| shape(pair[0]).ties_with(shape(pair[1])));
+    let mut found: Vec<(ShapeId, ShapeId)> = neighbours.map(|pair| (pair[0], pair[1])).collect();
+    for equal in ids.chunk_by(|a, b| rank(shape(*a)) == rank(shape(*b))) {
+        ties_of_masks(ruleset, equal, &mut found);
+    }
+    found
+}
+
+/// The pairs that tie among rules that differ in ports and mark only, where different bits of the mark count. One pair
+/// for each rule will do.
+fn ties_of_masks(ruleset: &Ruleset, equal: &[ShapeId], found: &mut Vec<(ShapeId, ShapeId)>) {
+    let shape = |id: &ShapeId| &ruleset.shapes[*id as usize];
+    let mask = |id: &ShapeId| shape(id).mark.map(Mark::mask);
+    if equal.first().map(mask) == equal.last().map(mask) {
+        return;
+    }
+    let mut by_port = equal.to_vec();
+    by_port.sort_unstable_by_key(|id| shape(id).ports);
+    for id in equal {
+        // All ranges have one width, so those that overlap this one begin less than a width before it, or at it.
+        let ports = shape(id).ports;
+        let low = ports.first().saturating_sub(ports.width() - 1);
+        let from = by_port.partition_point(|other| shape(other).ports.first() < low);
+        let to = by_port.partition_point(|other| shape(other).ports.first() <= ports.first());
+        let tied = by_port[from..to].iter().find(|other| mask(other) != mask(id) && shape(other).ties_with(shape(id)));
+        found.extend(tied.map(|other| (*other, *id)));
+    }
 }

@@ -5,7 +5,7 @@
 
 use std::hash::{Hash, Hasher};
 
-use crate::rule::{IfaceId, Match, PortRange, Prefix, Protocol, Rule, Verdict};
+use crate::rule::{IfaceId, Mark, Match, PortRange, Prefix, Protocol, Rule, Verdict};
 
 /// Everything of a rule except its local prefix. The order of the fields is the canonical order of the rules of one
 /// prefix.
@@ -15,13 +15,14 @@ pub(crate) struct Shape {
     pub(crate) ports: PortRange,
     pub(crate) source: Option<Prefix>,
     pub(crate) iface: Option<IfaceId>,
+    pub(crate) mark: Option<Mark>,
     pub(crate) verdict: Verdict,
 }
 
 impl Hash for Shape {
     /// Hashes one number for nearly all shapes, those without conditions. Every rule of a file is hashed.
     fn hash<H: Hasher>(&self, state: &mut H) {
-        let Self { protocol, ports, source, iface, verdict } = self;
+        let Self { protocol, ports, source, iface, mark, verdict } = self;
         let verdict = match verdict {
             Verdict::Pass => 0,
             Verdict::Refuse => 1,
@@ -29,21 +30,26 @@ impl Hash for Shape {
         };
         let [first, last] = [ports.first(), ports.last()].map(u64::from);
         state.write_u64(verdict << 33 | first << 17 | last << 1 | u64::from(*protocol == Protocol::Udp));
-        if source.is_some() || iface.is_some() {
-            (source, iface).hash(state);
+        if !self.is_unconditional() {
+            (source, iface, mark).hash(state);
         }
     }
 }
 
 impl Shape {
     pub(crate) fn of(rule: &Rule) -> Self {
-        let Match { protocol, ports, source, iface, .. } = rule.canonical().matching;
-        Self { protocol, ports, source, iface, verdict: rule.verdict }
+        let Match { protocol, ports, source, iface, mark, .. } = rule.canonical().matching;
+        Self { protocol, ports, source, iface, mark, verdict: rule.verdict }
     }
 
     pub(crate) fn rule(&self, local: Prefix) -> Rule {
-        let Self { protocol, ports, source, iface, verdict } = *self;
-        Rule { matching: Match { protocol, local, ports, source, iface }, verdict }
+        let Self { protocol, ports, source, iface, mark, verdict } = *self;
+        Rule { matching: Match { protocol, local, ports, source, iface, mark }, verdict }
+    }
+
+    /// Whether prefix, protocol and ports alone decide.
+    pub(crate) fn is_unconditional(&self) -> bool {
+        self.source.is_none() && self.iface.is_none() && self.mark.is_none()
     }
 
     /// Whether two rules of one prefix with these shapes can match one packet with equal rank.
@@ -53,11 +59,20 @@ impl Shape {
             && self.ports.overlaps(other.ports)
             && self.source == other.source
             && self.iface == other.iface
+            && tie(self.mark, other.mark)
     }
 
     /// Whether both match the same packets.
     pub(crate) fn same_match(&self, other: &Self) -> bool {
-        self.ties_with(other) && self.ports == other.ports
+        self.ties_with(other) && self.ports == other.ports && self.mark == other.mark
+    }
+}
+
+/// Whether one packet can match both marks with equal rank.
+fn tie(one: Option<Mark>, other: Option<Mark>) -> bool {
+    match (one, other) {
+        (Some(one), Some(other)) => one.bits() == other.bits() && one.intersection(other).is_some(),
+        (one, other) => one == other,
     }
 }
 

@@ -155,6 +155,17 @@ impl Ruleset {
         kinds
     }
 
+    /// The families of the rules that have a mark.
+    pub fn families_with_marks(&self) -> std::collections::BTreeSet<Family> {
+        let marked: Vec<bool> = self.shapes.iter().map(|shape| shape.mark.is_some()).collect();
+        if !marked.contains(&true) {
+            return Default::default();
+        }
+        let v4 = self.v4.iter().any(|entry| marked[entry.shape() as usize]).then_some(Family::V4);
+        let v6 = self.v6.iter().any(|entry| marked[entry.shape() as usize]).then_some(Family::V6);
+        v4.into_iter().chain(v6).collect()
+    }
+
     /// The verdict of the rule with exactly this match.
     pub fn get(&self, matching: &Match) -> Option<Verdict> {
         let wanted = Shape::of(&Rule { matching: *matching, verdict: Verdict::Pass });
@@ -198,7 +209,7 @@ pub(crate) fn group<E: Entry>(entries: &[E], local: Prefix) -> &[E] {
     &entries[start..start + len]
 }
 
-/// A rule in the words of the command line: `tcp 192.0.2.0/24 80 from 203.0.113.0/24 iface eth0 -> web`.
+/// A rule in the words of the command line: `tcp 192.0.2.0/24 80 from 203.0.113.0/24 iface eth0 mark 0x1/0xff -> web`.
 #[derive(Clone, Copy)]
 pub struct Named<'a> {
     services: &'a Services,
@@ -221,6 +232,9 @@ impl fmt::Display for Named<'_> {
         }
         if let Some(id) = matching.iface {
             write!(f, " iface {}", self.interfaces[id.index()].name)?;
+        }
+        if let Some(mark) = matching.mark {
+            write!(f, " mark {mark}")?;
         }
         match verdict {
             Verdict::Pass => f.write_str(" -> pass"),

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::{BuildError, Builder};
-use crate::rule::{InterfaceName, Match, PortRange, Ports, Prefix, Protocol, ServiceName, Verdict};
+use crate::rule::{InterfaceName, Mark, Match, PortRange, Ports, Prefix, Protocol, ServiceName, Verdict};
 
 /// Which packets, with names instead of numbers. A selector with several port ranges stands for several rules.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +18,8 @@ pub struct Selector {
     pub source: Option<Prefix>,
     /// The interface on which they come in; `None` for all.
     pub iface: Option<InterfaceName>,
+    /// The mark that they have; `None` for all.
+    pub mark: Option<Mark>,
 }
 
 /// What happens to packets, with the name of a service instead of its number.
@@ -44,6 +46,7 @@ impl Selector {
             ports: *ports,
             source: self.source,
             iface,
+            mark: self.mark,
         };
         Ok(self.ports.ranges().iter().map(one).collect())
     }
@@ -69,8 +72,11 @@ impl fmt::Display for Selector {
         if let Some(source) = self.source {
             write!(f, " from {source}")?;
         }
-        match &self.iface {
-            Some(iface) => write!(f, " iface {iface}"),
+        if let Some(iface) = &self.iface {
+            write!(f, " iface {iface}")?;
+        }
+        match self.mark {
+            Some(mark) => write!(f, " mark {mark}"),
             None => Ok(()),
         }
     }

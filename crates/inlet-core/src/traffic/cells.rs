@@ -1,13 +1,14 @@
-//! The packets to one address whose answer differs: by port, then source, then interface.
+//! The packets to one address whose answer differs: by port, then source, then interface, then mark.
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
+use super::by_mark::by_mark;
 use super::segments::{Numbered, segments};
 use super::sides::Sides;
 use super::{Addr, Step};
-use crate::area::Arrival;
-use crate::rule::{PortRange, Protocol};
+use crate::area::{Arrival, Marks};
+use crate::rule::{Mark, PortRange, Protocol};
 use crate::ruleset::{Shape, ShapeId};
 
 /// The rules of one prefix around an address, in the previous ruleset and in the new one.
@@ -33,6 +34,7 @@ pub(super) struct Part<K> {
     /// First and last; `None` for every source.
     pub(super) source: Option<(K, K)>,
     pub(super) arrival: Arrival,
+    pub(super) marks: Marks,
     pub(super) winners: Winners,
 }
 
@@ -42,6 +44,9 @@ pub(super) struct Winners {
     pub(super) previous: Winner,
     pub(super) new: Winner,
 }
+
+/// The winners for most marks, and those for the other ones: disjoint marks.
+pub(super) type ByMark = (Winners, Vec<(Mark, Winners)>);
 
 /// A rule that may win at this address.
 struct Candidate<'a> {
@@ -54,7 +59,7 @@ struct Candidate<'a> {
 
 impl Candidate<'_> {
     fn is_unconditional(&self) -> bool {
-        self.shape.source.is_none() && self.shape.iface.is_none()
+        self.shape.is_unconditional()
     }
 }
 
@@ -106,7 +111,8 @@ fn candidates<'r>(sides: &Sides<'r>, levels: &[Level]) -> Vec<Candidate<'r>> {
     candidates.retain(|candidate| candidate.ifindex != Some(0));
     candidates.sort_by_key(|Candidate { shape, id, .. }| {
         let source = shape.source.map_or(0, |source| source.len());
-        (id.0, shape.ports.width(), Reverse(source), Reverse(shape.iface.is_some()))
+        let bits = shape.mark.map_or(0, Mark::bits);
+        (id.0, shape.ports.width(), Reverse(source), Reverse(shape.iface.is_some()), Reverse(bits))
     });
     candidates
 }
@@ -133,8 +139,8 @@ impl Contest<'_, '_> {
     fn by_source<K: Addr>(&self, open: &[usize]) -> Vec<Part<K>> {
         let rivals = self.rivals(open);
         if rivals.iter().all(|number| self.candidates[*number].is_unconditional()) {
-            let winners = self.winners(&rivals, None);
-            let part = Part { source: None, arrival: Arrival::Any, winners };
+            let winners = self.winners(&rivals, None).0;
+            let part = Part { source: None, arrival: Arrival::Any, marks: Marks::Any, winners };
             return if self.moves(winners) { vec![part] } else { Vec::new() };
         }
         let whole = |number: usize| (K::WHOLE.0, K::WHOLE.1, number);
@@ -145,7 +151,12 @@ impl Contest<'_, '_> {
         let ranges: Vec<Numbered<K>> = rivals.iter().map(|number| sources(*number)).collect();
         let mut rows = Vec::new();
         segments(&ranges, |first, last, open| append(&mut rows, first, last, self.by_arrival(open)));
-        let part = |source: Option<(K, K)>, (arrival, winners): (Arrival, Winners)| Part { source, arrival, winners };
+        let part = |source: Option<(K, K)>, (arrival, marks, winners): (Arrival, Marks, Winners)| Part {
+            source,
+            arrival,
+            marks,
+            winners,
+        };
         let parts = |(first, last, row): (K, K, Vec<_>)| {
             let source = ((first, last) != K::WHOLE).then_some((first, last));
             row.into_iter().map(move |it| part(source, it))
@@ -168,10 +179,10 @@ impl Contest<'_, '_> {
         rivals
     }
 
-    fn by_arrival(&self, open: &[usize]) -> Vec<(Arrival, Winners)> {
+    fn by_arrival(&self, open: &[usize]) -> Vec<(Arrival, Marks, Winners)> {
         let indexes: BTreeSet<u32> = open.iter().filter_map(|number| self.candidates[*number].ifindex).collect();
         let elsewhere = self.winners(open, None);
-        let mut by_index: Vec<(u32, Winners)> =
+        let mut by_index: Vec<(u32, ByMark)> =
             indexes.into_iter().map(|at| (at, self.winners(open, Some(at)))).collect();
         by_index.retain(|(_, winners)| *winners != elsewhere);
         let rest = match by_index.is_empty() {
@@ -179,16 +190,31 @@ impl Contest<'_, '_> {
             false => Arrival::NotOn(by_index.iter().map(|(index, _)| *index).collect()),
         };
         let all = by_index.into_iter().map(|(index, winners)| (Arrival::On(index), winners)).chain([(rest, elsewhere)]);
-        all.filter(|(_, winners)| self.moves(*winners)).collect()
+        all.flat_map(|(arrival, winners)| self.by_mark(&arrival, winners)).collect()
     }
 
-    /// The winners among these rules for packets of one interface, or of one that no rule names.
-    fn winners(&self, open: &[usize], ifindex: Option<u32>) -> Winners {
-        let wins = |is_new: bool| {
-            let mut of_side = open.iter().map(|number| &self.candidates[*number]).filter(|it| it.is_new == is_new);
-            of_side.find(|it| it.ifindex.is_none() || it.ifindex == ifindex).map(|it| it.id)
+    /// The winners of each set of marks, where the answer differs.
+    fn by_mark(&self, arrival: &Arrival, (usual, special): ByMark) -> Vec<(Arrival, Marks, Winners)> {
+        let rest = match special.is_empty() {
+            true => Marks::Any,
+            false => Marks::NotOf(special.iter().map(|(mark, _)| *mark).collect()),
         };
-        Winners { previous: wins(false), new: wins(true) }
+        let all = special.into_iter().map(|(mark, winners)| (Marks::Of(mark), winners)).chain([(rest, usual)]);
+        all.filter(|(_, winners)| self.moves(*winners)).map(|(marks, it)| (arrival.clone(), marks, it)).collect()
+    }
+
+    /// The winners among these rules for packets of one interface, or of one that no rule names: those of most marks,
+    /// and the marks that have others.
+    fn winners(&self, open: &[usize], ifindex: Option<u32>) -> ByMark {
+        let here = |number: &&usize| {
+            let own = self.candidates[**number].ifindex;
+            own.is_none() || own == ifindex
+        };
+        let of_side = |is_new: bool| -> Vec<(Option<Mark>, (usize, ShapeId))> {
+            let rules = open.iter().filter(here).map(|number| &self.candidates[*number]);
+            rules.filter(|it| it.is_new == is_new).map(|it| (it.shape.mark, it.id)).collect()
+        };
+        by_mark(&of_side(false), &of_side(true))
     }
 
     fn moves(&self, winners: Winners) -> bool {

@@ -3,9 +3,10 @@
 //! The answer to a packet is the verdict of the rule that decides, its service by name, or that no rule matches.
 //! [`traffic`] names exactly the packets whose answer differs, as disjoint boxes.
 //!
-//! It walks the borders of addresses, ports, sources and interfaces, never packets. It looks only at what changed rules
-//! match, so a small change of a large ruleset is little work. Equal situations are computed once.
+//! It walks the borders of addresses, ports, sources, interfaces and marks, never packets. It looks only at what
+//! changed rules match, so a small change of a large ruleset is little work. Equal situations are computed once.
 
+mod by_mark;
 mod cells;
 mod narrow;
 mod segments;
@@ -17,7 +18,7 @@ use std::ops::ControlFlow;
 
 use self::sides::Sides;
 use self::walk::Walk;
-use crate::area::{AddrRange, Arrival};
+use crate::area::{AddrRange, Arrival, Marks};
 use crate::rule::{Family, Packet, PortRange, Prefix, Protocol, Rule};
 use crate::ruleset::{Plan, Ruleset};
 
@@ -34,6 +35,8 @@ pub struct Moved {
     pub source: Option<AddrRange>,
     /// The interface on which they come in.
     pub arrival: Arrival,
+    /// Their mark.
+    pub marks: Marks,
     /// The rule of the previous ruleset that decides; `None` when no rule matches.
     pub previous: Option<Rule>,
     /// The rule of the new ruleset that decides; `None` when no rule matches.
@@ -135,13 +138,21 @@ impl Moved {
             && self.ports.contains(packet.local.port())
             && self.source.is_none_or(|source| source.contains(packet.remote.ip()))
             && self.arrival.contains(packet.ifindex)
+            && self.marks.contains(packet.mark)
     }
 
     /// Whether both boxes differ only in their addresses.
     fn differs_in_local_only(&self, other: &Self) -> bool {
-        let Self { protocol, local: _, ports, source, arrival, previous, new } = self;
-        (protocol, ports, previous, new, source, arrival)
-            == (&other.protocol, &other.ports, &other.previous, &other.new, &other.source, &other.arrival)
+        let Self { protocol, local: _, ports, source, arrival, marks, previous, new } = self;
+        (protocol, ports, previous, new, source, (arrival, marks))
+            == (
+                &other.protocol,
+                &other.ports,
+                &other.previous,
+                &other.new,
+                &other.source,
+                (&other.arrival, &other.marks),
+            )
     }
 }
 

@@ -153,7 +153,7 @@ impl<'a, 'r, K: Addr + std::hash::Hash> Walk<'a, 'r, K> {
     }
 
     fn moved(&self, local: AddrRange, cell: &Cell<K>) -> Moved {
-        let Cell { protocol, ports, part: Part { source, arrival, winners } } = cell;
+        let Cell { protocol, ports, part: Part { source, arrival, marks, winners } } = cell;
         let rule = |side: &Side<'_>, winner: Winner| -> Option<Rule> {
             winner.map(|(level, id)| side.shape(id).rule(self.open[self.open.len() - 1 - level].local))
         };
@@ -163,6 +163,7 @@ impl<'a, 'r, K: Addr + std::hash::Hash> Walk<'a, 'r, K> {
             ports: *ports,
             source: source.map(|(first, last)| AddrRange::new(first.ip(), last.ip())),
             arrival: arrival.clone(),
+            marks: marks.clone(),
             previous: rule(&self.sides.previous, winners.previous),
             new: rule(&self.sides.new, winners.new),
         }

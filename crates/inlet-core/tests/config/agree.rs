@@ -71,12 +71,12 @@ fn rule() -> impl Strategy<Value = String> {
         maybe(0.2, field("except", &["8001", "[\"8000-8001\", 8005]", "null", "1"], &["90", "0", "[]", "\"any\""])),
         maybe(0.3, field("from", prefixes, bad_prefixes)),
         maybe(0.2, field("iface", &["\"if1\"", "\"if2\"", "null"], &["\"eth0\"", "5", "\"a b\"", "[\"if1\"]"])),
+        maybe(0.2, field("mark", &["\"0x1/0xff\"", "\"7\"", "7", "null"], &["\"x\"", "\"1/0\"", "1.5", "-1", "[1]"])),
         maybe(0.01, field("form", &["\"10.0.0.0/8\""], &["1"])),
-        any::<Index>(),
-        prop::bool::weighted(0.01),
+        (any::<Index>(), prop::bool::weighted(0.01)),
     )
-        .prop_map(|(verdict, protocol, local, ports, except, from, iface, unknown, index, twice)| {
-            let mut fields = vec![verdict, protocol, local, ports, except, from, iface, unknown];
+        .prop_map(|(verdict, protocol, local, ports, except, from, iface, mark, unknown, (index, twice))| {
+            let mut fields = vec![verdict, protocol, local, ports, except, from, iface, mark, unknown];
             let again = index.get(&fields).clone();
             fields.push(again.filter(|_| twice));
             object(fields)

@@ -63,7 +63,8 @@ fn probe(random: &mut Random) -> Probe {
 /// Who gets a packet by the rules of the import; nobody when they refuse.
 fn by_import(ruleset: &Ruleset, probe: &Probe) -> Option<String> {
     let remote = SocketAddr::new(probe.source, 40000);
-    let packet = Packet { protocol: probe.protocol, local: probe.to, remote, ifindex: probe.client as u32 + 1 };
+    let packet =
+        Packet { protocol: probe.protocol, local: probe.to, remote, ifindex: probe.client as u32 + 1, mark: Some(0) };
     match lookup(ruleset, &packet).map(|rule| rule.verdict) {
         Some(verdict @ Verdict::Service(_)) => ruleset.service_name(verdict).map(ToString::to_string),
         Some(Verdict::Refuse) => None,

@@ -87,7 +87,7 @@ fn packet() -> impl Strategy<Value = Packet> {
     (select(Protocol::ALL.to_vec()), addr(), 1_u16..18, addr(), 0_u32..3).prop_map(
         |(protocol, local, port, remote, ifindex)| {
             let at = |addr: &str, port| SocketAddr::new(addr.parse().unwrap(), port);
-            Packet { protocol, local: at(local, port), remote: at(remote, 40000), ifindex }
+            Packet { protocol, local: at(local, port), remote: at(remote, 40000), ifindex, mark: Some(0) }
         },
     )
 }

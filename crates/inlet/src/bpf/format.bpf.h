@@ -64,6 +64,9 @@ enum image_format {
 	LEAF_SERVICE_OR_PASS = 4,
 	LEAF_BY_SOURCE = 5,
 	LEAF_BY_IFACE = 6,
+	LEAF_BY_MARK = 7,
+	MARK_MASK = 1,
+	MARK_UNKNOWN = 2,
 
 	MAX_STEPS = 32,
 	MAX_HOPS = 129,
@@ -96,6 +99,7 @@ struct config {
 	__u64 levels;
 	__u64 port_tables;
 	__u64 bisect;
+	__u64 marks;
 	struct root v4;
 	struct root v6;
 	__u64 flow_key[2]; /* not of the image: the secret of the instance */

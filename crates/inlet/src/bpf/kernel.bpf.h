@@ -83,6 +83,21 @@ struct bpf_iter__udp {
 	struct udp_sock *udp_sk;
 } KERNEL_TYPE;
 
+struct sk_buff {
+	struct sock *sk;
+	__u32 mark;
+} KERNEL_TYPE;
+
+struct nf_hook_state {
+	__u8 pf;
+} KERNEL_TYPE;
+
+struct bpf_nf_ctx {
+	const struct nf_hook_state *state;
+	struct sk_buff *skb;
+} KERNEL_TYPE;
+
 /* The states of include/net/tcp_states.h in which a socket receives through the hook. */
 #define TCP_LISTEN 10
+#define TCP_TIME_WAIT 6
 #define UDP_UNCONNECTED 7

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * The lookup: which leaf of the image is for a packet. First the local address, then the port, then conditions on
- * source and interface; when no rule of the longest prefix matches, the next shorter ones.
+ * source, interface and mark; when no rule of the longest prefix matches, the next shorter ones.
  *
  * All constants are fixed before the program is loaded, so the verifier knows them and drops the code that this ruleset
  * does not use.
  */
 #pragma once
 #include "local.bpf.h"
+#include "marks.bpf.h"
 
 /* Protocol and family of a packet as bits: comparing would be branches, each of which the verifier walks both ways. */
 _Static_assert((IPPROTO_TCP >> 4 & 1) == 0 && (IPPROTO_UDP >> 4 & 1) == 1, "bit 4 tells UDP from TCP");
@@ -30,12 +31,51 @@ static __always_inline __u32 is_v6(struct bpf_sk_lookup *ctx)
 		low = (__u64)bpf_ntohl(ip6[2]) << 32 | bpf_ntohl(ip6[3]);                                              \
 	} while (0)
 
-/* Searches by source or interface, whichever the leaf says. */
+/* Above a mark that is known. */
+#define MARK_KNOWN (1ULL << 32)
+
+/* The mark of the packet, when the netfilter program left it here. What it left for another packet is nobody's. */
+static __always_inline __u64 mark_of(struct bpf_sk_lookup *ctx)
+{
+	const struct marked *left = left_here();
+	__u32 other;
+
+	if (!left)
+		return 0;
+	other = left->kind ^ (MARKED | is_udp(ctx) << MARKED_UDP_SHIFT | is_v6(ctx) << MARKED_V6_SHIFT);
+	other |= left->ports ^ (ctx->local_port | (__u32)ctx->remote_port << 16);
+	if (ctx->family == AF_INET) {
+		other |= left->local[0] ^ ctx->local_ip4;
+		other |= left->remote[0] ^ ctx->remote_ip4;
+	} else {
+#pragma unroll
+		for (int word = 0; word < 4; word++) {
+			other |= left->local[word] ^ ctx->local_ip6[word];
+			other |= left->remote[word] ^ ctx->remote_ip6[word];
+		}
+	}
+	return other ? 0 : MARK_KNOWN | left->mark;
+}
+
+/* Searches by mark. Without a known one no rule with a mark matches. */
+static __always_inline __u32 by_mark(struct bpf_sk_lookup *ctx, __u32 leaf)
+{
+	__u32 place = leaf_number(leaf);
+	__u64 mark = mark_of(ctx);
+
+	if (!(mark & MARK_KNOWN))
+		return cell(place + MARK_UNKNOWN);
+	return value_at(search32(cell(place), (__u32)mark & cell(place + MARK_MASK)))->ports;
+}
+
+/* Searches by source, interface or mark, whichever the leaf says. */
 static __always_inline __u32 condition(struct bpf_sk_lookup *ctx, __u32 leaf)
 {
 	__u32 entry = cell(leaf_number(leaf));
 	__u64 high, low;
 
+	if (constant(marks) && leaf_kind(leaf) == LEAF_BY_MARK)
+		return by_mark(ctx, leaf);
 	if (leaf_kind(leaf) == LEAF_BY_SOURCE && ctx->family == AF_INET6) {
 		HALVES(ctx->remote_ip6, high, low);
 		return value_at(search128(entry, high, low))->ports;

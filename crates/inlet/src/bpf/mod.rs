@@ -19,6 +19,10 @@ pub(crate) mod adopt {
     include!(concat!(env!("OUT_DIR"), "/adopt.skel.rs"));
 }
 
+pub(crate) mod marks {
+    include!(concat!(env!("OUT_DIR"), "/marks.skel.rs"));
+}
+
 pub(crate) mod copy {
     include!(concat!(env!("OUT_DIR"), "/copy.skel.rs"));
 }

@@ -153,6 +153,15 @@ static __always_inline int to_service(struct bpf_sk_lookup *ctx, __u32 leaf, int
 	return on_missing;
 }
 
+/* A mark is handed over once: a later look-up of the same flow may be one that never went through netfilter. */
+static __always_inline void forget_mark(struct bpf_sk_lookup *ctx)
+{
+	struct marked *left = is_packet(ctx) ? left_here() : NULL;
+
+	if (left)
+		left->kind = 0;
+}
+
 /* A rule without a service decided. */
 static __always_inline int plain_verdict(struct bpf_sk_lookup *ctx, int verdict)
 {
@@ -186,6 +195,8 @@ int inlet_steer(struct bpf_sk_lookup *ctx)
 	if (ctx->sk)
 		return SK_PASS;
 	leaf = image_lookup(ctx);
+	if (constant(marks))
+		forget_mark(ctx);
 	switch (leaf_kind(leaf)) {
 	case LEAF_PASS:
 	case LEAF_REFUSE:

@@ -55,10 +55,17 @@ impl KernelError {
     pub(super) fn remedy(&self) -> Option<Cow<'static, str>> {
         Some(match self {
             Self::Capability { .. } => "run it as root or with these capabilities".into(),
+            Self::Feature { since, .. } if older("6.1", since) => format!("use Linux {since} or newer").into(),
             Self::Feature { .. } => "use Linux 6.1 or newer".into(),
             Self::Netns { .. } => "give a path, a name that `ip netns` lists, or pid:N".into(),
             Self::UnknownInterface { .. } => "list the interfaces with: ip link".into(),
             Self::AlternativeName { name, .. } => format!("write {name}").into(),
         })
     }
+}
+
+/// Whether one version of Linux came before another one.
+fn older(one: &str, other: &str) -> bool {
+    let numbers = |version: &str| version.split('.').map(|part| part.parse().unwrap_or(0)).collect::<Vec<u32>>();
+    numbers(one) < numbers(other)
 }

@@ -79,12 +79,14 @@ pub(crate) fn quoted(text: &str) -> String {
     }
 }
 
-/// The words of `bind` and `unbind` for a match: `tcp 192.0.2.0/24 80 --from 203.0.113.0/24 --iface eth0`.
+/// The words of `bind` and `unbind` for a match: `tcp 192.0.2.0/24 80 --from 203.0.113.0/24 --iface eth0
+/// --mark 0x1`.
 pub(crate) fn words(ruleset: &Ruleset, matching: &Match) -> String {
-    let Match { protocol, local, ports, source, iface } = matching;
+    let Match { protocol, local, ports, source, iface, mark } = matching;
     let source = source.map_or_else(String::new, |source| format!(" --from {source}"));
     let iface = iface.map_or_else(String::new, |id| format!(" --iface {}", ruleset.interface(id).name));
-    format!("{protocol} {local} {ports}{source}{iface}")
+    let mark = mark.map_or_else(String::new, |mark| format!(" --mark {mark}"));
+    format!("{protocol} {local} {ports}{source}{iface}{mark}")
 }
 
 /// A path as one word of a shell.

@@ -244,7 +244,9 @@ impl Instance {
     /// Makes all that the new ruleset needs, and puts it in force.
     fn ready(&self, step: &mut Step, plan: &Plan, files: &GenerationFiles, without: &mut Vec<Error>) -> Result<()> {
         let image = self.files.generation(self.generation).image();
-        let generation = Generation::load_after(self.ruleset()?, &image, &step.new, plan, &self.maps)?;
+        let slots = self.attach_marks(&step.new, step.direction, without)?;
+        let ruleset = (&step.new, plan);
+        let generation = Generation::load_after(self.ruleset()?, &image, ruleset, &self.maps, slots.as_ref())?;
         fault::point("commit:loaded");
         let placed = match self.stage(plan, &step.new, &step.prepared) {
             Err(error) => {
@@ -278,6 +280,7 @@ impl Instance {
         }
         self.retire(&rest.gone)?;
         fault::point("commit:retired");
+        self.keep_marks()?;
         remove_all(&self.files.generation(rest.previous).0)?;
         if self.generation.is_multiple_of(COMMITS_WITHOUT_PAUSE) {
             wait_for_packets()?;

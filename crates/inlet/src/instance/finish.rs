@@ -49,6 +49,7 @@ impl Instance {
         };
         let mut failed: Vec<Error> = Vec::new();
         failed.extend(self.finish_routes(&left).err());
+        failed.extend(self.keep_marks().err());
         match self.finish_services(&left) {
             Err(error) => failed.push(error),
             Ok(()) if failed.is_empty() => {

@@ -11,7 +11,7 @@ use crate::described::remove_programs;
 use crate::error::{Error, KernelError, Result, StateError};
 use crate::fault;
 use crate::kernel::{Capability, capability, raw};
-use crate::program::{Attachments, Generation, begin};
+use crate::program::{Attachments, Generation, begin, marks};
 use crate::route;
 use crate::state::{Exclusive, Files, Location, Maps, Readers, is_there, open_link, remove_all};
 
@@ -182,6 +182,7 @@ fn remove_instance(location: &Location, dir: &Path) -> Result<()> {
             .and_then(|link| raw::link_detach(link.as_fd()).map_err(Error::at("detach", &files.link())));
         fault::point("down:detached");
     }
+    marks::remove(&files.marks())?;
     remove_programs(&files.described())?;
     remove_all(dir)
 }
@@ -192,7 +193,7 @@ fn make(location: &Location, files: &Files, max_sockets: u32, readers: Readers) 
     fault::point("up:directory");
     let maps = Maps::create(files, max_sockets, readers)?;
     fault::point("up:maps");
-    let first = Generation::load(&Ruleset::empty(), &maps)?;
+    let first = Generation::load(&Ruleset::empty(), &maps, None)?;
     begin(&files.generation(1), readers)?;
     first.pin(&Attachments::default(), &files.generation(1), readers)?;
     fault::point("up:generation");

@@ -7,6 +7,7 @@ mod descriptions;
 mod edit;
 mod finish;
 mod lifecycle;
+mod marks;
 mod rollback;
 mod routes;
 mod sockets;

@@ -39,21 +39,27 @@ pub(crate) struct Generation {
 
 impl Generation {
     /// Compiles the ruleset, fills and freezes the image, and loads the program for it.
-    pub(crate) fn load(ruleset: &Ruleset, maps: &Maps) -> Result<Self> {
-        Self::of(image::compile(ruleset)?, maps)
+    pub(crate) fn load(ruleset: &Ruleset, maps: &Maps, marks: Option<&MapHandle>) -> Result<Self> {
+        Self::of(image::compile(ruleset)?, maps, marks)
     }
 
     /// The same for a ruleset that takes the place of another one, with whatever can stay of the image of that one, if
     /// it can be read.
-    pub(crate) fn load_after(old: &Ruleset, image: &Path, new: &Ruleset, plan: &Plan, maps: &Maps) -> Result<Self> {
-        let Ok(image) = map_words(image) else { return Self::load(new, maps) };
-        Self::of(image::recompile(Compiled { ruleset: old, image: image.words() }, new, plan)?, maps)
+    pub(crate) fn load_after(
+        old: &Ruleset,
+        image: &Path,
+        (new, plan): (&Ruleset, &Plan),
+        maps: &Maps,
+        marks: Option<&MapHandle>,
+    ) -> Result<Self> {
+        let Ok(image) = map_words(image) else { return Self::load(new, maps, marks) };
+        Self::of(image::recompile(Compiled { ruleset: old, image: image.words() }, new, plan)?, maps, marks)
     }
 
-    fn of(compiled: Image<'_>, maps: &Maps) -> Result<Self> {
+    fn of(compiled: Image<'_>, maps: &Maps, marks: Option<&MapHandle>) -> Result<Self> {
         let image = create_frozen("inlet_image", compiled.words(), |words| write(compiled.parts(words)))?;
         fault::point("commit:filled");
-        let program = load::load(compiled.header(), &image, maps)?;
+        let program = load::load(compiled.header(), &image, maps, marks)?;
         Ok(Self { image, program })
     }
 
@@ -92,7 +98,7 @@ pub(crate) fn begin(files: &GenerationFiles, readers: Readers) -> Result<()> {
 
 /// Loads the program for no rules and lets it go: what this needs, every program needs.
 pub(crate) fn try_out() -> Result<()> {
-    Generation::load(&Ruleset::empty(), &Maps::unpinned(1)?).map(drop)
+    Generation::load(&Ruleset::empty(), &Maps::unpinned(1)?, None).map(drop)
 }
 
 /// From how many words on two threads write an image: less is done before the second one runs.

@@ -36,7 +36,7 @@ macro_rules! constants {
 
 fn constants(header: &Header, flow_key: FlowKey) -> Constants {
     let mut constants = constants!(header;
-        search_words, search_mask, index, blocks32, blocks128, cells, ranges, chain, hops, steps, levels, port_tables, bisect,
+        search_words, search_mask, index, blocks32, blocks128, cells, ranges, chain, hops, steps, levels, port_tables, bisect, marks,
         v4.used, v4.pieces, v4.shift, v4.low_half, v4.first, v4.high, v4.windows, v4.buckets, v4.more,
         v6.used, v6.pieces, v6.shift, v6.low_half, v6.first, v6.high, v6.windows, v6.buckets, v6.more);
     let at = offset_of!(types::config, flow_key) / size_of::<u64>();
@@ -56,7 +56,7 @@ same_numbers! {
     BLOCK128_KEYS WINDOW4_WORDS WINDOW6_WORDS PREFIXES BUCKET4_WORDS BUCKET6_WORDS BUCKET_MORE BUCKET4_SHIFT BUCKET4_KEY
     BUCKET6_HIGH_SHIFT BUCKET6_LOW_SHIFT BUCKET6_KEY NOTHING MORE_SEARCH PORTS_LARGE PORTS_ONE PORTS_TWO RANGE_BITS
     RANGE_UDP SMALL_RANGES HAS_ONE HAS_TWO HAS_SMALL HAS_LARGE LEAF_GROUP LEAF_SHIFT LEAF_MISS LEAF_PASS LEAF_REFUSE
-    LEAF_SERVICE_OR_REFUSE LEAF_SERVICE_OR_PASS LEAF_BY_SOURCE LEAF_BY_IFACE MAX_STEPS MAX_HOPS
+    LEAF_SERVICE_OR_REFUSE LEAF_SERVICE_OR_PASS LEAF_BY_SOURCE LEAF_BY_IFACE LEAF_BY_MARK MARK_MASK MARK_UNKNOWN MAX_STEPS MAX_HOPS
 }
 
 /// The object with numbers for all placeholders. The number of a placeholder is in two halves, each the last four bytes
@@ -101,12 +101,15 @@ pub(crate) fn without(what: &str) -> Error {
     Error::Load { cause: io::Error::other(format!("it has no {what}")), log: String::new() }
 }
 
-/// Loads the program specialised for an image.
-pub(crate) fn load(header: &Header, image: &MapHandle, maps: &Maps) -> Result<OwnedFd> {
+/// Loads the program specialised for an image. An image with marks needs the map in which they are handed over.
+pub(crate) fn load(header: &Header, image: &MapHandle, maps: &Maps, marks: Option<&MapHandle>) -> Result<OwnedFd> {
+    if header.marks != 0 && marks.is_none() {
+        return Err(without("map of marks"));
+    }
     let object = specialise(OBJECT, &constants(header, maps.flow_key));
     loading(|failed| {
         let mut open = ObjectBuilder::default().open_memory(&object).map_err(failed)?;
-        give_maps(&mut open, image, maps).map_err(failed)?;
+        give_maps(&mut open, image, maps, marks).map_err(failed)?;
         let loaded = open.load().map_err(failed)?;
         let program = loaded.progs().find(|program| program.name() == "inlet_steer");
         let program = program.ok_or_else(|| without("program"))?;
@@ -115,19 +118,25 @@ pub(crate) fn load(header: &Header, image: &MapHandle, maps: &Maps) -> Result<Ow
 }
 
 /// The maps that exist take the place of those that the object declares.
-fn give_maps(open: &mut OpenObject, image: &MapHandle, maps: &Maps) -> libbpf_rs::Result<()> {
+fn give_maps(
+    open: &mut OpenObject,
+    image: &MapHandle,
+    maps: &Maps,
+    marks: Option<&MapHandle>,
+) -> libbpf_rs::Result<()> {
     for mut map in open.maps_mut() {
         let name = map.name().to_string_lossy().into_owned();
         match name.as_str() {
             "inlet_sockets" => map.reuse_fd(maps.sockets.as_fd())?,
             "inlet_lanes" => map.reuse_fd(maps.lanes.as_fd())?,
             "inlet_counters" => map.reuse_fd(maps.counters.as_fd())?,
+            "inlet_marks" if let Some(marks) = marks => map.reuse_fd(marks.as_fd())?,
             section if section.ends_with(".bss.image") => {
                 // libbpf has memory for the section, which it unmaps in the size that the map has then.
                 map.set_value_size(image.value_size())?;
                 map.reuse_fd(image.as_fd())?;
             }
-            // The layout of the constants, which are not in memory.
+            // The layout of the constants, which are not in memory; the map of marks, when no rule has one.
             _ => map.set_autocreate(false)?,
         }
     }

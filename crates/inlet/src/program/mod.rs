@@ -2,6 +2,7 @@
 
 mod generation;
 mod load;
+pub(crate) mod marks;
 
 pub(crate) use self::generation::{Attachments, Generation, begin, try_out};
 pub(crate) use self::load::{loading, without};

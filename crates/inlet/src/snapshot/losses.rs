@@ -4,7 +4,9 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use inlet_core::{AddrRange, Arrival, Moved, Packet, Plan, PortRange, Prefix, PrefixSet, Rule, Ruleset, Verdict};
+use inlet_core::{
+    AddrRange, Arrival, Marks, Moved, Packet, Plan, PortRange, Prefix, PrefixSet, Rule, Ruleset, Verdict,
+};
 
 use super::receivers::Receivers;
 use crate::error::Result;
@@ -96,7 +98,7 @@ impl<'a> Losses<'a> {
 
 /// Adds packets that a listener loses to others, which come in order of address. Ranges that touch are joined.
 pub(crate) fn add_joined(all: &mut Vec<Moved>, lost: Moved) {
-    let kind = |it: &Moved| (it.protocol, it.ports, it.source, it.arrival.clone());
+    let kind = |it: &Moved| (it.protocol, it.ports, it.source, it.arrival.clone(), it.marks.clone());
     let before = all.iter_mut().rev().find(|known| kind(known) == kind(&lost));
     match before.and_then(|known| Some((known.local.followed_by(&lost.local)?, known))) {
         Some((both, known)) => known.local = both,
@@ -112,6 +114,11 @@ fn packet(socket: &Listed, moved: &Moved, addr: IpAddr, port: u16) -> Option<Pac
         Arrival::On(index) => *index,
         Arrival::Any | Arrival::NotOn(_) => socket.bound.device,
     };
+    let mark = match &moved.marks {
+        Marks::Any => Some(0),
+        Marks::Of(mark) => Some(mark.value()),
+        Marks::NotOf(_) => None,
+    };
     let (local, remote) = (SocketAddr::new(addr, port), SocketAddr::new(remote, 0));
-    moved.arrival.contains(ifindex).then_some(Packet { protocol: moved.protocol, local, remote, ifindex })
+    moved.arrival.contains(ifindex).then_some(Packet { protocol: moved.protocol, local, remote, ifindex, mark })
 }

@@ -74,7 +74,8 @@ pub struct ServiceState {
 
 /// How a source is kept out that a more specific rule lets in again.
 fn reopened_fix(ruleset: &Ruleset, by: &Rule, refusing: &Rule) -> String {
-    let matching = Match { source: refusing.matching.source, iface: refusing.matching.iface, ..by.matching };
+    let Match { source, iface, mark, .. } = refusing.matching;
+    let matching = Match { source, iface, mark, ..by.matching };
     format!("inlet bind --refuse {} (or drop the source in the firewall)", words(ruleset, &matching))
 }
 

@@ -10,6 +10,8 @@
 //!     gen-N/previous  kept-routes      the ruleset before it, and whether Inlet kept the local routes of that one
 //!     gen-N/deadline  waiting          by when it has to be confirmed, while it is not, and what the one locks who waits
 //!     left-N/                          a generation of an interrupted commit that cannot be finished yet
+//!     marks/                           while rules have a mark: how it gets from netfilter to the look-up
+//!         slots  ipv4  ipv6                the map that it goes through, and the links to LOCAL_IN
 //!     described/                       while services are described: what finds their sockets
 //!         refusals                         a map that outlives changes of descriptions
 //!         places  find_tcp  find_udp       the programs that go through what exists, and where they put it
@@ -23,6 +25,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, lstat, statfs};
 
+use super::mark_files::MarkFiles;
 use crate::error::{Error, Result, StateError};
 use crate::kernel::Netns;
 
@@ -171,6 +174,10 @@ impl Files {
 
     pub(crate) fn described(&self) -> DescribedFiles {
         DescribedFiles(self.0.join("described"))
+    }
+
+    pub(crate) fn marks(&self) -> MarkFiles {
+        MarkFiles(self.0.join("marks"))
     }
 
     /// The numbers of the generations that are there, in no order.

@@ -11,6 +11,7 @@ mod layout;
 mod lock;
 mod map;
 mod maps;
+mod mark_files;
 mod previous;
 mod readers;
 
@@ -27,5 +28,6 @@ pub(crate) use self::layout::{DescribedFiles, Files, GenerationFiles, is_there, 
 pub(crate) use self::lock::{Exclusive, Shared, Waiting, holders_of};
 pub(crate) use self::map::{Access, create, create_keyed, open_map};
 pub(crate) use self::maps::{LANES_PER_SERVICE, Maps, wait_for_packets};
+pub(crate) use self::mark_files::MarkFiles;
 pub(crate) use self::previous::{keep as keep_previous, open as open_previous};
 pub(crate) use self::readers::Readers;

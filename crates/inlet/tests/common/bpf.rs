@@ -17,7 +17,7 @@ use libbpf_sys::{
 /// `struct bpf_insn` of linux/bpf.h.
 #[derive(Clone, Copy)]
 #[repr(C)]
-struct Insn {
+pub(super) struct Insn {
     code: u8,
     /// Destination in the low half, source in the high half.
     registers: u8,
@@ -25,32 +25,32 @@ struct Insn {
     value: i32,
 }
 
-const fn insn(code: u8, destination: u8, source: u8, offset: i16, value: i32) -> Insn {
+pub(super) const fn insn(code: u8, destination: u8, source: u8, offset: i16, value: i32) -> Insn {
     Insn { code, registers: destination | source << 4, offset, value }
 }
 
-const fn set(register: u8, value: i32) -> Insn {
+pub(super) const fn set(register: u8, value: i32) -> Insn {
     insn(0xb7, register, 0, 0, value)
 }
 
-const fn copy(to: u8, from: u8) -> Insn {
+pub(super) const fn copy(to: u8, from: u8) -> Insn {
     insn(0xbf, to, from, 0, 0)
 }
 
-const fn add(register: u8, value: i32) -> Insn {
+pub(super) const fn add(register: u8, value: i32) -> Insn {
     insn(0x07, register, 0, 0, value)
 }
 
 /// Stores a word at the frame pointer plus the offset.
-const fn store(offset: i16, value: i32) -> Insn {
+pub(super) const fn store(offset: i16, value: i32) -> Insn {
     insn(0x62, 10, 0, offset, value)
 }
 
-const fn load_word(to: u8, from: u8, offset: i16) -> Insn {
+pub(super) const fn load_word(to: u8, from: u8, offset: i16) -> Insn {
     insn(0x61, to, from, offset, 0)
 }
 
-const fn call(function: u32) -> Insn {
+pub(super) const fn call(function: u32) -> Insn {
     insn(0x85, 0, 0, 0, function as i32)
 }
 
@@ -59,7 +59,7 @@ const fn skip_if_null(instructions: i16) -> Insn {
     insn(0x15, 0, 0, instructions, 0)
 }
 
-const EXIT: Insn = insn(0x95, 0, 0, 0, 0);
+pub(super) const EXIT: Insn = insn(0x95, 0, 0, 0, 0);
 
 fn owned(ret: c_int) -> io::Result<OwnedFd> {
     if ret < 0 {
@@ -69,7 +69,7 @@ fn owned(ret: c_int) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(ret) })
 }
 
-fn load(kind: u32, attach: u32, instructions: &[Insn]) -> OwnedFd {
+pub(super) fn load(kind: u32, attach: u32, instructions: &[Insn]) -> OwnedFd {
     let mut opts = libbpf_sys::bpf_prog_load_opts::default();
     opts.sz = size_of_val(&opts) as libbpf_sys::size_t;
     opts.expected_attach_type = attach;

@@ -1,8 +1,10 @@
 //! What the root tests of this crate share: where the instance is, rules in one line, receivers, dials.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+pub(crate) mod asking;
 pub(crate) mod bpf;
 pub(crate) mod killed;
+pub(crate) mod marks;
 
 use std::net::{Ipv6Addr, SocketAddr};
 use std::path::Path;
@@ -57,7 +59,14 @@ pub(crate) fn source(text: &str) -> Source {
 }
 
 pub(crate) fn selector(protocol: Protocol, local: &str, ports: &str) -> Selector {
-    Selector { protocol, local: local.parse().unwrap(), ports: ports.parse().unwrap(), source: None, iface: None }
+    Selector {
+        protocol,
+        local: local.parse().unwrap(),
+        ports: ports.parse().unwrap(),
+        source: None,
+        iface: None,
+        mark: None,
+    }
 }
 
 pub(crate) fn to(service: &str) -> Target {

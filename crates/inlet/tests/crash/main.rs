@@ -9,6 +9,7 @@ mod common;
 mod commit;
 mod confirm;
 mod instance;
+mod marks;
 mod sockets;
 
 use std::os::fd::OwnedFd;
@@ -73,6 +74,23 @@ const DESCRIBE: &[(&str, bool)] = &[
     ("commit:retired", true),
 ];
 
+/// Each step of a commit whose rules have marks as the first ones, with whether it is in force then.
+const MARKS: &[(&str, bool)] = &[
+    ("marks:directory", false),
+    ("marks:map", false),
+    ("marks:loaded", false),
+    ("marks:attached", false),
+    ("marks:pinned", false),
+    ("commit:loaded", false),
+    ("commit:pinned", false),
+    ("commit:swapped", true),
+    ("commit:retired", true),
+];
+
+/// Each step by which what handed marks over goes, with whether rules that need none are in force then.
+const NO_MARKS: &[(&str, bool)] =
+    &[("commit:pinned", false), ("commit:swapped", true), ("marks:detached", true), ("marks:removed", true)];
+
 const DOWN: &[&str] = &["down:withdrawn", "down:detached"];
 
 /// What the killed process runs: this same program with nothing but this test in it. In a normal run it is nothing.
@@ -94,6 +112,7 @@ fn child() {
         // The socket is passed as a service manager would, so that the parent goes on serving it.
         "register" => drop(open().register("web", std::io::stdin()).unwrap()),
         "unregister" => drop(open().unregister("web", None).unwrap()),
+        "marks" => drop(open().apply(source(MARKED), &ApplyOptions::default()).unwrap()),
         "describe" => drop(described(&mut open())),
         "down" => Instance::down(&here()).unwrap(),
         other => panic!("{other}"),
@@ -139,6 +158,10 @@ const NEW: &str = r#"{"services": {"new": {}, "old": {}, "web": {}},
     "rules": [{"to": "web", "protocol": ["tcp", "udp"], "local": "192.0.2.0/24", "ports": 80},
               {"verdict": "pass", "protocol": "tcp", "local": "192.0.2.0/24", "ports": 81}]}"#;
 
+const MARKED: &str = r#"{"services": {"new": {}, "old": {}, "web": {}},
+    "rules": [{"to": "web", "protocol": ["tcp", "udp"], "local": "192.0.2.0/24", "ports": 80, "mark": "0/1"},
+              {"to": "web", "protocol": ["tcp", "udp"], "local": "2001:db8::/64", "ports": 80, "mark": "0/1"}]}"#;
+
 fn for_a_time(instance: &mut Instance, within: Duration) {
     let new = instance.parse(source(NEW)).unwrap().ruleset;
     instance.commit(new, &CommitOptions { confirm_within: Some(within), ..CommitOptions::default() }).unwrap();
@@ -161,6 +184,7 @@ fn every_step_of_the_source_is_tried() {
     let source: String = files.map(|file| std::fs::read_to_string(src.join(file)).unwrap()).collect();
     let commit = COMMIT.iter().map(|(step, _)| *step);
     let pairs = UNREGISTER.iter().map(|(step, _)| *step).chain(DESCRIBE.iter().map(|(step, _)| *step));
+    let pairs = pairs.chain([MARKS, NO_MARKS].concat().iter().map(|(step, _)| *step)).collect::<Vec<_>>();
     let tried: Vec<&str> = commit.chain([UP, REGISTER, MOVE, CONFIRM, DOWN].concat()).chain(pairs).collect();
     for point in source.split("fault::point(\"").skip(1).map(|rest| rest.split('"').next().unwrap()) {
         // Those of routes are tried in tests/routes.rs.

@@ -26,6 +26,8 @@ pub(crate) struct Question<'a> {
     pub(crate) from: bool,
     /// The interface, when one was given.
     pub(crate) iface: Option<&'a InterfaceName>,
+    /// The mark, when one was given.
+    pub(crate) mark: Option<u32>,
     /// The file that holds the ruleset, when it is not the one in force.
     pub(crate) file: Option<&'a Path>,
 }
@@ -54,6 +56,9 @@ fn text(
     let mut asked = format!("{} {} from {}", packet.protocol, packet.local, packet.remote);
     if let Some(iface) = question.iface {
         asked.push_str(&format!(" on {iface}"));
+    }
+    if let Some(mark) = question.mark {
+        asked.push_str(&format!(" mark {mark:#x}"));
     }
     row("packet", asked);
     for (name, line) in route::rows(explanation) {
@@ -89,7 +94,8 @@ fn text(
     table.write(screen, 0)
 }
 
-/// The rules that did not win, with the reason: first those that match, then those for another source or interface.
+/// The rules that did not win, with the reason: first those that match, then those for another source, interface or
+/// mark.
 fn others(ruleset: &Ruleset, contenders: &[Contender]) -> Vec<(&'static str, String)> {
     let line = |contender: &Contender| {
         let rule = ruleset.named(&contender.rule);
@@ -98,6 +104,7 @@ fn others(ruleset: &Ruleset, contenders: &[Contender]) -> Vec<(&'static str, Str
             Standing::Beaten(criterion) => Some(("beats", format!("{rule}, by {criterion}"))),
             Standing::OtherSource => Some(("not", format!("{rule}: for another source"))),
             Standing::OtherInterface => Some(("not", format!("{rule}: for another interface"))),
+            Standing::OtherMark => Some(("not", format!("{rule}: for another mark"))),
         }
     };
     let mut lines: Vec<_> = contenders.iter().filter_map(line).collect();
@@ -244,6 +251,14 @@ fn notes(question: &Question<'_>, explanation: &Explanation) -> Vec<String> {
         notes.push(format!(
             "no interface was given, and {rules} for this address and port {} one: --iface NAME",
             ask(ifaces, "name")
+        ));
+    }
+    let marks = count(|rule| rule.matching.mark.is_some());
+    if question.mark.is_none() && marks > 0 {
+        let rules = counted(marks, "rule");
+        notes.push(format!(
+            "no mark was given, and {rules} for this address and port {} one: --mark VALUE",
+            ask(marks, "name")
         ));
     }
     notes.extend(hook::notes(explanation));

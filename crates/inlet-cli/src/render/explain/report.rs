@@ -34,6 +34,7 @@ struct Asked<'a> {
     local: String,
     from: String,
     iface: Option<&'a str>,
+    mark: Option<String>,
 }
 
 /// A rule with how it stands.
@@ -71,6 +72,7 @@ pub(super) fn report<'a>(
             Standing::Beaten(criterion) => ("beaten", Some(criterion.as_str())),
             Standing::OtherSource => ("other_source", None),
             Standing::OtherInterface => ("other_interface", None),
+            Standing::OtherMark => ("other_mark", None),
         };
         Standings { rule: rule_json(ruleset, &contender.rule), standing, by }
     };
@@ -80,6 +82,7 @@ pub(super) fn report<'a>(
             local: packet.local.to_string(),
             from: packet.remote.to_string(),
             iface: question.iface.map(InterfaceName::as_str),
+            mark: question.mark.map(|mark| format!("{mark:#x}")),
         },
         address: address(routing),
         rule: rule.as_ref().map(|rule| rule_json(ruleset, rule)),

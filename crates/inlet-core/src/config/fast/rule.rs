@@ -9,7 +9,7 @@ use super::values::{List, Text};
 use crate::config::expand::{ANY_SOURCE, Parts, check_except, check_families, with_verdicts};
 use crate::config::keys::Plain;
 use crate::config::sets::{PrefixOrSet, Sets};
-use crate::rule::{InterfaceName, PortRange, Ports, Prefix, Protocol, ServiceId, Verdict};
+use crate::rule::{InterfaceName, Mark, PortRange, Ports, Prefix, Protocol, ServiceId, Verdict};
 use crate::ruleset::Builder;
 
 /// A name in the text. An optional `Cow` alone would always be a copy.
@@ -32,6 +32,7 @@ pub(super) struct RuleText<'a> {
     except: Option<Box<List<Ports>>>,
     from: Option<Box<List<PrefixOrSet>>>,
     iface: Option<Box<Text<InterfaceName>>>,
+    mark: Option<Box<Text<Mark>>>,
 }
 
 impl<'a> RuleText<'a> {
@@ -56,7 +57,8 @@ impl<'a> RuleText<'a> {
             let given = self.local.values().iter().chain(from).filter_map(PrefixOrSet::prefix);
             check_families(locals.clone(), &sources, given).ok()?;
         }
-        let parts = Parts { protocols: self.protocol.values(), sources: &sources, iface };
+        let mark = self.mark.as_ref().map(|mark| mark.0);
+        let parts = Parts { protocols: self.protocol.values(), sources: &sources, iface, mark };
         parts.expand(locals, with_verdicts(ports, &except, verdict), |rule| builder.push(rule)).ok()
     }
 

@@ -12,7 +12,8 @@ use crate::config::Routes;
 use crate::config::keys::Plain;
 use crate::config::sets::PrefixOrSet;
 use crate::rule::{
-    CgroupPath, InterfaceName, Listen, OnMissing, Ports, Prefix, Protocol, ServiceName, Spread, UnitName, UserName,
+    CgroupPath, InterfaceName, Listen, Mark, OnMissing, Ports, Prefix, Protocol, ServiceName, Spread, UnitName,
+    UserName,
 };
 
 /// A type that a text in the file can have, and whether a bare number may stand for it.
@@ -21,6 +22,10 @@ pub(super) trait Written: FromStr {
 }
 
 impl Written for Ports {
+    const NUMBERS: bool = true;
+}
+
+impl Written for Mark {
     const NUMBERS: bool = true;
 }
 

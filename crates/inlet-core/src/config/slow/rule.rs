@@ -1,5 +1,7 @@
 //! Reads one rule the slow way.
 
+use std::str::FromStr;
+
 use super::nearest::suggestion;
 use super::node::{Node, Value};
 use super::{Reader, with_remedy};
@@ -7,7 +9,7 @@ use crate::config::diagnostic::{Diagnostic, Place};
 use crate::config::expand::{ANY_SOURCE, Parts, check_except, check_families};
 use crate::config::keys::{Plain, RULE};
 use crate::config::sets::PrefixOrSet;
-use crate::rule::{IfaceId, InterfaceName, PortRange, Ports, Prefix, Protocol, Verdict};
+use crate::rule::{IfaceId, InterfaceName, Mark, PortRange, Ports, Prefix, Protocol, Remedy, Verdict};
 use crate::ruleset::BuildError;
 
 /// The values of a rule, still unread.
@@ -21,6 +23,7 @@ struct Keys<'a> {
     except: Option<Node<'a>>,
     from: Option<Node<'a>>,
     iface: Option<Node<'a>>,
+    mark: Option<Node<'a>>,
 }
 
 /// A value with its place.
@@ -39,9 +42,10 @@ impl<'a> Reader<'_, '_> {
         let except = self.excepted(keys.except, &ports);
         let sources = self.sources(keys.from, &local);
         let iface = keys.iface.and_then(|node| self.iface(&node));
+        let mark = keys.mark.and_then(|node| self.text_or_number::<Mark>(&node, "a mark"));
         let (Some(verdict), true) = (verdict, self.found.count() == before) else { return };
         let protocols: Vec<Protocol> = protocols.into_iter().map(|(protocol, _)| protocol).collect();
-        let parts = Parts { protocols: &protocols, sources: &sources, iface };
+        let parts = Parts { protocols: &protocols, sources: &sources, iface, mark };
         for (local, place) in &local {
             self.push(&parts, local, place, ports.iter().map(|range| (*range, verdict)));
             for (range, place) in &except {
@@ -65,7 +69,8 @@ impl<'a> Reader<'_, '_> {
                 "ports" => &mut keys.ports,
                 "except" => &mut keys.except,
                 "from" => &mut keys.from,
-                _ => &mut keys.iface,
+                "iface" => &mut keys.iface,
+                _ => &mut keys.mark,
             };
             let needed = matches!(key.name.as_ref(), "protocol" | "local" | "ports");
             *place = (needed || !self.is_null(&node)).then_some(node);
@@ -138,13 +143,17 @@ impl<'a> Reader<'_, '_> {
         Some(text)
     }
 
-    /// A port may be written as a bare number.
     fn ports(&mut self, node: &Node<'a>) -> Option<Ports> {
+        self.text_or_number(node, "a port, a range or \"any\"")
+    }
+
+    /// A value that may be written as a bare number.
+    fn text_or_number<T: FromStr<Err: Remedy>>(&mut self, node: &Node<'a>, expected: &str) -> Option<T> {
         match self.value(node)? {
             Value::Number(Some(number)) => self.parse(&number.to_string(), &node.place()),
             Value::Text(text) => self.parse(&text, &node.place()),
             other => {
-                self.wrong_kind(node, "a port, a range or \"any\"", &other);
+                self.wrong_kind(node, expected, &other);
                 None
             }
         }

@@ -66,7 +66,7 @@ struct InFile<'a> {
 impl Serialize for InFile<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let matching = &self.rule.matching;
-        let mut object = serializer.serialize_struct("rule", 6)?;
+        let mut object = serializer.serialize_struct("rule", 7)?;
         match self.rule.verdict {
             Verdict::Service(_) => object.serialize_field("to", &self.ruleset.service_name(self.rule.verdict))?,
             verdict => object.serialize_field("verdict", verdict.as_str())?,
@@ -79,6 +79,9 @@ impl Serialize for InFile<'_> {
         }
         if let Some(id) = matching.iface {
             object.serialize_field("iface", self.ruleset.interface(id).name.as_str())?;
+        }
+        if let Some(mark) = matching.mark {
+            object.serialize_field("mark", &mark.to_string())?;
         }
         object.end()
     }
@@ -93,6 +96,7 @@ pub fn rule_json(ruleset: &Ruleset, rule: &Rule) -> impl Serialize {
         ports: matching.ports.to_string(),
         from: matching.source.map(|source| source.to_string()),
         iface: matching.iface.map(|id| ruleset.interface(id).name.as_str().to_owned()),
+        mark: matching.mark.map(|mark| mark.to_string()),
         verdict: rule.verdict.as_str(),
         service: ruleset.service_name(rule.verdict).map(str::to_owned),
     }
@@ -105,6 +109,7 @@ struct Report {
     ports: String,
     from: Option<String>,
     iface: Option<String>,
+    mark: Option<String>,
     verdict: &'static str,
     service: Option<String>,
 }

@@ -77,6 +77,9 @@ impl std::fmt::Display for Line<'_> {
         if let Some(id) = matching.iface {
             write!(f, ", iface = {}", quoted(self.ruleset.interface(id).name.as_str()))?;
         }
+        if let Some(mark) = matching.mark {
+            write!(f, ", mark = \"{mark}\"")?;
+        }
         f.write_str(" }")
     }
 }

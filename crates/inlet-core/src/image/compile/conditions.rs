@@ -1,11 +1,11 @@
-//! Conditions on source and interface, which decide among rules with one prefix and one port range.
+//! Conditions on source, interface and mark, which decide among rules with one prefix and one port range.
 
 use rustc_hash::FxHashMap;
 
 use super::search::{Interval, Searches};
 use super::sweep::Sweep;
-use crate::image::format::{Key, LEAF_BY_IFACE, LEAF_BY_SOURCE, Leaf};
-use crate::rule::{Family, IfaceId, Interface, Prefix, Services, Verdict};
+use crate::image::format::{Key, LEAF_BY_IFACE, LEAF_BY_MARK, LEAF_BY_SOURCE, Leaf};
+use crate::rule::{Family, IfaceId, Interface, Mark, Prefix, Services, Verdict};
 use crate::ruleset::Shape;
 
 /// Where leaves and searches are written, and the names that rules are resolved with.
@@ -21,20 +21,21 @@ pub(super) struct Store<'a> {
 pub(super) struct Condition {
     source: Option<Prefix>,
     iface: Option<IfaceId>,
+    mark: Option<Mark>,
     verdict: Verdict,
 }
 
 impl Condition {
     pub(super) fn of(shape: &Shape) -> Self {
-        Self { source: shape.source, iface: shape.iface, verdict: shape.verdict }
+        Self { source: shape.source, iface: shape.iface, mark: shape.mark, verdict: shape.verdict }
     }
 
     pub(super) fn always_holds(&self) -> bool {
-        self.source.is_none() && self.iface.is_none()
+        self.source.is_none() && self.iface.is_none() && self.mark.is_none()
     }
 }
 
-/// The searches by source and interface, each distinct one made once.
+/// The searches by source, interface and mark, each distinct one made once.
 #[derive(Debug, Default)]
 pub(super) struct Conditions {
     known: FxHashMap<(Vec<Condition>, Leaf), Leaf>,
@@ -45,15 +46,16 @@ pub(super) struct Conditions {
 }
 
 impl Conditions {
-    /// The most searches by source or interface in a row from this leaf on.
+    /// The most searches by source, interface or mark in a row from this leaf on.
     pub(super) fn depth(&self, leaf: Leaf) -> u32 {
         match leaf.kind() {
-            LEAF_BY_SOURCE | LEAF_BY_IFACE => self.depths.get(&leaf.number()).copied().unwrap_or(0),
+            LEAF_BY_SOURCE | LEAF_BY_IFACE | LEAF_BY_MARK => self.depths.get(&leaf.number()).copied().unwrap_or(0),
             _ => 0,
         }
     }
 
-    /// The leaf for rules that all differ in source or interface. Packets that match none of them get `otherwise`.
+    /// The leaf for rules that all differ in source, interface or mark. Packets that match none of them get
+    /// `otherwise`.
     pub(super) fn leaf(&mut self, mut rules: Vec<Condition>, otherwise: Leaf, store: &mut Store<'_>) -> Leaf {
         rules.sort_unstable();
         let key = (rules, otherwise);
@@ -86,16 +88,17 @@ impl Conditions {
 
     /// The leaf for the rules with this source, by interface.
     fn by_iface(&mut self, rules: &[Condition], source: Option<Prefix>, outer: Leaf, store: &mut Store<'_>) -> Leaf {
-        let mut otherwise = outer;
+        let of_source = || rules.iter().filter(|rule| rule.source == source);
+        let otherwise = self.by_mark(of_source().filter(|rule| rule.iface.is_none()), outer, store);
         let mut by_index: Vec<(u32, Leaf)> = Vec::new();
-        for rule in rules.iter().filter(|rule| rule.source == source) {
-            let leaf = Leaf::of(rule.verdict, store.services);
-            match rule.iface {
-                None => otherwise = leaf,
-                Some(id) => by_index.push((store.interfaces[id.index()].index, leaf)),
+        let named: Vec<&Condition> = of_source().filter(|rule| rule.iface.is_some()).collect();
+        // The rules are sorted, those of an interface are neighbours.
+        for same in named.chunk_by(|a, b| a.iface == b.iface) {
+            let index = same[0].iface.map_or(0, |id| store.interfaces[id.index()].index);
+            if index != 0 {
+                by_index.push((index, self.by_mark(same.iter().copied(), otherwise, store)));
             }
         }
-        by_index.retain(|(index, _)| *index != 0);
         if by_index.is_empty() {
             return otherwise;
         }
@@ -106,6 +109,31 @@ impl Conditions {
             sweep.enter(index, index, [leaf.0, 0]);
         }
         self.search(LEAF_BY_IFACE, &sweep.finish(), store)
+    }
+
+    /// The leaf for the rules with one source and interface, by mark: a search for each mask, that of most bits first.
+    fn by_mark<'c>(&mut self, rules: impl Iterator<Item = &'c Condition>, outer: Leaf, store: &mut Store<'_>) -> Leaf {
+        let (mut unknown, mut marked): (Leaf, Vec<(Mark, Leaf)>) = (outer, Vec::new());
+        for rule in rules {
+            let leaf = Leaf::of(rule.verdict, store.services);
+            match rule.mark {
+                None => unknown = leaf,
+                Some(mark) => marked.push((mark, leaf)),
+            }
+        }
+        // Of two masks with as many bits only one can match, so their order does not matter.
+        marked.sort_by_key(|(mark, _)| (mark.bits(), mark.mask(), mark.value()));
+        let mut otherwise = unknown;
+        for same in marked.chunk_by(|a, b| a.0.mask() == b.0.mask()) {
+            let mut sweep = Sweep::<u32>::new([otherwise.0, 0], 2 * same.len() + 1);
+            for (mark, leaf) in same {
+                sweep.advance(mark.value());
+                sweep.enter(mark.value(), mark.value(), [leaf.0, 0]);
+            }
+            otherwise = self.search(LEAF_BY_MARK, &sweep.finish(), store);
+            store.cells.extend([same[0].0.mask(), unknown.0]);
+        }
+        otherwise
     }
 
     /// Adds a search whose values are leaves, and a cell that leads to it.

@@ -41,7 +41,9 @@ const MASKED: usize = 1 << 18;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ImageError {
     /// The rules of one prefix would need too many conditions searched one after the other.
-    #[error("rules of {0}: more than {MAX_STEPS} port ranges with conditions on source or interface overlap")]
+    #[error(
+        "rules of {0}: more than {MAX_STEPS} port ranges and masks with conditions on source, interface or mark overlap"
+    )]
     TooManySteps(Prefix),
     /// The image is larger than the program can search.
     #[error("the ruleset needs {0} MiB to search and at most 512 fit")]
@@ -122,6 +124,7 @@ impl<'a> Compiler<'a> {
             port_tables: tables.kinds,
             bisect: searches.bisect.into(),
             compiler: COMPILER,
+            marks: ruleset.shapes.iter().any(|shape| shape.mark.is_some()).into(),
             v4: v4.root,
             v6: v6.root,
             ..Header::default()

@@ -13,16 +13,11 @@ const FEW: usize = 8;
 /// This many ranges are numbered by how many prefixes use them.
 const MOST_USED: usize = 1 << 12;
 
-/// Whether the ports alone decide.
-pub(super) fn is_unconditional(shape: &Shape) -> bool {
-    shape.source.is_none() && shape.iface.is_none()
-}
-
 /// Disjoint ranges that cover all ports of both protocols, each with its leaf. `None` when the rules of the prefix are
 /// many or have conditions.
 pub(super) fn of_rules<E: Entry>(ruleset: &Ruleset, rules: &[E]) -> Option<Vec<Interval<u32>>> {
     let shapes = rules.iter().map(|rule| &ruleset.shapes[rule.shape() as usize]);
-    if rules.len() > FEW || !shapes.clone().all(is_unconditional) {
+    if rules.len() > FEW || !shapes.clone().all(Shape::is_unconditional) {
         return None;
     }
     let keys = |shape: &Shape| [shape.ports.first(), shape.ports.last()].map(|port| port_key(shape.protocol, port));
@@ -115,7 +110,7 @@ pub(super) fn most_used(ruleset: &Ruleset) -> Vec<ShapeId> {
     count_few(&ruleset.v4, &mut uses);
     count_few(&ruleset.v6, &mut uses);
     let mut ids: Vec<ShapeId> = (0..).zip(&uses).filter(|(_, uses)| **uses > 0).map(|(id, _)| id).collect();
-    ids.retain(|id| is_unconditional(&ruleset.shapes[*id as usize]));
+    ids.retain(|id| ruleset.shapes[*id as usize].is_unconditional());
     ids.sort_by_key(|id| Reverse(uses[*id as usize]));
     ids.truncate(MOST_USED);
     ids

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use rustc_hash::FxHashMap;
 
 use super::conditions::{Condition, Conditions, Store};
-use super::ranges::{Range, few, is_unconditional, most_used, of_rules, overlay};
+use super::ranges::{Range, few, most_used, of_rules, overlay};
 use super::search::{Interval, Searches};
 use crate::image::format::{
     HAS_LARGE, HAS_ONE, HAS_SMALL, HAS_TWO, Header, Leaf, MAX_STEPS, PORTS_LARGE, PORTS_ONE, PORTS_TWO, RANGE_BITS,
@@ -39,7 +39,7 @@ pub(super) struct Tables<'a> {
     pub(super) kinds: u32,
 }
 
-/// A port range of one protocol and the rules that have it, which differ in source and interface only.
+/// A port range of one protocol and the rules that have it, which differ in source, interface and mark only.
 struct Group<'s> {
     first: u32,
     last: u32,
@@ -99,7 +99,7 @@ impl<'a> Tables<'a> {
         if known != 0 {
             return Ok(known);
         }
-        let table = match is_unconditional(&self.ruleset.shapes[id as usize]) {
+        let table = match self.ruleset.shapes[id as usize].is_unconditional() {
             true => {
                 self.kinds |= HAS_ONE;
                 PORTS_ONE | self.range_of(id)
@@ -123,7 +123,7 @@ impl<'a> Tables<'a> {
         if !apart && !contains(first, second) && !contains(second, first) {
             return None;
         }
-        if !is_unconditional(first) || !is_unconditional(second) {
+        if !first.is_unconditional() || !second.is_unconditional() {
             return None;
         }
         let narrower_first = if first.ports.width() <= second.ports.width() { [one, other] } else { [other, one] };
@@ -198,8 +198,8 @@ impl<'a> Tables<'a> {
         Ok(ranges)
     }
 
-    /// The leaf for a port in these groups, the narrowest first. Groups of one width decide together, by source and
-    /// interface: ranges of one width may overlap when those differ.
+    /// The leaf for a port in these groups, the narrowest first. Groups of one width decide together, by source,
+    /// interface and mark: ranges of one width may overlap when those differ.
     fn leaf(&mut self, groups: &[&Group<'_>]) -> Result<Leaf, TooManySteps> {
         let mut asked: Vec<Vec<Condition>> = Vec::new();
         for equal in groups.chunk_by(|a, b| a.width() == b.width()) {

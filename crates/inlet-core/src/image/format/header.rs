@@ -11,6 +11,10 @@ pub const HEADER_WORDS: usize = 64;
 /// The number of the format. An image with another number cannot be read.
 pub const FORMAT: u32 = 2;
 
+/// The number of an image with rules that have a mark, which programs that know no marks must not read. All else is as
+/// in [`FORMAT`].
+pub const FORMAT_WITH_MARKS: u32 = 3;
+
 const MAGIC: [u32; 2] = [u32::from_le_bytes(*b"inle"), u32::from_le_bytes(*b"tImg")];
 
 /// The root of the search over local addresses of one family.
@@ -75,6 +79,8 @@ pub struct Header {
     /// `search_words` of the last image that was compiled whole. What recompiling has replaced since is still in this
     /// image, unused.
     pub whole_words: u32,
+    /// 1 when some search is by mark.
+    pub marks: u32,
     /// The local IPv4 addresses.
     pub v4: Root,
     /// The local IPv6 addresses.
@@ -88,7 +94,7 @@ pub enum HeaderError {
     #[error("not an image of Inlet")]
     Magic,
     /// The image has another format.
-    #[error("image format {0} is not {FORMAT}, the one this program reads")]
+    #[error("image format {0} is neither {FORMAT} nor {FORMAT_WITH_MARKS}, which this program reads")]
     Format(u32),
     /// The image is shorter than it says, or its areas do not lie within it.
     #[error("image is damaged: its parts do not lie within its {0} words")]
@@ -109,7 +115,7 @@ impl Header {
     pub fn encode(&self) -> [u32; HEADER_WORDS] {
         let mut words = [0; HEADER_WORDS];
         words[..2].copy_from_slice(&MAGIC);
-        words[2] = FORMAT;
+        words[2] = if self.marks == 0 { FORMAT } else { FORMAT_WITH_MARKS };
         let mut header = *self;
         header.fields().into_iter().zip(&mut words[3..]).for_each(|(field, word)| *word = *field);
         self.v4.encode(&mut words[24..36]);
@@ -126,7 +132,7 @@ impl Header {
         if words[..2] != MAGIC {
             return Err(HeaderError::Magic);
         }
-        if words[2] != FORMAT {
+        if !matches!(words[2], FORMAT | FORMAT_WITH_MARKS) {
             return Err(HeaderError::Format(words[2]));
         }
         let (v4, v6) = (Root::decode(&words[24..36]), Root::decode(&words[36..48]));
@@ -139,7 +145,7 @@ impl Header {
     }
 
     /// The fields in the order of their words.
-    fn fields(&mut self) -> [&mut u32; 17] {
+    fn fields(&mut self) -> [&mut u32; 18] {
         [
             &mut self.words,
             &mut self.search_words,
@@ -158,6 +164,7 @@ impl Header {
             &mut self.compiler,
             &mut self.whole_words,
             &mut self.search_mask,
+            &mut self.marks,
         ]
     }
 
@@ -261,12 +268,15 @@ mod tests {
             compiler: 6,
             whole_words: 7,
             search_mask: 8,
+            marks: 1,
             v6: Root { windows: 64, buckets: 64, ..Root::default() },
         };
         let mut image = header.encode().to_vec();
         image.resize(70, 0);
         assert_eq!(Header::decode(&image), Ok(header));
         assert_eq!(Header::decode(&image[..66]), Err(HeaderError::Bounds(66)));
+        assert_eq!(image[2], FORMAT_WITH_MARKS);
+        assert_eq!(Header { marks: 0, ..header }.encode()[2], FORMAT);
         image[2] = 9;
         assert_eq!(Header::decode(&image), Err(HeaderError::Format(9)));
     }

@@ -11,7 +11,7 @@ mod leaf;
 mod span;
 
 pub(super) use address::{Address, Local};
-pub use header::{FORMAT, HEADER_WORDS, Header, HeaderError, Root};
+pub use header::{FORMAT, FORMAT_WITH_MARKS, HEADER_WORDS, Header, HeaderError, Root};
 pub(super) use header::{from_words, to_words};
 pub(super) use key::{Key, port_key};
 pub use leaf::{Leaf, Outcome};
@@ -111,7 +111,14 @@ pub const LEAF_BY_SOURCE: u32 = 5;
 /// Kind of a leaf: search the interface; the number is the cell of that search.
 pub const LEAF_BY_IFACE: u32 = 6;
 
-/// How many searches by source or interface one port may need.
+/// Kind of a leaf: search the mark; the number is the first of the three cells of that search.
+pub const LEAF_BY_MARK: u32 = 7;
+/// In the cells of a search by mark: the bits that count. The first cell is the entry.
+pub const MARK_MASK: u32 = 1;
+/// In the cells of a search by mark: the leaf for packets whose mark is unknown.
+pub const MARK_UNKNOWN: u32 = 2;
+
+/// How many searches by source, interface or mark one port may need.
 pub const MAX_STEPS: u32 = 32;
 /// How many nested prefixes one packet may be looked up in: every length of IPv6.
 pub const MAX_HOPS: usize = 129;

@@ -16,6 +16,8 @@ use crate::rule::{Family, Match, Prefix, Rule, ServiceId, Services, Verdict};
 use crate::ruleset::{BuildError, Builder, Change, Entry, Entry4, Entry6, MAX_SHAPES, Plan, Ruleset, Shape, ShapeId};
 
 const FORMAT: u32 = 1;
+/// The format when a rule to restore has a mark, which programs that know no marks must not read.
+const FORMAT_WITH_MARKS: u32 = 2;
 const COUNTS: usize = 7;
 const DAMAGED: SourceError = SourceError::Damaged("previous rules");
 
@@ -88,8 +90,9 @@ impl Previous {
         let (dropped4, dropped6) = self.dropped.as_ref().unwrap_or(&none);
         let Ruleset { v4, v6, .. } = &self.restored;
         let head = ruleset::head(&self.restored);
+        let has_marks = self.restored.shapes.iter().any(|shape| shape.mark.is_some());
         let counts = [
-            FORMAT as usize,
+            if has_marks { FORMAT_WITH_MARKS } else { FORMAT } as usize,
             self.dropped.is_none().into(),
             head.len(),
             v4.len(),
@@ -136,7 +139,7 @@ impl Previous {
 
 fn read_head(words: &mut Words<'_>) -> Result<(bool, Ruleset, [usize; 4]), SourceError> {
     let counts = words.take(COUNTS, "counts of previous rules")?;
-    let &[FORMAT, whole, head, v4, v6, dropped4, dropped6] = counts else {
+    let &[FORMAT | FORMAT_WITH_MARKS, whole, head, v4, v6, dropped4, dropped6] = counts else {
         return Err(SourceError::Damaged("form of previous rules"));
     };
     let mut head = Words(words.take(head as usize, "previous services")?);

@@ -1,17 +1,19 @@
 //! The ruleset as it was given, stored at the end of the image. So a list of rules shows what is in force.
 //!
-//! The words are the counts of services, interfaces, shapes, IPv4 and IPv6 rules, then the items.
+//! The words are the counts of services, interfaces, shapes, IPv4 and IPv6 rules and shapes with a mark, then the
+//! items.
 //!
 //! A service is its number (with the policy and whether it has a description above 16 bits), its name and its
 //! description. An interface is its index and its name. A name is its length in bytes and the bytes, padded with 0. A
-//! shape takes 8 words, an IPv4 rule 2 (its sortable number), an IPv6 rule 5 (the address, then its tail).
+//! shape takes 8 words, a mark 3 (the offset of its shape, mask and value), an IPv4 rule 2 (its sortable number), an
+//! IPv6 rule 5 (the address, then its tail).
 
 use std::borrow::Cow;
 
 use super::valid::is_valid;
 use crate::image::format::{Header, HeaderError, from_words, to_words};
 use crate::rule::{
-    Confine, Description, IfaceId, Interface, OnMissing, PortRange, Prefix, Protocol, Remedy, Service, ServiceId,
+    Confine, Description, IfaceId, Interface, Mark, OnMissing, PortRange, Prefix, Protocol, Remedy, Service, ServiceId,
     ServiceName, Services, Spread, UserName, Verdict,
 };
 use crate::ruleset::{Entry4, Entry6, Ruleset, Shape};
@@ -19,6 +21,7 @@ use crate::threads::{MANY, join};
 
 const COUNTS: usize = 6;
 const SHAPE_WORDS: usize = 8;
+const MARK_WORDS: usize = 3;
 const PASS_WHEN_MISSING: u32 = 1 << 16;
 const DESCRIBED: u32 = 1 << 17;
 const GROUP_CHOOSES: u32 = 1 << 18;
@@ -59,8 +62,10 @@ pub(crate) struct Encoded<'a> {
 
 pub(crate) fn encode(ruleset: &Ruleset) -> Encoded<'_> {
     let Ruleset { services, interfaces, shapes, v4, v6 } = ruleset;
+    let marks: Vec<u32> = shapes.iter().zip(0..).flat_map(|(shape, at)| mark_words(shape, at)).flatten().collect();
+    let marked = marks.len() / MARK_WORDS;
     let mut head: Vec<u32> =
-        [services.len(), interfaces.len(), shapes.len(), v4.len(), v6.len(), 0].map(|n| n as u32).to_vec();
+        [services.len(), interfaces.len(), shapes.len(), v4.len(), v6.len(), marked].map(|n| n as u32).to_vec();
     for (id, service) in services.iter() {
         let policy = if service.on_missing == OnMissing::Pass { PASS_WHEN_MISSING } else { 0 };
         let described = if service.description.is_some() { DESCRIBED } else { 0 };
@@ -76,6 +81,7 @@ pub(crate) fn encode(ruleset: &Ruleset) -> Encoded<'_> {
         push_text(&mut head, interface.name.as_str());
     }
     shapes.iter().for_each(|shape| head.extend(shape_words(shape)));
+    head.extend(marks);
     if !head.len().is_multiple_of(2) {
         head.push(0);
     }
@@ -127,6 +133,10 @@ fn shape_words(shape: &Shape) -> [u32; SHAPE_WORDS] {
     [protocol | kind << 8 | family << 16 | u32::from(len) << 24, ports, service, iface, a, b, c, d]
 }
 
+fn mark_words(shape: &Shape, at: u32) -> Option<[u32; MARK_WORDS]> {
+    shape.mark.map(|mark| [at, mark.mask(), mark.value()])
+}
+
 impl Encoded<'_> {
     pub(crate) fn words(&self) -> usize {
         self.head.len() + 2 * self.v4.len() + 5 * self.v6.len()
@@ -172,11 +182,13 @@ pub(super) fn head(ruleset: &Ruleset) -> Vec<u32> {
 /// Reads what [`head`] wrote: a ruleset without its rules, and how many IPv4 and IPv6 rules follow.
 pub(super) fn read_head(words: &mut Words<'_>) -> Result<(Ruleset, usize, usize), SourceError> {
     let counts = words.take(COUNTS, "counts")?;
-    let [services, interfaces, shapes, v4, v6] = std::array::from_fn(|i| counts[i] as usize);
+    let [services, interfaces, shapes, v4, v6, marked] = std::array::from_fn(|i| counts[i] as usize);
     let services = read_services(words, services)?;
     let interfaces: Vec<Interface> = (0..interfaces).map(|_| read_interface(words)).collect::<Result<_, _>>()?;
     let shapes = words.take(shapes.saturating_mul(SHAPE_WORDS), "shapes")?;
-    let shapes: Vec<Shape> = shapes.chunks_exact(SHAPE_WORDS).map(read_shape).collect::<Result<_, _>>()?;
+    let mut shapes: Vec<Shape> = shapes.chunks_exact(SHAPE_WORDS).map(read_shape).collect::<Result<_, _>>()?;
+    let marks = words.take(marked.saturating_mul(MARK_WORDS), "marks")?;
+    marks.chunks_exact(MARK_WORDS).try_for_each(|words| read_mark(words, &mut shapes))?;
     Ok((Ruleset { services, interfaces, shapes, v4: Vec::new(), v6: Vec::new() }, v4, v6))
 }
 
@@ -270,7 +282,14 @@ fn read_shape(words: &[u32]) -> Result<Shape, SourceError> {
     };
     let iface = words[3].checked_sub(1).map(u16::try_from).transpose().map_err(|_| damaged())?.map(IfaceId::new);
     let protocol = if protocol == 0 { Protocol::Tcp } else { Protocol::Udp };
-    Ok(Shape { protocol, ports, source, iface, verdict })
+    Ok(Shape { protocol, ports, source, iface, mark: None, verdict })
+}
+
+fn read_mark(words: &[u32], shapes: &mut [Shape]) -> Result<(), SourceError> {
+    let damaged = SourceError::Damaged("marks");
+    let Some(shape) = shapes.get_mut(words[0] as usize) else { return Err(damaged) };
+    shape.mark = Some(Mark::new(words[2], words[1]).map_err(|_| damaged)?);
+    Ok(())
 }
 
 fn read_entry6(words: &[u32]) -> Entry6 {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 
-use inlet_core::{Area, Arrival, Moved, PortRange, Prefix, Protocol, Rule, Ruleset, traffic_at};
+use inlet_core::{Area, Arrival, Marks, Moved, PortRange, Prefix, Protocol, Rule, Ruleset, traffic_at};
 
 use super::sockets::describe;
 use super::{Checkup, Finding, Severity, Subject};
@@ -86,7 +86,11 @@ fn areas(ruleset: &Ruleset, lost: &[Moved]) -> String {
             Arrival::On(index) => format!(" on {}", name(index)),
             Arrival::NotOn(indexes) => format!(" not on {}", indexes.iter().map(name).collect::<Vec<_>>().join(",")),
         };
-        format!("{}{source}{arrival}", moved.local)
+        let marks = match &moved.marks {
+            Marks::Any => String::new(),
+            marks => format!(" {marks}"),
+        };
+        format!("{}{source}{arrival}{marks}", moved.local)
     };
     let mut texts: Vec<String> = lost.iter().take(NAMED).map(text).collect();
     if lost.len() > NAMED {

@@ -143,7 +143,9 @@ impl<'a> Explainer<'a> {
         };
         let (sockets, elsewhere): (Vec<SocketState>, Vec<SocketState>) =
             all.into_iter().partition(|socket| socket.receives_on(seen.ifindex));
-        let (live, chosen) = match self.oracle.ask(packet)? {
+        let by_mark = contenders.iter().any(|contender| contender.rule.matching.mark.is_some());
+        let reply = if by_mark { self.oracle.without_mark() } else { self.oracle.ask(packet)? };
+        let (live, chosen) = match reply {
             Reply::Answer(answer) => {
                 self.compare(packet, rule, &sockets, answer)?;
                 (Agreement::Agrees, if let Answer::Socket(cookie) = answer { Some(cookie) } else { None })

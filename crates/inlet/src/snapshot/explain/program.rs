@@ -24,6 +24,8 @@ pub enum Agreement {
 pub enum Unasked {
     /// A test run takes no interface.
     Interface,
+    /// A test run takes no mark, and a rule for the packet's address and port has one.
+    Mark,
     /// The chosen socket is of a SO_REUSEPORT group, which a test run does not report.
     ReusePort,
     /// Running the program takes the right to write its pin.
@@ -59,7 +61,7 @@ pub enum Reply {
 pub struct LiveProgram(OwnedFd);
 
 impl LiveProgram {
-    /// What the program does with the packet now.
+    /// What the program does with the packet now. A test run takes no mark: to the program it is not known.
     ///
     /// # Errors
     /// Those of the kernel.
@@ -88,6 +90,14 @@ impl Oracle {
             Self::Program(program) => program.run(packet),
             Self::None(reason) => Ok(Reply::NotAsked(*reason)),
         }
+    }
+
+    /// What comes of asking about a packet whose mark a rule looks at.
+    pub(super) fn without_mark(&self) -> Reply {
+        Reply::NotAsked(match self {
+            Self::Program(_) => Unasked::Mark,
+            Self::None(reason) => *reason,
+        })
     }
 }
 
@@ -128,6 +138,7 @@ impl fmt::Display for Unasked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Interface => "the kernel takes no interface in a test run",
+            Self::Mark => "the kernel takes no mark in a test run",
             Self::ReusePort => "the kernel does not tell which socket of a SO_REUSEPORT group it is",
             Self::NotPermitted => "running the program takes root",
             Self::NotInForce => "the ruleset asked about is not in force",

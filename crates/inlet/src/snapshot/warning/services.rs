@@ -6,8 +6,8 @@ use std::ops::ControlFlow;
 
 use inlet_core::config::nearest;
 use inlet_core::{
-    Area, Arrival, Change, Family, Kind, Moved, Plan, Prefix, Protocol, Rule, Ruleset, ServiceChange, ServiceName,
-    Verdict, traffic_to,
+    Area, Arrival, Change, Family, Kind, Marks, Moved, Plan, Prefix, Protocol, Rule, Ruleset, ServiceChange,
+    ServiceName, Verdict, traffic_to,
 };
 
 use super::{Step, Warning};
@@ -61,7 +61,7 @@ fn of_new_descriptions(step: &Step<'_>, mut left: BTreeSet<Kind>) -> Vec<(Kind, 
 
 /// The packets of a rule; `None` where its interface does not exist.
 pub(super) fn moved(ruleset: &Ruleset, rule: Rule, previous: Option<Rule>) -> Option<Moved> {
-    let Area { protocol, local, ports, source, ifindex } = Area::of(ruleset, &rule.matching)?;
+    let Area { protocol, local, ports, source, ifindex, mark } = Area::of(ruleset, &rule.matching)?;
     let arrival = ifindex.map_or(Arrival::Any, Arrival::On);
     Some(Moved {
         protocol,
@@ -69,6 +69,7 @@ pub(super) fn moved(ruleset: &Ruleset, rule: Rule, previous: Option<Rule>) -> Op
         ports,
         source: source.map(Into::into),
         arrival,
+        marks: mark.map_or(Marks::Any, Marks::Of),
         previous,
         new: Some(rule),
     })
