@@ -57,6 +57,14 @@ pub(crate) struct SetService {
     #[arg(long, requires = "listen", conflicts_with_all = ["unit", "cgroup", "user"])]
     pub(crate) anyone: bool,
 
+    /// Programs of the unit, control group or user get plain TCP when they ask for multipath TCP
+    ///
+    /// The kernel does not steer multipath TCP, the default of Go's servers. With this option socket() refuses it to
+    /// those programs. Go then takes plain TCP by itself. A program that insists on multipath TCP fails. It counts for
+    /// sockets that are made from now on: start the program again. `--no-mptcp=false` ends it.
+    #[arg(long, value_name = "true|false", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(crate) no_mptcp: Option<bool>,
+
     /// The unit, control group and user may be missing yet
     #[arg(long, requires = "listen")]
     pub(crate) later: bool,

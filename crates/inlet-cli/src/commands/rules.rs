@@ -35,7 +35,7 @@ pub(super) fn service(cli: &Cli, args: &Service, screen: &mut Screen<'_>) -> Res
 }
 
 fn service_request(args: &SetService) -> inlet::Result<ServiceRequest> {
-    let SetService { on_missing, spread, listen, unit, cgroup, user, anyone, later, by_hand, .. } = args;
+    let SetService { on_missing, spread, listen, unit, cgroup, user, anyone, no_mptcp, later, by_hand, .. } = args;
     let description = match listen.as_slice() {
         [] => by_hand.then_some(None),
         listen => {
@@ -46,7 +46,7 @@ fn service_request(args: &SetService) -> inlet::Result<ServiceRequest> {
             Some(Some(description))
         }
     };
-    Ok(ServiceRequest { on_missing: *on_missing, spread: *spread, description, later: *later })
+    Ok(ServiceRequest { on_missing: *on_missing, spread: *spread, description, no_mptcp: *no_mptcp, later: *later })
 }
 
 pub(super) fn export(cli: &Cli, args: &Export, screen: &mut Screen<'_>) -> Result<(), Failure> {

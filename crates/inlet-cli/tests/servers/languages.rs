@@ -146,6 +146,15 @@ fn go() {
         command.env("GODEBUG", "multipathtcp=0");
         command
     });
+    // The same server as it comes, once it is refused multipath TCP: it takes plain TCP by itself.
+    let web = ["service", "set", "web", "--no-mptcp"];
+    host.fails(&web, "no-mptcp needs a unit, a cgroup or a user");
+    host.ok(&[&web[..], &["--listen", &format!("tcp:{GO_LISTENS}"), "--user", "root"]].concat());
+    serves_both_families(&host, "go", GO_LISTENS, &|| {
+        let mut command = Command::new(&server);
+        command.env_remove("GODEBUG");
+        command
+    });
 }
 
 /// The Go server, when there is a Go to build it with.
@@ -167,7 +176,7 @@ fn build_go(dir: &Path) -> Option<PathBuf> {
     Some(dir.join("server"))
 }
 
-fn has_multipath_tcp() -> bool {
+pub(crate) fn has_multipath_tcp() -> bool {
     socket(AddressFamily::INET, SocketType::STREAM, Some(ipproto::MPTCP)).is_ok()
 }
 
@@ -180,7 +189,9 @@ fn listener(dir: &Path, protocol: &str) -> Daemon {
 #[track_caller]
 fn tells_of_multipath_tcp(text: &str) {
     assert!(text.contains("multipath TCP, which the kernel does not steer"), "{text}");
-    assert!(text.contains("GODEBUG=multipathtcp=0"), "{text}");
+    for way in ["--no-mptcp", "GODEBUG=multipathtcp=0", "net.mptcp.enabled=0"] {
+        assert!(text.contains(way), "{text}");
+    }
 }
 
 /// `status` says why a listener of multipath TCP gets nothing and what to do; once that is done it is steered to.

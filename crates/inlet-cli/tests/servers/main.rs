@@ -15,6 +15,7 @@ mod host;
 mod killed;
 mod languages;
 mod nginx;
+mod plain;
 mod redis;
 mod units;
 

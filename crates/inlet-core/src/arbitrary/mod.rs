@@ -274,5 +274,6 @@ fn description(number: usize, confined: bool) -> Option<Description> {
     description.confine = confined.then_some(confine);
     description.user = "www-data".parse().ok().filter(|_| confined);
     description.anyone = !confined;
+    description.no_mptcp = confined && number == 3;
     Some(description)
 }

@@ -12,7 +12,7 @@ use crate::ruleset::Builder;
 /// The keys of a file.
 pub(super) const FILE: &[&str] = &["include", "routes", "services", "sets", "rules"];
 /// The keys of a service.
-pub(super) const SERVICE: &[&str] = &["on_missing", "spread", "listen", "unit", "cgroup", "user", "anyone"];
+pub(super) const SERVICE: &[&str] = &["on_missing", "spread", "listen", "unit", "cgroup", "user", "anyone", "no_mptcp"];
 /// The keys of a set that is not a list.
 pub(super) const SET: &[&str] = &["file", "lenient"];
 /// The keys of a rule.
@@ -81,6 +81,7 @@ pub(super) struct Described {
     pub(super) cgroup: Option<CgroupPath>,
     pub(super) user: Option<UserName>,
     pub(super) anyone: bool,
+    pub(super) no_mptcp: bool,
 }
 
 /// Why these keys do not describe sockets.
@@ -88,10 +89,14 @@ pub(super) struct Described {
 pub(super) enum DescribedError {
     #[error("a service has \"unit\" or \"cgroup\", not both")]
     TwoPlaces,
-    #[error("\"unit\", \"cgroup\", \"user\" and \"anyone\" say more about \"listen\", which is not there")]
+    #[error(
+        "\"unit\", \"cgroup\", \"user\", \"anyone\" and \"no_mptcp\" say more about \"listen\", which is not there"
+    )]
     NoListen,
     #[error("\"anyone\" means sockets of every user, \"unit\", \"cgroup\" and \"user\" do not")]
     Anyone,
+    #[error("\"no_mptcp\" needs \"unit\", \"cgroup\" or \"user\", whose programs get plain TCP")]
+    PlainForAll,
     #[error(transparent)]
     Description(#[from] DescriptionError),
 }
@@ -100,6 +105,7 @@ impl Remedy for DescribedError {
     fn remedy(&self) -> Option<Cow<'_, str>> {
         match self {
             Self::TwoPlaces | Self::Anyone => Some("leave one out".into()),
+            Self::PlainForAll => Some("add one of them".into()),
             Self::NoListen => Some("add it, or leave them out".into()),
             Self::Description(error) => error.remedy(),
         }
@@ -115,13 +121,19 @@ impl Described {
             (None, None) => None,
         };
         match self.listen {
-            None if confine.is_some() || self.user.is_some() || self.anyone => Err(DescribedError::NoListen),
+            None if confine.is_some() || self.user.is_some() || self.anyone || self.no_mptcp => {
+                Err(DescribedError::NoListen)
+            }
             None => Ok(None),
             Some(_) if self.anyone && (confine.is_some() || self.user.is_some()) => Err(DescribedError::Anyone),
             Some(listen) => {
                 let mut description = Description::new(listen)?;
                 (description.confine, description.user, description.anyone) = (confine, self.user, self.anyone);
-                Ok(Some(description))
+                description.no_mptcp = self.no_mptcp;
+                match description.is_plain_for_all() {
+                    true => Err(DescribedError::PlainForAll),
+                    false => Ok(Some(description)),
+                }
             }
         }
     }

@@ -14,6 +14,8 @@ pub struct Description {
     pub user: Option<UserName>,
     /// Said by who means sockets of any user, so that nobody is warned of them. It changes nothing else.
     pub anyone: bool,
+    /// Whether programs of this control group and user get plain TCP when they ask for multipath TCP.
+    pub no_mptcp: bool,
 }
 
 /// A control group (cgroup v2) with all groups below it.
@@ -36,7 +38,7 @@ impl Description {
         listen.dedup();
         match listen.is_empty() {
             true => Err(DescriptionError::Empty),
-            false => Ok(Self { listen, confine: None, user: None, anyone: false }),
+            false => Ok(Self { listen, confine: None, user: None, anyone: false, no_mptcp: false }),
         }
     }
 
@@ -63,6 +65,11 @@ impl Description {
     /// Whether nothing but the address tells its sockets from those of any local user.
     pub fn is_open(&self) -> bool {
         self.confine.is_none() && self.user.is_none()
+    }
+
+    /// Whether it would keep every program of the host from multipath TCP.
+    pub fn is_plain_for_all(&self) -> bool {
+        self.no_mptcp && self.is_open()
     }
 
     /// An address at which both descriptions could claim the same socket. Different users or control groups keep them
@@ -110,11 +117,12 @@ impl fmt::Display for Description {
         if let Some(confine) = &self.confine {
             write!(f, " {confine}")?;
         }
-        match (&self.user, self.anyone) {
-            (Some(user), _) => write!(f, " user {}", user.as_str()),
-            (None, true) => f.write_str(" anyone"),
-            (None, false) => Ok(()),
+        if let Some(user) = &self.user {
+            write!(f, " user {}", user.as_str())?;
+        } else if self.anyone {
+            f.write_str(" anyone")?;
         }
+        if self.no_mptcp { f.write_str(" no-mptcp") } else { Ok(()) }
     }
 }
 

@@ -51,6 +51,9 @@ pub enum BuildError {
     /// A service claims every listener of the host.
     #[error("service {0}: tcp:*:* means every listener of the host")]
     Boundless(ServiceName),
+    /// A service would keep every program of the host from multipath TCP.
+    #[error("service {0}: no-mptcp needs a unit, a cgroup or a user, whose programs get plain TCP")]
+    PlainForAll(ServiceName),
     /// A change to the services is not possible.
     #[error(transparent)]
     Service(#[from] ServiceError),
@@ -66,6 +69,7 @@ impl Remedy for BuildError {
             Self::InUse { .. } => "unbind them first (list them with: inlet rules)".into(),
             Self::Overlap { .. } => "let them differ in address, user, unit or cgroup".into(),
             Self::Boundless(_) => "say whose with a unit or a cgroup, or give ports".into(),
+            Self::PlainForAll(_) => "say whose with a unit, a cgroup or a user".into(),
             Self::Service(error) => return error.remedy(),
         })
     }

@@ -199,9 +199,12 @@ impl Builder {
     /// # Errors
     /// [`BuildError::Conflict`] with all neighbouring pairs of rules that tie, [`BuildError::Overlap`].
     pub fn finish(mut self) -> Result<Ruleset, BuildError> {
-        let boundless = |service: &&Service| service.description.as_ref().is_some_and(Description::is_boundless);
-        if let Some(service) = self.services.iter().map(|(_, service)| service).find(boundless) {
-            return Err(BuildError::Boundless(service.name.clone()));
+        for (_, service) in self.services.iter() {
+            match &service.description {
+                Some(it) if it.is_boundless() => return Err(BuildError::Boundless(service.name.clone())),
+                Some(it) if it.is_plain_for_all() => return Err(BuildError::PlainForAll(service.name.clone())),
+                _ => {}
+            }
         }
         if let Some((first, second, listen)) = self.services.overlap() {
             return Err(BuildError::Overlap { first: first.clone(), second: second.clone(), listen });

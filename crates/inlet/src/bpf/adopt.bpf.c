@@ -4,6 +4,7 @@
  *
  *   inlet_listen      runs inside listen() and puts a TCP listener into its service before the call returns
  *   inlet_bind4, 6    run inside bind() and report UDP sockets at described ports to `inlet watch`
+ *   inlet_socket      runs inside socket() and refuses multipath TCP to programs that are to have plain TCP
  *   inlet_find_tcp,   go through the sockets that exist: tell which ones are wanted, and put those in that user space
  * has inlet_find_udp    a place for
  */
@@ -21,6 +22,7 @@
 
 #include "lanes.bpf.h"
 #include "wants.bpf.h"
+#include "plain.bpf.h"
 
 /* Why a listener that a service wants does not get in, beside the errors of the kernel. */
 #define REFUSED_MPTCP 2

@@ -62,8 +62,13 @@ struct udp_sock {
 	struct inet_sock inet;
 } KERNEL_TYPE;
 
+struct css_set {
+	struct cgroup *dfl_cgrp; /* the group in the v2 hierarchy */
+} KERNEL_TYPE;
+
 struct task_struct {
 	int tgid;
+	struct css_set *cgroups;
 	char comm[16];
 } KERNEL_TYPE;
 

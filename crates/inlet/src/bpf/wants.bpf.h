@@ -9,7 +9,7 @@
 struct adopting {
 	__u64 netns;	/* the cookie of the instance's namespace */
 	__u32 any_port; /* whether a description means TCP listeners of every port */
-	__u32 unused;
+	__u32 plain;	/* how many entries inlet_plain has */
 };
 
 const volatile struct adopting adopting = {};

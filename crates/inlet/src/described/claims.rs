@@ -23,6 +23,8 @@ const _: () = assert!(
         && offset_of!(types::want, device) == 16
         && offset_of!(types::wants, want) == 4
         && size_of::<types::wants>() == 4 + 20 * MAX_WANTS
+        && size_of::<types::plain>() == 16
+        && offset_of!(types::plain, confine) == 8
         && size_of::<types::confine>() == 8 + inlet_core::MAX_DEPTH * NAME_BYTES
 );
 
@@ -36,6 +38,8 @@ pub(crate) struct Claims {
     pub(crate) any_port: bool,
     /// The lanes into which the kernel puts listeners.
     pub(crate) listening: BTreeSet<Lane>,
+    /// Who gets plain TCP in the place of multipath TCP: the user and the number of the control group.
+    plain: Vec<(Option<u32>, u32)>,
     /// The services whose sockets are not found, with the reason.
     left_out: Vec<(ServiceId, NotFound)>,
 }
@@ -84,6 +88,9 @@ impl Claims {
                 None => 0,
                 Some(confine) => wants.confine(cgroups.path_of(confine)?),
             };
+            if description.no_mptcp {
+                wants.plain.push((uid, confine));
+            }
             let claim = |listen: Listen| Claim { service, uid, confine, device: device(listen, ruleset.interfaces()) };
             let its: Vec<(Listen, Claim)> = description.listen().iter().map(|it| (*it, claim(*it))).collect();
             match its.iter().find_map(|(listen, claim)| wants.contest(*listen, claim)) {
@@ -149,6 +156,14 @@ impl Claims {
     /// Keys and values of the map of wants.
     pub(crate) fn entries(&self) -> impl ExactSizeIterator<Item = ([u8; 24], Vec<u8>)> {
         self.by_key.iter().map(|(key, wants)| (*key, value(wants)))
+    }
+
+    /// The values of the array of those who get plain TCP.
+    pub(crate) fn plain(&self) -> impl ExactSizeIterator<Item = Vec<u8>> {
+        self.plain.iter().map(|(uid, confine)| {
+            let (has_uid, uid) = uid.map_or((0, 0), |uid| (1, uid));
+            [has_uid, uid, *confine, 0].into_iter().flat_map(u32::to_ne_bytes).collect()
+        })
     }
 
     /// The values of the array of control groups.

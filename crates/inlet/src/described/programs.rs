@@ -23,7 +23,7 @@ use crate::state::{Access, DescribedFiles, Maps, Readers, create, create_keyed, 
 pub(crate) const PLACES: u32 = 1 << 16;
 
 /// The names of the links to the root of the control groups.
-const LINKS: [&str; 3] = ["listen", "bind4", "bind6"];
+const LINKS: [&str; 4] = ["listen", "bind4", "bind6", "socket"];
 
 /// Programs in the kernel, not yet in force.
 #[derive(Debug)]
@@ -35,6 +35,7 @@ pub(crate) struct Programs {
     listen: OwnedFd,
     bind4: OwnedFd,
     bind6: OwnedFd,
+    socket: OwnedFd,
 }
 
 impl Programs {
@@ -65,6 +66,7 @@ impl Programs {
                 (&mut open.maps.inlet_ports, wants.ports().len()),
                 (&mut open.maps.inlet_wants, wants.entries().len()),
                 (&mut open.maps.inlet_confines, wants.confines().len()),
+                (&mut open.maps.inlet_plain, wants.plain().len()),
             ];
             for (map, entries) in sized {
                 map.set_max_entries(entries.max(1) as u32).map_err(&failed)?;
@@ -72,8 +74,11 @@ impl Programs {
             let constants = open.maps.rodata_data.as_deref_mut().ok_or_else(|| program::without("constants"))?;
             constants.adopting.netns = netns;
             constants.adopting.any_port = wants.any_port.into();
+            constants.adopting.plain = wants.plain().len() as u32;
             let loaded = open.load().map_err(&failed)?;
-            fill(wants, &loaded.maps.inlet_ports, &loaded.maps.inlet_wants, &loaded.maps.inlet_confines)?;
+            fill(wants, &loaded.maps.inlet_ports, &loaded.maps.inlet_wants)?;
+            fill_array(wants.confines(), &loaded.maps.inlet_confines)?;
+            fill_array(wants.plain(), &loaded.maps.inlet_plain)?;
             let progs = &loaded.progs;
             let keep = |program: BorrowedFd<'_>| program.try_clone_to_owned().map_err(Error::os("keep", "a program"));
             Ok(Self {
@@ -82,6 +87,7 @@ impl Programs {
                 listen: keep(progs.inlet_listen.as_fd())?,
                 bind4: keep(progs.inlet_bind4.as_fd())?,
                 bind6: keep(progs.inlet_bind6.as_fd())?,
+                socket: keep(progs.inlet_socket.as_fd())?,
                 refusals,
                 places,
             })
@@ -99,14 +105,15 @@ impl Programs {
         })
     }
 
-    fn links(&self, wants: &Claims) -> [Link<'_>; 3] {
-        let [listen, bind4, bind6] = LINKS;
+    fn links(&self, wants: &Claims) -> [Link<'_>; 4] {
+        let [listen, bind4, bind6, socket] = LINKS;
         let (tcp, udp) = (wants.has(Protocol::Tcp), wants.has(Protocol::Udp));
         let link = |name, program, kind, is_needed| Link { name, program, kind, is_needed };
         [
             link(listen, &self.listen, libbpf_sys::BPF_CGROUP_SOCK_OPS, tcp),
             link(bind4, &self.bind4, libbpf_sys::BPF_CGROUP_INET4_POST_BIND, udp),
             link(bind6, &self.bind6, libbpf_sys::BPF_CGROUP_INET6_POST_BIND, udp),
+            link(socket, &self.socket, libbpf_sys::BPF_CGROUP_INET_SOCK_CREATE, wants.plain().len() > 0),
         ]
     }
 
@@ -204,11 +211,16 @@ fn runs(link: BorrowedFd<'_>) -> io::Result<bool> {
     })
 }
 
-fn fill(wants: &Claims, ports: &impl MapCore, keys: &impl MapCore, confines: &impl MapCore) -> Result<()> {
-    let filled = || Error::os::<libbpf_rs::Error>("fill", "the map of descriptions");
-    for (number, confine) in wants.confines().enumerate() {
-        confines.update(&(number as u32).to_ne_bytes(), &confine, MapFlags::ANY).map_err(filled())?;
+fn fill_array(values: impl Iterator<Item = Vec<u8>>, array: &impl MapCore) -> Result<()> {
+    for (number, value) in values.enumerate() {
+        let filled = array.update(&(number as u32).to_ne_bytes(), &value, MapFlags::ANY);
+        filled.map_err(Error::os::<libbpf_rs::Error>("fill", "the map of descriptions"))?;
     }
+    Ok(())
+}
+
+fn fill(wants: &Claims, ports: &impl MapCore, keys: &impl MapCore) -> Result<()> {
+    let filled = || Error::os::<libbpf_rs::Error>("fill", "the map of descriptions");
     for (key, value) in wants.entries() {
         keys.update(&key, &value, MapFlags::ANY).map_err(filled())?;
     }

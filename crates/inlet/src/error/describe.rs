@@ -62,6 +62,9 @@ pub enum DescribeError {
     /// The service has a description, and sockets were described anew.
     #[error("service {0:?} is described already")]
     Described(String),
+    /// What says more about a description is asked of a service that has none.
+    #[error("service {0:?} has no description, whose programs would get plain TCP")]
+    NotDescribed(String),
     /// Another `inlet run` serves the service.
     #[error("another inlet run serves {0}")]
     Running(String),
@@ -108,6 +111,11 @@ impl DescribeError {
             Self::Described(service) => {
                 format!("leave --listen out, or change it with: inlet service set {}", quoted(service)).into()
             }
+            Self::NotDescribed(service) => format!(
+                "describe it too: inlet service set {} --no-mptcp --listen PROTO:ADDR:PORT --unit NAME.service",
+                quoted(service)
+            )
+            .into(),
             Self::Running(_) => "end it first; for several at a time describe the service: inlet service set".into(),
             Self::CgroupFull { root, .. } => {
                 format!("detach some; list them with: bpftool cgroup show {}", quoted(&root.display().to_string()))

@@ -50,7 +50,10 @@ impl Refusal {
     /// The next step, when there is one.
     pub fn remedy(&self) -> Option<&'static str> {
         match self {
-            Self::Mptcp => Some("make it plain TCP; for a Go program: GODEBUG=multipathtcp=0"),
+            Self::Mptcp => Some(
+                "let it have plain TCP, and start it again: inlet service set SERVICE --no-mptcp, with a unit, cgroup or \
+                 user; or for a Go program GODEBUG=multipathtcp=0; or for all: sysctl -w net.mptcp.enabled=0",
+            ),
             Self::OtherNamespace => {
                 Some("name that one with --netns; or narrow the description by unit, cgroup or user")
             }

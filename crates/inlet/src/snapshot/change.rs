@@ -2,7 +2,7 @@
 //! of a ruleset by one is the same for those who look ahead and for those who carry it out.
 
 use inlet_core::{
-    Builder, Description, Interface, Listen, OnMissing, Rule, Selector, ServiceName, Spread, Target, Verdict,
+    Builder, Description, Interface, Listen, OnMissing, Rule, Selector, ServiceId, ServiceName, Spread, Target, Verdict,
 };
 
 use crate::described::check_there;
@@ -33,6 +33,8 @@ pub struct ServiceRequest {
     pub spread: Option<Spread>,
     /// Which sockets it has; the inner `None` leaves them to be registered by hand.
     pub description: Option<Option<Description>>,
+    /// Whether its programs get plain TCP when they ask for multipath TCP. It is a part of the description.
+    pub no_mptcp: Option<bool>,
     /// Whether the unit, control group and user of the description need not be there yet.
     pub later: bool,
 }
@@ -82,7 +84,10 @@ impl Edit {
                 if let Some(description) = &request.description {
                     builder.set_description(id, description.clone());
                 }
-                Ok(())
+                match request.no_mptcp {
+                    Some(no_mptcp) => plain(builder, id, no_mptcp),
+                    None => Ok(()),
+                }
             }
             Self::RemoveService(name) => {
                 let id = builder.services().id(name).ok_or_else(|| Error::UnknownService(name.clone()))?;
@@ -90,6 +95,21 @@ impl Edit {
             }
         }
     }
+}
+
+/// Changes who gets plain TCP, in the description that is there.
+fn plain(builder: &mut Builder, id: ServiceId, no_mptcp: bool) -> Result<()> {
+    let Some(service) = builder.services().get(id) else { return Ok(()) };
+    let (name, description) = (service.name.to_string(), service.description.clone());
+    match description {
+        Some(mut description) => {
+            description.no_mptcp = no_mptcp;
+            builder.set_description(id, Some(description));
+        }
+        None if no_mptcp => return Err(DescribeError::NotDescribed(name).into()),
+        None => {}
+    }
+    Ok(())
 }
 
 fn put(builder: &mut Builder, selector: &Selector, verdict: Verdict) -> Result<()> {

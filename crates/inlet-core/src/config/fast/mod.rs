@@ -145,13 +145,15 @@ struct ServiceText {
     cgroup: Option<Text<CgroupPath>>,
     user: Option<Text<UserName>>,
     anyone: Option<bool>,
+    no_mptcp: Option<bool>,
 }
 
 impl ServiceText {
     fn described(self) -> Described {
         let listen = self.listen.map(|listen| listen.values().to_vec());
         let (unit, cgroup) = (self.unit.map(|unit| unit.0), self.cgroup.map(|cgroup| cgroup.0));
-        Described { listen, unit, cgroup, user: self.user.map(|user| user.0), anyone: self.anyone.unwrap_or_default() }
+        let (anyone, no_mptcp) = (self.anyone.unwrap_or_default(), self.no_mptcp.unwrap_or_default());
+        Described { listen, unit, cgroup, user: self.user.map(|user| user.0), anyone, no_mptcp }
     }
 }
 

@@ -212,7 +212,8 @@ impl Reader<'_, '_> {
                 "unit" => described.unit = self.parsed(&node),
                 "cgroup" => described.cgroup = self.parsed(&node),
                 "anyone" => described.anyone = self.flag(&node),
-                _ => described.user = self.parsed(&node),
+                "user" => described.user = self.parsed(&node),
+                _ => described.no_mptcp = self.flag(&node),
             }
         }
         let described = match described.description() {

@@ -44,11 +44,13 @@ fn write_description(out: &mut impl Write, description: &Description) -> io::Res
         Some(Confine::Cgroup(path)) => write!(out, ", cgroup = {}", quoted(path.as_str()))?,
         None => {}
     }
-    match &description.user {
-        Some(user) => write!(out, ", user = {}", quoted(user.as_str())),
-        None if description.anyone => out.write_all(b", anyone = true"),
-        None => Ok(()),
+    if let Some(user) = &description.user {
+        write!(out, ", user = {}", quoted(user.as_str()))?;
     }
+    if description.anyone && description.user.is_none() {
+        out.write_all(b", anyone = true")?;
+    }
+    if description.no_mptcp { out.write_all(b", no_mptcp = true") } else { Ok(()) }
 }
 
 /// A rule as an inline table.

@@ -25,6 +25,7 @@ const MARK_WORDS: usize = 3;
 const PASS_WHEN_MISSING: u32 = 1 << 16;
 const DESCRIBED: u32 = 1 << 17;
 const GROUP_CHOOSES: u32 = 1 << 18;
+const NO_MPTCP: u32 = 1 << 24;
 /// Which control group a description gives.
 const NOWHERE: u32 = 0;
 const UNIT: u32 = 1;
@@ -70,7 +71,9 @@ pub(crate) fn encode(ruleset: &Ruleset) -> Encoded<'_> {
         let policy = if service.on_missing == OnMissing::Pass { PASS_WHEN_MISSING } else { 0 };
         let described = if service.description.is_some() { DESCRIBED } else { 0 };
         let spread = if service.spread == Spread::Group { GROUP_CHOOSES } else { 0 };
-        head.push(u32::from(id.get()) | policy | described | spread);
+        let plain = service.description.as_ref().is_some_and(|it| it.no_mptcp);
+        let plain = if plain { NO_MPTCP } else { 0 };
+        head.push(u32::from(id.get()) | policy | described | spread | plain);
         push_text(&mut head, service.name.as_str());
         if let Some(description) = &service.description {
             push_description(&mut head, description);
@@ -231,7 +234,10 @@ fn read_services(words: &mut Words<'_>, count: usize) -> Result<Services, Source
         let on_missing = if number & PASS_WHEN_MISSING != 0 { OnMissing::Pass } else { OnMissing::Refuse };
         let spread = if number & GROUP_CHOOSES != 0 { Spread::Group } else { Spread::Inlet };
         let described = number & DESCRIBED != 0;
-        let description = described.then(|| read_description(words)).transpose()?;
+        let mut description = described.then(|| read_description(words)).transpose()?;
+        if let Some(description) = &mut description {
+            description.no_mptcp = number & NO_MPTCP != 0;
+        }
         services.insert(id, Service { name, on_missing, spread, description });
     }
     Ok(services)

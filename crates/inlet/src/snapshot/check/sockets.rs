@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use inlet_core::{Area, PortRange, Prefix, Protocol, Rule, Verdict, given};
 
 use super::{Checkup, Finding, Severity, Subject, groups, shadowed};
-use crate::error::{Error, Result, words};
+use crate::error::{Error, Refusal, Result, words};
 use crate::snapshot::listeners::{Listener, listeners};
 use crate::socket::{SocketState, pktinfo};
 
@@ -43,7 +43,7 @@ fn mptcp(subject: &Subject<'_>, all: &[Listener], found: &mut Checkup) {
         code: "listener-mptcp",
         what: format!("{} listens with Multipath TCP", describe(&listener.socket)),
         why: "the kernel does not take such a socket into a service".to_owned(),
-        fix: "make it listen with plain TCP; a Go program: GODEBUG=multipathtcp=0".to_owned(),
+        fix: Refusal::Mptcp.remedy().unwrap_or_default().to_owned(),
     });
 }
 
