@@ -4,7 +4,7 @@ CARGO ?= cargo
 # Tests stop the process at fault points, which only this feature builds.
 TEST_FLAGS := --workspace --features inlet/faults
 
-.PHONY: install deb tarball build demo test test-vm gate check fmt lint docs fences guarantees supply sbom soak bench deps
+.PHONY: install deb tarball build demo test test-vm gate check fmt lint docs fences guarantees supply sbom fuzz soak bench deps
 
 build: deps
 	$(CARGO) build --release
@@ -74,10 +74,14 @@ supply:
 sbom:
 	scripts/supply sbom > target/inlet.cdx.json
 
+# Inputs that are nearly right, guided by coverage, for FUZZ_SECONDS (60) in all.
+fuzz: deps
+	scripts/fuzz
+
 # Hours of what every test run does a part of: every system call of every command killed and failing, input that is
 # nearly right, swaps under traffic, writers and readers.
 soak: deps
-	FUZZ_SECONDS=600 $(CARGO) test --release -p inlet-core --test fuzz -- --nocapture
+	FUZZ_SECONDS=$${FUZZ_SECONDS:-3600} scripts/fuzz
 	INLET_SWAPS=5000 $(CARGO) test --features inlet/faults -p inlet --test atomic --test writers --test crash
 	INLET_SOAK=1 $(CARGO) test --features inlet/faults -p inlet-cli --test inject -- --nocapture
 

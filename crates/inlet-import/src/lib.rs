@@ -51,6 +51,8 @@ pub struct Surroundings {
     pub sets: String,
     /// The listeners and unconnected UDP sockets; `None`: not known.
     pub listeners: Option<Vec<Listener>>,
+    /// The names of the interfaces; `None`: not known.
+    pub interfaces: Option<Vec<String>>,
 }
 
 /// Something that could not be translated, or not quite.

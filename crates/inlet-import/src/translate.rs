@@ -26,6 +26,7 @@ pub fn tproxy(text: &str, around: &Surroundings) -> Result<Imported, ImportError
     if let Some(listeners) = &around.listeners {
         know_listeners(&mut firewall, listeners);
     }
+    firewall.interfaces.clone_from(&around.interfaces);
     let (tables, area) = tables(&firewall);
     let (certain, hoped) = rows(&tables, &area.elsewhere);
     let mut imported = Imported { left: std::mem::take(&mut firewall.told), ..Imported::default() };
@@ -100,11 +101,33 @@ fn left(firewall: &Firewall, area: &Area, certain: &[Row]) -> Vec<Left> {
     }
     let of = |(rule, (whys, todo)): (RuleId, (Vec<&str>, bool))| firewall.rules[rule].left(whys.join("; "), todo);
     let mut left: Vec<Left> = found.into_iter().map(of).collect();
+    left.extend(wildcards(firewall));
     if area.spent {
         let (place, text) = ("all rules".to_owned(), String::new());
         left.insert(0, Left { place, text, why: TOO_MUCH.to_owned(), todo: true });
     }
     left
+}
+
+/// The rules that name interfaces by the beginning of their names, where it is known which ones are there.
+fn wildcards(firewall: &Firewall) -> Vec<Left> {
+    let Some(interfaces) = &firewall.interfaces else { return Vec::new() };
+    let told = |rule: &crate::firewall::Rule| {
+        let starts = rule.steps.iter().find_map(|step| match step {
+            Step::Match { test, .. } => match &firewall.tests[*test] {
+                Test::Ifaces(names) => names.iter().find_map(|name| name.strip_suffix('*').filter(|it| !it.is_empty())),
+                _ => None,
+            },
+            Step::Do(_) => None,
+        })?;
+        let there: Vec<&str> = interfaces.iter().map(String::as_str).filter(|name| name.starts_with(starts)).collect();
+        let there = if there.is_empty() { "none".to_owned() } else { there.join(", ") };
+        Some(rule.left(
+            format!("{starts}* stands for the interfaces that are there now ({there}); import again when others come"),
+            false,
+        ))
+    };
+    firewall.rules.iter().filter_map(told).collect()
 }
 
 const BEYOND: &str = "it takes packets to addresses that are not the host's, and Inlet gets only those to local ones; make them \

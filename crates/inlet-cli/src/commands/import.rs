@@ -17,12 +17,13 @@ pub(super) fn import(cli: &Cli, args: &Import, screen: &mut Screen<'_>) -> Resul
         Import::Tubular { file } => read(file, tubular)?,
         Import::Tproxy { file, ipset, sockets, elsewhere } => {
             let sets = ipset.as_deref().map(source).transpose()?;
-            let listeners = match sockets {
-                Some(file) => Some(read(file, listeners)?),
-                None if *elsewhere => None,
-                None => Some(listening(cli)?),
+            let (listeners, interfaces) = match sockets {
+                Some(file) => (Some(read(file, listeners)?), None),
+                None if *elsewhere => (None, None),
+                None => (Some(listening(cli)?), Some(location(cli)?.netns().interfaces()?)),
             };
-            let around = Surroundings { sets: sets.map(|sets| sets.text.to_string()).unwrap_or_default(), listeners };
+            let sets = sets.map(|sets| sets.text.to_string()).unwrap_or_default();
+            let around = Surroundings { sets, listeners, interfaces };
             read(file, |text| tproxy(text, &around))?
         }
         Import::Ss { sockets, routes } => {

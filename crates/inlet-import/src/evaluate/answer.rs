@@ -97,7 +97,8 @@ impl Answers<'_> {
         let Some(number) = self.point.iface else { return Answer::Depends };
         let wild = |name: &String| name.strip_suffix('*').map(str::to_owned);
         match number {
-            0 => match names.iter().find(|name| name.ends_with('*')) {
+            // One that is not there, or that no rule names.
+            0 => match names.iter().find(|name| name.ends_with('*') && !self.knows(name)) {
                 Some(name) => Answer::Unknown(format!("{name} stands for several interfaces; write a rule for each")),
                 None => Answer::No,
             },
@@ -108,6 +109,11 @@ impl Answers<'_> {
                 )
             }
         }
+    }
+
+    /// Whether all interfaces that a name with `*` stands for are known.
+    fn knows(&self, name: &str) -> bool {
+        name != "*" && self.firewall.interfaces.is_some()
     }
 
     /// The member of the highest rank decides, once all is known that members ask for.

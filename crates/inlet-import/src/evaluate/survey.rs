@@ -61,7 +61,7 @@ fn steering(table: &Table) -> BTreeSet<RuleId> {
     table.labels.iter().flatten().flat_map(to).collect()
 }
 
-/// All names of interfaces that tests have.
+/// All names of interfaces that tests have, and those of interfaces that are there for names with `*`.
 fn ifaces(firewall: &Firewall) -> Vec<String> {
     let of = |test: &Test| -> Vec<String> {
         match test {
@@ -70,7 +70,12 @@ fn ifaces(firewall: &Firewall) -> Vec<String> {
             _ => Vec::new(),
         }
     };
-    let names: BTreeSet<String> = firewall.tests.iter().flat_map(of).filter(|name| !name.ends_with('*')).collect();
+    let named: BTreeSet<String> = firewall.tests.iter().flat_map(of).collect();
+    let (wild, mut names): (BTreeSet<String>, BTreeSet<String>) =
+        named.into_iter().partition(|name| name.ends_with('*'));
+    for start in wild.iter().filter_map(|name| name.strip_suffix('*')).filter(|start| !start.is_empty()) {
+        names.extend(firewall.interfaces.iter().flatten().filter(|name| name.starts_with(start)).cloned());
+    }
     std::iter::once(String::new()).chain(names).collect()
 }
 

@@ -31,6 +31,8 @@ pub(crate) struct Firewall {
     pub(crate) tests: Vec<Test>,
     /// The named sets of addresses, so that the ruleset can have them under their names.
     pub(crate) sets: BTreeMap<String, Vec<Prefix>>,
+    /// The interfaces of the host, where they are known.
+    pub(crate) interfaces: Option<Vec<String>>,
     /// What was found while reading.
     pub(crate) told: Vec<Left>,
 }
@@ -204,6 +206,12 @@ impl Firewall {
         self.rules.push(rule);
         self.chains[chain].rules.push(id);
         id
+    }
+
+    /// Whether a rule gives packets marks.
+    pub(crate) fn gives_marks(&self) -> bool {
+        let marks = |step: &Step| matches!(step, Step::Do(Action::Mark { .. } | Action::CopyMark { .. }));
+        self.rules.iter().flat_map(|rule| &rule.steps).any(marks)
     }
 
     /// Whether a rule somewhere gives packets to sockets, or may do so.

@@ -34,6 +34,14 @@ impl Addresses {
         Self { v4: joined(all.v4), v6: joined(all.v6) }
     }
 
+    /// Adds others.
+    pub(crate) fn add(&mut self, others: Self) {
+        for (own, others) in [(&mut self.v4, others.v4), (&mut self.v6, others.v6)] {
+            own.extend(others);
+            *own = joined(std::mem::take(own));
+        }
+    }
+
     /// The addresses of members of which the longest prefix around an address decides: whether it counts, or is taken
     /// out.
     pub(crate) fn with_exceptions(members: &[(Range, bool)]) -> Self {

@@ -102,9 +102,10 @@ impl Sets {
             ));
         }
         let sides: Vec<&str> = sides.split(',').collect();
-        let mut addresses: Vec<(Range, bool)> = Vec::new();
+        let mut addresses = Addresses::default();
         let mut members = Vec::new();
-        let mut plain = true;
+        let is_plain = |set: &Set| matches!(set.fields().as_slice(), ["ip" | "net"]);
+        let plain = sets.iter().all(|(_, set)| is_plain(set));
         for (name, set) in &sets {
             if let Some(why) = &set.unusable {
                 return Err(format!("set {name}: {why}"));
@@ -116,11 +117,17 @@ impl Sets {
             if let Some((field, side)) = fields.iter().zip(&sides).find(|(field, side)| !can_be_asked(field, side)) {
                 return Err(format!("a ruleset has no condition for the {field} of set {name} ({side})"));
             }
-            plain &= fields.len() == 1 && matches!(fields[0], "ip" | "net");
+            if plain {
+                addresses.add(set.addresses());
+            }
+            // A packet is of a list when it is of one of its sets, whatever the others say.
+            if sets.len() > 1
+                && !plain
+                && (set.kind == "hash:net,iface" || set.members.values().any(|nomatch| *nomatch))
+            {
+                return Err(format!("a ruleset has no condition for a list with set {name}, which has exceptions"));
+            }
             for (parts, nomatch) in &set.members {
-                if let ([Part::Address(range)], true) = (parts.as_slice(), plain) {
-                    addresses.push((*range, !nomatch));
-                }
                 let member = member(parts, &sides, *nomatch);
                 match set.kind.as_str() {
                     // The kernel looks no further than the longest prefix that a member has, of whatever interface it
@@ -135,13 +142,9 @@ impl Sets {
                 }
             }
         }
-        if !plain || sets.len() > 1 && addresses.iter().any(|(_, counts)| !counts) {
+        if !plain {
             return Ok(Test::Tuple(members));
         }
-        let addresses = match addresses.iter().all(|(_, counts)| *counts) {
-            true => Addresses::new(addresses.into_iter().map(|(range, _)| range)),
-            false => Addresses::with_exceptions(&addresses),
-        };
         Ok(if sides[0] == "src" { Test::Source(addresses) } else { Test::Local(addresses) })
     }
 
@@ -153,6 +156,18 @@ impl Sets {
             let ranges = set.members.keys().filter_map(|parts| parts.first()?.address());
             Some((name.clone(), prefixes(family, Addresses::new(ranges).of(family))))
         })
+    }
+}
+
+impl Set {
+    /// The addresses of a set of addresses alone.
+    fn addresses(&self) -> Addresses {
+        let member = |(parts, nomatch): (&Vec<Part>, &bool)| Some((parts.first()?.address()?, !nomatch));
+        let all: Vec<(Range, bool)> = self.members.iter().filter_map(member).collect();
+        match all.iter().all(|(_, counts)| *counts) {
+            true => Addresses::new(all.into_iter().map(|(range, _)| range)),
+            false => Addresses::with_exceptions(&all),
+        }
     }
 }
 

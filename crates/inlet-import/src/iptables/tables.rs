@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use inlet_core::Family;
 
-use super::REDIRECTS;
 use super::command::{Command, normal};
 use super::rule::Reader;
+use super::{REDIRECTS, RELIES};
 use crate::Left;
 use crate::firewall::{Base, ChainId, Firewall, Rule};
 use crate::ipset::Sets;
@@ -44,6 +44,8 @@ pub(super) struct Tables<'a> {
     seen: BTreeSet<(Family, String)>,
     /// Rules of the nat table that send packets elsewhere.
     redirects: Vec<Left>,
+    /// Rules that stay, and ask for what TPROXY rules give.
+    relying: Vec<Left>,
 }
 
 impl<'a> Tables<'a> {
@@ -58,6 +60,7 @@ impl<'a> Tables<'a> {
             table: String::new(),
             seen: BTreeSet::new(),
             redirects: Vec::new(),
+            relying: Vec::new(),
         }
     }
 
@@ -105,6 +108,7 @@ impl<'a> Tables<'a> {
         if self.table == "nat" {
             self.redirects.extend(redirect(number, line));
         }
+        self.relying.extend(relying(&self.table, number, line));
         if OTHERS.contains(&self.table.as_str()) {
             if !line.starts_with([':', '-', '[']) {
                 self.tell(number, line, NO_COMMAND);
@@ -244,6 +248,9 @@ impl<'a> Tables<'a> {
         if self.firewall.has_tproxy() {
             self.firewall.told.extend(self.redirects);
         }
+        if self.firewall.has_tproxy() && self.firewall.gives_marks() {
+            self.firewall.told.extend(self.relying);
+        }
         for name in &self.used {
             let told = self.sets.meant(name).into_iter().chain(self.sets.get(name).map(|set| ("", set)));
             let told: Vec<Left> = told.flat_map(|(_, set)| set.told.clone()).collect();
@@ -266,4 +273,17 @@ fn redirect(number: usize, line: &str) -> Option<Left> {
     let target = words.iter().zip(words.iter().skip(1)).find(|(option, _)| matches!(**option, "-j" | "--jump"))?.1;
     let elsewhere = matches!(*target, "REDIRECT" | "DNAT" | "NETMAP") && !words.contains(&"OUTPUT");
     elsewhere.then(|| left(number, line, REDIRECTS))
+}
+
+/// A rule behind the TPROXY rules that asks for a mark, which packets may have from them only.
+fn relying(table: &str, number: usize, line: &str) -> Option<Left> {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let has = |options: [&str; 2], values: &[&str]| {
+        words.windows(2).any(|pair| options.contains(&pair[0]) && values.contains(&pair[1]))
+    };
+    let comes_later = match table {
+        "mangle" => has(["-A", "-I"], &["INPUT"]),
+        table => OTHERS.contains(&table) && !has(["-A", "-I"], &["FORWARD", "OUTPUT", "POSTROUTING"]),
+    };
+    (comes_later && has(["-m", "--match"], &["mark", "connmark"])).then(|| left(number, line, RELIES))
 }

@@ -14,7 +14,7 @@ use serde_json::Value;
 use self::rule::Reader;
 use self::sets::NamedSet;
 use crate::firewall::{Action, Base, Chain, ChainId, Firewall, Rule, Step};
-use crate::iptables::REDIRECTS;
+use crate::iptables::{REDIRECTS, RELIES};
 use crate::{ImportError, Left};
 
 /// Family, table and the name of a thing in it.
@@ -42,8 +42,10 @@ pub(crate) fn read(text: &str) -> Result<Firewall, ImportError> {
         .filter(|chain| chain["type"] == "nat" && chain["hook"] == "prerouting")
         .map(|chain| name_of(chain, "name"))
         .collect();
+    let input: BTreeSet<Name> =
+        of("chain").filter(|chain| chain["hook"] == "input").map(|chain| name_of(chain, "name")).collect();
     let mut used = BTreeSet::new();
-    let mut redirects = Vec::new();
+    let (mut redirects, mut relying) = (Vec::new(), Vec::new());
     let mut asleep = BTreeSet::new();
     for rule in of("rule") {
         let chain = name_of(rule, "chain");
@@ -61,6 +63,10 @@ pub(crate) fn read(text: &str) -> Result<Firewall, ImportError> {
             if has(&["redirect", "dnat"]) {
                 redirects.push(made.left(REDIRECTS, false));
             }
+            continue;
+        }
+        if input.contains(&chain) {
+            relying.extend(asks_for_mark(expressions).then(|| made.left(RELIES, false)));
             continue;
         }
         let Some(number) = chains.get(&chain) else {
@@ -81,6 +87,9 @@ pub(crate) fn read(text: &str) -> Result<Firewall, ImportError> {
     if firewall.has_tproxy() {
         firewall.told.extend(redirects);
     }
+    if firewall.has_tproxy() && firewall.gives_marks() {
+        firewall.told.extend(relying);
+    }
     for name in used {
         firewall.told.extend(sets.get(&name).and_then(|set| set.told(&name)));
     }
@@ -90,6 +99,14 @@ pub(crate) fn read(text: &str) -> Result<Firewall, ImportError> {
         }
     }
     Ok(firewall)
+}
+
+/// Whether what becomes of a packet depends on its mark.
+fn asks_for_mark(expressions: &[Value]) -> bool {
+    let is_mark =
+        |value: &Value| value.pointer("/meta/key").or(value.pointer("/ct/key")).is_some_and(|key| key == "mark");
+    let asked = expressions.iter().filter_map(|it| it.pointer("/match/left").or(it.pointer("/vmap/key")));
+    asked.flat_map(|left| [Some(left), left.pointer("/&/0")]).flatten().any(is_mark)
 }
 
 fn text_of(object: &Value, key: &str) -> String {

@@ -85,7 +85,11 @@ impl Maker<'_> {
             }
         }
         let (list, ports) = (format!("list-{}", self.v6), format!("ports-{}", self.v6));
-        text += &format!("create {list} list:set\nadd {list} {}\nadd {list} {}\n", self.set_name(0), self.set_name(1));
+        // What a set of a list takes out another one may have.
+        let other = format!("other-{}", self.v6);
+        text += &format!("create {other} hash:net family {family}\nadd {other} {}\n", self.net());
+        let (one, two) = (self.set_name(0), self.set_name(1));
+        text += &format!("create {list} list:set\nadd {list} {one}\nadd {list} {two}\nadd {list} {other}\n");
         text += &format!("create {ports} bitmap:port range 0-65535\n");
         for port in self.random.some(&MEMBERS, 2) {
             text += &format!("add -exist {ports} {port}\n");
@@ -169,7 +173,7 @@ impl Maker<'_> {
                 let ports = self.random.some(&PORTS, 3).join(",");
                 format!("-m multiport {not}--dports {ports}")
             }
-            8 => format!("{not}-i {}", self.random.of(&["v1", "w1", "v+"])),
+            8 => format!("{not}-i {}", self.random.of(&["v1", "w1", "v+", "x+"])),
             9..12 => {
                 let number = self.random.below(KINDS.len());
                 let sides = self.random.of(KINDS[number].1);

@@ -142,7 +142,8 @@ fn one(kind: &Kind, world: &World, seed: u64, counts: &mut Counts) {
         return unload();
     }
     let saved: String = kind.save.iter().map(|command| world.run(command, "").unwrap()).collect();
-    let around = Surroundings { sets: String::new(), listeners: Some(world.listeners.clone()) };
+    let interfaces = Some(["lo"].iter().chain(&IFACES).map(ToString::to_string).collect());
+    let around = Surroundings { sets: String::new(), listeners: Some(world.listeners.clone()), interfaces };
     let imported = match tproxy(&saved, &around) {
         Ok(imported) => imported,
         Err(inlet_import::ImportError::Nothing) => return unload(),

@@ -156,7 +156,7 @@ impl Maker<'_> {
                 "meta l4proto {{ tcp, udp }} th dport {not}{{ 22, 53, {} }}",
                 self.random.of(&["80", "5000-5999", "8080"])
             ),
-            9 => format!("iifname {not}{}", self.random.of(&["v1", "w1", "{ v1, w1 }", "\"w*\""])),
+            9 => format!("iifname {not}{}", self.random.of(&["v1", "w1", "{ v1, w1 }", "\"w*\"", "{ \"v*\", lo }"])),
             10 => format!("meta nfproto {}", self.random.of(&["ipv4", "ipv6", "{ ipv4, ipv6 }"])),
             11 => format!("meta mark {not}{}", self.random.of(&["1", "2", "{ 1, 2 }", "0"])),
             12 => format!("meta mark and 0x1 == {}", self.random.of(&["0x1", "0x0"])),

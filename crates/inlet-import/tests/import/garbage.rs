@@ -99,8 +99,11 @@ fn try_all(corpus: &[String], each: impl Fn(&str)) {
 }
 
 fn import(text: &str) {
-    let around =
-        Surroundings { sets: String::new(), listeners: Some(listeners("tcp LISTEN 0 1 10.0.0.1:80 *:*").unwrap()) };
+    let around = Surroundings {
+        sets: String::new(),
+        listeners: Some(listeners("tcp LISTEN 0 1 10.0.0.1:80 *:*").unwrap()),
+        interfaces: Some(vec!["lo".to_owned(), "v1".to_owned()]),
+    };
     for around in [Surroundings::default(), around] {
         if let Ok(imported) = tproxy(text, &around) {
             ruleset(&imported);

@@ -197,3 +197,65 @@ fn bindings_of_tubular() {
     assert_eq!(left, ["binding 4", "binding 6", "binding 7"]);
     ruleset(&imported);
 }
+
+/// Where the interfaces are known, names by their beginning stand for those that are there.
+#[test]
+fn interfaces_by_the_beginning_of_their_names() {
+    let known = |text: &str| {
+        let interfaces = Some(["lo", "eth0", "eth1", "wg0"].map(str::to_owned).to_vec());
+        let imported = tproxy(text, &Surroundings { interfaces, ..Surroundings::default() }).unwrap();
+        ruleset(&imported);
+        let left: Vec<(String, bool)> = imported.left.iter().map(|left| (left.why.clone(), left.todo)).collect();
+        let rules: Vec<String> = rules(&toml(&imported)).into_iter().map(str::to_owned).collect();
+        (rules, left)
+    };
+    let (found, left) = known(&iptables("-A PREROUTING -i eth+ -p tcp -j TPROXY --on-port 9000"));
+    let rule = |name: &str| {
+        format!(r#"{{ to = "tproxy-9000", protocol = "tcp", local = "0.0.0.0/0", ports = "any", iface = "{name}" }}"#)
+    };
+    assert_eq!(found, [rule("eth0"), rule("eth1")]);
+    let why = "eth* stands for the interfaces that are there now (eth0, eth1); import again when others come";
+    assert_eq!(left, [(why.to_owned(), false)]);
+    let (found, left) = known(&iptables("-A PREROUTING ! -i wg+ -p tcp -j TPROXY --on-port 9000"));
+    let passes = r#"{ verdict = "pass", protocol = "tcp", local = "0.0.0.0/0", ports = "any", iface = "wg0" }"#;
+    assert_eq!(found, [rule("").replace(r#", iface = """#, ""), passes.to_owned()]);
+    assert!(left.len() == 1 && !left[0].1, "{left:?}");
+    // None of them is there, and one may come.
+    let (found, left) = known(&iptables("-A PREROUTING -i ppp+ -p tcp -j TPROXY --on-port 9000"));
+    assert_eq!((found.len(), left[0].1), (0, false), "{left:?}");
+    assert!(left[0].0.starts_with("ppp* stands for the interfaces that are there now (none)"), "{left:?}");
+}
+
+/// What asks for marks that only the TPROXY rules give keeps on asking once these are gone.
+#[test]
+fn rules_that_rely_on_the_marks_are_told() {
+    let with = |mark: &str| {
+        let rules = format!("-A PREROUTING -p tcp -j TPROXY --on-port 9000{mark}");
+        let filter = "*filter\n:INPUT DROP [0:0]\n-A INPUT -m mark --mark 0x1/0x1 -j ACCEPT\n\
+            -A OUTPUT -m mark --mark 0x1 -j ACCEPT\nCOMMIT\n";
+        let imported = tproxy(&format!("{filter}{}", iptables(&rules)), &Surroundings::default()).unwrap();
+        let whys = imported.left.into_iter().map(|left| (left.place, left.why, left.todo));
+        whys.collect::<Vec<_>>()
+    };
+    let left = with(" --tproxy-mark 0x1/0x1");
+    assert_eq!(left.len(), 1, "{left:?}");
+    assert!(left[0].0 == "line 3" && left[0].1.contains("asks for a mark") && !left[0].2, "{left:?}");
+    assert_eq!(with(""), []);
+}
+
+/// The kernel asks each set of a list by itself: what one takes out another may have.
+#[test]
+fn a_packet_is_of_a_list_when_it_is_of_one_of_its_sets() {
+    let sets = "create a hash:net family inet\nadd a 203.0.113.0/24\ncreate b hash:net family inet\n\
+        add b 203.0.113.128/25 nomatch\nadd b 198.51.100.0/24\nadd b 198.51.100.128/25 nomatch\n\
+        create all list:set size 8\nadd all b\nadd all a";
+    let text = iptables("-A PREROUTING -p tcp -m set --match-set all dst -j TPROXY --on-port 9000");
+    let around = Surroundings { sets: sets.to_owned(), ..Surroundings::default() };
+    let imported = tproxy(&text, &around).unwrap();
+    assert_eq!(imported.left, []);
+    let local = r#"local = ["198.51.100.0/25", "203.0.113.0/24"]"#;
+    assert_eq!(
+        rules(&toml(&imported)),
+        [format!(r#"{{ to = "tproxy-9000", protocol = "tcp", {local}, ports = "any" }}"#)]
+    );
+}

@@ -37,6 +37,11 @@ impl Links {
         netns.run(list)?.map(Self).map_err(Error::os("list", "interfaces"))
     }
 
+    /// The names of all of them.
+    pub(super) fn names(self) -> Vec<String> {
+        self.0.into_iter().map(|link| link.name).collect()
+    }
+
     fn get(&self, index: u32) -> Option<&Link> {
         self.0.iter().find(|link| link.index == index)
     }

@@ -13,7 +13,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::error::{Error, KernelError, Result};
-use crate::kernel::raw;
+use crate::kernel::{Links, raw};
 
 /// Where `ip netns` has those that it gives names.
 const NAMED: &str = "/run/netns";
@@ -108,6 +108,14 @@ impl Netns {
             Err(Errno::NODEV | Errno::NXIO) => Ok(None),
             Err(cause) => Err(Error::os("look up interface", name)(cause)),
         }
+    }
+
+    /// The names of its interfaces.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked.
+    pub fn interfaces(&self) -> Result<Vec<String>> {
+        Links::of(self).map(Links::names)
     }
 
     /// The index of an interface that a rule names. One that has been named before may be gone meanwhile, or have got
