@@ -16,7 +16,7 @@ fn main() {
     if Path::new(&headers).is_dir() {
         args.push(format!("-I{headers}"));
     }
-    for name in ["steer", "adopt", "copy", "marks"] {
+    for name in ["steer", "adopt", "answers", "copy", "marks"] {
         let source = format!("src/bpf/{name}.bpf.c");
         SkeletonBuilder::new()
             .source(&source)

@@ -52,6 +52,20 @@ pub(crate) fn set_bytes(fd: BorrowedFd<'_>, level: i32, name: i32, value: &[u8])
     if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Sets one value of an interface of the calling thread's namespace (SIOCETHTOOL of linux/ethtool.h).
+pub(crate) fn ethtool(socket: BorrowedFd<'_>, interface: &str, command: u32, value: u32) -> io::Result<()> {
+    const SIOCETHTOOL: libc::c_ulong = 0x8946;
+    let mut request: [u32; 2] = [command, value];
+    // SAFETY: ifreq is plain C data of integers and pointers, for which all zeroes is a value.
+    let mut ifreq: libc::ifreq = unsafe { mem::zeroed() };
+    let name = interface.as_bytes();
+    ifreq.ifr_name.iter_mut().zip(name).take(libc::IFNAMSIZ - 1).for_each(|(to, byte)| *to = *byte as libc::c_char);
+    ifreq.ifr_ifru.ifru_data = request.as_mut_ptr().cast();
+    // SAFETY: the request and the value that it points to are live; the kernel reads and writes no more than these.
+    let rc = unsafe { libc::ioctl(socket.as_raw_fd(), SIOCETHTOOL as _, &raw mut ifreq) };
+    if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// A datagram as it arrived; the addresses are as the kernel gave them, so maybe v4-mapped.
 pub(crate) struct Datagram {
     /// Who sent it.

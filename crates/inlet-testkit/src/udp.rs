@@ -42,6 +42,13 @@ impl UdpServer {
     }
 }
 
+/// Has a socket cut what it sends at once into datagrams of so many bytes (UDP_SEGMENT of udp(7)); 0 is not at all.
+pub fn segment(socket: impl AsFd, bytes: u16) -> Result<()> {
+    const UDP_SEGMENT: i32 = 103;
+    raw::set_int(socket.as_fd(), libc::SOL_UDP, UDP_SEGMENT, bytes.into())
+        .context("segment what is sent by", "a socket")
+}
+
 impl Deref for UdpServer {
     type Target = Server;
 

@@ -1,7 +1,7 @@
 //! A pair of virtual Ethernet interfaces between two namespaces, for traffic that does not come by loopback.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -11,6 +11,7 @@ use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, bind, recv,
 use crate::error::{Context, Result};
 use crate::listening::timespec;
 use crate::netns::Namespace;
+use crate::raw;
 
 /// RTMGRP_LINK of linux/rtnetlink.h: changes of interfaces.
 const LINK_CHANGES: u32 = 1;
@@ -39,6 +40,16 @@ pub fn veth(one: End<'_>, other: End<'_>) -> Result<()> {
         wait_up(*end, changes)?;
     }
     Ok(())
+}
+
+/// Has the kernel compute the checksums of what leaves through an interface, or leave them to the interface.
+pub fn checksum_offload(namespace: &Namespace, interface: &str, on: bool) -> Result<()> {
+    const ETHTOOL_STXCSUM: u32 = 0x17;
+    let set = || -> io::Result<()> {
+        let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+        raw::ethtool(socket.as_fd(), interface, ETHTOOL_STXCSUM, on.into())
+    };
+    namespace.enter(set).context("set the checksum offload of", interface)
 }
 
 fn configure(end: End<'_>) -> Result<()> {

@@ -16,3 +16,16 @@ pub(crate) fn point(name: &str) {
 #[cfg(not(feature = "faults"))]
 #[inline(always)]
 pub(crate) fn point(_name: &str) {}
+
+/// Whether to act as on a kernel that lacks something, which `INLET_LACKS` names.
+#[cfg(feature = "faults")]
+pub(crate) fn lacks(what: &str) -> bool {
+    std::env::var_os("INLET_LACKS").is_some_and(|lacked| lacked == what)
+}
+
+/// Whether to act as on a kernel that lacks something.
+#[cfg(not(feature = "faults"))]
+#[inline(always)]
+pub(crate) fn lacks(_what: &str) -> bool {
+    false
+}

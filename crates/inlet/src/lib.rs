@@ -29,6 +29,7 @@
 //! newer.
 #![deny(unsafe_code, clippy::self_named_module_files)]
 
+mod answers;
 mod bpf;
 mod described;
 mod error;
@@ -51,11 +52,12 @@ pub use state::{DEFAULT_BPFFS, Location};
 pub use described::{FoundSocket, LastRefusal, NotFound};
 pub use route::{Mute, Reach, Route, RouteChanges, Routing, Unless};
 pub use snapshot::{
-    Agreement, Answer, CODES, Checker, Checkup, Explainer, Explanation, Finding, Listener, Listeners, LiveProgram,
-    Outcome, Planner, Proposal, Reply, ServiceState, ServiceTraffic, Severity, Snapshot, Unasked, Warning,
+    Agreement, Answer, AnswerFrom, AnswersState, CODES, Checker, Checkup, Explainer, Explanation, Finding, Listener,
+    Listeners, LiveProgram, Outcome, Planner, Proposal, Reply, ServiceState, ServiceTraffic, Severity, Snapshot,
+    Unasked, Warning,
 };
 pub use socket::{Adopted, Device, Owner, SocketState, Stranger, read_pidfile};
-pub use state::{Counters, Hook, HookProgram, Pending, Steering};
+pub use state::{AnswerCounters, Counters, Hook, HookProgram, Pending, Steering};
 
 // What can be changed.
 pub use file::{LastGood, read_ruleset, read_stdin, read_text};
@@ -67,8 +69,8 @@ pub use processes::{Exit, Leftovers, Waiter, Watcher, await_confirmation, run, w
 
 // Why something fails.
 pub use error::{
-    CommitError, ConfirmError, DescribeError, Error, FileError, KernelError, Refusal, Refused, Result, RouteError,
-    SocketError, StateError,
+    AnswersError, CommitError, ConfirmError, DescribeError, Error, FileError, KernelError, Refusal, Refused, Result,
+    RouteError, SocketError, StateError,
 };
 
 // What a rule is, and what a ruleset means.

@@ -156,7 +156,7 @@ fn a_commit_that_fails_changes_nothing() {
     drop(instance);
     let read = snapshot(&world);
     assert_eq!((read.generation(), read.ruleset()), (generation, &before));
-    assert_eq!(common::tree(&here(&world).dir()).iter().filter(|name| name.starts_with("gen-")).count(), 4);
+    assert_eq!(common::tree(&here(&world).dir()).iter().filter(|name| name.starts_with("gen-")).count(), 5);
 }
 
 /// A commit of what is in force already is none.

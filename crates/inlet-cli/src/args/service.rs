@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use inlet::Endpoint;
-use inlet::rules::{CgroupPath, Listen, OnMissing, ServiceName, Spread, UnitName, UserName};
+use inlet::rules::{Answers, CgroupPath, Listen, OnMissing, ServiceName, Spread, UnitName, UserName};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Service {
@@ -35,6 +35,10 @@ pub(crate) struct SetService {
     /// Who chooses among its sockets: Inlet, or the SO_REUSEPORT group, for programs with a selector of their own
     #[arg(long, value_name = "inlet|group")]
     pub(crate) spread: Option<Spread>,
+
+    /// UDP answers leave from where the client asked, or from where the socket is bound [default: asked]
+    #[arg(long, value_name = "asked|bound")]
+    pub(crate) answers: Option<Answers>,
 
     /// The sockets at this address: tcp:127.0.0.1:8080, `udp:[::1]:53`, or tcp:*:80 for any; with %eth0 behind the
     /// address only those that are bound to that interface; may be repeated

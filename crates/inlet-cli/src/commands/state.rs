@@ -46,6 +46,7 @@ pub(super) fn status(cli: &Cli, screen: &mut Screen<'_>) -> Result<(), Failure> 
         max_sockets: snapshot.max_sockets(),
         passed,
         refused,
+        answers: snapshot.answers()?,
         is_watched: snapshot.is_watched()?,
         services: snapshot.services()?,
     };

@@ -1,6 +1,7 @@
 //! What people and programs read. Text or JSON to a writer; nothing is asked or decided here.
 
 mod adoption;
+mod answers;
 mod area;
 mod check;
 mod described;

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use anstyle::Style;
 use inlet::rules::Spread;
-use inlet::{Counters, Hook, Location, Pending, ServiceState};
+use inlet::{AnswersState, Counters, Hook, Location, Pending, ServiceState};
 use serde::Serialize;
 
+use super::answers::{self, Answers};
 use super::described::{self, Described, Refused};
 use super::palette::{Palette, paint};
 use super::socket::{self, Socket};
@@ -37,6 +38,8 @@ pub(crate) struct Overview {
     pub(crate) max_sockets: u32,
     pub(crate) passed: u64,
     pub(crate) refused: u64,
+    /// Where answers over UDP leave from.
+    pub(crate) answers: AnswersState,
     /// Whether somebody adopts described UDP sockets.
     pub(crate) is_watched: bool,
     pub(crate) services: Vec<ServiceState>,
@@ -88,6 +91,7 @@ struct Status<'a> {
     sockets: usize,
     max_sockets: u32,
     counters: Plain,
+    answers: Answers<'a>,
     watched: bool,
     services: Vec<Service<'a>>,
 }
@@ -144,7 +148,7 @@ impl<'a> From<&'a ServiceState> for Service<'a> {
 
 pub(crate) fn status(screen: &mut Screen<'_>, overview: &Overview) -> Result<(), Failure> {
     let Overview { place, generation, hook, pending, rules, keeps_routes, max_sockets, .. } = overview;
-    let Overview { passed, refused, is_watched, services, .. } = overview;
+    let Overview { passed, refused, answers, is_watched, services, .. } = overview;
     let sockets = services.iter().map(|service| service.sockets.len()).sum();
     if screen.json {
         return screen.document(&Status {
@@ -158,6 +162,7 @@ pub(crate) fn status(screen: &mut Screen<'_>, overview: &Overview) -> Result<(),
             sockets,
             max_sockets: *max_sockets,
             counters: Plain { passed: *passed, refused: *refused },
+            answers: Answers::from(answers),
             watched: *is_watched,
             services: services.iter().map(Service::from).collect(),
         });
@@ -176,6 +181,9 @@ pub(crate) fn status(screen: &mut Screen<'_>, overview: &Overview) -> Result<(),
     row("services", grouped(services.len() as u64));
     row("sockets", format!("{} of at most {}", grouped(sockets as u64), grouped((*max_sockets).into())));
     row("by rule", format!("{} passed, {} refused", grouped(*passed), grouped(*refused)));
+    for (at, line) in answers::lines(answers).into_iter().enumerate() {
+        row(if at == 0 { "answers" } else { "" }, line);
+    }
     table.write(screen, 0)?;
     services.iter().try_for_each(|service| paragraph(screen, service, *is_watched))
 }

@@ -55,6 +55,12 @@ fn line(before: &Ruleset, after: &Ruleset, warning: &Warning) -> String {
             let names = names.join(", ");
             format!("service {service} has sockets for {} on {names} only: elsewhere {then}", packets(moved))
         }
+        Warning::BoundAnswers { service, by_choice } => {
+            let why = if *by_choice { "it says answers = bound" } else { "this host cannot do better" };
+            format!(
+                "answers of service {service} over UDP leave from where its sockets are bound, and clients drop them: {why}"
+            )
+        }
         Warning::Loses { socket, lost, is_all } => format!("{} loses {}", who(socket), areas(lost, *is_all, &packets)),
         Warning::LosesOnceLocal { socket, moved, .. } => {
             format!("{} loses {} as soon as these addresses are local", who(socket), packets(moved))
@@ -173,6 +179,12 @@ pub(crate) fn reports<'a>(
                 on_missing: Some(on_missing.as_str()),
                 traffic: Some(traffic(moved)),
                 interfaces: interfaces.iter().map(|device| device.name.clone()).collect(),
+                ..blank
+            },
+            Warning::BoundAnswers { service, by_choice } => WarningReport {
+                kind: "bound_answers",
+                service: Some(service.to_string()),
+                reason: Some(if *by_choice { "by_choice" } else { "unable" }.to_owned()),
                 ..blank
             },
             Warning::Loses { socket, lost, .. } => WarningReport {

@@ -149,6 +149,7 @@ fn sockets_of_an_interface_receive_what_comes_in_there() {
 fn that_a_program_is_told_the_address_proves_nothing() {
     let Some(host) = Host::up() else { return };
     host.world.local("192.0.2.0/24").unwrap();
+    host.ok(&["service", "set", "dns", "--answers", "bound"]);
     host.ok(&["bind", "dns", "udp", "192.0.2.0/24", "18113"]);
     let _udp = UdpServer::spawn("dns", at("0.0.0.0:18113")).unwrap();
     let pid = std::process::id().to_string();

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used)]
 #![allow(clippy::print_stdout, reason = "figures, which the test harness shows on demand")]
 
+mod answers;
 mod clients;
 mod daemon;
 mod dns;

@@ -15,8 +15,8 @@ use self::aim::{Aim, aim};
 pub use self::crowded::{at_borders, crowded};
 
 use crate::rule::{
-    Confine, Description, Family, InterfaceName, Mark, Match, OnMissing, Packet, PortRange, Prefix, Protocol, Rule,
-    ServiceName, Spread, Verdict,
+    Answers, Confine, Description, Family, InterfaceName, Mark, Match, OnMissing, Packet, PortRange, Prefix, Protocol,
+    Rule, ServiceName, Spread, Verdict,
 };
 use crate::ruleset::{Builder, Change, Plan, Ruleset, Shape};
 
@@ -230,6 +230,7 @@ fn build(drafts: &[Draft], pass: &[bool], surroundings: &Surroundings) -> Rulese
         builder.set_on_missing(id, if *pass { OnMissing::Pass } else { OnMissing::Refuse });
         // Some services leave the choice to the group, with either policy.
         builder.set_spread(id, if number % 3 == 1 { Spread::Group } else { Spread::Inlet });
+        builder.set_answers(id, [None, Some(Answers::Asked), Some(Answers::Bound)][(number + usize::from(*pass)) % 3]);
         builder.set_description(id, description(number, *pass));
         services.push((number, id));
     }

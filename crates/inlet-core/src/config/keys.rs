@@ -12,7 +12,8 @@ use crate::ruleset::Builder;
 /// The keys of a file.
 pub(super) const FILE: &[&str] = &["include", "routes", "services", "sets", "rules"];
 /// The keys of a service.
-pub(super) const SERVICE: &[&str] = &["on_missing", "spread", "listen", "unit", "cgroup", "user", "anyone", "no_mptcp"];
+pub(super) const SERVICE: &[&str] =
+    &["on_missing", "spread", "answers", "listen", "unit", "cgroup", "user", "anyone", "no_mptcp"];
 /// The keys of a set that is not a list.
 pub(super) const SET: &[&str] = &["file", "lenient"];
 /// The keys of a rule.

@@ -14,11 +14,13 @@ mod listen;
 mod mark;
 mod name;
 mod packet;
+mod policy;
 mod ports;
 mod precedence;
 mod prefix;
 mod remedy;
 mod service;
+mod service_error;
 mod zone;
 
 pub use cgroup::{CgroupPath, UnitName, UserName};
@@ -31,11 +33,13 @@ pub use listen::{Listen, ListenAddr};
 pub use mark::{Mark, MarkError};
 pub use name::{NameError, ServiceName};
 pub use packet::Packet;
+pub use policy::{Answers, OnMissing, Spread};
 pub use ports::{PortError, PortRange, Ports};
 pub use precedence::{Criterion, Precedence};
 pub use prefix::{Prefix, PrefixError};
 pub use remedy::Remedy;
-pub use service::{MAX_SERVICES, OnMissing, Service, ServiceError, ServiceId, Services, Spread};
+pub use service::{Service, ServiceId, Services};
+pub use service_error::{MAX_SERVICES, ServiceError};
 
 /// The transport protocol of a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

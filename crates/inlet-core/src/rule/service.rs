@@ -1,39 +1,14 @@
 //! Services: named receivers of packets, with numbers for the kernel program.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
-use std::str::FromStr;
 
-use super::{Description, InterfaceName, Listen, Protocol, Remedy, ServiceName};
-
-/// How many numbers there are. Number 0 means no service, so a ruleset has at most one service fewer.
-pub const MAX_SERVICES: u16 = 4096;
+use super::policy::{Answers, OnMissing, Spread};
+use super::service_error::{MAX_SERVICES, ServiceError};
+use super::{Description, InterfaceName, Listen, Protocol, ServiceName};
 
 /// The number of a service in the kernel's maps: 1 to [`MAX_SERVICES`] - 1. It stays the same from commit to commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServiceId(u16);
-
-/// What happens to a packet for a service that has no live socket.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum OnMissing {
-    /// TCP reset or ICMP port unreachable: no other socket receives what was meant for the service.
-    #[default]
-    Refuse,
-    /// The kernel's ordinary lookup decides.
-    Pass,
-}
-
-/// Who chooses among the live sockets of a service.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Spread {
-    /// Inlet, by a hash of the flow: the sockets of the service, those and no others, share its packets.
-    #[default]
-    Inlet,
-    /// The SO_REUSEPORT group of the socket that Inlet chose, by its own program if it has one. Members that are not of
-    /// the service get packets too.
-    Group,
-}
 
 /// A named receiver.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +19,8 @@ pub struct Service {
     pub on_missing: OnMissing,
     /// Who chooses among its live sockets.
     pub spread: Spread,
+    /// Where its answers over UDP leave from. `None`: as asked where the host can do that, else as bound.
+    pub answers: Option<Answers>,
     /// Which sockets belong to it. `None`: they are registered by hand.
     pub description: Option<Description>,
 }
@@ -55,34 +32,10 @@ pub struct Services {
     by_name: BTreeMap<ServiceName, ServiceId>,
 }
 
-/// Why a change to the services is not possible.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ServiceError {
-    /// All numbers are taken.
-    #[error("service {0}: {max} services are the most that fit", max = MAX_SERVICES - 1)]
-    TooMany(ServiceName),
-    /// `on_missing` is neither `refuse` nor `pass`.
-    #[error("unknown on-missing policy {0:?}")]
-    OnMissing(String),
-    /// `spread` is neither `inlet` nor `group`.
-    #[error("unknown spread {0:?}")]
-    Spread(String),
-}
-
-impl Remedy for ServiceError {
-    fn remedy(&self) -> Option<Cow<'_, str>> {
-        Some(match self {
-            Self::TooMany(_) => "remove one with: inlet service rm SERVICE".into(),
-            Self::OnMissing(_) => "write refuse or pass".into(),
-            Self::Spread(_) => "write inlet or group".into(),
-        })
-    }
-}
-
 impl Service {
     /// A service with the default policy and without a description.
     pub(crate) fn new(name: ServiceName) -> Self {
-        Self { name, on_missing: OnMissing::default(), spread: Spread::default(), description: None }
+        Self { name, on_missing: OnMissing::default(), spread: Spread::default(), answers: None, description: None }
     }
 }
 
@@ -95,62 +48,6 @@ impl ServiceId {
     /// The number.
     pub fn get(self) -> u16 {
         self.0
-    }
-}
-
-impl OnMissing {
-    /// `refuse` or `pass`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Refuse => "refuse",
-            Self::Pass => "pass",
-        }
-    }
-}
-
-impl FromStr for OnMissing {
-    type Err = ServiceError;
-
-    fn from_str(text: &str) -> Result<Self, ServiceError> {
-        match text {
-            "refuse" => Ok(Self::Refuse),
-            "pass" => Ok(Self::Pass),
-            _ => Err(ServiceError::OnMissing(text.to_owned())),
-        }
-    }
-}
-
-impl fmt::Display for OnMissing {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
-impl Spread {
-    /// `inlet` or `group`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Inlet => "inlet",
-            Self::Group => "group",
-        }
-    }
-}
-
-impl FromStr for Spread {
-    type Err = ServiceError;
-
-    fn from_str(text: &str) -> Result<Self, ServiceError> {
-        match text {
-            "inlet" => Ok(Self::Inlet),
-            "group" => Ok(Self::Group),
-            _ => Err(ServiceError::Spread(text.to_owned())),
-        }
-    }
-}
-
-impl fmt::Display for Spread {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
     }
 }
 
@@ -224,6 +121,12 @@ impl Services {
     pub(crate) fn set_spread(&mut self, id: ServiceId, spread: Spread) {
         if let Some(service) = self.by_id.get_mut(&id) {
             service.spread = spread;
+        }
+    }
+
+    pub(crate) fn set_answers(&mut self, id: ServiceId, answers: Option<Answers>) {
+        if let Some(service) = self.by_id.get_mut(&id) {
+            service.answers = answers;
         }
     }
 

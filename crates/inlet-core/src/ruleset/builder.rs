@@ -8,8 +8,8 @@ use super::build_error::BuildError;
 use super::conflict::conflicts;
 use super::{Entry, Entry4, Entry6, MAX_SHAPES, Named, Ruleset, Shape, ShapeId};
 use crate::rule::{
-    Description, Family, IfaceId, Interface, InterfaceName, Match, OnMissing, Rule, Service, ServiceError, ServiceId,
-    ServiceName, Services, Spread, Verdict,
+    Description, Family, IfaceId, Interface, InterfaceName, Match, Rule, Service, ServiceError, ServiceId, ServiceName,
+    Services, Verdict,
 };
 
 /// The most rules of a ruleset, sixteen times what a large one has: few lines can mean more than fits in memory.
@@ -19,7 +19,7 @@ pub(super) const MAX_RULES: usize = 1 << 24;
 /// canonical form.
 #[derive(Clone, Debug, Default)]
 pub struct Builder {
-    services: Services,
+    pub(super) services: Services,
     /// Services whose numbers a new service must not get, since a program in force knows them.
     busy: Services,
     /// Numbers that a new service gets last.
@@ -91,16 +91,6 @@ impl Builder {
             self.services.insert(id, Service::new(name.clone()));
         }
         self.services.ensure(name, &self.busy, &self.reserved)
-    }
-
-    /// Sets what happens to packets of a service without a live socket.
-    pub fn set_on_missing(&mut self, id: ServiceId, on_missing: OnMissing) {
-        self.services.set_on_missing(id, on_missing);
-    }
-
-    /// Sets who chooses among the live sockets of a service.
-    pub fn set_spread(&mut self, id: ServiceId, spread: Spread) {
-        self.services.set_spread(id, spread);
     }
 
     /// Sets which sockets belong to a service. With `None` they are registered by hand. Interfaces that it names are

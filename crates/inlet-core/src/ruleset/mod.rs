@@ -5,6 +5,7 @@ mod builder;
 mod conflict;
 mod entry;
 mod plan;
+mod policies;
 mod selector;
 
 use std::fmt;
@@ -164,6 +165,15 @@ impl Ruleset {
         let v4 = self.v4.iter().any(|entry| marked[entry.shape() as usize]).then_some(Family::V4);
         let v6 = self.v6.iter().any(|entry| marked[entry.shape() as usize]).then_some(Family::V6);
         v4.into_iter().chain(v6).collect()
+    }
+
+    /// The services to which rules of UDP lead, each with the ports of such a rule. A pair is there once.
+    pub fn udp_services(&self) -> std::collections::BTreeSet<(ServiceId, PortRange)> {
+        let leads_to = |shape: &Shape| match (shape.protocol, shape.verdict) {
+            (Protocol::Udp, Verdict::Service(id)) => Some((id, shape.ports)),
+            _ => None,
+        };
+        self.shapes.iter().filter_map(leads_to).collect()
     }
 
     /// The verdict of the rule with exactly this match.

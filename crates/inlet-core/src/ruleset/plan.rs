@@ -3,7 +3,7 @@
 use rustc_hash::FxHashMap;
 
 use super::{Entry, Ruleset, Shape, ShapeId};
-use crate::rule::{Description, Match, OnMissing, Precedence, Rule, ServiceName, Spread, Verdict};
+use crate::rule::{Answers, Description, Match, OnMissing, Precedence, Rule, ServiceName, Spread, Verdict};
 
 /// Everything that differs between two rulesets, rules in address order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -38,6 +38,15 @@ pub enum ServiceChange {
         previous: Spread,
         /// Who chooses.
         new: Spread,
+    },
+    /// The answers of the service leave from elsewhere. A new service that says where from is listed here too.
+    Answers {
+        /// Its name.
+        name: ServiceName,
+        /// The previous source of answers.
+        previous: Option<Answers>,
+        /// The new source of answers.
+        new: Option<Answers>,
     },
     /// The service has another description. A new service that has a description is listed here too.
     Described {
@@ -118,6 +127,10 @@ fn compare_services(previous: &Ruleset, new: &Ruleset) -> Vec<ServiceChange> {
         let previous = was(service.name.as_str()).map_or_else(Spread::default, |before| before.spread);
         if previous != service.spread {
             changes.push(ServiceChange::Spread { name: service.name.clone(), previous, new: service.spread });
+        }
+        let previous = was(service.name.as_str()).and_then(|before| before.answers);
+        if previous != service.answers {
+            changes.push(ServiceChange::Answers { name: service.name.clone(), previous, new: service.answers });
         }
         let before = was(service.name.as_str()).and_then(|before| before.description.as_ref());
         if before != service.description.as_ref() {

@@ -56,6 +56,7 @@ enum image_format {
 	HAS_LARGE = 8,
 
 	LEAF_GROUP = 65536,
+	LEAF_BOUND_ANSWERS = 131072,
 	LEAF_SHIFT = 29,
 	LEAF_MISS = 0,
 	LEAF_PASS = 1,
@@ -103,6 +104,7 @@ struct config {
 	struct root v4;
 	struct root v6;
 	__u64 flow_key[2]; /* not of the image: the secret of the instance */
+	__u64 answers;	   /* not of the image: whether flows are noted */
 };
 
 /* Tells the loader the layout and the numbers; no such map is made. Not a variable, for which libbpf would try what the

@@ -23,6 +23,10 @@ pub(crate) mod marks {
     include!(concat!(env!("OUT_DIR"), "/marks.skel.rs"));
 }
 
+pub(crate) mod answers {
+    include!(concat!(env!("OUT_DIR"), "/answers.skel.rs"));
+}
+
 pub(crate) mod copy {
     include!(concat!(env!("OUT_DIR"), "/copy.skel.rs"));
 }

@@ -24,6 +24,7 @@
 #include "flow.bpf.h"
 #include "lanes.bpf.h"
 #include "lookup.bpf.h"
+#include "note.bpf.h"
 
 /* Packets of a service. Each look-up counts once in steered, missed or failed. */
 struct counters {
@@ -56,9 +57,15 @@ static __always_inline __u64 assign_flags(__u32 leaf)
 	return leaf & LEAF_GROUP ? 0 : BPF_SK_LOOKUP_F_NO_REUSEPORT;
 }
 
+/* Whether answers to this packet leave from where it was sent to. */
+static __always_inline bool answers_as_asked(struct bpf_sk_lookup *ctx, __u32 leaf)
+{
+	return is_udp(ctx) && !(leaf & LEAF_BOUND_ANSWERS) && is_packet(ctx);
+}
+
 /* Gives the packet to the socket in a slot: 0 when it took it, -ENOENT when the slot is empty or its socket is bound to
  * another device, or the error of bpf_sk_assign. */
-static __always_inline int give_to(struct bpf_sk_lookup *ctx, __u32 slot, __u64 flags)
+static __always_inline int give_to(struct bpf_sk_lookup *ctx, __u32 slot, __u32 leaf)
 {
 	struct bpf_sock *sk = bpf_map_lookup_elem(&inlet_sockets, &slot);
 	int err = -ENOENT;
@@ -66,7 +73,9 @@ static __always_inline int give_to(struct bpf_sk_lookup *ctx, __u32 slot, __u64 
 	if (!sk)
 		return err;
 	if (!sk->bound_dev_if || sk->bound_dev_if == ctx->ingress_ifindex)
-		err = bpf_sk_assign(ctx, sk, flags);
+		err = bpf_sk_assign(ctx, sk, assign_flags(leaf));
+	if (constant(answers) && !err && answers_as_asked(ctx, leaf))
+		note_flow(ctx, sk);
 	bpf_sk_release(sk);
 	return err;
 }
@@ -81,7 +90,7 @@ static const __u64 mix = 0x9e3779b97f4a7c15;
 struct choice {
 	struct bpf_sk_lookup *ctx;
 	__u64 hash;
-	__u64 flags;
+	__u32 leaf;
 	__u32 first;
 	__u32 shown;
 	__u32 hashed; /* how many steps go where the hash leads */
@@ -102,16 +111,16 @@ static long try_next(__u32 step, struct choice *choice)
 	} else {
 		at = step - choice->hashed;
 	}
-	choice->err = give_to(choice->ctx, choice->first + at, choice->flags);
+	choice->err = give_to(choice->ctx, choice->first + at, choice->leaf);
 	choice->others |= choice->err + ENOENT;
 	return !choice->err;
 }
 
 /* Gives the packet to one of several sockets: 0 when one took it, -ENOENT when there is none, or another error. A
  * function of its own, so that the verifier walks it once. */
-__noinline int give_to_one_of(struct bpf_sk_lookup *ctx, __u64 lane, __u64 flags)
+__noinline int give_to_one_of(struct bpf_sk_lookup *ctx, __u64 lane, __u32 leaf)
 {
-	struct choice choice = {.ctx = ctx, .flags = flags, .err = -ENOENT};
+	struct choice choice = {.ctx = ctx, .leaf = leaf, .err = -ENOENT};
 
 	choice.first = lane_first(lane);
 	choice.shown = lane_shown(lane);
@@ -125,7 +134,7 @@ __noinline int give_to_one_of(struct bpf_sk_lookup *ctx, __u64 lane, __u64 flags
 
 static __always_inline int to_service(struct bpf_sk_lookup *ctx, __u32 leaf, int on_missing)
 {
-	__u32 service = leaf_number(leaf) & ~LEAF_GROUP;
+	__u32 service = leaf_number(leaf) & (LEAF_GROUP - 1);
 	__u32 key = lane_key(service, is_v6(ctx), is_udp(ctx));
 	struct counters *count = is_packet(ctx) ? bpf_map_lookup_elem(&inlet_counters, &service) : NULL;
 	const volatile __u64 *word = bpf_map_lookup_elem(&inlet_lanes, &key);
@@ -134,9 +143,9 @@ static __always_inline int to_service(struct bpf_sk_lookup *ctx, __u32 leaf, int
 	int err = -ENOENT;
 
 	if (lane_shown(lane) == 1)
-		err = give_to(ctx, lane_first(lane), assign_flags(leaf));
+		err = give_to(ctx, lane_first(lane), leaf);
 	else if (lane_shown(lane))
-		err = give_to_one_of(ctx, lane, assign_flags(leaf));
+		err = give_to_one_of(ctx, lane, leaf);
 	if (!err) {
 		if (count)
 			count->steered++;

@@ -1,22 +1,20 @@
 //! The programs that find described sockets: made for the descriptions, attached to the root of the control groups.
 
-use std::io;
 use std::mem::{MaybeUninit, size_of};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use inlet_core::{MAX_SERVICES, Protocol};
-use libbpf_rs::query::{LinkInfo, LinkTypeInfo};
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType};
 
 use super::claims::Claims;
 use super::find::Finder;
 use crate::bpf::adopt::{AdoptSkelBuilder, types};
-use crate::error::{Cause, DescribeError, Error, Result};
+use crate::error::{Error, Result};
 use crate::fault;
 use crate::kernel::{Capability, Cgroups, capability, raw};
-use crate::program;
+use crate::program::{self, attach_to_root, detach, is_attached, make_dir, make_marker, replace};
 use crate::state::{Access, DescribedFiles, Maps, Readers, create, create_keyed, is_there, open_map, remove_all};
 
 /// How many sockets one look through all can move in.
@@ -171,11 +169,7 @@ struct Link<'a> {
 
 impl Link<'_> {
     fn attach(&self, path: &Path, cgroups: &Cgroups) -> Result<()> {
-        // What is left of one whose control group is gone.
-        remove(path)?;
-        let link = raw::link_cgroup(self.program.as_fd(), cgroups.as_fd(), self.kind);
-        let link = link.map_err(|cause| full(cause, cgroups.root()))?;
-        raw::pin(link.as_fd(), path).map_err(Error::at("pin", path))
+        attach_to_root(self.program.as_fd(), self.kind, path, cgroups)
     }
 
     fn update(&self, path: &Path) -> Result<()> {
@@ -183,32 +177,6 @@ impl Link<'_> {
             .and_then(|link| raw::link_update(link.as_fd(), self.program.as_fd()))
             .map_err(Error::at("update", path))
     }
-}
-
-/// The kernel has room for 64 programs of a kind at a control group.
-fn full(cause: io::Error, root: &Path) -> Error {
-    match cause.raw_os_error() {
-        Some(libc::E2BIG) => DescribeError::CgroupFull { root: root.to_owned(), cause }.into(),
-        _ => Error::at("attach to", root)(cause),
-    }
-}
-
-/// Whether a link is pinned there, and its control group is still there: the hierarchy may have been mounted anew.
-fn is_attached(path: &Path) -> Result<bool> {
-    match raw::open_pin(path) {
-        Ok(link) => runs(link.as_fd()).map_err(Error::at("look at", path)),
-        Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(cause) => Err(Error::at("open", path)(cause)),
-    }
-}
-
-/// Whether a link to a control group runs: it does until the group goes, and the information then lacks its number.
-fn runs(link: BorrowedFd<'_>) -> io::Result<bool> {
-    let info = LinkInfo::from_fd(link).map_err(Cause::into_io)?;
-    Ok(match info.info {
-        LinkTypeInfo::Cgroup(group) => group.cgroup_id != 0,
-        _ => false,
-    })
 }
 
 fn fill_array(values: impl Iterator<Item = Vec<u8>>, array: &impl MapCore) -> Result<()> {
@@ -235,48 +203,8 @@ fn kept(path: &Path, new: impl FnOnce() -> Result<MapHandle>) -> Result<MapHandl
     if is_there(path)? { open_map(path, Access::Write) } else { new() }
 }
 
-fn make_dir(path: &Path, readers: Readers) -> Result<()> {
-    make_marker(path)?;
-    readers.admit_to_dir(path)
-}
-
 /// Detaches all programs and removes all pins. What is not there is fine.
 pub(crate) fn remove_programs(files: &DescribedFiles) -> Result<()> {
     LINKS.iter().try_for_each(|name| detach(&files.link(name)))?;
     remove_all(&files.0)
-}
-
-/// Detaches a link at once, and removes its pin. Without that the kernel detaches it some time after the pin is gone.
-fn detach(path: &Path) -> Result<()> {
-    match raw::open_pin(path) {
-        Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(()),
-        // One whose control group is gone is detached already.
-        Ok(link) => _ = raw::link_detach(link.as_fd()),
-        Err(cause) => return Err(Error::at("open", path)(cause)),
-    }
-    remove(path)
-}
-
-/// Pins an object in place of another one, so that one of the two is there at any time.
-fn replace(object: BorrowedFd<'_>, path: &Path) -> Result<()> {
-    let mut name = path.as_os_str().to_owned();
-    name.push("-new");
-    let new = Path::new(&name);
-    remove(new)?;
-    raw::pin(object, new).map_err(Error::at("pin", new))?;
-    std::fs::rename(new, path).map_err(Error::at("replace", path))
-}
-
-fn make_marker(path: &Path) -> Result<()> {
-    match std::fs::create_dir(path) {
-        Err(cause) if cause.kind() != io::ErrorKind::AlreadyExists => Err(Error::at("make", path)(cause)),
-        _ => Ok(()),
-    }
-}
-
-fn remove(path: &Path) -> Result<()> {
-    match std::fs::remove_file(path) {
-        Err(cause) if cause.kind() != io::ErrorKind::NotFound => Err(Error::at("remove", path)(cause)),
-        _ => Ok(()),
-    }
 }

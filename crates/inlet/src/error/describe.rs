@@ -13,7 +13,7 @@ use super::texts::{by_whom, quoted, wait_for};
 #[non_exhaustive]
 pub enum DescribeError {
     /// There is no hierarchy of control groups.
-    #[error("no cgroup v2 hierarchy is mounted, which finding described sockets needs")]
+    #[error("no cgroup v2 hierarchy is mounted, which finding described sockets and answering as asked need")]
     NoCgroups,
     /// Only a part of the hierarchy is to be seen.
     #[error(

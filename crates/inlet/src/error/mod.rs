@@ -4,6 +4,7 @@
 //! case. The next step is not a part of it: [`Error::remedy`] has that. The cause that the kernel gave is in the chain
 //! of sources.
 
+mod answers;
 mod cause;
 mod commit;
 mod confirm;
@@ -23,6 +24,7 @@ use inlet_core::config::Diagnostics;
 use inlet_core::image::ImageError;
 use inlet_core::{BuildError, DescriptionError, InterfaceNameError, NameError, Remedy, ServiceError};
 
+pub use self::answers::AnswersError;
 pub use self::commit::CommitError;
 pub use self::confirm::ConfirmError;
 pub use self::describe::DescribeError;
@@ -56,6 +58,9 @@ pub enum Error {
     /// Sockets cannot be found by a description.
     #[error(transparent)]
     Describe(#[from] DescribeError),
+    /// Answers do not leave from where they were asked.
+    #[error(transparent)]
+    Answers(#[from] AnswersError),
     /// The local routes that rules need cannot be made.
     #[error(transparent)]
     Route(#[from] RouteError),
@@ -133,6 +138,7 @@ impl Error {
             Self::Kernel(error) => error.remedy(),
             Self::Socket(error) => error.remedy(),
             Self::Describe(error) => error.remedy(),
+            Self::Answers(error) => error.remedy(),
             Self::Route(error) => error.remedy(),
             Self::Commit(error) => error.remedy(),
             Self::Confirm(error) => error.remedy(),

@@ -11,7 +11,7 @@ use crate::described::{Placed, Prepared};
 use crate::error::{CommitError, Error, Result};
 use crate::fault;
 use crate::kernel::{Capability, capability, raw};
-use crate::program::{Attachments, Generation, begin};
+use crate::program::{Attachments, Generation, SharedMaps, begin};
 use crate::route::{RouteChanges, RoutePlan};
 use crate::snapshot::{lockout, resolve_interfaces};
 use crate::socket::Lanes;
@@ -244,9 +244,11 @@ impl Instance {
     /// Makes all that the new ruleset needs, and puts it in force.
     fn ready(&self, step: &mut Step, plan: &Plan, files: &GenerationFiles, without: &mut Vec<Error>) -> Result<()> {
         let image = self.files.generation(self.generation).image();
-        let slots = self.attach_marks(&step.new, step.direction, without)?;
+        let marks = self.attach_marks(&step.new, step.direction, without)?;
+        let answers = self.ready_answers(&step.new, step.direction, without)?;
+        let shared = SharedMaps { marks: marks.as_ref(), answers: answers.as_ref() };
         let ruleset = (&step.new, plan);
-        let generation = Generation::load_after(self.ruleset()?, &image, ruleset, &self.maps, slots.as_ref())?;
+        let generation = Generation::load_after(self.ruleset()?, &image, ruleset, &self.maps, shared)?;
         fault::point("commit:loaded");
         let placed = match self.stage(plan, &step.new, &step.prepared) {
             Err(error) => {
@@ -274,6 +276,7 @@ impl Instance {
     /// What follows the commit point. Nobody puts sockets into the slots of services that are gone before these are emptied.
     fn follow_up(&self, rest: Rest, plan: &Plan) -> Result<RouteChanges> {
         let routes = rest.routes.map_or_else(|| Ok(RouteChanges::default()), RoutePlan::after_commit)?;
+        self.finish_answers()?;
         self.describe(&rest.prepared)?;
         if !matches!(rest.prepared, Prepared::Same) {
             self.find_after(plan)?;

@@ -29,7 +29,10 @@ impl Instance {
         let changes = plan.services.iter().any(|change| match change {
             ServiceChange::Described { .. } => true,
             ServiceChange::Removed(name) => was_described(name.as_str()),
-            ServiceChange::Added(..) | ServiceChange::OnMissing { .. } | ServiceChange::Spread { .. } => false,
+            ServiceChange::Added(..)
+            | ServiceChange::OnMissing { .. }
+            | ServiceChange::Spread { .. }
+            | ServiceChange::Answers { .. } => false,
         });
         // An interface that was made anew has another index.
         let devices = new.services().devices().next().is_some() && self.ruleset()?.interfaces() != new.interfaces();

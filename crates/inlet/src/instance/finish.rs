@@ -50,6 +50,7 @@ impl Instance {
         let mut failed: Vec<Error> = Vec::new();
         failed.extend(self.finish_routes(&left).err());
         failed.extend(self.keep_marks().err());
+        failed.extend(self.finish_answers().err());
         match self.finish_services(&left) {
             Err(error) => failed.push(error),
             Ok(()) if failed.is_empty() => {

@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 use inlet_core::Ruleset;
 
 use super::Instance;
+use crate::answers;
 use crate::described::remove_programs;
 use crate::error::{Error, KernelError, Result, StateError};
 use crate::fault;
 use crate::kernel::{Capability, capability, raw};
-use crate::program::{Attachments, Generation, begin, marks};
+use crate::program::{Attachments, Generation, SharedMaps, begin, marks};
 use crate::route;
 use crate::state::{Exclusive, Files, Location, Maps, Readers, is_there, open_link, remove_all};
 
@@ -183,6 +184,7 @@ fn remove_instance(location: &Location, dir: &Path) -> Result<()> {
         fault::point("down:detached");
     }
     marks::remove(&files.marks())?;
+    answers::remove(&files.answers(), location.netns())?;
     remove_programs(&files.described())?;
     remove_all(dir)
 }
@@ -193,7 +195,7 @@ fn make(location: &Location, files: &Files, max_sockets: u32, readers: Readers) 
     fault::point("up:directory");
     let maps = Maps::create(files, max_sockets, readers)?;
     fault::point("up:maps");
-    let first = Generation::load(&Ruleset::empty(), &maps, None)?;
+    let first = Generation::load(&Ruleset::empty(), &maps, SharedMaps::default())?;
     begin(&files.generation(1), readers)?;
     first.pin(&Attachments::default(), &files.generation(1), readers)?;
     fault::point("up:generation");

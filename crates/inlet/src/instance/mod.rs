@@ -1,5 +1,6 @@
 //! The writer: an instance open for writing, and all that can be done with it. Nothing below knows of it.
 
+mod answers;
 mod apply;
 mod commit;
 mod confirm;
@@ -22,6 +23,7 @@ pub use self::commit::{CommitOptions, Committed};
 pub use self::lifecycle::UpOptions;
 pub use self::sockets::{AdoptedSocket, Adoption};
 
+use crate::answers::needs;
 use crate::error::{Error, Result};
 use crate::kernel::{Capability, capability};
 use crate::snapshot::warning::{self, Step};
@@ -147,7 +149,8 @@ impl Instance {
         let netns = self.location.netns();
         let receivers = Receivers::of(netns, Some((&self.maps, after)))?;
         let Committed { before, plan, keeps_routes, .. } = committed;
-        let step = Step { before, after, plan, keeps_routes: *keeps_routes };
+        let answers_unable = needs(after).is_some() && !self.files.generation(self.generation).notes_flows()?;
+        let step = Step { before, after, plan, keeps_routes: *keeps_routes, answers_unable };
         warning::all(netns, [&receivers, &receivers], &step, false)
     }
 

@@ -29,6 +29,13 @@ impl Cgroups {
         Ok(Self { root, handle })
     }
 
+    /// The same, when it is the whole hierarchy.
+    pub(crate) fn find_whole() -> Result<Self> {
+        let found = Self::find()?;
+        found.check_whole()?;
+        Ok(found)
+    }
+
     /// The directory of the root.
     pub(crate) fn root(&self) -> &Path {
         &self.root

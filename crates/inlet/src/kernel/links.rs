@@ -1,9 +1,13 @@
-//! The interfaces of a namespace: their names, and which of them belong to a VRF.
+//! The interfaces of a namespace: their names, which of them belong to a VRF, and news of them.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use inlet_core::InterfaceName;
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
+use netlink_sys::{Socket, SocketAddr};
 
 use super::{Netlink, Netns};
 use crate::error::{Error, Result};
@@ -25,13 +29,14 @@ pub(crate) struct Link {
 impl Links {
     /// Asks the kernel.
     pub(crate) fn of(netns: &Netns) -> Result<Self> {
-        let list = || -> std::io::Result<Vec<Link>> {
+        let list = || -> io::Result<Vec<Link>> {
             let mut links = Vec::new();
             Netlink::connect(NETLINK_ROUTE)?.dump(RouteNetlinkMessage::GetLink(LinkMessage::default()), |answer| {
                 if let RouteNetlinkMessage::NewLink(message) = answer {
                     links.push(Link::of(&message));
                 }
             })?;
+            links.sort_by_key(|link| link.index);
             Ok(links)
         };
         netns.run(list)?.map(Self).map_err(Error::os("list", "interfaces"))
@@ -42,7 +47,12 @@ impl Links {
         self.0.into_iter().map(|link| link.name).collect()
     }
 
-    fn get(&self, index: u32) -> Option<&Link> {
+    /// Each of them, by index.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Link> {
+        self.0.iter()
+    }
+
+    pub(crate) fn get(&self, index: u32) -> Option<&Link> {
         self.0.iter().find(|link| link.index == index)
     }
 
@@ -78,6 +88,43 @@ impl Link {
             }
         }
         link
+    }
+}
+
+/// News of the interfaces of a namespace.
+pub(crate) struct LinkChanges(Socket);
+
+/// RTMGRP_LINK of linux/rtnetlink.h.
+const RTMGRP_LINK: u32 = 1;
+
+impl LinkChanges {
+    /// Begins to be told.
+    pub(crate) fn of(netns: &Netns) -> Result<Self> {
+        let open = || -> io::Result<Self> {
+            let mut socket = Socket::new(NETLINK_ROUTE)?;
+            socket.bind(&SocketAddr::new(0, RTMGRP_LINK))?;
+            socket.set_non_blocking(true)?;
+            Ok(Self(socket))
+        };
+        netns.run(open)?.map_err(Error::os("watch", "interfaces"))
+    }
+
+    /// Takes all that was told. What it was does not matter, nor that some of it was lost.
+    pub(crate) fn drain(&self) {
+        let mut news = Vec::with_capacity(1 << 14);
+        loop {
+            news.clear();
+            match self.0.recv(&mut news, 0) {
+                Err(cause) if cause.kind() == io::ErrorKind::WouldBlock => return,
+                _ => {}
+            }
+        }
+    }
+}
+
+impl AsFd for LinkChanges {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 

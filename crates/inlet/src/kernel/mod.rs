@@ -11,6 +11,6 @@ pub(crate) mod raw;
 
 pub(crate) use self::capability::Capability;
 pub(crate) use self::cgroup::Cgroups;
-pub(crate) use self::links::Links;
+pub(crate) use self::links::{Link, LinkChanges, Links};
 pub(crate) use self::netlink::Netlink;
 pub use self::netns::Netns;

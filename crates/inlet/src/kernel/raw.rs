@@ -90,6 +90,21 @@ pub(crate) fn link_cgroup(
     owned(unsafe { libbpf_sys::bpf_link_create(program, cgroup, kind, std::ptr::null()) })
 }
 
+/// Attaches a program to what leaves through an interface of the calling thread's namespace (tcx, Linux 6.6). It runs
+/// before those that others have attached there, any of which may be the last.
+pub(crate) fn link_egress(program: BorrowedFd<'_>, ifindex: u32) -> io::Result<OwnedFd> {
+    let opts = libbpf_sys::bpf_link_create_opts {
+        sz: size_of::<libbpf_sys::bpf_link_create_opts>() as libbpf_sys::size_t,
+        flags: libbpf_sys::BPF_F_BEFORE,
+        ..Default::default()
+    };
+    let index = ifindex as c_int;
+    // SAFETY: the descriptor is open; the options outlive the call.
+    owned(unsafe {
+        libbpf_sys::bpf_link_create(program.as_raw_fd(), index, libbpf_sys::BPF_TCX_EGRESS, &raw const opts)
+    })
+}
+
 /// Begins to go through what a program iterates over: what it tells is read from the file.
 pub(crate) fn iterate(program: BorrowedFd<'_>) -> io::Result<std::fs::File> {
     // SAFETY: the descriptor is open, and no options are given.

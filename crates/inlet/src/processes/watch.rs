@@ -1,5 +1,6 @@
 //! The watcher: UDP sockets have no event at which the kernel could adopt them by itself, so a process is told of binds
-//! and looks for them. It holds nothing: killed at any time, it loses no socket that has a place.
+//! and looks for them. It is also told of interfaces that come, which get the program that answers leave by. It holds
+//! nothing: killed at any time, it loses no socket that has a place.
 
 use std::cell::Cell;
 use std::fmt;
@@ -10,9 +11,10 @@ use libbpf_rs::{MapCore, RingBuffer, RingBufferBuilder};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 
+use crate::answers::cover_again;
 use crate::described::{FoundSocket, find};
 use crate::error::{DescribeError, Error, Result};
-use crate::kernel::{Capability, capability};
+use crate::kernel::{Capability, LinkChanges, capability};
 use crate::state::{Access, Exclusive, Files, Location, Maps, holders_of, is_there, ruleset_in_force};
 
 /// Somebody who adopts described UDP sockets as they are bound.
@@ -24,6 +26,7 @@ pub struct Watcher {
     _watching: Exclusive,
     /// Tells when the instance goes.
     going: OwnedFd,
+    interfaces: LinkChanges,
     binds: RingBuffer<'static>,
     bound: std::rc::Rc<Cell<bool>>,
 }
@@ -55,37 +58,50 @@ impl Watcher {
             return Err(DescribeError::Watched { path: files.0, holders }.into());
         };
         let maps = Maps::open(&files, Access::Write)?;
+        let interfaces = LinkChanges::of(location.netns())?;
         let bound = std::rc::Rc::new(Cell::new(false));
         let binds = ring(&maps.binds, bound.clone()).map_err(Error::os("read", "binds of sockets"))?;
-        Ok(Self { location, files, maps, _watching: watching, going, binds, bound })
+        Ok(Self { location, files, maps, _watching: watching, going, interfaces, binds, bound })
     }
 
-    /// Looks for sockets of all descriptions, bound before anybody watched.
+    /// Looks for sockets of all descriptions, and for interfaces, that were there before anybody watched.
     ///
     /// # Errors
     /// [`crate::StateError::NotUp`] when the instance is gone, and errors of the kernel.
     pub fn look(&self) -> Result<Vec<FoundSocket>> {
+        self.cover()?;
         self.find(&Protocol::ALL)
     }
 
     /// Waits until a described UDP socket is bound, and adopts it. `None` when it was woken by something else: `wake`
-    /// can be read from.
+    /// can be read from, or an interface came, which is looked after then.
     ///
     /// # Errors
     /// [`crate::StateError::NotUp`] when the instance is gone, and errors of the kernel.
     pub fn wait(&self, wake: Option<BorrowedFd<'_>>) -> Result<Option<Vec<FoundSocket>>> {
         let told = crate::kernel::raw::epoll_of(&self.binds);
         let wake = wake.unwrap_or(self.going.as_fd());
-        let mut ready = [&told, &self.going.as_fd(), &wake].map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN));
+        let mut ready = [&told, &self.going.as_fd(), &wake, &self.interfaces.as_fd()]
+            .map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN));
         rustix::io::retry_on_intr(|| poll(&mut ready, None)).map_err(Error::os("wait for", "binds of sockets"))?;
         if !ready[1].revents().is_empty() {
             return Err(self.location.not_up());
+        }
+        if !ready[3].revents().is_empty() {
+            self.interfaces.drain();
+            self.cover()?;
         }
         self.binds.consume().map_err(Error::os("read", "binds of sockets"))?;
         match self.bound.take() {
             true => self.find(&[Protocol::Udp]).map(Some),
             false => Ok(None),
         }
+    }
+
+    /// Attaches to every interface what answers need.
+    fn cover(&self) -> Result<()> {
+        let _lock = Exclusive::on(&self.files.0)?.ok_or_else(|| self.location.not_up())?;
+        cover_again(&self.files.answers(), self.location.netns())
     }
 
     fn find(&self, protocols: &[Protocol]) -> Result<Vec<FoundSocket>> {

@@ -11,7 +11,7 @@ use inlet_core::image::{self, Compiled, Image, Part};
 use inlet_core::{Plan, Ruleset};
 use libbpf_rs::MapHandle;
 
-use super::load;
+use super::load::{self, SharedMaps};
 use crate::error::{Error, Result};
 use crate::fault;
 use crate::kernel::raw;
@@ -34,13 +34,14 @@ pub(crate) struct Attachments {
 #[derive(Debug)]
 pub(crate) struct Generation {
     image: MapHandle,
+    notes_flows: bool,
     pub(crate) program: OwnedFd,
 }
 
 impl Generation {
     /// Compiles the ruleset, fills and freezes the image, and loads the program for it.
-    pub(crate) fn load(ruleset: &Ruleset, maps: &Maps, marks: Option<&MapHandle>) -> Result<Self> {
-        Self::of(image::compile(ruleset)?, maps, marks)
+    pub(crate) fn load(ruleset: &Ruleset, maps: &Maps, shared: SharedMaps<'_>) -> Result<Self> {
+        Self::of(image::compile(ruleset)?, maps, shared)
     }
 
     /// The same for a ruleset that takes the place of another one, with whatever can stay of the image of that one, if
@@ -50,24 +51,25 @@ impl Generation {
         image: &Path,
         (new, plan): (&Ruleset, &Plan),
         maps: &Maps,
-        marks: Option<&MapHandle>,
+        shared: SharedMaps<'_>,
     ) -> Result<Self> {
-        let Ok(image) = map_words(image) else { return Self::load(new, maps, marks) };
-        Self::of(image::recompile(Compiled { ruleset: old, image: image.words() }, new, plan)?, maps, marks)
+        let Ok(image) = map_words(image) else { return Self::load(new, maps, shared) };
+        Self::of(image::recompile(Compiled { ruleset: old, image: image.words() }, new, plan)?, maps, shared)
     }
 
-    fn of(compiled: Image<'_>, maps: &Maps, marks: Option<&MapHandle>) -> Result<Self> {
+    fn of(compiled: Image<'_>, maps: &Maps, shared: SharedMaps<'_>) -> Result<Self> {
         let image = create_frozen("inlet_image", compiled.words(), |words| write(compiled.parts(words)))?;
         fault::point("commit:filled");
-        let program = load::load(compiled.header(), &image, maps, marks)?;
-        Ok(Self { image, program })
+        let program = load::load(compiled.header(), &image, maps, shared)?;
+        Ok(Self { image, notes_flows: shared.answers.is_some(), program })
     }
 
     /// Pins image and program in the directory of the generation, and with them what is beside them.
     pub(crate) fn pin(&self, attachments: &Attachments, files: &GenerationFiles, readers: Readers) -> Result<()> {
         let routes = attachments.keeps_routes.then(|| (self.image.as_fd(), files.routes()));
+        let answers = self.notes_flows.then(|| (self.image.as_fd(), files.answers()));
         let pins = [(self.image.as_fd(), files.image()), (self.program.as_fd(), files.program())];
-        for (object, path) in pins.into_iter().chain(routes) {
+        for (object, path) in pins.into_iter().chain(routes).chain(answers) {
             raw::pin(object, &path).map_err(Error::at("pin", &path))?;
             fault::point("commit:pin");
         }
@@ -98,7 +100,7 @@ pub(crate) fn begin(files: &GenerationFiles, readers: Readers) -> Result<()> {
 
 /// Loads the program for no rules and lets it go: what this needs, every program needs.
 pub(crate) fn try_out() -> Result<()> {
-    Generation::load(&Ruleset::empty(), &Maps::unpinned(1)?, None).map(drop)
+    Generation::load(&Ruleset::empty(), &Maps::unpinned(1)?, SharedMaps::default()).map(drop)
 }
 
 /// From how many words on two threads write an image: less is done before the second one runs.

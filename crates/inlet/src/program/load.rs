@@ -13,7 +13,7 @@ use libbpf_rs::{MapCore, MapHandle, ObjectBuilder, OpenObject, PrintLevel};
 
 use crate::bpf::steer::types;
 use crate::error::{Cause, Error, Result};
-use crate::state::{FlowKey, Maps};
+use crate::state::{AnswerMaps, FlowKey, Maps};
 
 static OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/steer.bpf.o"));
 
@@ -34,13 +34,14 @@ macro_rules! constants {
     }};
 }
 
-fn constants(header: &Header, flow_key: FlowKey) -> Constants {
+fn constants(header: &Header, flow_key: FlowKey, notes_flows: bool) -> Constants {
     let mut constants = constants!(header;
         search_words, search_mask, index, blocks32, blocks128, cells, ranges, chain, hops, steps, levels, port_tables, bisect, marks,
         v4.used, v4.pieces, v4.shift, v4.low_half, v4.first, v4.high, v4.windows, v4.buckets, v4.more,
         v6.used, v6.pieces, v6.shift, v6.low_half, v6.first, v6.high, v6.windows, v6.buckets, v6.more);
     let at = offset_of!(types::config, flow_key) / size_of::<u64>();
     constants[at..at + flow_key.0.len()].copy_from_slice(&flow_key.0);
+    constants[offset_of!(types::config, answers) / size_of::<u64>()] = notes_flows.into();
     constants
 }
 
@@ -55,8 +56,9 @@ same_numbers! {
     ENTRY_SHIFT ENTRY_NODE NODE_WORDS SHIFT LOW_HALF NODE_BISECT MAX_LEVELS VALUE_WORDS BLOCK_WORDS BLOCK32_KEYS
     BLOCK128_KEYS WINDOW4_WORDS WINDOW6_WORDS PREFIXES BUCKET4_WORDS BUCKET6_WORDS BUCKET_MORE BUCKET4_SHIFT BUCKET4_KEY
     BUCKET6_HIGH_SHIFT BUCKET6_LOW_SHIFT BUCKET6_KEY NOTHING MORE_SEARCH PORTS_LARGE PORTS_ONE PORTS_TWO RANGE_BITS
-    RANGE_UDP SMALL_RANGES HAS_ONE HAS_TWO HAS_SMALL HAS_LARGE LEAF_GROUP LEAF_SHIFT LEAF_MISS LEAF_PASS LEAF_REFUSE
-    LEAF_SERVICE_OR_REFUSE LEAF_SERVICE_OR_PASS LEAF_BY_SOURCE LEAF_BY_IFACE LEAF_BY_MARK MARK_MASK MARK_UNKNOWN MAX_STEPS MAX_HOPS
+    RANGE_UDP SMALL_RANGES HAS_ONE HAS_TWO HAS_SMALL HAS_LARGE LEAF_GROUP LEAF_BOUND_ANSWERS LEAF_SHIFT LEAF_MISS LEAF_PASS
+    LEAF_REFUSE LEAF_SERVICE_OR_REFUSE LEAF_SERVICE_OR_PASS LEAF_BY_SOURCE LEAF_BY_IFACE LEAF_BY_MARK MARK_MASK MARK_UNKNOWN
+    MAX_STEPS MAX_HOPS
 }
 
 /// The object with numbers for all placeholders. The number of a placeholder is in two halves, each the last four bytes
@@ -101,15 +103,24 @@ pub(crate) fn without(what: &str) -> Error {
     Error::Load { cause: io::Error::other(format!("it has no {what}")), log: String::new() }
 }
 
+/// The maps that the program shares with others, where a ruleset needs these.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct SharedMaps<'a> {
+    /// In which marks are handed over.
+    pub(crate) marks: Option<&'a MapHandle>,
+    /// In which it notes where flows ask.
+    pub(crate) answers: Option<&'a AnswerMaps>,
+}
+
 /// Loads the program specialised for an image. An image with marks needs the map in which they are handed over.
-pub(crate) fn load(header: &Header, image: &MapHandle, maps: &Maps, marks: Option<&MapHandle>) -> Result<OwnedFd> {
-    if header.marks != 0 && marks.is_none() {
+pub(crate) fn load(header: &Header, image: &MapHandle, maps: &Maps, shared: SharedMaps<'_>) -> Result<OwnedFd> {
+    if header.marks != 0 && shared.marks.is_none() {
         return Err(without("map of marks"));
     }
-    let object = specialise(OBJECT, &constants(header, maps.flow_key));
+    let object = specialise(OBJECT, &constants(header, maps.flow_key, shared.answers.is_some()));
     loading(|failed| {
         let mut open = ObjectBuilder::default().open_memory(&object).map_err(failed)?;
-        give_maps(&mut open, image, maps, marks).map_err(failed)?;
+        give_maps(&mut open, image, maps, shared).map_err(failed)?;
         let loaded = open.load().map_err(failed)?;
         let program = loaded.progs().find(|program| program.name() == "inlet_steer");
         let program = program.ok_or_else(|| without("program"))?;
@@ -118,25 +129,23 @@ pub(crate) fn load(header: &Header, image: &MapHandle, maps: &Maps, marks: Optio
 }
 
 /// The maps that exist take the place of those that the object declares.
-fn give_maps(
-    open: &mut OpenObject,
-    image: &MapHandle,
-    maps: &Maps,
-    marks: Option<&MapHandle>,
-) -> libbpf_rs::Result<()> {
+fn give_maps(open: &mut OpenObject, image: &MapHandle, maps: &Maps, shared: SharedMaps<'_>) -> libbpf_rs::Result<()> {
     for mut map in open.maps_mut() {
         let name = map.name().to_string_lossy().into_owned();
         match name.as_str() {
             "inlet_sockets" => map.reuse_fd(maps.sockets.as_fd())?,
             "inlet_lanes" => map.reuse_fd(maps.lanes.as_fd())?,
             "inlet_counters" => map.reuse_fd(maps.counters.as_fd())?,
-            "inlet_marks" if let Some(marks) = marks => map.reuse_fd(marks.as_fd())?,
+            "inlet_marks" if let Some(marks) = shared.marks => map.reuse_fd(marks.as_fd())?,
+            "inlet_flows" if let Some(answers) = shared.answers => map.reuse_fd(answers.flows.as_fd())?,
+            "inlet_bound" if let Some(answers) = shared.answers => map.reuse_fd(answers.bound.as_fd())?,
+            "inlet_answers" if let Some(answers) = shared.answers => map.reuse_fd(answers.counters.as_fd())?,
             section if section.ends_with(".bss.image") => {
                 // libbpf has memory for the section, which it unmaps in the size that the map has then.
                 map.set_value_size(image.value_size())?;
                 map.reuse_fd(image.as_fd())?;
             }
-            // The layout of the constants, which are not in memory; the map of marks, when no rule has one.
+            // The layout of the constants, which are not in memory, and the shared maps that no rule needs.
             _ => map.set_autocreate(false)?,
         }
     }

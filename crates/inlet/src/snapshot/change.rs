@@ -2,7 +2,8 @@
 //! of a ruleset by one is the same for those who look ahead and for those who carry it out.
 
 use inlet_core::{
-    Builder, Description, Interface, Listen, OnMissing, Rule, Selector, ServiceId, ServiceName, Spread, Target, Verdict,
+    Answers, Builder, Description, Interface, Listen, OnMissing, Rule, Selector, ServiceId, ServiceName, Spread,
+    Target, Verdict,
 };
 
 use crate::described::check_there;
@@ -31,6 +32,8 @@ pub struct ServiceRequest {
     pub on_missing: Option<OnMissing>,
     /// Who chooses among its live sockets.
     pub spread: Option<Spread>,
+    /// Where its answers over UDP leave from.
+    pub answers: Option<Answers>,
     /// Which sockets it has; the inner `None` leaves them to be registered by hand.
     pub description: Option<Option<Description>>,
     /// Whether its programs get plain TCP when they ask for multipath TCP. It is a part of the description.
@@ -80,6 +83,9 @@ impl Edit {
                 }
                 if let Some(spread) = request.spread {
                     builder.set_spread(id, spread);
+                }
+                if request.answers.is_some() {
+                    builder.set_answers(id, request.answers);
                 }
                 if let Some(description) = &request.description {
                     builder.set_description(id, description.clone());

@@ -1,6 +1,7 @@
 //! The reader: an instance open for reading, and all that can be asked of it: what is in force, who receives, what was
 //! counted, what a packet meets, and whether all is well. It knows no writer.
 
+mod answers;
 mod change;
 mod check;
 mod explain;
@@ -14,11 +15,12 @@ mod receivers;
 mod ssh;
 pub(crate) mod warning;
 
-use inlet_core::{Description, Match, OnMissing, Rule, Ruleset, Service, ServiceId, ServiceName, Spread};
+use inlet_core::{Answers, Description, Match, OnMissing, Rule, Ruleset, Service, ServiceId, ServiceName, Spread};
 
+pub use self::answers::AnswersState;
 pub use self::change::{Edit, ServiceRequest};
 pub use self::check::{CODES, Checker, Checkup, Finding, Severity};
-pub use self::explain::{Agreement, Answer, Explainer, Explanation, LiveProgram, Outcome, Reply, Unasked};
+pub use self::explain::{Agreement, Answer, AnswerFrom, Explainer, Explanation, LiveProgram, Outcome, Reply, Unasked};
 pub use self::listeners::{Listener, Listeners, ServiceTraffic};
 pub use self::proposal::{Planner, Proposal};
 pub use self::warning::Warning;
@@ -58,6 +60,8 @@ pub struct ServiceState {
     pub on_missing: OnMissing,
     /// Who chooses among its live sockets.
     pub spread: Spread,
+    /// Where its answers over UDP leave from; `None`: as asked where the host can do that.
+    pub answers: Option<Answers>,
     /// How many rules name it.
     pub rules: u64,
     /// Its live sockets.
@@ -163,6 +167,7 @@ impl Snapshot {
                 name: service.name.clone(),
                 on_missing: service.on_missing,
                 spread: service.spread,
+                answers: service.answers,
                 rules: rules.get(&id).copied().unwrap_or(0),
                 sockets: receivers.states(service),
                 counters: self.maps.counters(Some(id))?,

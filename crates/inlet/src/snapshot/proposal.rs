@@ -7,7 +7,7 @@ use inlet_core::{Builder, Moved, Plan, Ruleset, traffic};
 
 use super::change::resolve_interfaces;
 use super::warning::{self, Step};
-use super::{Edit, Receivers, Snapshot, Warning};
+use super::{AnswersState, Edit, Receivers, Snapshot, Warning};
 use crate::error::Result;
 use crate::file::read_ruleset;
 use crate::state::Location;
@@ -52,7 +52,7 @@ impl Proposal {
 impl<'a> From<&'a Proposal> for Step<'a> {
     fn from(proposal: &'a Proposal) -> Self {
         let Proposal { before, after, plan, would_keep_routes, .. } = proposal;
-        Self { before, after, plan, keeps_routes: *would_keep_routes }
+        Self { before, after, plan, keeps_routes: *would_keep_routes, answers_unable: false }
     }
 }
 
@@ -105,7 +105,9 @@ impl Planner {
             None => Receivers::of(self.location.netns(), None)?,
         };
         let then = now.after(&proposal.before, &proposal.after);
-        warning::all(self.location.netns(), [&now, &then], &proposal.into(), true)
+        let answers = self.snapshot.as_ref().map(Snapshot::answers).transpose()?;
+        let step = Step { answers_unable: answers == Some(AnswersState::Unable), ..proposal.into() };
+        warning::all(self.location.netns(), [&now, &then], &step, true)
     }
 
     fn in_force(&self) -> Ruleset {

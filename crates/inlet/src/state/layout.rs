@@ -17,6 +17,11 @@
 //!         places  find_tcp  find_udp       the programs that go through what exists, and where they put it
 //!         changing/                        there while these are being replaced
 //!         listen  bind4  bind6             the links to the root of the control groups
+//!     gen-N/answers                    there when the program notes where flows ask
+//!     answers/                         while it does: what answers leave by
+//!         flows  bound  counters           the maps that the lookup shares with these programs
+//!         send4  send6                     the links to the root of the control groups
+//!         port  port-INDEX  filter-INDEX   the program for interfaces, and its link to each or another pin of it
 //! BPFFS/inlet/new-COOKIE/            an instance being made
 //! BPFFS/inlet/old-COOKIE/            an instance being removed
 //! ```
@@ -25,6 +30,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, lstat, statfs};
 
+use super::answer_files::AnswerFiles;
+use super::described_files::DescribedFiles;
 use super::mark_files::MarkFiles;
 use crate::error::{Error, Result, StateError};
 use crate::kernel::Netns;
@@ -180,6 +187,10 @@ impl Files {
         MarkFiles(self.0.join("marks"))
     }
 
+    pub(crate) fn answers(&self) -> AnswerFiles {
+        AnswerFiles(self.0.join("answers"))
+    }
+
     /// The numbers of the generations that are there, in no order.
     pub(crate) fn generations(&self) -> Result<Vec<u64>> {
         self.numbered("gen-")
@@ -230,6 +241,16 @@ impl GenerationFiles {
         is_there(&self.routes())
     }
 
+    /// Whether the program of this generation notes where flows ask.
+    pub(crate) fn notes_flows(&self) -> Result<bool> {
+        is_there(&self.answers())
+    }
+
+    /// Another pin of the image; that it is there says that the program notes where flows ask.
+    pub(crate) fn answers(&self) -> PathBuf {
+        self.0.join("answers")
+    }
+
     /// The ruleset before this generation.
     pub(crate) fn previous(&self) -> PathBuf {
         self.0.join("previous")
@@ -248,38 +269,6 @@ impl GenerationFiles {
     /// By when the generation has to be confirmed.
     pub(crate) fn deadline(&self) -> PathBuf {
         self.0.join("deadline")
-    }
-}
-
-/// The files of what finds described sockets.
-#[derive(Clone, Debug)]
-pub(crate) struct DescribedFiles(pub(crate) PathBuf);
-
-impl DescribedFiles {
-    pub(crate) fn refusals(&self) -> PathBuf {
-        self.0.join("refusals")
-    }
-
-    pub(crate) fn places(&self) -> PathBuf {
-        self.0.join("places")
-    }
-
-    /// A directory that is there while the others are being replaced.
-    pub(crate) fn changing(&self) -> PathBuf {
-        self.0.join("changing")
-    }
-
-    /// Whether there is anything of it.
-    pub(crate) fn are_there(&self) -> Result<bool> {
-        is_there(&self.0)
-    }
-
-    pub(crate) fn find(&self, protocol: inlet_core::Protocol) -> PathBuf {
-        self.0.join(format!("find_{protocol}"))
-    }
-
-    pub(crate) fn link(&self, name: &str) -> PathBuf {
-        self.0.join(name)
     }
 }
 

@@ -1,8 +1,11 @@
 //! What is pinned in the bpf filesystem: where it lies, who may read it, the maps that outlive generations, which
 //! generation is in force and what is kept beside it. Nothing here knows what a writer or a reader does with it.
 
+mod answer_files;
+mod answers;
 mod counters;
 mod deadline;
+mod described_files;
 mod flow_key;
 mod frozen;
 mod hook;
@@ -15,16 +18,20 @@ mod mark_files;
 mod previous;
 mod readers;
 
+pub use self::answers::AnswerCounters;
 pub use self::counters::Counters;
 pub use self::deadline::Pending;
 pub use self::hook::{Hook, HookProgram, Steering};
 pub use self::layout::{DEFAULT_BPFFS, Location};
 
+pub(crate) use self::answer_files::AnswerFiles;
+pub(crate) use self::answers::{AnswerMaps, answer_counters};
 pub(crate) use self::deadline::{deadline, deadline_of, now, pending};
+pub(crate) use self::described_files::DescribedFiles;
 pub(crate) use self::flow_key::FlowKey;
 pub(crate) use self::frozen::{create_frozen, map_words, read_words};
 pub(crate) use self::in_force::{generation_in_force, generations, open_link, read_ruleset, ruleset_in_force};
-pub(crate) use self::layout::{DescribedFiles, Files, GenerationFiles, is_there, remove_all};
+pub(crate) use self::layout::{Files, GenerationFiles, is_there, remove_all};
 pub(crate) use self::lock::{Exclusive, Shared, Waiting, holders_of};
 pub(crate) use self::map::{Access, create, create_keyed, open_map};
 pub(crate) use self::maps::{LANES_PER_SERVICE, Maps, wait_for_packets};

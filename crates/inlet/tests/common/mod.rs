@@ -179,7 +179,8 @@ pub(crate) fn tree(dir: &Path) -> Vec<String> {
     found
 }
 
-/// What the bpffs holds when there is one instance with one generation and nothing else.
+/// What the bpffs holds when there is one instance with one generation and nothing else. Where the program notes where
+/// flows ask, that is what answers leave by, on the one interface of the world.
 pub(crate) fn tree_of_one(world: &World, number: u64) -> Vec<String> {
     let instance = format!("inlet/netns-{}", Netns::own().unwrap().cookie());
     let files = ["meta", "sockets", "lanes", "counters", "binds", "flow-key", "watch", "link"].map(str::to_owned);
@@ -187,6 +188,13 @@ pub(crate) fn tree_of_one(world: &World, number: u64) -> Vec<String> {
     let parts = ["image", "program", "previous"].into_iter().filter(|part| number > 1 || *part != "previous");
     let parts: Vec<String> = parts.map(|part| format!("{generation}/{part}")).collect();
     let mut all = vec!["inlet".to_owned(), instance.clone(), format!("{instance}/{generation}")];
+    if world.bpffs.path().join(format!("{instance}/{generation}/answers")).exists() {
+        let names = ["flows", "bound", "counters", "send4", "send6", "port", "port-1"];
+        let below = names.map(|name| format!("{instance}/answers/{name}"));
+        all.extend(
+            [format!("{instance}/{generation}/answers"), format!("{instance}/answers")].into_iter().chain(below),
+        );
+    }
     all.extend(files.iter().chain(&parts).map(|file| format!("{instance}/{file}")));
     all.sort();
     assert!(world.bpffs.path().is_dir());

@@ -6,6 +6,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod answers;
 mod commit;
 mod confirm;
 mod instance;
@@ -17,6 +18,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use common::{Receiver, asked, at, bind, here, open, source, state, tree, tree_of_one, up};
+use inlet::rules::Answers;
 use inlet::rules::Protocol::{Tcp, Udp};
 use inlet::{ApplyOptions, CommitOptions, Instance, UpOptions};
 use inlet_testkit::World;
@@ -90,6 +92,12 @@ const MARKS: &[(&str, bool)] = &[
 /// Each step by which what handed marks over goes, with whether rules that need none are in force then.
 const NO_MARKS: &[(&str, bool)] =
     &[("commit:pinned", false), ("commit:swapped", true), ("marks:detached", true), ("marks:removed", true)];
+/// Each step of a commit with the first rule of UDP: all before it is in force.
+const ATTACH: &[&str] = &["answers:directory", "answers:map", "answers:attached", "answers:port", "answers:interface"];
+
+/// Each step of a commit after which no answer leaves from elsewhere than its socket: all after it is in force. The end of an
+/// instance has the same.
+const DETACH: &[&str] = &["answers:uncovered", "answers:detached"];
 
 const DOWN: &[&str] = &["down:withdrawn", "down:detached"];
 
@@ -113,6 +121,18 @@ fn child() {
         "register" => drop(open().register("web", std::io::stdin()).unwrap()),
         "unregister" => drop(open().unregister("web", None).unwrap()),
         "marks" => drop(open().apply(source(MARKED), &ApplyOptions::default()).unwrap()),
+        "first of udp" => bind(&mut open(), "dns", Udp, "192.0.2.0/24", "53"),
+        "insist" => {
+            let mut instance = open();
+            let request = inlet::ServiceRequest { answers: Some(Answers::Asked), ..inlet::ServiceRequest::default() };
+            instance.set_service(&"dns".parse().unwrap(), request).unwrap();
+            let refused = instance.bind(&common::to("dns"), &common::selector(Udp, "192.0.2.0/24", "53")).unwrap_err();
+            let message =
+                "answers of service \"dns\" cannot leave from where they are asked on this host: no cgroup v2 ";
+            assert!(refused.to_string().starts_with(message), "{refused}");
+            assert_eq!(refused.remedy().as_deref(), Some("mount -t cgroup2 none /sys/fs/cgroup"));
+        }
+        "last of udp" => drop(open().unbind(&common::selector(Udp, "192.0.2.0/24", "53")).unwrap()),
         "describe" => drop(described(&mut open())),
         "down" => Instance::down(&here()).unwrap(),
         other => panic!("{other}"),
@@ -185,7 +205,8 @@ fn every_step_of_the_source_is_tried() {
     let commit = COMMIT.iter().map(|(step, _)| *step);
     let pairs = UNREGISTER.iter().map(|(step, _)| *step).chain(DESCRIBE.iter().map(|(step, _)| *step));
     let pairs = pairs.chain([MARKS, NO_MARKS].concat().iter().map(|(step, _)| *step)).collect::<Vec<_>>();
-    let tried: Vec<&str> = commit.chain([UP, REGISTER, MOVE, CONFIRM, DOWN].concat()).chain(pairs).collect();
+    let tried: Vec<&str> =
+        commit.chain([UP, REGISTER, MOVE, CONFIRM, ATTACH, DETACH, DOWN].concat()).chain(pairs).collect();
     for point in source.split("fault::point(\"").skip(1).map(|rest| rest.split('"').next().unwrap()) {
         // Those of routes are tried in tests/routes.rs.
         assert!(point.starts_with("routes:") || tried.contains(&point), "{point}");

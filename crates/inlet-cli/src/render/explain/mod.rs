@@ -1,5 +1,6 @@
 //! The story of a packet: the decision step by step.
 
+mod answer;
 mod report;
 mod route;
 
@@ -77,6 +78,9 @@ fn text(
     }
     for socket in explanation.elsewhere.iter().filter(|socket| socket.receiving).take(SHOWN) {
         row("not", format!("{}: {}", socket::line(socket), elsewhere(socket)));
+    }
+    if let Some(line) = answer::line(explanation) {
+        row("answer", line);
     }
     for line in ordinary(explanation) {
         row("ordinary", line);

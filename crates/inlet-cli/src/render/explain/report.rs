@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::super::hook;
 use super::super::socket::Socket;
+use super::answer::Answer;
 use super::route::{Address, address};
 use super::{Question, candidates, notes, receiver};
 
@@ -23,6 +24,7 @@ struct Report<'a, R> {
     candidates: Vec<Socket>,
     /// Sockets of the service that are bound to another interface.
     elsewhere: Vec<Socket>,
+    answer: Option<Answer>,
     without: Without,
     program: Program,
     notes: Vec<String>,
@@ -97,6 +99,7 @@ pub(super) fn report<'a>(
         socket: receiver(question, explanation).map(Socket::from),
         candidates: candidates(explanation).map(Socket::from).collect(),
         elsewhere: explanation.elsewhere.iter().map(Socket::from).collect(),
+        answer: super::answer::report(explanation),
         without: without(explanation),
         program: program(*live, explanation.hook.as_ref()),
         notes: notes(question, explanation),

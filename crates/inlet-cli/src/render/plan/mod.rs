@@ -2,7 +2,7 @@
 
 mod report;
 
-use inlet::rules::{Change, Plan, Prefix, Ruleset, ServiceChange, Verdict};
+use inlet::rules::{Answers, Change, Plan, Prefix, Ruleset, ServiceChange, Verdict};
 use inlet::{Committed, Proposal, RouteChanges, Warning};
 use serde::Serialize;
 
@@ -206,6 +206,10 @@ impl Difference<'_> {
             }
             ServiceChange::Spread { name, previous, new } => {
                 (palette.changed, format!("~ service {name} (spread: {new}, was {previous})"))
+            }
+            ServiceChange::Answers { name, new, .. } => {
+                let from = new.map_or("asked where the host can", Answers::as_str);
+                (palette.changed, format!("~ service {name} (answers: {from})"))
             }
             ServiceChange::Described { name, new: Some(new), .. } => {
                 (palette.changed, format!("~ service {name}: {new}"))

@@ -1,7 +1,7 @@
 //! What differs between two rulesets, as programs get it.
 
 use inlet::rules::config::rule_json;
-use inlet::rules::{Change, Description, Rule, Ruleset, ServiceChange, ServiceName};
+use inlet::rules::{Answers, Change, Description, Rule, Ruleset, ServiceChange, ServiceName};
 use serde::{Serialize, Serializer};
 
 use super::Difference;
@@ -35,6 +35,8 @@ struct Service {
     on_missing: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     spread: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    answers: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     description: Option<String>,
     was: Option<String>,
@@ -75,6 +77,7 @@ fn service(change: &ServiceChange) -> Service {
         name: name.to_string(),
         on_missing: None,
         spread: None,
+        answers: None,
         description: None,
         was: None,
     };
@@ -87,6 +90,10 @@ fn service(change: &ServiceChange) -> Service {
         }
         ServiceChange::Spread { name, previous, new } => {
             Service { spread: Some(new.as_str()), was: Some(previous.to_string()), ..service("spread", name) }
+        }
+        ServiceChange::Answers { name, previous, new } => {
+            let [was, answers] = [previous, new].map(|answers| answers.map(Answers::as_str));
+            Service { answers, was: was.map(str::to_owned), ..service("answers", name) }
         }
         ServiceChange::Described { name, previous: old, new } => {
             let text = |description: &Option<Description>| description.as_ref().map(ToString::to_string);

@@ -21,7 +21,7 @@ use super::keys::{Described, resolve_interfaces};
 use super::loader::Loader;
 use super::sets::{Sets, lines, put, without_inner};
 use super::{Parsed, Routes};
-use crate::rule::{CgroupPath, Listen, OnMissing, Prefix, ServiceName, Services, Spread, UnitName, UserName};
+use crate::rule::{Answers, CgroupPath, Listen, OnMissing, Prefix, ServiceName, Services, Spread, UnitName, UserName};
 use crate::ruleset::{Builder, Ruleset};
 
 /// Reads file 0 of the loader; `None` when it has to be read the slow way.
@@ -140,6 +140,7 @@ struct ServicesSeed<'b> {
 struct ServiceText {
     on_missing: Option<Text<OnMissing>>,
     spread: Option<Text<Spread>>,
+    answers: Option<Text<Answers>>,
     listen: Option<List<Listen>>,
     unit: Option<Text<UnitName>>,
     cgroup: Option<Text<CgroupPath>>,
@@ -184,6 +185,7 @@ impl<'de> Visitor<'de> for ServicesSeed<'_> {
             let policy = service.on_missing.as_ref().map_or_else(OnMissing::default, |text| text.0);
             self.builder.set_on_missing(id, policy);
             self.builder.set_spread(id, service.spread.as_ref().map_or_else(Spread::default, |text| text.0));
+            self.builder.set_answers(id, service.answers.as_ref().map(|text| text.0));
             self.builder.set_description(id, service.described().description().map_err(|_| slow())?);
         }
         Ok(())

@@ -12,8 +12,8 @@ use crate::config::Routes;
 use crate::config::keys::Plain;
 use crate::config::sets::PrefixOrSet;
 use crate::rule::{
-    CgroupPath, InterfaceName, Listen, Mark, OnMissing, Ports, Prefix, Protocol, ServiceName, Spread, UnitName,
-    UserName,
+    Answers, CgroupPath, InterfaceName, Listen, Mark, OnMissing, Ports, Prefix, Protocol, ServiceName, Spread,
+    UnitName, UserName,
 };
 
 /// A type that a text in the file can have, and whether a bare number may stand for it.
@@ -33,6 +33,7 @@ impl Written for CgroupPath {}
 impl Written for InterfaceName {}
 impl Written for Listen {}
 impl Written for OnMissing {}
+impl Written for Answers {}
 impl Written for Plain {}
 impl Written for Prefix {}
 impl Written for PrefixOrSet {}

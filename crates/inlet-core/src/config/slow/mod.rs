@@ -198,13 +198,14 @@ impl Reader<'_, '_> {
 
     fn service(&mut self, name: &ServiceName, key: &Key<'_>, node: &Node<'_>) {
         let before = self.found.count();
-        let (mut policy, mut spread) = (OnMissing::default(), Spread::default());
+        let (mut policy, mut spread, mut answers) = (OnMissing::default(), Spread::default(), None);
         let mut described = Described::default();
         for (key, node) in self.fields(node, SERVICE) {
             match key.name.as_ref() {
                 _ if self.is_null(&node) => {}
                 "on_missing" => policy = self.parsed(&node).unwrap_or_default(),
                 "spread" => spread = self.parsed(&node).unwrap_or_default(),
+                "answers" => answers = self.parsed(&node),
                 "listen" => {
                     let nodes = self.one_or_list(&node);
                     described.listen = Some(nodes.iter().filter_map(|node| self.listen(node)).collect());
@@ -229,6 +230,7 @@ impl Reader<'_, '_> {
             Ok(id) => {
                 self.builder.set_on_missing(id, policy);
                 self.builder.set_spread(id, spread);
+                self.builder.set_answers(id, answers);
                 self.builder.set_description(id, described);
             }
             Err(error) => self.found.push(with_remedy(key.place.clone(), &error)),

@@ -26,6 +26,9 @@ pub fn write(ruleset: &Ruleset, routes: Routes, mut out: impl Write) -> io::Resu
         if service.spread != Spread::default() {
             write!(out, ", \"spread\": \"{}\"", service.spread)?;
         }
+        if let Some(answers) = service.answers {
+            write!(out, ", \"answers\": \"{answers}\"")?;
+        }
         if let Some(description) = &service.description {
             write_description(&mut out, description)?;
         }

@@ -21,6 +21,9 @@ pub fn write_toml(ruleset: &Ruleset, routes: Routes, mut out: impl Write) -> io:
         if service.spread != Spread::default() {
             write!(out, ", spread = \"{}\"", service.spread)?;
         }
+        if let Some(answers) = service.answers {
+            write!(out, ", answers = \"{answers}\"")?;
+        }
         if let Some(description) = &service.description {
             write_description(&mut out, description)?;
         }

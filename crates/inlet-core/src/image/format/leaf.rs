@@ -1,9 +1,10 @@
 //! Leaves: the results of searches.
 
 use super::{
-    LEAF_GROUP, LEAF_MISS, LEAF_PASS, LEAF_REFUSE, LEAF_SERVICE_OR_PASS, LEAF_SERVICE_OR_REFUSE, LEAF_SHIFT, RANGE_UDP,
+    LEAF_BOUND_ANSWERS, LEAF_GROUP, LEAF_MISS, LEAF_PASS, LEAF_REFUSE, LEAF_SERVICE_OR_PASS, LEAF_SERVICE_OR_REFUSE,
+    LEAF_SHIFT, RANGE_UDP,
 };
-use crate::rule::{OnMissing, Service, ServiceId, Services, Spread, Verdict};
+use crate::rule::{Answers, OnMissing, Service, ServiceId, Services, Spread, Verdict};
 
 /// The result of a search by port, source or interface: 3 bits of kind, 29 bits of number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -67,12 +68,14 @@ impl Leaf {
             Some(OnMissing::Refuse) | None => LEAF_SERVICE_OR_REFUSE,
         };
         let group = if service.is_some_and(|service| service.spread == Spread::Group) { LEAF_GROUP } else { 0 };
-        Self::new(kind, u32::from(id.get()) | group)
+        let is_bound = service.is_some_and(|service| service.answers == Some(Answers::Bound));
+        let bound = if is_bound { LEAF_BOUND_ANSWERS } else { 0 };
+        Self::new(kind, u32::from(id.get()) | group | bound)
     }
 
     /// What the program does. `None`: the leaf needs a further search, or its number is not valid.
     pub(crate) fn outcome(self) -> Option<Outcome> {
-        let service = || u16::try_from(self.number() & !LEAF_GROUP).ok().and_then(ServiceId::new);
+        let service = || u16::try_from(self.number() & (LEAF_GROUP - 1)).ok().and_then(ServiceId::new);
         match self.kind() {
             LEAF_MISS => Some(Outcome::Miss),
             LEAF_PASS => Some(Outcome::Pass),

@@ -2,8 +2,11 @@
 
 mod previous;
 mod ruleset;
+mod services;
 mod valid;
+mod words;
 
 pub use previous::Previous;
+pub use ruleset::decode;
 pub(super) use ruleset::{Encoded, encode};
-pub use ruleset::{SourceError, decode};
+pub use words::SourceError;

@@ -10,8 +10,9 @@
 //! each byte, the lowest first; the bit above says that more follow. The shapes of dropped rules are those of the
 //! ruleset in force.
 
-use super::ruleset::{self, SourceError, Words};
+use super::ruleset;
 use super::valid::is_valid;
+use super::words::{SourceError, Words};
 use crate::rule::{Family, Match, Prefix, Rule, ServiceId, Services, Verdict};
 use crate::ruleset::{BuildError, Builder, Change, Entry, Entry4, Entry6, MAX_SHAPES, Plan, Ruleset, Shape, ShapeId};
 

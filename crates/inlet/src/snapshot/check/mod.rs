@@ -1,6 +1,7 @@
 //! Whether all is well with the host, the instance, the rules and the sockets: what is amiss, why it matters, and the
 //! command that mends it. Nothing is changed, and what cannot be looked at is said.
 
+mod answers;
 mod codes;
 mod devices;
 mod groups;
@@ -24,7 +25,7 @@ use inlet_core::{Plan, Ruleset};
 use crate::described::{Reported, reported_now};
 use crate::error::{Error, Result, StateError, quoted_path};
 use crate::route::{Model, RouteTable};
-use crate::snapshot::{Receivers, Snapshot};
+use crate::snapshot::{AnswersState, Receivers, Snapshot};
 use crate::state::Location;
 
 /// How much a finding matters.
@@ -81,6 +82,8 @@ pub(crate) struct Subject<'a> {
     receivers: &'a Receivers,
     routes: &'a RouteTable,
     model: &'a Model,
+    /// Whether answers over UDP leave from where they were asked, or would once the file is in force.
+    as_asked: bool,
     /// Sockets that descriptions in force mean and that no service has.
     waiting: &'a [Reported],
 }
@@ -150,7 +153,12 @@ impl Checker {
             _ => Vec::new(),
         };
         let routes = RouteTable::of(self.location.netns())?;
+        let answers = match proposed {
+            Some(_) => None,
+            None => self.snapshot().map(Snapshot::answers).transpose()?,
+        };
         let subject = Subject {
+            as_asked: answers.as_ref().is_none_or(|it| matches!(it, AnswersState::Asked { .. })),
             location: &self.location,
             ruleset,
             in_file: proposed.is_some(),
@@ -168,6 +176,7 @@ impl Checker {
         services::check(&subject, &mut found);
         devices::check(&subject, &mut found)?;
         sockets::check(&subject, &mut found)?;
+        answers::check(&subject, answers.as_ref(), &mut found);
         users::check(&subject, self.location.netns(), &mut found);
         debug_assert!(found.findings.iter().all(|it| CODES.contains(&it.code)), "{:?}", found.findings);
         found.findings.sort_by_key(|finding| finding.severity);

@@ -3,10 +3,10 @@
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
-use inlet_core::{Area, PortRange, Prefix, Protocol, Rule, Verdict, given};
+use inlet_core::{Answers, Area, PortRange, Prefix, Protocol, Rule, Verdict, given};
 
 use super::{Checkup, Finding, Severity, Subject, groups, shadowed};
-use crate::error::{Error, Refusal, Result, words};
+use crate::error::{Error, Refusal, Result, quoted, words};
 use crate::snapshot::listeners::{Listener, listeners};
 use crate::socket::{SocketState, pktinfo};
 
@@ -89,9 +89,12 @@ fn answers(subject: &Subject<'_>, found: &mut Checkup) {
         };
         let states = subject.receivers.states(service);
         let sockets: Vec<&SocketState> = states.iter().filter(udp).collect();
-        if sockets.is_empty() {
+        let by_choice = service.answers == Some(Answers::Bound);
+        if sockets.is_empty() || subject.as_asked && !by_choice {
             continue;
         }
+        let as_asked = format!("inlet service set {} --answers asked", quoted(service.name.as_str()));
+        let fix = |other: &str| if by_choice { as_asked.clone() } else { other.to_owned() };
         let claims = given(subject.ruleset, id);
         let areas: Vec<Area> =
             claims.iter().map(|claim| claim.area).filter(|it| it.protocol == Protocol::Udp).collect();
@@ -117,14 +120,14 @@ fn answers(subject: &Subject<'_>, found: &mut Checkup) {
                     "udp-answers-from-other-port",
                     what,
                     why,
-                    "give the service rules for that port only, or use TCP",
+                    fix("give the service rules for that port only, or use TCP"),
                 );
             }
             let elsewhere =
                 |area: &Area| local.ip().is_unspecified() || area.local != Prefix::from(canonical(local.ip()));
             if areas.iter().any(elsewhere) {
                 match says.get(&socket.cookie) {
-                    Some(false) => answers_elsewhere(&who, found),
+                    Some(false) => answers_elsewhere(&who, &fix, found),
                     Some(true) => answers_unknown(&who, found),
                     None => {}
                 }
@@ -133,13 +136,13 @@ fn answers(subject: &Subject<'_>, found: &mut Checkup) {
     }
 }
 
-fn answers_elsewhere(who: &str, found: &mut Checkup) {
+fn answers_elsewhere(who: &str, fix: &dyn Fn(&str) -> String, found: &mut Checkup) {
     found.add(
         Severity::Warning,
         "udp-answers-from-other-address",
         format!("{who} does not ask which address a datagram was for (IP_PKTINFO)"),
         "its answers leave from an address of the kernel's choice, and clients drop an answer from elsewhere than they asked",
-        "switch it on in the server (unbound: interface-automatic: yes), or bind a socket to each address",
+        fix("switch it on in the server (unbound: interface-automatic: yes), or bind a socket to each address"),
     );
 }
 

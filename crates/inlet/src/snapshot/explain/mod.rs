@@ -1,9 +1,11 @@
 //! Who receives a packet, and why, step by step: from the routes, the rules, the sockets and the live program.
 
+mod answer;
 mod program;
 
 use inlet_core::{Contender, OnMissing, Packet, Protocol, Rule, Ruleset, ServiceId, Standing, Verdict, contest};
 
+pub use answer::AnswerFrom;
 use program::Oracle;
 pub use program::{Agreement, Answer, LiveProgram, Reply, Unasked};
 
@@ -35,6 +37,8 @@ pub struct Explanation {
     pub socket: Option<SocketState>,
     /// What happens in the end.
     pub outcome: Outcome,
+    /// Where the answer to a datagram leaves from; `None` for TCP, and when it is not known which socket gives it.
+    pub answer: Option<AnswerFrom>,
     /// The sockets among which the kernel's ordinary lookup would choose; none: it would refuse. That is what happens
     /// without Inlet, and with a verdict of `pass`.
     pub ordinary: Vec<SocketState>,
@@ -69,6 +73,9 @@ pub struct Explainer<'a> {
     links: Links,
     oracle: Oracle,
     hook: Option<Hook>,
+    /// Whether answers can leave from where they were asked. Of a ruleset that is not in force the host is taken to be
+    /// able.
+    notes_flows: bool,
 }
 
 /// A packet as the hook sees it.
@@ -99,7 +106,7 @@ impl Snapshot {
             _ => self.oracle()?,
         };
         let explainer = Explainer::new(self.location(), self.ruleset(), Some(self), self.receivers()?, oracle)?;
-        Ok(Explainer { hook: Some(hook), ..explainer })
+        Ok(Explainer { hook: Some(hook), notes_flows: self.notes_flows()?, ..explainer })
     }
 }
 
@@ -126,7 +133,7 @@ impl<'a> Explainer<'a> {
     ) -> Result<Self> {
         let (routes, links) = (RouteTable::of(location.netns())?, Links::of(location.netns())?);
         let model = routes.model()?;
-        Ok(Self { location, ruleset, snapshot, receivers, routes, model, links, oracle, hook: None })
+        Ok(Self { location, ruleset, snapshot, receivers, routes, model, links, oracle, hook: None, notes_flows: true })
     }
 
     /// The whole story of a packet.
@@ -164,6 +171,12 @@ impl<'a> Explainer<'a> {
             Some(_) => listed.ordinary_in_vrf(&seen, packet.ifindex, self.unbound_accept_vrf(packet.protocol)),
             None => listed.ordinary(packet),
         };
+        let outcome = if self.is_steering() { self.outcome(rule, &sockets) } else { Outcome::Pass };
+        let service = match rule.map(|rule| rule.verdict) {
+            Some(Verdict::Service(id)) => self.ruleset.services().get(id),
+            _ => None,
+        };
+        let answer = self.answer_from(packet, outcome, socket, service.and_then(|service| service.answers));
         Ok(Explanation {
             packet: *packet,
             elsewhere,
@@ -171,7 +184,8 @@ impl<'a> Explainer<'a> {
             routing: self.routes.judge(&self.model, packet)?,
             rule,
             socket: socket.cloned(),
-            outcome: if self.is_steering() { self.outcome(rule, &sockets) } else { Outcome::Pass },
+            outcome,
+            answer,
             ordinary: ordinary.iter().map(|it| listed.describe_listed(it)).collect(),
             contenders,
             sockets,

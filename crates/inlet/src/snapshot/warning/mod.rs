@@ -67,6 +67,13 @@ pub enum Warning {
         /// Some of these packets.
         moved: Moved,
     },
+    /// Answers of a service over UDP leave from where its sockets are bound.
+    BoundAnswers {
+        /// The service.
+        service: ServiceName,
+        /// Whether the service says so, or this host cannot do better.
+        by_choice: bool,
+    },
     /// A listener receives packets, and does not any more.
     Loses {
         /// The listener.
@@ -126,6 +133,8 @@ pub(crate) struct Step<'a> {
     pub(crate) plan: &'a Plan,
     /// Whether Inlet keeps the local routes then.
     pub(crate) keeps_routes: bool,
+    /// Whether this host cannot send answers over UDP from where they were asked, as far as it is known.
+    pub(crate) answers_unable: bool,
 }
 
 /// What the step does that its author may not have meant. Each service and each listener is named once. `to_come`: it
@@ -145,6 +154,7 @@ pub(crate) fn all(netns: &Netns, [now, then]: [&Receivers; 2], step: &Step<'_>, 
     }
     warnings.extend(not_local(&losses, step));
     warnings.extend(services::without_sockets(then, step));
+    warnings.extend(services::bound_answers(step));
     warnings.extend(lost(&losses, step.plan));
     if refusal.is_none() {
         warnings.extend(lockout::once_local(netns, &losses, step.plan).map(|(guarded, lost, fix)| {
@@ -250,6 +260,11 @@ impl Warning {
                     None => give.to_owned(),
                 })
             }
+            Self::BoundAnswers { by_choice: true, .. } => Some(
+                "leave it when the server answers from there by itself; else: inlet service set SERVICE --answers asked"
+                    .to_owned(),
+            ),
+            Self::BoundAnswers { by_choice: false, .. } => Some("see what is missing with: inlet check".to_owned()),
             Self::OnlyOn { .. } => {
                 Some("name the interface in the rule, or add a socket that is bound to none".to_owned())
             }

@@ -6,8 +6,8 @@ use std::ops::ControlFlow;
 
 use inlet_core::config::nearest;
 use inlet_core::{
-    Area, Arrival, Change, Family, Kind, Marks, Moved, Plan, Prefix, Protocol, Rule, Ruleset, ServiceChange,
-    ServiceName, Verdict, traffic_to,
+    Answers, Area, Arrival, Change, Family, Kind, Marks, Moved, Plan, Prefix, Protocol, Rule, Ruleset, ServiceChange,
+    ServiceId, ServiceName, Verdict, traffic_to,
 };
 
 use super::{Step, Warning};
@@ -38,6 +38,25 @@ fn warning(then: &Receivers, step: &Step<'_>, kind: Kind, moved: Moved) -> Optio
         }
         _ => Warning::NoSocket { meant: meant(step, &service), service, on_missing, moved },
     })
+}
+
+/// The services that get datagrams by a change, and whose answers leave from where their sockets are bound.
+pub(super) fn bound_answers(step: &Step<'_>) -> Vec<Warning> {
+    let gains = |id: ServiceId| {
+        let leads = |rule: &Rule| rule.matching.protocol == Protocol::Udp && rule.verdict == Verdict::Service(id);
+        step.plan.rules.iter().filter_map(gained).any(leads)
+    };
+    let ids: BTreeSet<ServiceId> = step.after.udp_services().into_iter().map(|(id, _)| id).collect();
+    let mut warnings = Vec::new();
+    for (id, service) in ids.into_iter().filter_map(|id| Some((id, step.after.services().get(id)?))) {
+        let by_choice = service.answers == Some(Answers::Bound);
+        let changes =
+            |change: &ServiceChange| matches!(change, ServiceChange::Answers { name, .. } if *name == service.name);
+        if (by_choice || step.answers_unable) && (step.plan.services.iter().any(changes) || gains(id)) {
+            warnings.push(Warning::BoundAnswers { service: service.name.clone(), by_choice });
+        }
+    }
+    warnings
 }
 
 /// Packets of services whose sockets are others now by another description, though no rule for them changed.

@@ -1,0 +1,68 @@
+//! Where answers over UDP leave from, in the status of an instance.
+
+use inlet::{AnswerCounters, AnswersState};
+use serde::Serialize;
+
+use super::grouped;
+
+#[derive(Serialize)]
+pub(super) struct Answers<'a> {
+    from: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    counters: Option<Counted>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    uncovered: &'a [String],
+}
+
+#[derive(Serialize)]
+struct Counted {
+    noted: u64,
+    ambiguous: u64,
+    unnoted: u64,
+    addressed: u64,
+    rewritten: u64,
+}
+
+impl<'a> From<&'a AnswersState> for Answers<'a> {
+    fn from(state: &'a AnswersState) -> Self {
+        let bound = |from| Self { from, counters: None, uncovered: &[] };
+        match state {
+            AnswersState::Bound => bound("bound"),
+            AnswersState::Unable => bound("unable"),
+            AnswersState::Asked { counters, uncovered } => {
+                let AnswerCounters { noted, ambiguous, unnoted, addressed, rewritten } = *counters;
+                let counters = Some(Counted { noted, ambiguous, unnoted, addressed, rewritten });
+                Self { from: "asked", counters, uncovered }
+            }
+        }
+    }
+}
+
+/// The lines of the status; none where no rule of UDP needs it.
+pub(super) fn lines(state: &AnswersState) -> Vec<String> {
+    match state {
+        AnswersState::Bound => Vec::new(),
+        AnswersState::Unable => vec!["leave from where sockets are bound: see inlet check".to_owned()],
+        AnswersState::Asked { counters, uncovered } => {
+            let AnswerCounters { noted, ambiguous, unnoted, addressed, rewritten } = *counters;
+            let mut lines = vec![
+                format!(
+                    "leave as asked; {} with the address set, {} with the port",
+                    grouped(addressed),
+                    grouped(rewritten)
+                ),
+                format!(
+                    "{} flows noted, {} changes of where one asked, {} without room",
+                    grouped(noted),
+                    grouped(ambiguous),
+                    grouped(unnoted)
+                ),
+            ];
+            if !uncovered.is_empty() {
+                let names = uncovered.join(", ");
+                lines.push(format!("leave from the port of the socket through {names}: run inlet watch"));
+            }
+            lines
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! The program that sets source ports, on every interface of the namespace.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use super::clsact;
+use crate::error::{Cause, Error, Result};
+use crate::fault;
+use crate::kernel::{Link, Links, Netns, raw};
+use crate::program::{detach, is_attached, remove_pin};
+use crate::state::{AnswerFiles, is_there};
+
+/// Attaches the program to every interface that does not have it, and forgets interfaces that are gone.
+pub(super) fn cover(files: &AnswerFiles, program: &OwnedFd, netns: &Netns) -> Result<()> {
+    let links = Links::of(netns)?;
+    for index in files.interfaces()? {
+        if links.get(index).is_none() {
+            detach(&files.interface(index))?;
+            remove_pin(&files.filtered(index))?;
+        }
+    }
+    for link in links.iter() {
+        if !has(files, program, netns, link)? {
+            attach(files, program, netns, link)?;
+            fault::point("answers:interface");
+        }
+    }
+    Ok(())
+}
+
+/// Whether an interface has the program, as a link or as a filter.
+fn has(files: &AnswerFiles, program: &OwnedFd, netns: &Netns, to: &Link) -> Result<bool> {
+    Ok(is_attached(&files.interface(to.index))?
+        || is_there(&files.filtered(to.index))? && clsact::is_attached(program.as_fd(), to.index, netns)?)
+}
+
+/// Attaches the program to interfaces that came, where answers need it.
+pub(crate) fn cover_again(files: &AnswerFiles, netns: &Netns) -> Result<()> {
+    match raw::open_pin(&files.port()) {
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(()),
+        program => cover(files, &program.map_err(Error::at("open", &files.port()))?, netns),
+    }
+}
+
+/// The interfaces that do not have the program, by the pins: who only reads may not look at the links.
+pub(crate) fn uncovered(files: &AnswerFiles, netns: &Netns) -> Result<Vec<String>> {
+    let covered = files.interfaces()?;
+    let links = Links::of(netns)?;
+    let lacking = links.iter().filter(|link| !covered.contains(&link.index));
+    Ok(lacking.map(|link| link.name.clone()).collect())
+}
+
+fn attach(files: &AnswerFiles, program: &OwnedFd, netns: &Netns, to: &Link) -> Result<()> {
+    // What is left of an interface that is gone, and had this index.
+    detach(&files.interface(to.index))?;
+    remove_pin(&files.filtered(to.index))?;
+    let link = match fault::lacks("tcx") {
+        true => Err(io::Error::from_raw_os_error(libc::EINVAL)),
+        false => netns.run(|| raw::link_egress(program.as_fd(), to.index))?,
+    };
+    match link {
+        // It went meanwhile.
+        Err(cause) if cause.raw_os_error() == Some(libc::ENODEV) => Ok(()),
+        // A kernel before 6.6 does not know such links.
+        Err(cause) if cause.raw_os_error() == Some(libc::EINVAL) => filter(files, program, netns, to),
+        link => {
+            let path = files.interface(to.index);
+            raw::pin(link.map_err(refused(to))?.as_fd(), &path).map_err(Error::at("pin", &path))
+        }
+    }
+}
+
+/// Attaches it as a filter. A pin of the program says so: made before, so that whatever is attached is found again.
+fn filter(files: &AnswerFiles, program: &OwnedFd, netns: &Netns, to: &Link) -> Result<()> {
+    let path = files.filtered(to.index);
+    raw::pin(program.as_fd(), &path).map_err(Error::at("pin", &path))?;
+    clsact::attach(program.as_fd(), to.index, netns)?.map_err(refused(to))
+}
+
+fn refused<E: Cause>(to: &Link) -> impl FnOnce(E) -> Error {
+    Error::os("attach to what leaves through", to.name.clone())
+}
+
+/// Detaches the program from every interface.
+pub(super) fn uncover(files: &AnswerFiles, netns: &Netns) -> Result<()> {
+    for index in files.interfaces()? {
+        detach(&files.interface(index))?;
+        let path = files.filtered(index);
+        if let Ok(program) = raw::open_pin(&path) {
+            clsact::detach(program.as_fd(), index, netns)?;
+        }
+        remove_pin(&path)?;
+        fault::point("answers:uncovered");
+    }
+    Ok(())
+}
