@@ -34,7 +34,11 @@ pub fn tproxy(text: &str, around: &Surroundings) -> Result<Imported, ImportError
     // In the order of the text, where it has lines.
     let line = |left: &Left| left.place.strip_prefix("line ").and_then(|line| line.parse::<usize>().ok());
     imported.left.sort_by_key(|left| line(left).unwrap_or(0));
-    Texts::new(&firewall, &area, [&certain, &hoped]).write(&certain, &hoped, &mut imported);
+    Texts::new(&firewall, &area, around.listeners.as_deref(), [&certain, &hoped]).write(
+        &certain,
+        &hoped,
+        &mut imported,
+    );
     Ok(imported)
 }
 
@@ -150,7 +154,7 @@ struct Texts<'a> {
 }
 
 impl<'a> Texts<'a> {
-    fn new(firewall: &'a Firewall, area: &'a Area, rows: [&[Row]; 2]) -> Self {
+    fn new(firewall: &'a Firewall, area: &'a Area, listeners: Option<&[Listener]>, rows: [&[Row]; 2]) -> Self {
         let mut targets: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
         for row in rows.into_iter().flatten() {
             if let Choice::To(target) = row.choice {
@@ -168,7 +172,7 @@ impl<'a> Texts<'a> {
                 }
             }
         }
-        Self { firewall, area, services: Services::new(&targets), known, sets: Vec::new() }
+        Self { firewall, area, services: Services::new(&targets, listeners), known, sets: Vec::new() }
     }
 
     fn write(mut self, certain: &[Row], hoped: &[Row], imported: &mut Imported) {

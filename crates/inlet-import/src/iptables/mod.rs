@@ -83,6 +83,7 @@ fn family_of<'a>(mut section: impl Iterator<Item = &'a str>, sets: &Sets) -> Fam
     }
 }
 
+pub(crate) const CHANGES: &str = "packets change this set as they come; the import takes its members as they are now";
 pub(crate) const RELIES: &str = "it stays with the firewall, and asks for a mark that packets have from the TPROXY rules: without \
                                   these packets have none, so change what becomes of them";
 pub(crate) const REDIRECTS: &str = "it stays with the firewall, and changes the address before a ruleset sees the packet: see \

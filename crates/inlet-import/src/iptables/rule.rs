@@ -19,6 +19,8 @@ pub(super) struct Reader<'a> {
     pub(super) notes: Vec<String>,
     /// The sets that it names.
     pub(super) used: BTreeSet<String>,
+    /// The sets that packets change.
+    pub(super) changed: BTreeSet<String>,
     /// Whether ports of both sides are meant, and which.
     pub(super) either: Option<(Test, bool)>,
 }
@@ -40,6 +42,7 @@ impl<'a> Reader<'a> {
             socket: None,
             notes: Vec::new(),
             used: BTreeSet::new(),
+            changed: BTreeSet::new(),
             either: None,
         }
     }

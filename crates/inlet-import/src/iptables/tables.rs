@@ -6,7 +6,7 @@ use inlet_core::Family;
 
 use super::command::{Command, normal};
 use super::rule::Reader;
-use super::{REDIRECTS, RELIES};
+use super::{CHANGES, REDIRECTS, RELIES};
 use crate::Left;
 use crate::firewall::{Base, ChainId, Firewall, Rule};
 use crate::ipset::Sets;
@@ -38,6 +38,8 @@ pub(super) struct Tables<'a> {
     numbers: BTreeMap<ChainName, ChainId>,
     sets: &'a Sets,
     used: BTreeSet<String>,
+    /// The sets that packets change, each with the rule.
+    changed: Vec<(String, Left)>,
     family: Family,
     table: String,
     /// The tables that were read.
@@ -56,6 +58,7 @@ impl<'a> Tables<'a> {
             numbers: BTreeMap::new(),
             sets,
             used: BTreeSet::new(),
+            changed: Vec::new(),
             family: Family::V4,
             table: String::new(),
             seen: BTreeSet::new(),
@@ -208,6 +211,7 @@ impl<'a> Tables<'a> {
         let mut reader = Reader::new(&mut self.firewall, self.sets, &chains, &words);
         reader.read(&mut rule);
         self.used.extend(reader.used);
+        self.changed.extend(reader.changed.into_iter().map(|name| (name, left(number, line, CHANGES))));
         Entry { line: number, words, rule }
     }
 
@@ -251,6 +255,8 @@ impl<'a> Tables<'a> {
         if self.firewall.has_tproxy() && self.firewall.gives_marks() {
             self.firewall.told.extend(self.relying);
         }
+        let used = |name: &String| self.used.contains(name);
+        self.firewall.told.extend(self.changed.into_iter().filter(|(name, _)| used(name)).map(|(_, left)| left));
         for name in &self.used {
             let told = self.sets.meant(name).into_iter().chain(self.sets.get(name).map(|set| ("", set)));
             let told: Vec<Left> = told.flat_map(|(_, set)| set.told.clone()).collect();

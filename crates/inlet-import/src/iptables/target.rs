@@ -5,7 +5,7 @@ use super::rule::Reader;
 use crate::firewall::{Action, Choice};
 
 /// Targets that change nothing about who gets a packet.
-const HARMLESS: [&str; 22] = [
+const HARMLESS: [&str; 21] = [
     "LOG",
     "NFLOG",
     "ULOG",
@@ -20,7 +20,6 @@ const HARMLESS: [&str; 22] = [
     "TCPMSS",
     "TCPOPTSTRIP",
     "CHECKSUM",
-    "SET",
     "TEE",
     "IDLETIMER",
     "RATEEST",
@@ -52,6 +51,13 @@ impl Reader<'_> {
                 let options = self.options();
                 let untracks = name == "NOTRACK" || options.iter().any(|(option, _)| option == "--notrack");
                 vec![if untracks { Action::NoTrack } else { Action::Nothing }]
+            }
+            "SET" => {
+                let names = |option: &str| matches!(option, "--add-set" | "--del-set" | "--map-set");
+                let named = self.options().into_iter().filter(|(option, _)| names(option));
+                let sets: Vec<String> = named.map(|(_, name)| name).collect();
+                self.changed.extend(sets);
+                vec![Action::Nothing]
             }
             harmless if HARMLESS.contains(&harmless) => {
                 self.options();

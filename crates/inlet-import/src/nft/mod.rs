@@ -14,7 +14,7 @@ use serde_json::Value;
 use self::rule::Reader;
 use self::sets::NamedSet;
 use crate::firewall::{Action, Base, Chain, ChainId, Firewall, Rule, Step};
-use crate::iptables::{REDIRECTS, RELIES};
+use crate::iptables::{CHANGES, REDIRECTS, RELIES};
 use crate::{ImportError, Left};
 
 /// Family, table and the name of a thing in it.
@@ -45,6 +45,7 @@ pub(crate) fn read(text: &str) -> Result<Firewall, ImportError> {
     let input: BTreeSet<Name> =
         of("chain").filter(|chain| chain["hook"] == "input").map(|chain| name_of(chain, "name")).collect();
     let mut used = BTreeSet::new();
+    let mut changed: Vec<(Name, Left)> = Vec::new();
     let (mut redirects, mut relying) = (Vec::new(), Vec::new());
     let mut asleep = BTreeSet::new();
     for rule in of("rule") {
@@ -76,6 +77,8 @@ pub(crate) fn read(text: &str) -> Result<Firewall, ImportError> {
         let mut reader = Reader::new(&mut firewall, &chains, &sets, &chain);
         made.steps = reader.steps(expressions);
         used.append(&mut reader.used);
+        let changed_here = std::mem::take(&mut reader.changed);
+        changed.extend(changed_here.into_iter().map(|name| (name, made.left(CHANGES, false))));
         firewall.push(*number, made);
     }
     for (family, table) in asleep {
@@ -90,6 +93,7 @@ pub(crate) fn read(text: &str) -> Result<Firewall, ImportError> {
     if firewall.has_tproxy() && firewall.gives_marks() {
         firewall.told.extend(relying);
     }
+    firewall.told.extend(changed.into_iter().filter(|(name, _)| used.contains(name)).map(|(_, left)| left));
     for name in used {
         firewall.told.extend(sets.get(&name).and_then(|set| set.told(&name)));
     }

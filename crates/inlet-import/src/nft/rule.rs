@@ -20,6 +20,8 @@ pub(super) struct Reader<'a> {
     pub(super) steps: Vec<Step>,
     /// The sets that it names.
     pub(super) used: BTreeSet<Name>,
+    /// The sets that packets change.
+    pub(super) changed: BTreeSet<Name>,
 }
 
 /// The fields that are compared at once.
@@ -73,7 +75,7 @@ impl<'a> Reader<'a> {
         sets: &'a BTreeMap<Name, NamedSet>,
         here: &'a Name,
     ) -> Self {
-        Self { firewall, chains, sets, here, steps: Vec::new(), used: BTreeSet::new() }
+        Self { firewall, chains, sets, here, steps: Vec::new(), used: BTreeSet::new(), changed: BTreeSet::new() }
     }
 
     pub(super) fn matches(&mut self, test: Test, not: bool) {

@@ -8,10 +8,9 @@ use super::values::{Piece, numbers};
 use crate::firewall::{Action, Choice, Step, Test};
 
 /// Statements that change nothing about who gets a packet.
-const HARMLESS: [&str; 14] = [
+const HARMLESS: [&str; 13] = [
     "counter",
     "log",
-    "set",
     "map",
     "flow",
     "ct helper",
@@ -54,6 +53,10 @@ impl Reader<'_> {
             "mangle" => self.mangle(value),
             "notrack" => self.act(Action::NoTrack),
             "xt" => self.extension(value),
+            "set" => {
+                let name = value["set"].as_str().unwrap_or_default().trim_start_matches('@').to_owned();
+                self.changed.insert((self.here.0.clone(), self.here.1.clone(), name));
+            }
             harmless if HARMLESS.contains(&harmless) => {}
             "limit" | "quota" | "ct count" | "meter" => self.cannot(format!("a ruleset has no condition {kind}")),
             other => match self.verdict(other, value) {

@@ -259,3 +259,35 @@ fn a_packet_is_of_a_list_when_it_is_of_one_of_its_sets() {
         [format!(r#"{{ to = "tproxy-9000", protocol = "tcp", {local}, ports = "any" }}"#)]
     );
 }
+
+/// Without an address TPROXY finds no socket of the loopback interface for packets that come in elsewhere.
+#[test]
+fn rules_without_an_address() {
+    let text = iptables("-A PREROUTING -p tcp -j TPROXY --on-port 9000");
+    let listen = |listeners: Option<&str>| {
+        let listeners = listeners.map(|text| inlet_import::listeners(text).unwrap());
+        let imported = tproxy(&text, &Surroundings { listeners, ..Surroundings::default() }).unwrap();
+        assert_eq!(imported.left, []);
+        let file = toml(&imported);
+        let line = file.lines().find(|line| line.starts_with("services.")).unwrap();
+        line.replace("services.tproxy-9000 = { listen = ", "").replace(" }", "")
+    };
+    assert_eq!(listen(None), r#"["tcp:*:9000"]"#);
+    let sockets = "tcp LISTEN 0 1 127.0.0.1:9000 *:*\ntcp LISTEN 0 1 192.0.2.1:9000 *:*\ntcp LISTEN 0 1 *:9000 *:*";
+    assert_eq!(listen(Some(sockets)), r#"["tcp:0.0.0.0:9000", "tcp:[::]:9000", "tcp:192.0.2.1:9000"]"#);
+}
+
+/// The members of a set that rules fill are those of the moment.
+#[test]
+fn sets_that_packets_change_are_told() {
+    let sets = "create seen hash:ip\nadd seen 192.0.2.1\ncreate counted hash:ip";
+    let text = iptables(
+        "-A PREROUTING -p tcp -m tcp --dport 80 -j SET --add-set seen src
+-A PREROUTING -p tcp -j SET --add-set counted src
+-A PREROUTING -p tcp -m set --match-set seen src -j TPROXY --on-port 9000",
+    );
+    let imported = tproxy(&text, &Surroundings { sets: sets.to_owned(), ..Surroundings::default() }).unwrap();
+    let left: Vec<_> = imported.left.iter().map(|left| (left.text.contains("--add-set seen"), left.todo)).collect();
+    assert_eq!(left, [(true, false)], "{:?}", imported.left);
+    assert!(imported.left[0].why.contains("packets change this set"), "{:?}", imported.left);
+}
