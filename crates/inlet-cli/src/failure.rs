@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::error::Error;
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
+use std::path::Path;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use inlet::Refusal;
@@ -118,6 +119,18 @@ fn untranslated(left: &[Left]) {
 /// Says on stderr what is no failure of the command, with the next step if there is one.
 pub(crate) fn note(text: &str, fix: Option<String>) {
     say("note", text, fix.map(Cow::Owned));
+}
+
+/// Says on stderr what failed for one instance of several.
+pub(crate) fn of(instance: &Path, error: &inlet::Error) {
+    say("error", &format!("{}: {}", instance.display(), chain(error)), error.remedy());
+}
+
+/// Says on stderr that the namespace of an instance cannot be found.
+pub(crate) fn without_namespace(instance: &Path) {
+    let text =
+        format!("{}: its network namespace has no name and no process, so it cannot be entered", instance.display());
+    say("error", &text, Some("name the namespace: ip netns attach NAME PID, or --netns PATH".into()));
 }
 
 /// Says on stderr what the ruleset in force goes without.

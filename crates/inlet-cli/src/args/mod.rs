@@ -48,13 +48,31 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Start Inlet in a network namespace, without rules
     ///
-    /// Where it is up already, it stays as it is. What an interrupted command left is finished.
+    /// Where it is up already, it stays as it is. What an interrupted command left is finished, and what an earlier version
+    /// made is taken over, while packets go on being steered.
     Up(Up),
     /// Stop Inlet in a network namespace
     ///
     /// All rules and services are removed. Programs keep their sockets, and the kernel decides again who receives
     /// packets.
-    Down,
+    Down {
+        /// In every network namespace that can be found
+        #[arg(long, conflicts_with = "netns")]
+        all: bool,
+    },
+    /// List the network namespaces where Inlet is up
+    ///
+    /// It finds namespaces by the names that `ip netns` gives and by processes. One that has neither is shown by its
+    /// number.
+    List {
+        /// Also those of namespaces that have ended
+        #[arg(long)]
+        all: bool,
+    },
+    /// Remove what is left of Inlet in network namespaces that have ended
+    ///
+    /// Nothing that steers packets is touched.
+    Gc,
     /// Add rules, or change what rules with the same match do
     ///
     /// Each port or range of PORTS becomes one rule. A rule with the same protocol, prefix, ports, source, interface and
@@ -175,6 +193,10 @@ pub(crate) struct Up {
     #[arg(long, value_name = "N",
         value_parser = clap::value_parser!(u32).range(1..=i64::from(UpOptions::MAX_SOCKETS)))]
     pub(crate) max_sockets: Option<u32>,
+
+    /// In every network namespace where it is up already, as after an upgrade
+    #[arg(long, conflicts_with_all = ["netns", "group", "max_sockets"])]
+    pub(crate) all: bool,
 }
 
 /// A shell that completions can be written for.

@@ -2,6 +2,7 @@
 //!
 //! An instance or a snapshot is closed before anything is written: a pager that waits for a key must not hold its lock.
 
+mod all;
 mod check;
 mod docs;
 mod explain;
@@ -37,11 +38,12 @@ pub(crate) fn run(cli: &Cli, screen: &mut Screen<'_>) -> Result<Outcome, Failure
 
 /// Whether a command changes the instance, and writes when that is done.
 fn changes(command: &Command) -> bool {
-    use Command::{Adopt, Apply, Bind, Confirm, Down, Register, Rollback, Service, Unbind, Unregister, Up};
+    use Command::{Adopt, Apply, Bind, Confirm, Down, Gc, Register, Rollback, Service, Unbind, Unregister, Up};
     matches!(
         command,
         Up(_)
-            | Down
+            | Down { .. }
+            | Gc
             | Bind(_)
             | Unbind(_)
             | Service(_)
@@ -61,8 +63,12 @@ fn dispatch(cli: &Cli, screen: &mut Screen<'_>) -> Result<Outcome, Failure> {
         Command::Bind(args) => return rules::bind(cli, args, screen),
         Command::Unbind(args) => return rules::unbind(cli, args, screen),
         Command::Service(args) => return rules::service(cli, args, screen),
+        Command::Up(args) if args.all => all::up(cli, screen),
         Command::Up(args) => state::up(cli, args, screen),
-        Command::Down => state::down(cli, screen),
+        Command::Down { all: true } => all::down(cli, screen),
+        Command::Down { all: false } => state::down(cli, screen),
+        Command::List { all } => all::list(cli, *all, screen),
+        Command::Gc => all::gc(cli, screen),
         Command::Register(args) => sockets::register(cli, args, screen),
         Command::Unregister(args) => sockets::unregister(cli, args, screen),
         Command::Adopt { service } => sockets::adopt(cli, service.as_ref(), screen),

@@ -4,7 +4,7 @@ use super::{Entry, Group};
 
 /// Each command is in one group.
 pub(super) const GROUPS: [Group; 6] = [
-    Group { title: "Instance", commands: &["up", "down"] },
+    Group { title: "Instance", commands: &["up", "down", "list", "gc"] },
     Group { title: "Rules", commands: &["bind", "unbind"] },
     Group { title: "Services and sockets", commands: &["service", "register", "unregister", "adopt", "watch", "run"] },
     Group { title: "Whole rulesets", commands: &["plan", "apply", "confirm", "rollback", "export", "import"] },
@@ -41,11 +41,32 @@ pub(super) const COMMANDS: &[Entry] = &[
             ("Start Inlet", "inlet up"),
             ("Let the group netops look without root", "inlet up --group netops"),
             ("Start it in the namespace that ip-netns calls blue", "inlet up --netns blue"),
+            ("Take over what an earlier version made, everywhere", "inlet up --all"),
         ],
         statuses: USUAL,
-        see_also: &["inlet-down(1)", "inlet-status(1)"],
+        see_also: &["inlet-down(1)", "inlet-list(1)", "inlet-status(1)"],
     },
-    Entry { name: "down", examples: &[("Stop Inlet", "inlet down")], statuses: USUAL, see_also: &["inlet-up(1)"] },
+    Entry {
+        name: "down",
+        examples: &[("Stop Inlet", "inlet down"), ("Stop it everywhere", "inlet down --all")],
+        statuses: USUAL,
+        see_also: &["inlet-up(1)", "inlet-list(1)"],
+    },
+    Entry {
+        name: "list",
+        examples: &[
+            ("Where is Inlet up?", "inlet list"),
+            ("Also what is left of namespaces that have ended", "inlet list --all"),
+        ],
+        statuses: USUAL,
+        see_also: &["inlet-gc(1)", "inlet-status(1)", "ip-netns(8)"],
+    },
+    Entry {
+        name: "gc",
+        examples: &[("Remove what ended namespaces left", "inlet gc")],
+        statuses: USUAL,
+        see_also: &["inlet-list(1)", "inlet-down(1)"],
+    },
     Entry {
         name: "bind",
         examples: &[

@@ -3,6 +3,7 @@
 // clippy.toml allows this in test functions; these are what they call.
 #![allow(clippy::unwrap_used)]
 
+mod all;
 mod boot;
 mod capabilities;
 mod change;

@@ -148,10 +148,12 @@ impl StateError {
             Self::Busy { path, holders, .. } => wait_for(path, holders),
             Self::NotUp { .. } => "inlet up".into(),
             Self::AlreadyUp { .. } => "look at it with: inlet status".into(),
-            Self::Newer { .. } => "use the newer inlet".into(),
-            Self::Older { .. } => {
-                "save its rules with: OLD-INLET export; then: inlet down, inlet up, inlet apply FILE".into()
+            Self::Newer { .. } => {
+                "use the newer inlet; or, to go back to this one, save the rules with NEWER-INLET export, \
+                then: inlet down, inlet up, inlet apply FILE, and register again what was registered by hand"
+                    .into()
             }
+            Self::Older { .. } => "take it over, while packets go on being steered, with: inlet up".into(),
             Self::LinkGone { .. } => BEGIN_ANEW.into(),
             Self::Detached { .. } => "remove what is left with: inlet down".into(),
             Self::ForeignProgram { program, .. } => format!(

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use inlet_core::Ruleset;
 
-use super::Instance;
+use super::{Instance, takeover};
 use crate::answers;
 use crate::described::remove_programs;
 use crate::error::{Error, KernelError, Result, StateError};
@@ -69,6 +69,7 @@ impl Instance {
         if is_there(&location.dir())? {
             return Ok((Self::open(location)?, false));
         }
+        takeover::clear(&location)?;
         let made = Files(location.being_made());
         if let Err(error) = make(&location, &made, options.max_sockets, readers) {
             remove_all(&made.0)?;
@@ -115,7 +116,8 @@ impl Instance {
         // The commit point: the instance is not there any more. Until its link is gone it goes on steering.
         std::fs::rename(location.dir(), location.being_removed()).map_err(Error::at("withdraw", &location.dir()))?;
         fault::point("down:withdrawn");
-        remove_instance(location, &location.being_removed())
+        remove_instance(location, &location.being_removed())?;
+        takeover::clear(location)
     }
 }
 
@@ -193,7 +195,7 @@ fn make(location: &Location, files: &Files, max_sockets: u32, readers: Readers) 
     std::fs::create_dir(&files.0).map_err(Error::at("make", &files.0))?;
     readers.admit_to_dir(&files.0)?;
     fault::point("up:directory");
-    let maps = Maps::create(files, max_sockets, readers)?;
+    let maps = Maps::create(files, max_sockets, readers, None)?;
     fault::point("up:maps");
     let first = Generation::load(&Ruleset::empty(), &maps, SharedMaps::default())?;
     begin(&files.generation(1), readers)?;

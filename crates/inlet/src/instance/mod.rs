@@ -12,6 +12,7 @@ mod marks;
 mod rollback;
 mod routes;
 mod sockets;
+mod takeover;
 
 use std::cell::OnceCell;
 use std::os::fd::{AsFd, OwnedFd};
@@ -64,12 +65,13 @@ impl Instance {
         location.check_root()?;
         let lock = Exclusive::on(&location.dir())?.ok_or_else(|| location.not_up())?;
         capability::require("changing the instance", &[Capability::Bpf, Capability::NetAdmin])?;
+        let (lock, took_over) = takeover::take_over(&location, lock)?;
         let files = Files(location.dir());
         let maps = Maps::open(&files, Access::Write)?;
         let link = open_link(&files)?;
         let found = generations(&files, link.as_fd())?;
         let waits = !files.all_left()?.is_empty() || is_there(&files.described().changing())?;
-        let unfinished = !found.left.is_empty() || waits;
+        let unfinished = !found.left.is_empty() || waits || took_over;
         let keeps_routes = files.generation(found.in_force).keeps_routes()?;
         let mut instance = Self {
             location,
@@ -87,6 +89,9 @@ impl Instance {
         };
         // Whoever needs it finished tries again, and tells why it cannot be.
         instance.finish();
+        if took_over {
+            instance.end_takeover();
+        }
         instance.go_back_when_over();
         Ok(instance)
     }

@@ -4,6 +4,7 @@
 pub(crate) mod capability;
 pub(crate) mod cgroup;
 mod links;
+mod namespaces;
 pub(crate) mod netlink;
 mod netns;
 #[allow(unsafe_code)]
@@ -12,5 +13,6 @@ pub(crate) mod raw;
 pub(crate) use self::capability::Capability;
 pub(crate) use self::cgroup::Cgroups;
 pub(crate) use self::links::{Link, LinkChanges, Links};
+pub(crate) use self::namespaces::{Visible, visible};
 pub(crate) use self::netlink::Netlink;
 pub use self::netns::Netns;

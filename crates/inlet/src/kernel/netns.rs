@@ -16,7 +16,7 @@ use crate::error::{Error, KernelError, Result};
 use crate::kernel::{Links, raw};
 
 /// Where `ip netns` has those that it gives names.
-const NAMED: &str = "/run/netns";
+pub(super) const NAMED: &str = "/run/netns";
 
 /// A network namespace, kept alive while this is held.
 #[derive(Clone, Debug)]

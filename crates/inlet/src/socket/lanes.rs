@@ -112,6 +112,11 @@ impl Lane {
         self.0 % LANES_PER_SERVICE as usize >= 2
     }
 
+    /// The lane of this number, which is the same in all formats of the state.
+    pub(crate) fn numbered(number: usize) -> Self {
+        Self(number)
+    }
+
     /// The four lanes of a service.
     pub(crate) fn all(service: ServiceId) -> [Self; LANES_PER_SERVICE as usize] {
         std::array::from_fn(|i| Self(usize::from(service.get()) * LANES_PER_SERVICE as usize + i))

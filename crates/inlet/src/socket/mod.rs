@@ -21,6 +21,7 @@ pub use live::{Adopted, Device, SocketState};
 pub use owner::Owner;
 pub use pidfile::read_pidfile;
 
+pub(crate) use moving::copy as copy_sockets;
 pub(crate) use name::shown;
 
 pub(crate) use inspect::{Candidate, Filter, Seen, Traits};

@@ -15,15 +15,16 @@ use crate::program;
 
 const _: () = assert!(size_of::<types::copy>() == 8);
 
-/// Copies the socket of each first slot to the second one, which is empty. One that closes meanwhile is nowhere.
-pub(crate) fn copy(sockets: &MapHandle, copies: &[(Slot, Slot)]) -> Result<()> {
+/// Copies the socket of each first slot to the second one of another map, or of the same, which is empty. One that closes
+/// meanwhile is nowhere.
+pub(crate) fn copy(from: &MapHandle, to: &MapHandle, copies: &[(Slot, Slot)]) -> Result<()> {
     if copies.is_empty() {
         return Ok(());
     }
     program::loading(|failed| {
         let mut storage = MaybeUninit::uninit();
         let mut open = CopySkelBuilder::default().open(&mut storage).map_err(failed)?;
-        open.maps.inlet_sockets.reuse_fd(sockets.as_fd()).map_err(failed)?;
+        open.maps.inlet_sockets.reuse_fd(to.as_fd()).map_err(failed)?;
         open.maps.inlet_copies.set_max_entries(copies.len() as u32).map_err(failed)?;
         let loaded = open.load().map_err(failed)?;
         let map = &loaded.maps.inlet_copies;
@@ -32,7 +33,7 @@ pub(crate) fn copy(sockets: &MapHandle, copies: &[(Slot, Slot)]) -> Result<()> {
             map.update(&from.0.to_ne_bytes(), &value, MapFlags::ANY).map_err(Error::os("fill", "the map of copies"))?;
         }
         let mut told = Vec::new();
-        raw::iterate_map(loaded.progs.inlet_copy.as_fd(), sockets.as_fd())
+        raw::iterate_map(loaded.progs.inlet_copy.as_fd(), from.as_fd())
             .and_then(|mut slots| slots.read_to_end(&mut told))
             .map_err(Error::os("copy", "sockets to other slots"))?;
         copies.iter().try_for_each(|(from, _)| went(map, *from))

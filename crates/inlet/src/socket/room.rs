@@ -192,7 +192,7 @@ impl<'a> Room<'a> {
                 shown = next - to.start;
             }
         }
-        moving::copy(&self.maps.sockets, &copies)?;
+        moving::copy(&self.maps.sockets, &self.maps.sockets, &copies)?;
         Ok(Some(shown))
     }
 }

@@ -24,6 +24,7 @@
 //!         port  port-INDEX  filter-INDEX   the program for interfaces, and its link to each or another pin of it
 //! BPFFS/inlet/new-COOKIE/            an instance being made
 //! BPFFS/inlet/old-COOKIE/            an instance being removed
+//! BPFFS/inlet/next-COOKIE/           an instance that takes the place of one of an older format, and then that one
 //! ```
 
 use std::path::{Path, PathBuf};

@@ -16,7 +16,7 @@ use crate::error::{Error, Result, StateError};
 use crate::kernel::raw;
 
 /// The number of the state format. An instance of a higher number was made by a newer version.
-const STATE_FORMAT: u32 = 3;
+pub(super) const STATE_FORMAT: u32 = 3;
 
 /// How many lanes a service has: two protocols, two families.
 pub(crate) const LANES_PER_SERVICE: u32 = 4;
@@ -59,13 +59,19 @@ impl Maps {
         })
     }
 
-    /// Makes new maps and pins them.
-    pub(crate) fn create(files: &Files, max_sockets: u32, readers: Readers) -> Result<Self> {
+    /// Makes new maps and pins them. The counters of an earlier version go on.
+    pub(crate) fn create(
+        files: &Files,
+        max_sockets: u32,
+        readers: Readers,
+        counters: Option<MapHandle>,
+    ) -> Result<Self> {
         let meta = create("inlet_meta", MapType::Array, 4, 1, 0)?;
         meta.update(&0_u32.to_ne_bytes(), &STATE_FORMAT.to_ne_bytes(), MapFlags::ANY)
             .map_err(Error::os("write", "the map of the state format"))?;
         let flow_key = FlowKey::create(&files.flow_key())?;
-        let maps = Self { flow_key, ..Self::unpinned(max_sockets)? };
+        let new = Self::unpinned(max_sockets)?;
+        let maps = Self { flow_key, counters: counters.unwrap_or(new.counters), ..new };
         let pins = [
             (&meta, files.meta()),
             (&maps.sockets, files.sockets()),
@@ -85,9 +91,7 @@ impl Maps {
 
     /// Opens the maps of an instance, after a look at its format.
     pub(crate) fn open(files: &Files, access: Access) -> Result<Self> {
-        let meta = open_map(&files.meta(), Access::Read)?;
-        let value = meta.lookup(&0_u32.to_ne_bytes(), MapFlags::ANY).map_err(Error::at("read", &files.meta()))?;
-        let found = value.and_then(|value| value.try_into().ok()).map_or(u32::MAX, u32::from_ne_bytes);
+        let found = format_of(files)?;
         if found < STATE_FORMAT {
             return Err(Error::State(StateError::Older { path: files.0.clone(), found, known: STATE_FORMAT }));
         }
@@ -99,13 +103,12 @@ impl Maps {
             Access::Write => FlowKey::read(&files.flow_key())?,
         };
         let lanes = u32::from(MAX_SERVICES) * LANES_PER_SERVICE;
-        let counters = size_of::<types::counters>() as u32;
         let open = |path: PathBuf, kind, sizes, entries| open_map_of(&path, access, kind, sizes, entries);
         Ok(Self {
             flow_key,
             sockets: open(files.sockets(), MapType::Sockmap, [4, 8], None)?,
             lanes: open(files.lanes(), MapType::Array, [4, size_of::<u64>() as u32], Some(lanes))?,
-            counters: open(files.counters(), MapType::PercpuArray, [4, counters], Some(MAX_SERVICES.into()))?,
+            counters: counters_of(files, access)?,
             binds: open(files.binds(), MapType::RingBuf, [0, 0], Some(BINDS_BYTES))?,
         })
     }
@@ -114,6 +117,19 @@ impl Maps {
     pub(crate) fn max_sockets(&self) -> u32 {
         self.sockets.max_entries() / SLOTS_PER_SOCKET
     }
+}
+
+/// The number of the format of an instance.
+pub(super) fn format_of(files: &Files) -> Result<u32> {
+    let meta = open_map(&files.meta(), Access::Read)?;
+    let value = meta.lookup(&0_u32.to_ne_bytes(), MapFlags::ANY).map_err(Error::at("read", &files.meta()))?;
+    Ok(value.and_then(|value| value.try_into().ok()).map_or(u32::MAX, u32::from_ne_bytes))
+}
+
+/// The counters of an instance.
+pub(super) fn counters_of(files: &Files, access: Access) -> Result<MapHandle> {
+    let sizes = [4, size_of::<types::counters>() as u32];
+    open_map_of(&files.counters(), access, MapType::PercpuArray, sizes, Some(MAX_SERVICES.into()))
 }
 
 /// Waits until every program that runs now has ended, so that what they may have read can be used anew. An update of a

@@ -10,11 +10,13 @@ mod flow_key;
 mod frozen;
 mod hook;
 mod in_force;
+mod instances;
 mod layout;
 mod lock;
 mod map;
 mod maps;
 mod mark_files;
+mod older;
 mod previous;
 mod readers;
 
@@ -22,6 +24,7 @@ pub use self::answers::AnswerCounters;
 pub use self::counters::Counters;
 pub use self::deadline::Pending;
 pub use self::hook::{Hook, HookProgram, Steering};
+pub use self::instances::{Listed, list};
 pub use self::layout::{DEFAULT_BPFFS, Location};
 
 pub(crate) use self::answer_files::AnswerFiles;
@@ -36,5 +39,6 @@ pub(crate) use self::lock::{Exclusive, Shared, Waiting, holders_of};
 pub(crate) use self::map::{Access, create, create_keyed, open_map};
 pub(crate) use self::maps::{LANES_PER_SERVICE, Maps, wait_for_packets};
 pub(crate) use self::mark_files::MarkFiles;
+pub(crate) use self::older::Older;
 pub(crate) use self::previous::{keep as keep_previous, open as open_previous};
 pub(crate) use self::readers::Readers;

@@ -115,7 +115,12 @@ fn choosing_with(socket: BorrowedFd<'_>, flags: i32) -> (OwnedFd, MapHandle) {
     let map = MapHandle::create(MapType::Sockmap, Some("test"), 4, 8, 1, &opts).unwrap();
     let value = (socket.as_raw_fd() as u64).to_ne_bytes();
     map.update(&0_u32.to_ne_bytes(), &value, MapFlags::ANY).unwrap();
-    let program = load(
+    (choosing_from(&map, flags), map)
+}
+
+/// A program of the `sk_lookup` hook that gives every packet to the socket in the first slot of a map.
+pub(crate) fn choosing_from(map: &MapHandle, flags: i32) -> OwnedFd {
+    load(
         BPF_PROG_TYPE_SK_LOOKUP,
         BPF_SK_LOOKUP,
         &[
@@ -138,8 +143,7 @@ fn choosing_with(socket: BorrowedFd<'_>, flags: i32) -> (OwnedFd, MapHandle) {
             set(0, 1),
             EXIT,
         ],
-    );
-    (program, map)
+    )
 }
 
 /// A map of sockets with this one, as programs of a SO_REUSEPORT group choose from.

@@ -16,12 +16,13 @@ pub(super) const COMPILER: u32 = {
 };
 
 /// All files that decide what an image holds. `scripts/fences` checks that none of these folders is missing.
-const SOURCES: [&[u8]; 20] = [
+const SOURCES: [&[u8]; 21] = [
     include_bytes!("../mod.rs"),
     include_bytes!("../format/address.rs"),
     include_bytes!("../format/header.rs"),
     include_bytes!("../format/key.rs"),
     include_bytes!("../format/leaf.rs"),
+    include_bytes!("../format/source.rs"),
     include_bytes!("../format/mod.rs"),
     include_bytes!("../format/span.rs"),
     include_bytes!("buckets.rs"),

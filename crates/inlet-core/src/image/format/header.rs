@@ -15,7 +15,7 @@ pub const FORMAT: u32 = 2;
 /// in [`FORMAT`].
 pub const FORMAT_WITH_MARKS: u32 = 3;
 
-const MAGIC: [u32; 2] = [u32::from_le_bytes(*b"inle"), u32::from_le_bytes(*b"tImg")];
+pub(super) const MAGIC: [u32; 2] = [u32::from_le_bytes(*b"inle"), u32::from_le_bytes(*b"tImg")];
 
 /// The root of the search over local addresses of one family.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -8,6 +8,7 @@ mod address;
 mod header;
 mod key;
 mod leaf;
+mod source;
 mod span;
 
 pub(super) use address::{Address, Local};
@@ -15,6 +16,7 @@ pub use header::{FORMAT, FORMAT_WITH_MARKS, HEADER_WORDS, Header, HeaderError, R
 pub(super) use header::{from_words, to_words};
 pub(super) use key::{Key, port_key};
 pub use leaf::{Leaf, Outcome};
+pub(super) use source::source_of;
 pub(super) use span::Span;
 
 /// In an entry of a search: how far its kind is shifted left. The bits below are an offset.

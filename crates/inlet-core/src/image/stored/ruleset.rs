@@ -11,7 +11,7 @@
 use super::services::{push_service, read_services};
 use super::valid::is_valid;
 use super::words::{SourceError, Words, push_text};
-use crate::image::format::{Header, from_words, to_words};
+use crate::image::format::{from_words, source_of, to_words};
 use crate::rule::{IfaceId, Interface, Mark, PortRange, Prefix, Protocol, ServiceId, Verdict};
 use crate::ruleset::{Entry4, Entry6, Ruleset, Shape};
 use crate::threads::{MANY, join};
@@ -94,12 +94,13 @@ impl Encoded<'_> {
 /// Reads the ruleset of an image.
 ///
 /// # Errors
-/// [`SourceError`] when the words are not a whole image of this format.
+/// [`SourceError`] when the words are not a whole image of this format or the one before.
 pub fn decode(image: &[u32]) -> Result<Ruleset, SourceError> {
-    let header = Header::decode(image)?;
-    let mut words = Words(&image[header.source as usize..header.words as usize]);
+    let source = &image[source_of(image)?];
+    let mut words = Words(source);
     let (mut ruleset, rules4, rules6) = read_head(&mut words)?;
-    words.align(image, &header);
+    // A word keeps the rules at an even offset.
+    words.0 = words.0.get((source.len() - words.0.len()) % 2..).unwrap_or_default();
     let v4 = words.take(rules4.saturating_mul(2), "IPv4 rules")?;
     let v6 = words.take(rules6.saturating_mul(5), "IPv6 rules")?;
     let read4 = || v4.chunks_exact(2).map(|w| Entry4(from_words(w[0], w[1]))).collect();

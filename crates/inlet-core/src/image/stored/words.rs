@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::image::format::{Header, HeaderError};
+use crate::image::format::HeaderError;
 use crate::rule::Remedy;
 
 /// Why the source part of an image cannot be read.
@@ -48,14 +48,5 @@ impl<'a> Words<'a> {
         let mut bytes: Vec<u8> = self.take(len.div_ceil(4), what)?.iter().flat_map(|word| word.to_ne_bytes()).collect();
         bytes.truncate(len);
         String::from_utf8(bytes).map_err(|_| SourceError::Damaged(what))
-    }
-
-    /// Skips the word that keeps the rules at an even offset.
-    pub(super) fn align(&mut self, image: &[u32], header: &Header) {
-        let at = header.words as usize - self.0.len() - header.source as usize;
-        debug_assert!(at <= image.len());
-        if !at.is_multiple_of(2) {
-            self.0 = self.0.get(1..).unwrap_or_default();
-        }
     }
 }

@@ -1,0 +1,91 @@
+//! Commands about the instances of all network namespaces.
+
+use std::process::Command;
+use std::time::Duration;
+
+use inlet_testkit::Program;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use crate::Host;
+use crate::confirm::until;
+
+/// A process in a network namespace of its own, which ends with it.
+struct Elsewhere(Program);
+
+impl Elsewhere {
+    fn new() -> Self {
+        let mut program = Program::start(Command::new("unshare").args(["--net", "sleep", "1000"])).unwrap();
+        let own = std::fs::read_link("/proc/thread-self/ns/net").unwrap();
+        let path = format!("/proc/{}/ns/net", program.child().id());
+        until("it is in a namespace of its own", || std::fs::read_link(&path).is_ok_and(|netns| netns != own));
+        Self(program)
+    }
+
+    fn name(&mut self) -> String {
+        format!("pid:{}", self.0.child().id())
+    }
+
+    fn end(mut self) {
+        kill_process(Pid::from_child(self.0.child()), Signal::KILL).unwrap();
+        self.0.wait_exit(Duration::from_secs(20)).unwrap();
+    }
+}
+
+/// The namespaces and states that are listed.
+fn listed(host: &Host, args: &[&str]) -> Vec<(String, String)> {
+    let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
+    let mut found: Vec<(String, String)> =
+        host.json(args).as_array().unwrap().iter().map(|it| (text(&it["netns"]), text(&it["state"]))).collect();
+    found.sort();
+    found
+}
+
+fn pairs(wanted: &[(&str, &str)]) -> Vec<(String, String)> {
+    wanted.iter().map(|(netns, state)| ((*netns).to_owned(), (*state).to_owned())).collect()
+}
+
+#[test]
+fn all_namespaces_are_listed_and_ended() {
+    let Some(host) = Host::new() else { return };
+    assert_eq!(host.ok(&["list"]), "");
+    assert_eq!(host.ok(&["gc"]), "");
+    host.ok(&["up"]);
+    let (mut stays, mut ends) = (Elsewhere::new(), Elsewhere::new());
+    let (stays_name, ends_name) = (stays.name(), ends.name());
+    for name in [&stays_name, &ends_name] {
+        host.ok(&["up", "--netns", name]);
+    }
+    assert_eq!(listed(&host, &["list"]).len(), 3);
+    let said = host.ok(&["list"]);
+    assert!(said.lines().any(|line| line.starts_with("(this one)") && line.contains("  up ")), "{said}");
+    // What one finds elsewhere one may name so.
+    assert!(said.lines().any(|line| line.starts_with(&stays_name)), "{said}");
+    ends.end();
+    let live = pairs(&[("-", "up"), (&stays_name, "up")]);
+    until("the namespace ends", || listed(&host, &["list"]) == live);
+    assert_eq!(listed(&host, &["list", "--all"]), pairs(&[("-", "ended"), ("-", "up"), (&stays_name, "up")]));
+    assert_eq!(listed(&host, &["gc"]), pairs(&[("-", "ended")]));
+    assert_eq!(listed(&host, &["list", "--all"]), live);
+    assert_eq!(listed(&host, &["up", "--all"]), live);
+    assert_eq!(listed(&host, &["down", "--all"]), live);
+    assert_eq!(host.ok(&["list", "--all"]), "");
+    stays.end();
+}
+
+/// One whose namespace cannot be entered is said to be so, and goes on.
+#[test]
+fn a_namespace_without_name_and_process_is_told() {
+    let Some(host) = Host::new() else { return };
+    let mut elsewhere = Elsewhere::new();
+    host.ok(&["up", "--netns", &elsewhere.name()]);
+    // Nothing but an open file keeps the namespace.
+    let _held = std::fs::File::open(format!("/proc/{}/ns/net", elsewhere.0.child().id())).unwrap();
+    elsewhere.end();
+    assert_eq!(listed(&host, &["list"]), pairs(&[("-", "up, not found")]));
+    let ran = host.run(&["down", "--all"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), ""));
+    assert!(ran.stderr.contains("has no name and no process") && ran.stderr.contains("\nfix: "), "{}", ran.stderr);
+    assert_eq!(host.ok(&["gc"]), "");
+    assert_eq!(listed(&host, &["list"]).len(), 1);
+}
