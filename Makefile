@@ -4,7 +4,7 @@ CARGO ?= cargo
 # Tests stop the process at fault points, which only this feature builds.
 TEST_FLAGS := --workspace --features inlet/faults
 
-.PHONY: install deb tarball build demo test test-vm gate check fmt lint docs fences guarantees supply sbom fuzz soak bench deps
+.PHONY: install deb tarball test-package release-check build demo test test-vm gate check fmt lint docs fences guarantees supply sbom fuzz soak bench deps
 
 build: deps
 	$(CARGO) build --release
@@ -17,6 +17,14 @@ install:
 deb: build
 	@scripts/deps package
 	scripts/package deb
+
+# Installs that package in fresh root file systems of Debian 12 and 13, and purges it again. As root.
+test-package: deb
+	scripts/test-package
+
+# All that a release needs but the tag: see CONTRIBUTING.md.
+release-check: check test test-package tarball
+	scripts/release-check
 
 # target/package/inlet-VERSION-ARCH.tar.gz: needs nothing of the host but the C library, of this age or newer.
 tarball: deps
