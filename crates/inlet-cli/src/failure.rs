@@ -133,6 +133,11 @@ pub(crate) fn without_namespace(instance: &Path) {
     say("error", &text, Some("name the namespace: ip netns attach NAME PID, or --netns PATH".into()));
 }
 
+/// Writes a line to stderr that is no message to who ran the command: a journal reads it.
+pub(crate) fn log(line: &str) {
+    let _ = writeln!(io::stderr().lock(), "{}", printable(line));
+}
+
 /// Says on stderr what the ruleset in force goes without.
 pub(crate) fn without(error: &inlet::Error) {
     let text = format!("it is in force without this: {}", chain(error));

@@ -54,11 +54,11 @@ mod traffic;
 
 // From the lowest room to the highest.
 pub use rule::{
-    Answers, CgroupPath, Confine, Criterion, Description, DescriptionError, Endpoint, EndpointError, Family, IfaceId,
-    Interface, InterfaceName, InterfaceNameError, Listen, ListenAddr, MAX_DEPTH, MAX_NAME, MAX_SERVICES, Mark,
-    MarkError, Match, NameError, OnMissing, Packet, PortError, PortRange, Ports, Precedence, Prefix, PrefixError,
-    Protocol, ProtocolError, Remedy, Rule, Service, ServiceError, ServiceId, ServiceName, Services, Spread, UnitName,
-    UserName, Verdict,
+    Answers, CgroupPath, Confine, Criterion, Description, DescriptionError, Endpoint, EndpointError, Family, Grant,
+    GrantError, IfaceId, Interface, InterfaceName, InterfaceNameError, Listen, ListenAddr, MAX_DEPTH, MAX_NAME,
+    MAX_SERVICES, Mark, MarkError, Match, NameError, OnMissing, Packet, PortError, PortRange, Ports, Precedence,
+    Prefix, PrefixError, Protocol, ProtocolError, Remedy, Rule, Service, ServiceError, ServiceId, ServiceName,
+    Services, Spread, UnitName, UserName, Verdict,
 };
 
 pub use ruleset::{BuildError, Builder, Change, Conflict, Kind, Named, Plan, Ruleset, Selector, ServiceChange, Target};

@@ -65,12 +65,16 @@ pub use instance::{AdoptedSocket, Adoption, ApplyOptions, CommitOptions, Committ
 pub use snapshot::{Edit, ServiceRequest};
 
 // What goes on beside an instance.
-pub use processes::{Exit, Leftovers, Waiter, Watcher, await_confirmation, run, wait_in_background};
+pub use processes::{
+    Ask, DEFAULT_GRANTD, Done, Exit, Leftovers, Waiter, Watcher, ask_grantd, await_confirmation, lacks_rights,
+    listen_for_requests, listener_from_systemd, run, serve_grants, sockets_of_process, sockets_of_systemd,
+    wait_in_background,
+};
 
 // Why something fails.
 pub use error::{
-    AnswersError, CommitError, ConfirmError, DescribeError, Error, FileError, KernelError, Refusal, Refused, Result,
-    RouteError, SocketError, StateError,
+    AnswersError, CommitError, ConfirmError, DescribeError, Error, FileError, GrantedError, KernelError, Refusal,
+    Refused, Result, RouteError, SocketError, StateError,
 };
 
 // What a rule is, and what a ruleset means.

@@ -14,7 +14,7 @@ use inlet::rules::ServiceName;
 pub(crate) use self::question::{Check, Explain, Rules};
 pub(crate) use self::rule::{Bind, Match};
 pub(crate) use self::ruleset::{Apply, Export, Import, Plan, Rollback};
-pub(crate) use self::service::{Register, Run, Service, SetService, Unregister};
+pub(crate) use self::service::{Grantd, Register, Run, Service, SetService, Unregister};
 
 /// Decide which socket receives a packet
 ///
@@ -108,6 +108,12 @@ pub(crate) enum Command {
     ///
     /// It runs until a signal ends it or the instance is gone. It holds no state: stop and start it at any time.
     Watch,
+    /// Make granted changes for callers without the rights
+    ///
+    /// The ruleset in force says who may do what (`grants` in its file). `register`, `bind` and `unbind` ask it by
+    /// themselves when they lack the rights. Each decision is one line on standard error. systemd starts it when
+    /// somebody asks (`contrib/systemd/inlet-grantd.socket`). It holds no state: stop it at any time.
+    Grantd(Grantd),
     /// Run a command whose sockets serve a service
     ///
     /// The command runs in a control group of its own. While it runs, the service has the sockets of that group that it

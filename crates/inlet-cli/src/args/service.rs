@@ -137,3 +137,14 @@ pub(crate) struct Unregister {
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) pid: Option<u32>,
 }
+
+#[derive(Args, Debug)]
+pub(crate) struct Grantd {
+    /// Listen at this path, in the place of the socket that systemd passes
+    #[arg(long, value_name = "PATH")]
+    pub(crate) socket: Option<PathBuf>,
+
+    /// End when nobody has asked for so long
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) idle: Option<u64>,
+}

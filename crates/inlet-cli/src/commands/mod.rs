@@ -6,6 +6,7 @@ mod all;
 mod check;
 mod docs;
 mod explain;
+mod granted;
 mod import;
 mod listeners;
 mod plan;
@@ -73,6 +74,7 @@ fn dispatch(cli: &Cli, screen: &mut Screen<'_>) -> Result<Outcome, Failure> {
         Command::Unregister(args) => sockets::unregister(cli, args, screen),
         Command::Adopt { service } => sockets::adopt(cli, service.as_ref(), screen),
         Command::Watch => sockets::watch(cli, screen),
+        Command::Grantd(args) => granted::grantd(cli, args),
         Command::Apply(args) => plan::apply(cli, args, screen),
         Command::Import(args) => import::import(cli, args, screen),
         Command::Confirm => plan::confirm(cli, screen),

@@ -79,6 +79,9 @@ fn edit(cli: &Cli, change: &Edit, force: bool, dry_run: bool, screen: &mut Scree
     if dry_run {
         return propose(cli, screen, false, |planner| planner.propose_edit(change));
     }
+    if let Some(done) = super::granted::edit(change, screen) {
+        return done.map(|()| Outcome::Done);
+    }
     let mut instance = writer(cli)?;
     let committed = instance.carry_out(change, &options(force))?;
     without(&committed.without);

@@ -17,6 +17,9 @@ pub(super) fn register(cli: &Cli, args: &Register, screen: &mut Screen<'_>) -> R
         Some(path) => Some(read_pidfile(path)?),
         None => args.owner.pid,
     };
+    if let Some(done) = super::granted::register(cli, args, pid, screen) {
+        return done;
+    }
     let mut instance = writer(cli)?;
     let adoption = match pid {
         Some(pid) => instance.register_process(service, pid, &args.listen)?,

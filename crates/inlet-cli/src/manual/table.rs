@@ -6,7 +6,10 @@ use super::{Entry, Group};
 pub(super) const GROUPS: [Group; 6] = [
     Group { title: "Instance", commands: &["up", "down", "list", "gc"] },
     Group { title: "Rules", commands: &["bind", "unbind"] },
-    Group { title: "Services and sockets", commands: &["service", "register", "unregister", "adopt", "watch", "run"] },
+    Group {
+        title: "Services and sockets",
+        commands: &["service", "register", "unregister", "adopt", "watch", "run", "grantd"],
+    },
     Group { title: "Whole rulesets", commands: &["plan", "apply", "confirm", "rollback", "export", "import"] },
     Group { title: "Looking", commands: &["status", "services", "rules", "listeners", "explain", "check"] },
     Group { title: "Shell and manual", commands: &["completions", "man", "help"] },
@@ -142,6 +145,15 @@ pub(super) const COMMANDS: &[Entry] = &[
         examples: &[("Adopt UDP sockets as programs bind them", "inlet watch")],
         statuses: &[("1", "failed, or the instance is gone"), USAGE],
         see_also: &["inlet-adopt(1)", "inlet-service-set(1)"],
+    },
+    Entry {
+        name: "grantd",
+        examples: &[
+            ("Let systemd start it when somebody asks", "systemctl enable --now inlet-grantd.socket"),
+            ("Without systemd", "inlet grantd --socket /run/inlet/grantd.sock"),
+        ],
+        statuses: USUAL,
+        see_also: &["inlet-register(1)", "inlet-bind(1)", "inlet.toml(5)"],
     },
     Entry {
         name: "run",

@@ -56,9 +56,11 @@ fn what_runs_for_long_is_confined() {
         return;
     }
     let dir = TempDir::new().unwrap();
-    for (unit, instance) in
-        [("inlet-watch.service", "inlet-watch.service"), ("inlet-watch@.service", "inlet-watch@web.service")]
-    {
+    for (unit, instance) in [
+        ("inlet-watch.service", "inlet-watch.service"),
+        ("inlet-watch@.service", "inlet-watch@web.service"),
+        ("inlet-grantd.service", "inlet-grantd.service"),
+    ] {
         let unit = fs::read_to_string(shipped().join(unit)).unwrap();
         let path = dir.path().join(instance);
         fs::write(&path, unit.replace("/usr/bin/inlet", env!("CARGO_BIN_EXE_inlet"))).unwrap();

@@ -15,8 +15,8 @@ use self::aim::{Aim, aim};
 pub use self::crowded::{at_borders, crowded};
 
 use crate::rule::{
-    Answers, Confine, Description, Family, InterfaceName, Mark, Match, OnMissing, Packet, PortRange, Prefix, Protocol,
-    Rule, ServiceName, Spread, Verdict,
+    Answers, Confine, Description, Family, Grant, InterfaceName, Mark, Match, OnMissing, Packet, PortRange, Ports,
+    Prefix, Protocol, Rule, ServiceName, Spread, Verdict,
 };
 use crate::ruleset::{Builder, Change, Plan, Ruleset, Shape};
 
@@ -253,6 +253,14 @@ fn build(drafts: &[Draft], pass: &[bool], surroundings: &Surroundings) -> Rulese
             builder.push(&rule).unwrap_or_else(|error| panic!("{error}"));
             kept.push(rule);
         }
+    }
+    if let Some((number, _)) = services.first() {
+        // Rules may be outside of it: only who has no other rights is bound by it.
+        let service = format!("service{number}").parse().unwrap_or_else(|error| panic!("{error}"));
+        let local = ["192.0.2.0/28", "2001:db8::/64"].iter().filter_map(|text| text.parse().ok()).collect();
+        let user = "www-data".parse().ok();
+        let grant = Grant { user, unit: None, service, local, ports: Ports::from(PortRange::ANY) };
+        builder.set_grants(vec![grant; usize::from(pass.len().is_multiple_of(2))]);
     }
     builder.resolve_interfaces(|name| match name.as_str().trim_start_matches("if").parse().unwrap_or(0) {
         0 => 0,

@@ -10,12 +10,14 @@ use crate::rule::{
 use crate::ruleset::Builder;
 
 /// The keys of a file.
-pub(super) const FILE: &[&str] = &["include", "routes", "services", "sets", "rules"];
+pub(super) const FILE: &[&str] = &["include", "routes", "services", "sets", "grants", "rules"];
 /// The keys of a service.
 pub(super) const SERVICE: &[&str] =
     &["on_missing", "spread", "answers", "listen", "unit", "cgroup", "user", "anyone", "no_mptcp"];
 /// The keys of a set that is not a list.
 pub(super) const SET: &[&str] = &["file", "lenient"];
+/// The keys of a grant.
+pub(super) const GRANT: &[&str] = &["user", "unit", "service", "local", "ports"];
 /// The keys of a rule.
 pub(super) const RULE: &[&str] = &["to", "verdict", "protocol", "local", "ports", "except", "from", "iface", "mark"];
 

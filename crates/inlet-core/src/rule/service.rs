@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::policy::{Answers, OnMissing, Spread};
 use super::service_error::{MAX_SERVICES, ServiceError};
-use super::{Description, InterfaceName, Listen, Protocol, ServiceName};
+use super::{Description, Grant, GrantError, InterfaceName, Listen, Protocol, ServiceName, check_grants};
 
 /// The number of a service in the kernel's maps: 1 to [`MAX_SERVICES`] - 1. It stays the same from commit to commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -30,6 +30,8 @@ pub struct Service {
 pub struct Services {
     by_id: BTreeMap<ServiceId, Service>,
     by_name: BTreeMap<ServiceName, ServiceId>,
+    /// Who may use them, in the order of the file.
+    grants: Vec<Grant>,
 }
 
 impl Service {
@@ -70,6 +72,20 @@ impl Services {
     /// The interfaces that descriptions name, as often as they name them.
     pub fn devices(&self) -> impl Iterator<Item = InterfaceName> {
         self.by_id.values().filter_map(|service| service.description.as_ref()).flat_map(Description::devices)
+    }
+
+    /// Who may use them without the rights to change all.
+    pub fn grants(&self) -> &[Grant] {
+        &self.grants
+    }
+
+    pub(crate) fn set_grants(&mut self, grants: Vec<Grant>) {
+        self.grants = grants;
+    }
+
+    /// Finds what keeps the grants from being together.
+    pub(crate) fn check_grants(&self) -> Result<(), GrantError> {
+        check_grants(&self.grants, |name| self.by_name.contains_key(name))
     }
 
     /// How many there are.

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::builder::MAX_RULES;
 use super::conflict::Conflict;
 use super::entry::MAX_SHAPES;
-use crate::rule::{Listen, Prefix, Remedy, ServiceError, ServiceName};
+use crate::rule::{GrantError, Listen, Prefix, Remedy, ServiceError, ServiceName};
 
 /// Why rules and services do not form a ruleset.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -54,6 +54,9 @@ pub enum BuildError {
     /// A service would keep every program of the host from multipath TCP.
     #[error("service {0}: no-mptcp needs a unit, a cgroup or a user, whose programs get plain TCP")]
     PlainForAll(ServiceName),
+    /// Grants that cannot be, or not together.
+    #[error(transparent)]
+    Grant(#[from] GrantError),
     /// A change to the services is not possible.
     #[error(transparent)]
     Service(#[from] ServiceError),
@@ -70,6 +73,7 @@ impl Remedy for BuildError {
             Self::Overlap { .. } => "let them differ in address, user, unit or cgroup".into(),
             Self::Boundless(_) => "say whose with a unit or a cgroup, or give ports".into(),
             Self::PlainForAll(_) => "say whose with a unit, a cgroup or a user".into(),
+            Self::Grant(error) => return error.remedy(),
             Self::Service(error) => return error.remedy(),
         })
     }

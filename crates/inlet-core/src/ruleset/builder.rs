@@ -196,6 +196,7 @@ impl Builder {
                 _ => {}
             }
         }
+        self.services.check_grants()?;
         if let Some((first, second, listen)) = self.services.overlap() {
             return Err(BuildError::Overlap { first: first.clone(), second: second.clone(), listen });
         }

@@ -3,7 +3,7 @@
 use rustc_hash::FxHashMap;
 
 use super::{Entry, Ruleset, Shape, ShapeId};
-use crate::rule::{Answers, Description, Match, OnMissing, Precedence, Rule, ServiceName, Spread, Verdict};
+use crate::rule::{Answers, Description, Grant, Match, OnMissing, Precedence, Rule, ServiceName, Spread, Verdict};
 
 /// Everything that differs between two rulesets, rules in address order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -12,6 +12,10 @@ pub struct Plan {
     pub services: Vec<ServiceChange>,
     /// Rules that are added, removed or get another verdict.
     pub rules: Vec<Change>,
+    /// Grants that are added.
+    pub granted: Vec<Grant>,
+    /// Grants that are removed.
+    pub revoked: Vec<Grant>,
 }
 
 /// A service that differs.
@@ -103,12 +107,17 @@ impl Plan {
         let mut rules = Vec::new();
         sides.compare(&previous.v4, &new.v4, &mut rules);
         sides.compare(&previous.v6, &new.v6, &mut rules);
-        Self { services: compare_services(previous, new), rules }
+        let only = |of: &Ruleset, not: &Ruleset| -> Vec<Grant> {
+            let others = not.services.grants();
+            of.services.grants().iter().filter(|grant| !others.contains(grant)).cloned().collect()
+        };
+        let (granted, revoked) = (only(new, previous), only(previous, new));
+        Self { services: compare_services(previous, new), rules, granted, revoked }
     }
 
     /// Whether nothing changes.
     pub fn is_empty(&self) -> bool {
-        self.services.is_empty() && self.rules.is_empty()
+        self.services.is_empty() && self.rules.is_empty() && self.granted.is_empty() && self.revoked.is_empty()
     }
 }
 

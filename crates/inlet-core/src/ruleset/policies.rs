@@ -1,7 +1,7 @@
 //! What may be asked of the services of a builder beside their sockets.
 
 use super::Builder;
-use crate::rule::{Answers, OnMissing, ServiceId, Spread};
+use crate::rule::{Answers, Grant, OnMissing, ServiceId, Spread};
 
 impl Builder {
     /// Sets what happens to packets of a service without a live socket.
@@ -17,5 +17,10 @@ impl Builder {
     /// Sets where answers of a service over UDP leave from. With `None` the host decides.
     pub fn set_answers(&mut self, id: ServiceId, answers: Option<Answers>) {
         self.services.set_answers(id, answers);
+    }
+
+    /// Sets who may use services without the rights to change all.
+    pub fn set_grants(&mut self, grants: Vec<Grant>) {
+        self.services.set_grants(grants);
     }
 }

@@ -121,10 +121,33 @@ fn text() -> impl Strategy<Value = String> {
             "{\"few\": [\"10.0.0.1/8\"]}",
         ],
     );
+    let grants = maybe(
+        0.2,
+        field(
+            "grants",
+            &[
+                "[]",
+                "[{\"user\": \"www\", \"service\": \"web\"}]",
+                "[{\"unit\": \"a.service\", \"service\": \"dns\", \"local\": \"10.0.0.0/8\", \"ports\": 53}]",
+                "[{\"user\": \"1\", \"unit\": null, \"service\": \"web\", \"local\": [\"::/0\"], \"ports\": \"1-9\"}]",
+            ],
+            &[
+                "{}",
+                "null",
+                "[{\"service\": \"web\"}]",
+                "[{\"user\": \"www\"}]",
+                "[{\"user\": \"www\", \"service\": \"none\"}]",
+                "[{\"user\": \"www\", \"service\": \"web\", \"ports\": 80}]",
+                "[{\"user\": \"www\", \"service\": \"web\", \"local\": []}]",
+                "[{\"user\": \"a\", \"service\": \"web\", \"local\": \"10.0.0.0/8\"}, {\"user\": \"b\", \"service\": \"dns\", \"local\": \"10.1.0.0/16\"}]",
+            ],
+        ),
+    );
     let routes = maybe(0.2, field("routes", &["\"manage\"", "\"leave\""], &["\"no\"", "null", "1"]));
     let rules = option::weighted(0.98, vec(rule(), 0..6));
-    (option::weighted(0.98, services), maybe(0.98, sets), routes, rules).prop_map(|(services, sets, routes, rules)| {
-        object(vec![routes, services, sets, rules.map(|rules| format!("\"rules\": [{}]", rules.join(",\n ")))])
+    let all = (option::weighted(0.98, services), maybe(0.98, sets), routes, grants, rules);
+    all.prop_map(|(services, sets, routes, grants, rules)| {
+        object(vec![routes, services, sets, grants, rules.map(|rules| format!("\"rules\": [{}]", rules.join(",\n ")))])
     })
 }
 

@@ -10,6 +10,7 @@ mod commit;
 mod confirm;
 mod describe;
 mod file;
+mod grant;
 mod kernel;
 mod refusal;
 mod route;
@@ -29,6 +30,7 @@ pub use self::commit::CommitError;
 pub use self::confirm::ConfirmError;
 pub use self::describe::DescribeError;
 pub use self::file::FileError;
+pub use self::grant::GrantedError;
 pub use self::kernel::KernelError;
 pub use self::refusal::{Refusal, Refused};
 pub use self::route::RouteError;
@@ -73,6 +75,9 @@ pub enum Error {
     /// A ruleset cannot be confirmed or taken back.
     #[error(transparent)]
     Confirm(#[from] ConfirmError),
+    /// It was not granted, or nobody could be asked.
+    #[error(transparent)]
+    Granted(#[from] GrantedError),
     /// No service has this name.
     #[error("no service {0:?}")]
     UnknownService(String),
@@ -142,6 +147,7 @@ impl Error {
             Self::Route(error) => error.remedy(),
             Self::Commit(error) => error.remedy(),
             Self::Confirm(error) => error.remedy(),
+            Self::Granted(error) => error.remedy(),
             Self::UnknownService(name) => Some(
                 format!("list them with: inlet services; or create it with: inlet service set {}", quoted(name)).into(),
             ),

@@ -22,6 +22,7 @@ use inlet_core::{Ruleset, ServiceId};
 pub use self::apply::ApplyOptions;
 pub use self::commit::{CommitOptions, Committed};
 pub use self::lifecycle::UpOptions;
+pub(crate) use self::sockets::choose;
 pub use self::sockets::{AdoptedSocket, Adoption};
 
 use crate::answers::needs;

@@ -78,6 +78,18 @@ impl Instance {
         self.adopt_all(service, "systemd", seen)
     }
 
+    /// Gives sockets that another process passed to this one to a service. `of` is how messages call that process. None
+    /// of them is closed here: that may block.
+    ///
+    /// # Errors
+    /// Those of [`Instance::register_process`].
+    pub(crate) fn register_passed(&mut self, service: &str, of: &str, sockets: &[OwnedFd]) -> Result<Adoption> {
+        self.service(service)?;
+        let mut seen = Seen::new(self.location.netns().cookie(), Filter::All);
+        sockets.iter().enumerate().for_each(|(at, fd)| seen.look(&format!("socket {at}"), fd.as_fd()));
+        self.adopt_all(service, of, seen)
+    }
+
     /// Takes the sockets of a service out, or with `pid` those that this process has open. Gives how many.
     ///
     /// # Errors
@@ -227,7 +239,7 @@ impl Instance {
 }
 
 /// Those that are wanted, and the others; or why it cannot be done as it was asked.
-fn choose<F>(service: &str, of: &str, seen: Seen<'_, F>) -> Result<(Vec<Candidate<F>>, Vec<Refused>)> {
+pub(crate) fn choose<F>(service: &str, of: &str, seen: Seen<'_, F>) -> Result<(Vec<Candidate<F>>, Vec<Refused>)> {
     let Seen { wanted, candidates, others, mut refused, .. } = seen;
     let at = || candidates.iter().map(|candidate| candidate.traits.endpoint);
     let (of, service) = (of.to_owned(), service.to_owned());

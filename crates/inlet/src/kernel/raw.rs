@@ -16,6 +16,12 @@ pub(crate) fn netns_cookie(socket: BorrowedFd<'_>) -> io::Result<u64> {
     option(socket, libc::SOL_SOCKET, libc::SO_NETNS_COOKIE, [0; 8]).map(u64::from_ne_bytes)
 }
 
+/// A descriptor of the process that connected to a Unix socket (`SO_PEERPIDFD`, Linux 6.5).
+pub(crate) fn peer_process(socket: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    const SO_PEERPIDFD: c_int = 77;
+    owned(option(socket, libc::SOL_SOCKET, SO_PEERPIDFD, [0; size_of::<c_int>()]).map(c_int::from_ne_bytes)?)
+}
+
 /// Whether an option of a socket that is a number is other than 0.
 pub(crate) fn is_set(socket: BorrowedFd<'_>, level: c_int, number: c_int) -> io::Result<bool> {
     option(socket, level, number, [0; size_of::<c_int>()]).map(|value| value.iter().any(|byte| *byte != 0))

@@ -34,3 +34,4 @@ pub(crate) use process::each_socket;
 pub(crate) use room::{Room, finish as finish_retired};
 pub use stranger::Stranger;
 pub(crate) use stranger::strangers;
+pub(crate) use systemd::each as each_from_systemd;

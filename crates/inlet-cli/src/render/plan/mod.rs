@@ -181,6 +181,12 @@ impl Difference<'_> {
         for change in &plan.services {
             self.service(screen, change)?;
         }
+        let palette = screen.palette;
+        for (sign, style, grants) in [("+", palette.good, &plan.granted), ("-", palette.bad, &plan.revoked)] {
+            for grant in grants {
+                writeln!(screen.out, "{}", paint(style, format_args!("{sign} grant {grant}")))?;
+            }
+        }
         for (number, change) in plan.in_match_order(shown).into_iter().enumerate() {
             self.rule(screen, change)?;
             if let Some(moved) = moved {

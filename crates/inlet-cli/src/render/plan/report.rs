@@ -1,7 +1,7 @@
 //! What differs between two rulesets, as programs get it.
 
 use inlet::rules::config::rule_json;
-use inlet::rules::{Answers, Change, Description, Rule, Ruleset, ServiceChange, ServiceName};
+use inlet::rules::{Answers, Change, Description, Grant, Rule, Ruleset, ServiceChange, ServiceName};
 use serde::{Serialize, Serializer};
 
 use super::Difference;
@@ -12,6 +12,9 @@ struct Report<A, R, C> {
     removed: Vec<R>,
     replaced: Vec<C>,
     services: Vec<Service>,
+    /// Grants that are added, and that are removed, in words.
+    granted: Vec<String>,
+    revoked: Vec<String>,
 }
 
 /// A rule with the verdict that it had.
@@ -58,7 +61,9 @@ impl<'a> Difference<'a> {
             }
         }
         let services = plan.services.iter().map(service).collect();
-        Report { added, removed, replaced, services }
+        let texts = |grants: &[Grant]| grants.iter().map(ToString::to_string).collect();
+        let (granted, revoked) = (texts(&plan.granted), texts(&plan.revoked));
+        Report { added, removed, replaced, services, granted, revoked }
     }
 }
 

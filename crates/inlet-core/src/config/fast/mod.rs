@@ -3,6 +3,7 @@
 //! Anything unusual or wrong stops it without a message. Then [`super::slow`] reads the text again and has the last
 //! word on what is an error. It accepts every text that this accepts, with the same result.
 
+mod grants;
 mod halves;
 mod rule;
 mod values;
@@ -14,6 +15,7 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
+use self::grants::GrantText;
 use self::halves::Halves;
 use self::rule::{Known, RuleText};
 use self::values::{List, Text};
@@ -118,6 +120,10 @@ impl<'de> Visitor<'de> for Root<'_, '_> {
                 }
                 "sets" => map.next_value_seed(SetsSeed { sets, loader: self.loader })?,
                 "rules" => map.next_value_seed(RulesSeed { builder, sets })?,
+                "grants" => {
+                    let grants = map.next_value::<Vec<GrantText>>()?.into_iter().map(GrantText::grant);
+                    builder.set_grants(grants.collect::<Option<_>>().ok_or_else(slow)?);
+                }
                 "routes" => *routes = map.next_value::<Text<Routes>>()?.0,
                 _ => return Err(slow()),
             }

@@ -2,6 +2,7 @@
 //!
 //! Sets and services may stand in any file, so rules are read after all files.
 
+mod grants;
 mod nearest;
 mod node;
 mod rule;
@@ -16,7 +17,7 @@ use super::keys::{Described, FILE, SERVICE, SET, resolve_interfaces};
 use super::loader::{Loader, NotIncluded};
 use super::sets::{Sets, lines, put, without_inner};
 use super::{Parsed, Routes, is_json};
-use crate::rule::{OnMissing, Prefix, Remedy, ServiceName, Spread};
+use crate::rule::{Grant, OnMissing, Prefix, Remedy, ServiceName, Spread};
 use crate::ruleset::{BuildError, Builder, Conflict, Ruleset};
 
 /// What has been read.
@@ -29,6 +30,7 @@ pub(super) struct Reader<'l, 'h> {
     set_places: BTreeMap<String, Place>,
     routes: Option<(Routes, Place)>,
     has_rules: bool,
+    pub(super) grants: Vec<(Grant, Place)>,
     /// The rules whose places are wanted, and their places so far.
     pub(super) wanted: HashMap<String, Vec<Place>>,
 }
@@ -66,10 +68,12 @@ fn read<'l, 'h>(loader: &'l mut Loader<'h>, previous: &Ruleset, wanted: HashMap<
         set_places: BTreeMap::new(),
         routes: None,
         has_rules: false,
+        grants: Vec::new(),
         wanted,
     };
     reader.files(vec![0], Vec::new());
     reader.overlaps();
+    reader.finish_grants();
     if !reader.has_rules {
         let message = "no \"rules\"";
         let help = "a ruleset without any says so: rules = []";
@@ -136,6 +140,7 @@ impl Reader<'_, '_> {
                 "routes" => self.routes(&node),
                 "services" => self.services(&node),
                 "sets" => self.sets(file, &node),
+                "grants" => self.grants(&node),
                 _ => {
                     self.has_rules = true;
                     rules.extend(self.list(&node, "a list of rules"));

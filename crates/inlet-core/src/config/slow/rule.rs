@@ -143,7 +143,7 @@ impl<'a> Reader<'_, '_> {
         Some(text)
     }
 
-    fn ports(&mut self, node: &Node<'a>) -> Option<Ports> {
+    pub(super) fn ports(&mut self, node: &Node<'_>) -> Option<Ports> {
         self.text_or_number(node, "a port, a range or \"any\"")
     }
 

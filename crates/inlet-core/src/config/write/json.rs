@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde::ser::{SerializeStruct, Serializer};
 
 use crate::config::Routes;
-use crate::rule::{Confine, Description, Rule, Spread, Verdict};
+use crate::rule::{Confine, Description, Grant, Rule, Spread, Verdict};
 use crate::ruleset::Ruleset;
 
 /// Writes the ruleset so that [`parse`](crate::config::parse) reads it back.
@@ -35,7 +35,9 @@ pub fn write(ruleset: &Ruleset, routes: Routes, mut out: impl Write) -> io::Resu
         out.write_all(b"}")?;
         separator = ",";
     }
-    out.write_all(b"},\n \"rules\": [")?;
+    out.write_all(b"},\n ")?;
+    write_grants(&mut out, ruleset.services().grants())?;
+    out.write_all(b"\"rules\": [")?;
     separator = "";
     for rule in ruleset.rules() {
         write!(out, "{separator}\n  ")?;
@@ -43,6 +45,31 @@ pub fn write(ruleset: &Ruleset, routes: Routes, mut out: impl Write) -> io::Resu
         separator = ",";
     }
     out.write_all(b"]}\n")
+}
+
+fn write_grants(out: &mut impl Write, grants: &[Grant]) -> io::Result<()> {
+    if grants.is_empty() {
+        return Ok(());
+    }
+    out.write_all(b"\"grants\": [")?;
+    let mut separator = "";
+    for grant in grants {
+        write!(out, "{separator}\n  {{")?;
+        if let Some(user) = &grant.user {
+            write!(out, "\"user\": {}, ", serde_json::to_string(user.as_str())?)?;
+        }
+        if let Some(unit) = &grant.unit {
+            write!(out, "\"unit\": {}, ", serde_json::to_string(unit.as_str())?)?;
+        }
+        write!(out, "\"service\": {}", serde_json::to_string(grant.service.as_str())?)?;
+        if !grant.local.is_empty() {
+            let local: Vec<String> = grant.local.iter().map(ToString::to_string).collect();
+            write!(out, ", \"local\": {}, \"ports\": \"{}\"", serde_json::to_string(&local)?, grant.ports)?;
+        }
+        out.write_all(b"}")?;
+        separator = ",";
+    }
+    out.write_all(b"],\n ")
 }
 
 fn write_description(out: &mut impl Write, description: &Description) -> io::Result<()> {

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use toml_writer::{ToTomlKey, ToTomlValue, TomlKeyBuilder, TomlStringBuilder};
 
 use crate::config::Routes;
-use crate::rule::{Confine, Description, Rule, Spread, Verdict};
+use crate::rule::{Confine, Description, Grant, Rule, Spread, Verdict};
 use crate::ruleset::Ruleset;
 
 /// Writes the ruleset so that [`parse`](crate::config::parse) reads it back.
@@ -29,12 +29,36 @@ pub fn write_toml(ruleset: &Ruleset, routes: Routes, mut out: impl Write) -> io:
         }
         writeln!(out, " }}")?;
     }
+    write_grants(&mut out, ruleset.services().grants())?;
     if ruleset.is_empty() {
         return writeln!(out, "rules = []");
     }
     writeln!(out, "rules = [")?;
     for rule in ruleset.rules() {
         writeln!(out, "  {},", Line { ruleset, rule })?;
+    }
+    writeln!(out, "]")
+}
+
+fn write_grants(out: &mut impl Write, grants: &[Grant]) -> io::Result<()> {
+    if grants.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "grants = [")?;
+    for grant in grants {
+        write!(out, "  {{ ")?;
+        if let Some(user) = &grant.user {
+            write!(out, "user = {}, ", quoted(user.as_str()))?;
+        }
+        if let Some(unit) = &grant.unit {
+            write!(out, "unit = {}, ", quoted(unit.as_str()))?;
+        }
+        write!(out, "service = {}", quoted(grant.service.as_str()))?;
+        if !grant.local.is_empty() {
+            let local: Vec<String> = grant.local.iter().map(|prefix| format!("\"{prefix}\"")).collect();
+            write!(out, ", local = [{}], ports = \"{}\"", local.join(", "), grant.ports)?;
+        }
+        writeln!(out, " }},")?;
     }
     writeln!(out, "]")
 }

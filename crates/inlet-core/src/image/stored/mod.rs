@@ -1,5 +1,6 @@
 //! Rulesets in words: the one that an image was compiled from, and the previous one beside it.
 
+mod grants;
 mod previous;
 mod ruleset;
 mod services;

@@ -8,6 +8,7 @@
 //! padded with 0. A shape takes 8 words, a mark 3 (the offset of its shape, mask and value), an IPv4 rule 2 (its
 //! sortable number), an IPv6 rule 5 (the address, then its tail).
 
+use super::grants::{push_grant, read_grant};
 use super::services::{push_service, read_services};
 use super::valid::is_valid;
 use super::words::{SourceError, Words, push_text};
@@ -17,6 +18,8 @@ use crate::ruleset::{Entry4, Entry6, Ruleset, Shape};
 use crate::threads::{MANY, join};
 
 const COUNTS: usize = 6;
+/// The word with the count of services has that of grants above this bit.
+const GRANTS_SHIFT: u32 = 16;
 const SHAPE_WORDS: usize = 8;
 const MARK_WORDS: usize = 3;
 /// The source part: names and shapes in words, and the rules as the ruleset has them.
@@ -31,9 +34,13 @@ pub(crate) fn encode(ruleset: &Ruleset) -> Encoded<'_> {
     let Ruleset { services, interfaces, shapes, v4, v6 } = ruleset;
     let marks: Vec<u32> = shapes.iter().zip(0..).flat_map(|(shape, at)| mark_words(shape, at)).flatten().collect();
     let marked = marks.len() / MARK_WORDS;
+    let grants = services.grants();
     let mut head: Vec<u32> =
-        [services.len(), interfaces.len(), shapes.len(), v4.len(), v6.len(), marked].map(|n| n as u32).to_vec();
+        [services.len() | grants.len() << GRANTS_SHIFT, interfaces.len(), shapes.len(), v4.len(), v6.len(), marked]
+            .map(|n| n as u32)
+            .to_vec();
     services.iter().for_each(|(id, service)| push_service(&mut head, id, service));
+    grants.iter().for_each(|grant| push_grant(&mut head, grant));
     for interface in interfaces {
         head.push(interface.index);
         push_text(&mut head, interface.name.as_str());
@@ -118,7 +125,10 @@ pub(super) fn head(ruleset: &Ruleset) -> Vec<u32> {
 pub(super) fn read_head(words: &mut Words<'_>) -> Result<(Ruleset, usize, usize), SourceError> {
     let counts = words.take(COUNTS, "counts")?;
     let [services, interfaces, shapes, v4, v6, marked] = std::array::from_fn(|i| counts[i] as usize);
-    let services = read_services(words, services)?;
+    let (services, grants) = (services & ((1 << GRANTS_SHIFT) - 1), services >> GRANTS_SHIFT);
+    let mut services = read_services(words, services)?;
+    services.set_grants((0..grants).map(|_| read_grant(words)).collect::<Result<_, _>>()?);
+    services.check_grants().map_err(|_| SourceError::Damaged("grants"))?;
     let interfaces: Vec<Interface> = (0..interfaces).map(|_| read_interface(words)).collect::<Result<_, _>>()?;
     let shapes = words.take(shapes.saturating_mul(SHAPE_WORDS), "shapes")?;
     let mut shapes: Vec<Shape> = shapes.chunks_exact(SHAPE_WORDS).map(read_shape).collect::<Result<_, _>>()?;
