@@ -4,7 +4,7 @@ CARGO ?= cargo
 # Tests stop the process at fault points, which only this feature builds.
 TEST_FLAGS := --workspace --features inlet/faults
 
-.PHONY: install deb tarball test-package release-check build demo test test-vm gate check fmt lint docs fences guarantees supply sbom fuzz soak bench deps
+.PHONY: install deb tarball test-package test-boot release-check build demo test test-vm gate check fmt lint docs fences guarantees supply sbom fuzz soak bench deps
 
 build: deps
 	$(CARGO) build --release
@@ -22,8 +22,13 @@ deb: build
 test-package: deb
 	scripts/test-package
 
+# Boots Debian 13 with that package in a container with systemd: rules in force before the first service, a boot with a
+# bad file, an upgrade, a purge. As root.
+test-boot: test-package
+	scripts/test-boot
+
 # All that a release needs but the tag: see CONTRIBUTING.md.
-release-check: check test test-package tarball
+release-check: check test test-boot tarball
 	scripts/release-check
 
 # target/package/inlet-VERSION-ARCH.tar.gz: needs nothing of the host but the C library, of this age or newer.
