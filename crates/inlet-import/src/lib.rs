@@ -121,6 +121,7 @@ struct RuleText {
     except: Vec<PortRange>,
     from: Vec<String>,
     iface: Option<String>,
+    mark: Option<String>,
     /// Where it comes from.
     note: String,
 }

@@ -100,6 +100,7 @@ fn rule(verdict: VerdictText, protocol: Protocol, local: Vec<String>, port: u16,
         except: Vec::new(),
         from: Vec::new(),
         iface: None,
+        mark: None,
         note,
     }
 }

@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use inlet_core::{Family, Prefix};
+use inlet_core::{Family, Mark, Prefix};
 
 use crate::encode::{Choice, Row, prefixes, rows};
 use crate::evaluate::{Area, TOO_MUCH, tables};
-use crate::firewall::{Action, Addresses, Firewall, Member, Range, RuleId, SocketTest, Step, Test, bits};
+use crate::firewall::{Action, Addresses, Firewall, Member, Range, Rule, RuleId, SocketTest, Step, Test, bits};
 use crate::services::Services;
 use crate::{ImportError, Imported, Left, Listener, RuleText, Surroundings, VerdictText, iptables, nft};
 
@@ -103,6 +103,9 @@ fn left(firewall: &Firewall, area: &Area, certain: &[Row]) -> Vec<Left> {
             found.entry(rule).or_default().0.push(SILENCE);
         }
     }
+    for rule in marking(firewall, area, certain) {
+        found.entry(rule).or_default().0.push(KEEP);
+    }
     let of = |(rule, (whys, todo)): (RuleId, (Vec<&str>, bool))| firewall.rules[rule].left(whys.join("; "), todo);
     let mut left: Vec<Left> = found.into_iter().map(of).collect();
     left.extend(wildcards(firewall));
@@ -134,6 +137,19 @@ fn wildcards(firewall: &Firewall) -> Vec<Left> {
     firewall.rules.iter().filter_map(told).collect()
 }
 
+/// The rules that give packets a mark which some row asks for.
+fn marking(firewall: &Firewall, area: &Area, rows: &[Row]) -> Vec<RuleId> {
+    let asked: BTreeSet<Mark> = rows.iter().filter_map(|row| area.marks.get(row.iface % area.marks.count())).collect();
+    let gives = |step: &Step| match step {
+        Step::Do(Action::Mark { conn: false, flip, .. }) => asked.iter().any(|mark| mark.matches(*flip)),
+        _ => false,
+    };
+    let steers = |step: &Step| matches!(step, Step::Do(Action::Tproxy { .. }));
+    let marks = |rule: &Rule| rule.steps.iter().any(gives) && !rule.steps.iter().any(steers);
+    (0..firewall.rules.len()).filter(|rule| marks(&firewall.rules[*rule])).collect()
+}
+
+const KEEP: &str = "keep this rule: the ruleset asks for the mark that it gives";
 const BEYOND: &str = "it takes packets to addresses that are not the host's, and Inlet gets only those to local ones; make them \
                       local (see inlet docs) and write a rule for them";
 const SILENCE: &str =
@@ -188,6 +204,8 @@ impl<'a> Texts<'a> {
             Choice::Pass => VerdictText::Pass,
             Choice::Refuse => VerdictText::Refuse,
         };
+        let (iface, mark) =
+            (row.iface / self.area.marks.count(), self.area.marks.get(row.iface % self.area.marks.count()));
         RuleText {
             verdict,
             protocols: row.protocols.clone(),
@@ -195,7 +213,8 @@ impl<'a> Texts<'a> {
             ports: row.ports.clone(),
             except: row.except.clone(),
             from: self.prefixes(&row.sources, "source"),
-            iface: (row.iface > 0).then(|| self.area.ifaces[row.iface].clone()),
+            iface: (iface > 0).then(|| self.area.ifaces[iface].clone()),
+            mark: mark.map(|mark| mark.to_string()),
             note: self.note(&row.lines),
         }
     }

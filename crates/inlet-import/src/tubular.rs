@@ -85,6 +85,7 @@ impl Binding {
             except: Vec::new(),
             from: Vec::new(),
             iface: None,
+            mark: None,
             note,
         };
         Ok((!rule.protocols.is_empty()).then_some(rule))

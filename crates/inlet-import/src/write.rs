@@ -100,6 +100,7 @@ impl RuleText {
             fields.push(format!("from = {}", one_or_list(&self.from, |text| quoted(text))));
         }
         fields.extend(self.iface.iter().map(|name| format!("iface = {}", quoted(name))));
+        fields.extend(self.mark.iter().map(|mark| format!("mark = {}", quoted(mark))));
         format!("{{ {} }}", fields.join(", "))
     }
 
@@ -124,6 +125,9 @@ impl RuleText {
         }
         if let Some(name) = &self.iface {
             set("iface", name.as_str().into());
+        }
+        if let Some(mark) = &self.mark {
+            set("mark", mark.as_str().into());
         }
         rule
     }

@@ -90,7 +90,7 @@ struct Encoder {
 
 impl Encoder {
     fn new(table: &Table, reading: Reading) -> Self {
-        let mut functions = Functions::default();
+        let mut functions = Functions { marks: table.marks.clone(), ..Functions::default() };
         let ifaces = |fates: &Vec<Fate>| fates.iter().map(|fate| reading.of(*fate)).collect::<Vec<_>>();
         let iface_numbers = renumber(table.ifaces.all.iter().map(ifaces), &mut functions.ifaces);
         let through = |numbers: &[u32], steps: &Vec<(u128, u32)>| {

@@ -20,7 +20,7 @@ pub(crate) struct Row {
     pub(crate) except: Vec<PortRange>,
     /// None: any.
     pub(crate) sources: Vec<Prefix>,
-    /// The number of the name, 0 for any.
+    /// The number of an interface and a mark, 0 for any.
     pub(crate) iface: usize,
     /// The rules of the firewall that it comes from.
     pub(crate) lines: BTreeSet<RuleId>,

@@ -1,6 +1,6 @@
 //! What one group of local prefixes needs: for which ports, sources and interfaces which verdict, given what shorter
 //! prefixes
-//! say. A narrower range of ports is asked first, then a longer source, then an interface.
+//! say. A narrower range of ports is asked first, then a longer source, then an interface, then a mark.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +9,7 @@ use inlet_core::Family;
 use super::Choice;
 use super::aggregate::{Labels, NONE, aggregate};
 
-/// By interface, the first for all others.
+/// By interface and mark, the first of each for all others; those of one interface are next to each other.
 pub(super) type ByIface = Vec<Choice>;
 /// From each first number on, the number of a function.
 pub(super) type Steps = Vec<(u128, u32)>;
@@ -20,6 +20,8 @@ pub(super) struct Functions {
     pub(super) ifaces: Vec<ByIface>,
     pub(super) sources: Vec<Steps>,
     pub(super) ports: Vec<Steps>,
+    /// For each mark the numbers of those that hold it too, the one of most bits first; that of all others comes first.
+    pub(super) marks: Vec<Vec<usize>>,
 }
 
 /// A rule but for its local prefixes.
@@ -28,7 +30,7 @@ pub(super) struct Shape {
     pub(super) ports: (u16, u16),
     /// `None`: any.
     pub(super) source: Option<(u128, u8)>,
-    /// The number of a name, 0: any.
+    /// The number of an interface and a mark, as in [`ByIface`]; 0 of either: any.
     pub(super) iface: usize,
     pub(super) choice: Choice,
 }
@@ -122,7 +124,7 @@ impl Functions {
             let around = if found.around == NONE { everywhere } else { Some(found.around) };
             let around = around.map(|around| self.ifaces[around as usize].as_slice());
             let source = Some((found.first, found.len)).filter(|_| found.len > 0);
-            for (iface, choice) in by_iface(&self.ifaces[found.label as usize], around) {
+            for (iface, choice) in by_iface(&self.marks, &self.ifaces[found.label as usize], around) {
                 shapes.push(Shape { ports, source, iface, choice });
             }
         }
@@ -130,20 +132,41 @@ impl Functions {
     }
 }
 
-/// Interfaces with a rule of their own, and 0 for a rule for all.
-fn by_iface(own: &[Choice], around: Option<&[Choice]>) -> Vec<(usize, Choice)> {
-    let differ = |usual: &dyn Fn(usize) -> Choice| -> Vec<(usize, Choice)> {
-        (1..own.len()).filter(|iface| own[*iface] != usual(*iface)).map(|iface| (iface, own[iface])).collect()
-    };
-    let mut with_usual = vec![(0, own[0])];
-    with_usual.extend(differ(&|_| own[0]));
+/// Interfaces and marks with a rule of their own, and 0 for a rule for all.
+fn by_iface(marks: &[Vec<usize>], own: &[Choice], around: Option<&[Choice]>) -> Vec<(usize, Choice)> {
+    let with_usual = differing(marks, own, Some(own[0]), &|_| own[0]);
     match around.filter(|around| around[0] == own[0]) {
         Some(around) => {
-            let without = differ(&|iface| around[iface]);
+            let without = differing(marks, own, None, &|number| around[number]);
             if without.len() <= with_usual.len() { without } else { with_usual }
         }
         None => with_usual,
     }
+}
+
+/// The rules that make one function out of another: a rule for all, if wanted, then those that differ. A rule with an
+/// interface goes before one with a mark only, and one with both before either; of several marks that of most bits.
+fn differing(
+    marks: &[Vec<usize>],
+    own: &[Choice],
+    all: Option<Choice>,
+    usual: &dyn Fn(usize) -> Choice,
+) -> Vec<(usize, Choice)> {
+    let mut rules: Vec<(usize, Choice)> = all.map(|all| (0, all)).into_iter().collect();
+    let mut has_rule = vec![false; own.len()];
+    for number in 1..own.len() {
+        let (first, mark) = (number / marks.len() * marks.len(), number % marks.len());
+        // What decides without a rule of its own, in the order in which it would.
+        let same_iface = marks[mark].iter().map(|mark| first + mark).chain((mark > 0).then_some(first));
+        let any_iface = [mark].into_iter().chain(marks[mark].iter().copied());
+        let mut others = same_iface.chain(any_iface.filter(|mark| *mark > 0 && first > 0));
+        let around = others.find(|other| *other > 0 && has_rule[*other]).map_or_else(|| usual(number), |it| own[it]);
+        if own[number] != around {
+            has_rule[number] = true;
+            rules.push((number, own[number]));
+        }
+    }
+    rules
 }
 
 /// Two functions as one, cut where either is.

@@ -2,6 +2,7 @@
 
 use inlet_core::Protocol;
 
+use super::marks::Marks;
 use super::state::State;
 use super::walk::Point;
 use crate::firewall::{Addresses, Firewall, Member, Test, TestId, holds};
@@ -40,6 +41,8 @@ pub(super) struct Answers<'a> {
     pub(super) ifaces: &'a [String],
     /// The marks that rules give to packets.
     pub(super) marks: &'a [u32],
+    /// Those that a ruleset may ask for.
+    pub(super) asked_marks: &'a Marks,
     /// Whether the area has one port only.
     pub(super) one_port: bool,
     /// Whether packets are taken to go to addresses of the host.
@@ -68,6 +71,10 @@ impl Answers<'_> {
             Test::Tuple(members) => self.tuple(id, members),
             Test::Mark { conn, mask, values } => {
                 let mark = if *conn { state.conn } else { state.mark };
+                if let (false, Some(number)) = (*conn, point.mark) {
+                    let value = (mark.bits | self.asked_marks.bits(number) & mark.fresh) & mask;
+                    return Answer::of(values.iter().any(|(first, last)| (first..=last).contains(&&value)));
+                }
                 let (known, value) = (mask & mark.fresh == 0, mark.bits & mask);
                 let holds = values.iter().any(|(first, last)| (first..=last).contains(&&value));
                 // A mark that no rule gives comes from elsewhere, if at all.

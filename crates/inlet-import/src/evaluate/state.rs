@@ -53,12 +53,31 @@ pub(crate) struct State {
     pub(crate) mark: Mark,
     pub(crate) conn: Mark,
     pub(crate) untracked: bool,
+    /// The bits of its mark that a test has asked for though nobody had set them.
+    pub(crate) assumed: u32,
+    /// Whether the rule at hand has changed some of these.
+    pub(crate) changed: bool,
+    /// Its mark before the rule that gave it a socket: what that rule does to it goes with the rule.
+    pub(crate) before: Mark,
     /// The socket that it has, and the rule that gave it; no target when the rule cannot be read.
     pub(crate) steered: Option<(Option<Target>, RuleId)>,
 }
 
 impl State {
-    pub(crate) const NEW: Self = Self { mark: Mark::FRESH, conn: Mark::ZERO, untracked: false, steered: None };
+    pub(crate) const NEW: Self = Self {
+        mark: Mark::FRESH,
+        conn: Mark::ZERO,
+        untracked: false,
+        assumed: 0,
+        changed: false,
+        before: Mark::ZERO,
+        steered: None,
+    };
+
+    /// The mark that the packet has in the end, without the rules that give sockets.
+    pub(crate) fn last_mark(&self) -> Mark {
+        if self.steered.is_some() { self.before } else { self.mark }
+    }
 }
 
 /// How a packet leaves a chain.

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use inlet_core::{Family, Protocol};
 
 use super::budget::Budget;
+use super::marks::Marks;
 use super::state::Verdict;
 use super::table::{Asker, Fate, Table};
 use crate::firewall::{Action, Firewall, RuleId, Step, Test};
@@ -23,18 +24,23 @@ pub(crate) struct Area {
     pub(crate) elsewhere: Vec<Table>,
     /// The names of interfaces by number, the first for all others.
     pub(crate) ifaces: Vec<String>,
+    /// The marks that rules may ask for.
+    pub(crate) marks: Marks,
     pub(crate) spent: bool,
 }
 
 /// Asks about all packets.
 pub(crate) fn tables(firewall: &Firewall) -> (Vec<Table>, Area) {
     let budget = Budget::new(STEPS);
-    let mut area = Area { ifaces: ifaces(firewall), ..Area::default() };
+    let asked_marks = Marks::of(firewall);
+    let mut area = Area { ifaces: ifaces(firewall), marks: asked_marks.clone(), ..Area::default() };
     let marks = marks(firewall);
     let mut tables = Vec::new();
     for family in Family::ALL {
         for protocol in Protocol::ALL {
-            let asker = Asker { firewall, budget: &budget, marks: &marks, family, protocol, to_host: true };
+            let asked_marks = &asked_marks;
+            let asker =
+                Asker { firewall, budget: &budget, marks: &marks, asked_marks, family, protocol, to_host: true };
             let table = asker.table(&mut area);
             if firewall.tests.iter().any(|test| matches!(test, Test::LocalType(_))) {
                 let mut other = Area { ifaces: area.ifaces.clone(), ..Area::default() };

@@ -9,6 +9,7 @@ use inlet_core::{Family, Protocol};
 
 use super::answer::Answers;
 use super::budget::Budget;
+use super::marks::Marks;
 use super::state::{Outcomes, Verdict};
 use super::survey::Area;
 use super::sweep::{Item, Stretches, stretches};
@@ -46,7 +47,8 @@ impl<T: Clone + Eq + Hash> Store<T> {
     }
 }
 
-/// By interface: the fate of packets of each, the first for those of all others.
+/// By interface and mark: the fate of packets of each, with the first interface for all others. Next to each other are
+/// the marks of one interface, the first for all others.
 pub(crate) type ByIface = Vec<Fate>;
 /// A function of numbers: from each first one on, the number of a further function.
 pub(crate) type Steps = Vec<(u128, u32)>;
@@ -56,6 +58,9 @@ pub(crate) type Steps = Vec<(u128, u32)>;
 pub(crate) struct Table {
     pub(crate) family: Family,
     pub(crate) protocol: Protocol,
+    /// For each mark that is told apart the numbers of those that hold it too, the one of most bits first; the first is
+    /// that of all others.
+    pub(crate) marks: Vec<Vec<usize>>,
     pub(crate) ifaces: Store<ByIface>,
     /// By source, functions of `ifaces`.
     pub(crate) sources: Store<Steps>,
@@ -76,6 +81,7 @@ pub(super) struct Asker<'a> {
     pub(super) firewall: &'a Firewall,
     pub(super) budget: &'a Budget,
     pub(super) marks: &'a [u32],
+    pub(super) asked_marks: &'a Marks,
     pub(super) family: Family,
     pub(super) protocol: Protocol,
     pub(super) to_host: bool,
@@ -93,6 +99,7 @@ impl<'a> Asker<'a> {
         let table = Table {
             family: self.family,
             protocol: self.protocol,
+            marks: self.asked_marks.around(),
             ifaces: Store::new(),
             sources: Store::new(),
             ports: Store::new(),
@@ -110,6 +117,7 @@ impl<'a> Asker<'a> {
             port: None,
             source: None,
             iface: None,
+            mark: None,
             chains: &chains,
             members: &none,
         };
@@ -158,8 +166,8 @@ impl<'a> Asker<'a> {
     }
 
     fn ask(self, point: Point<'_>, one_port: bool, ifaces: &[String]) -> Outcomes {
-        let Self { firewall, marks, to_host, .. } = self;
-        let answers = Answers { firewall, point, ifaces, marks, one_port, to_host };
+        let Self { firewall, marks, asked_marks, to_host, .. } = self;
+        let answers = Answers { firewall, point, ifaces, marks, asked_marks, one_port, to_host };
         Walk::new(firewall, answers, self.budget).outcomes()
     }
 
@@ -203,7 +211,8 @@ impl<'a> Asker<'a> {
 
     fn sources(self, point: Point<'_>, one_port: bool, making: &mut Making<'_>) -> u32 {
         if self.budget.is_spent() {
-            let nobody_knows = vec![Fate::Perhaps(Verdict::Odd); making.area.ifaces.len()];
+            let count = making.area.ifaces.len() * self.asked_marks.count();
+            let nobody_knows = vec![Fate::Perhaps(Verdict::Odd); count];
             let number = making.table.ifaces.number(nobody_knows);
             return making.table.sources.number(vec![(0, number)]);
         }
@@ -222,15 +231,38 @@ impl<'a> Asker<'a> {
         let outcomes = self.ask(point, one_port, &making.area.ifaces);
         let count = making.area.ifaces.len();
         let by_iface = if !outcomes.gave_up && (outcomes.verdicts.len() == 1 || outcomes.asked.is_empty()) {
-            vec![self.fate(&outcomes, making); count]
+            let by_mark = self.by_mark(point, one_port, &outcomes, making);
+            vec![by_mark; count].concat()
         } else {
-            let fate = |iface: usize| {
-                let outcomes = self.ask(Point { iface: Some(iface), ..point }, one_port, &making.area.ifaces);
-                self.fate(&outcomes, making)
+            let fates = |iface: usize| {
+                let point = Point { iface: Some(iface), ..point };
+                let outcomes = self.ask(point, one_port, &making.area.ifaces);
+                self.by_mark(point, one_port, &outcomes, making)
             };
-            (0..count).map(fate).collect()
+            (0..count).flat_map(fates).collect()
         };
         making.table.ifaces.number(by_iface)
+    }
+
+    /// The fates by mark, when marks are what is uncertain. It is asked for each mark only where it makes sure.
+    fn by_mark(self, point: Point<'_>, one_port: bool, outcomes: &Outcomes, making: &mut Making<'_>) -> Vec<Fate> {
+        let count = self.asked_marks.count();
+        let is_sure = |outcomes: &Outcomes| {
+            outcomes.verdicts.len() == 1 && !outcomes.verdicts.contains_key(&Verdict::Odd) && !outcomes.gave_up
+        };
+        if count == 1 || is_sure(outcomes) || outcomes.gave_up {
+            return vec![self.fate(outcomes, making); count];
+        }
+        let ask = |mark: usize| self.ask(Point { mark: Some(mark), ..point }, one_port, &making.area.ifaces);
+        let by_mark: Vec<Outcomes> = (0..count).map(ask).collect();
+        // Of a mark that no packet can have in the end nothing is to be said.
+        let is_there = |outcomes: &&Outcomes| !outcomes.verdicts.is_empty();
+        if !by_mark.iter().filter(is_there).all(is_sure) || by_mark[0].verdicts.is_empty() {
+            return vec![self.fate(outcomes, making); count];
+        }
+        let usual = self.fate(&by_mark[0], making);
+        let fate = |outcomes: &Outcomes| Some(outcomes).filter(is_there).map(|outcomes| self.fate(outcomes, making));
+        by_mark.iter().map(fate).map(|fate| fate.unwrap_or(usual)).collect()
     }
 
     /// What is certain, or the socket that may get the packet.

@@ -8,8 +8,8 @@ use inlet_core::{Family, Protocol};
 
 use super::answer::{Answer, Answers};
 use super::budget::Budget;
-use super::state::{Exit, Outcomes, State, Target, Verdict};
-use crate::firewall::{Action, ChainId, Choice, Firewall, RuleId, Step, TestId};
+use super::state::{Exit, Mark, Outcomes, State, Verdict};
+use crate::firewall::{Action, ChainId, Firewall, RuleId, Step, Test, TestId};
 
 /// So many chains may call each other; the kernel allows 16 in nftables.
 const DEPTH: usize = 128;
@@ -27,6 +27,8 @@ pub(crate) struct Point<'a> {
     pub(crate) source: Option<u128>,
     /// The number of a name, 0 for any other interface.
     pub(crate) iface: Option<usize>,
+    /// The number of the mark that it has in the end, 0 for any other one.
+    pub(crate) mark: Option<usize>,
     /// The rules of each chain that may be about such packets.
     pub(crate) chains: &'a [Vec<RuleId>],
     /// Of each test by several fields, the members that have the local address, once it is known.
@@ -36,7 +38,7 @@ pub(crate) struct Point<'a> {
 /// One question: what becomes of the packets of an area.
 pub(super) struct Walk<'a> {
     firewall: &'a Firewall,
-    answers: Answers<'a>,
+    pub(super) answers: Answers<'a>,
     budget: &'a Budget,
     found: RefCell<Outcomes>,
     seen: RefCell<HashMap<(ChainId, State), Exits>>,
@@ -47,7 +49,7 @@ pub(super) struct Walk<'a> {
 type Exits = Rc<BTreeSet<(State, Exit)>>;
 
 /// How a packet leaves a rule.
-enum Then {
+pub(super) enum Then {
     Next,
     Leave(Exit),
 }
@@ -69,7 +71,9 @@ impl<'a> Walk<'a> {
                 for (state, exit) in self.chain(base.chain, state, 0).iter() {
                     let rule = match (*exit, base.drops) {
                         (Exit::Refuse(rule), _) | (Exit::Return(_), Some(rule)) => {
-                            self.end(Verdict::Refuse, [rule]);
+                            if self.is_meant(state) {
+                                self.end(Verdict::Refuse, [rule]);
+                            }
                             continue;
                         }
                         (Exit::Return(rule), None) => rule,
@@ -80,7 +84,7 @@ impl<'a> Walk<'a> {
             }
             states = next;
         }
-        for (state, by) in states {
+        for (state, by) in states.into_iter().filter(|(state, _)| self.is_meant(state)) {
             match state.steered {
                 Some((Some(target), rule)) => self.end(Verdict::To(target), [rule]),
                 Some((None, rule)) => self.end(Verdict::Odd, [rule]),
@@ -90,11 +94,17 @@ impl<'a> Walk<'a> {
         self.found.into_inner()
     }
 
+    /// Whether a packet that ends so can be one of those that are asked about, as far as its mark tells.
+    fn is_meant(&self, state: &State) -> bool {
+        let Answers { point, asked_marks, .. } = &self.answers;
+        point.mark.is_none_or(|number| asked_marks.allow(number, state.last_mark()))
+    }
+
     fn end(&self, verdict: Verdict, rules: impl IntoIterator<Item = RuleId>) {
         self.found.borrow_mut().verdicts.entry(verdict).or_default().extend(rules);
     }
 
-    fn doubt(&self, rule: RuleId, why: &str) {
+    pub(super) fn doubt(&self, rule: RuleId, why: &str) {
         self.found.borrow_mut().doubts.insert((rule, why.to_owned()));
     }
 
@@ -138,15 +148,40 @@ impl<'a> Walk<'a> {
         exits
     }
 
-    fn rule(&self, id: RuleId, state: State, depth: usize, out: &mut dyn FnMut(State, Then)) {
-        self.steps(id, &self.firewall.rules[id].steps, state, depth, out);
+    fn rule(&self, id: RuleId, mut state: State, depth: usize, out: &mut dyn FnMut(State, Then)) {
+        // What was the mark before the rule matters within it, and afterwards only to a packet that got its socket.
+        if self.answers.point.mark.is_some() && state.steered.is_none() {
+            state.before = state.mark;
+        }
+        let mut out = |mut state: State, then: Then| {
+            if state.steered.is_none() {
+                state.before = Mark::ZERO;
+            }
+            // What the rule that gives a socket does to the mark goes with that rule.
+            match std::mem::take(&mut state.changed) && state.steered.is_none() {
+                true => {
+                    self.doubt(id, MARK_CHANGES);
+                    self.end(Verdict::Odd, [id]);
+                }
+                false => out(state, then),
+            }
+        };
+        self.steps(id, &self.firewall.rules[id].steps, state, depth, &mut out);
     }
 
-    fn steps(&self, id: RuleId, steps: &[Step], state: State, depth: usize, out: &mut dyn FnMut(State, Then)) {
+    pub(super) fn steps(
+        &self,
+        id: RuleId,
+        steps: &[Step],
+        state: State,
+        depth: usize,
+        out: &mut dyn FnMut(State, Then),
+    ) {
         let Some((step, rest)) = steps.split_first() else { return out(state, Then::Next) };
         match step {
             Step::Match { test, not } => {
                 let answer = self.answer(id, *test, &state);
+                let state = self.having_asked(*test, state);
                 let (yes, no) =
                     if *not { (answer.may_fail(), answer.may_hold()) } else { (answer.may_hold(), answer.may_fail()) };
                 if yes {
@@ -160,7 +195,15 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn answer(&self, id: RuleId, test: TestId, state: &State) -> Answer {
+    /// The packet after a test: bits of its mark that were asked for are to stay as they are.
+    fn having_asked(&self, test: TestId, mut state: State) -> State {
+        if let (Test::Mark { conn: false, mask, .. }, Some(_)) = (&self.firewall.tests[test], self.answers.point.mark) {
+            state.assumed |= mask & state.mark.fresh;
+        }
+        state
+    }
+
+    pub(super) fn answer(&self, id: RuleId, test: TestId, state: &State) -> Answer {
         let answer = self.answers.of(test, state);
         match &answer {
             Answer::Depends => _ = self.found.borrow_mut().asked.insert(self.firewall.listeners_of(test)),
@@ -206,7 +249,10 @@ impl<'a> Walk<'a> {
             }
             simple => {
                 match simple {
-                    Action::Mark { conn: false, keep, flip } => state.mark = state.mark.set(*keep, *flip),
+                    Action::Mark { conn: false, keep, flip } => {
+                        state.changed |= (!keep | flip) & state.assumed & state.mark.fresh != 0;
+                        state.mark = state.mark.set(*keep, *flip);
+                    }
                     Action::Mark { conn: true, keep, flip } => state.conn = state.conn.set(*keep, *flip),
                     Action::CopyMark { to_conn: true } => state.conn = state.mark,
                     Action::CopyMark { to_conn: false } => state.mark = state.conn,
@@ -239,45 +285,10 @@ impl<'a> Walk<'a> {
         // Without an entry the rule ends: what follows is for nobody.
         out(state, Then::Next);
     }
-
-    #[allow(clippy::too_many_arguments)]
-    fn tproxy(
-        &self,
-        id: RuleId,
-        choices: &[Choice],
-        ends: bool,
-        rest: &[Step],
-        state: State,
-        depth: usize,
-        out: &mut dyn FnMut(State, Then),
-    ) {
-        for choice in choices {
-            if choice.family.is_some_and(|family| family != self.answers.point.family) {
-                continue;
-            }
-            let answer = choice.test.map_or(Answer::Yes, |test| self.answer(id, test, &state));
-            if answer.may_hold() {
-                let port = choice.port.or(self.answers.point.port.filter(|_| self.answers.one_port));
-                let steered = port.map(|port| Target { addr: choice.addr, port });
-                if steered.is_none() {
-                    self.doubt(id, EACH_PORT);
-                }
-                let state = State { steered: Some((steered, id)), ..state };
-                match ends {
-                    true => out(state, Then::Leave(Exit::Accept(id))),
-                    false => self.steps(id, rest, state, depth, out),
-                }
-            }
-            if !answer.may_fail() {
-                return;
-            }
-        }
-        out(state, Then::Next);
-    }
 }
 
 /// Why the import gives up.
 pub(crate) const TOO_MUCH: &str =
     "following all ways through these chains takes too long; split the ruleset, or write what it does as rules";
-const EACH_PORT: &str =
-    "it looks for a socket at the port that the packet goes to; write a rule and a service for each port that is meant";
+const MARK_CHANGES: &str =
+    "it changes a mark that an earlier rule asks for, and a ruleset asks for the mark that a packet has in the end";

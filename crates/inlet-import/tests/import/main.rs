@@ -4,6 +4,7 @@
 mod cases;
 mod chains;
 mod garbage;
+mod marks;
 mod order;
 mod texts;
 

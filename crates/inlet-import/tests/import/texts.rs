@@ -107,7 +107,6 @@ fn chains_and_sets() {
 fn what_cannot_be_said_is_told() {
     const TO: &str = "-j TPROXY --on-port 9000";
     let table = [
-        (format!("-A PREROUTING -p tcp -m mark --mark 0x7 {TO}"), "no rule gives packets this mark"),
         (format!("-A PREROUTING -p tcp -m addrtype ! --dst-type LOCAL {TO}"), "addresses that are not the host's"),
         (format!("-A PREROUTING -i eth+ -p tcp {TO}"), "eth* stands for several interfaces"),
         (format!("-A PREROUTING -p tcp -m set --match-set none dst {TO}"), "the members of set none are not known"),
