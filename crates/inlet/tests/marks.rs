@@ -216,6 +216,37 @@ fn it_is_attached_only_while_a_rule_has_a_mark() {
     assert_eq!(tree(world.bpffs.path()), ["inlet"]);
 }
 
+/// Whoever takes a pin away is found out, and a commit that changes nothing else makes all anew.
+#[test]
+fn what_is_gone_is_told_and_made_anew() {
+    let Some(world) = World::new().filter(|_| require_marks()) else { return };
+    let client = client(&world);
+    by_source(&[0, 7]);
+    let mut instance = up(&world);
+    bind_unmarked(&mut instance, "plain", "80");
+    bind_all(&mut instance, &to("marked"), "80", "7");
+    let _receivers = ["plain", "marked"].map(|name| Receiver::of(&mut instance, name));
+    let same = instance.ruleset().unwrap().clone();
+    drop(instance);
+    let codes = || {
+        let found = inlet::Checker::new(here(&world)).check(None).unwrap();
+        found.findings.iter().filter(|it| it.code == "marks-unknown").map(|it| it.what.clone()).collect::<Vec<_>>()
+    };
+    let mut hooks = Hooks::default();
+    for (pins, what) in
+        [(&["ipv4"][..], "IPv4"), (&["slots"], "IPv4 and IPv6"), (&["ipv4", "ipv6", "slots"], "IPv4 and IPv6")]
+    {
+        assert_eq!(codes(), [""; 0]);
+        assert_eq!([false, true].map(|v6| asked(&client, Protocol::Tcp, v6, 80, 1)), ["marked", "marked"]);
+        hooks.note(&world);
+        pins.iter().for_each(|pin| std::fs::remove_file(here(&world).dir().join("marks").join(pin)).unwrap());
+        assert_eq!(codes(), [format!("the program that hands marks over is gone for {what}")]);
+        let committed = common::open(&world).commit(same.clone(), &inlet::CommitOptions::default()).unwrap();
+        assert!(committed.plan.is_empty());
+    }
+    assert_eq!([false, true].map(|v6| asked(&client, Protocol::Udp, v6, 80, 1)), ["marked", "marked"]);
+}
+
 /// Without programs in netfilter a rule with a mark is refused, and nothing changes.
 #[test]
 fn an_older_kernel_is_told_what_it_lacks() {

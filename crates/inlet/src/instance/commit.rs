@@ -141,7 +141,8 @@ impl Instance {
         let keeps_routes = options.routes.map_or(kept, |routes| routes == Routes::Manage);
         let routes = self.route_plan(&new, [keeps_routes, kept], direction, &mut without)?;
         let old = self.ruleset()?;
-        if plan.is_empty() && old.interfaces() == new.interfaces() && keeps_routes == kept {
+        let is_same = plan.is_empty() && old.interfaces() == new.interfaces() && keeps_routes == kept;
+        if is_same && !self.lacks_marks()? {
             let routes = routes.map_or_else(|| Ok(RouteChanges::default()), RoutePlan::carry_out)?;
             return Ok(Committed {
                 generation: self.generation,

@@ -27,6 +27,11 @@ impl Instance {
         Ok(Some(slots))
     }
 
+    /// Whether something is gone that the rules in force need: a commit that changes nothing else makes it anew.
+    pub(super) fn lacks_marks(&self) -> Result<bool> {
+        Ok(!marks::missing(&self.files.marks(), self.ruleset()?)?.is_empty())
+    }
+
     /// Detaches what the rules in force do not need.
     pub(super) fn keep_marks(&self) -> Result<()> {
         marks::keep_needed(&self.files.marks(), self.ruleset()?)

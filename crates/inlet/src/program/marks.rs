@@ -43,14 +43,22 @@ pub(crate) fn slots(files: &MarkFiles, ruleset: &Ruleset, readers: Readers) -> R
     Ok(Some(map))
 }
 
-/// Attaches the program for each family that has a rule with a mark, where it is not attached yet.
-pub(crate) fn attach_missing(files: &MarkFiles, ruleset: &Ruleset, slots: &MapHandle, netns: &Netns) -> Result<()> {
+/// The families that have a rule with a mark, and for which the program is not attached, or has no map.
+pub(crate) fn missing(files: &MarkFiles, ruleset: &Ruleset) -> Result<Vec<Family>> {
     let mut missing = Vec::new();
-    for family in ruleset.families_with_marks() {
-        if !is_there(&files.link(family))? {
+    let families = ruleset.families_with_marks();
+    let has_slots = families.is_empty() || is_there(&files.slots())?;
+    for family in families {
+        if !has_slots || !is_there(&files.link(family))? {
             missing.push(family);
         }
     }
+    Ok(missing)
+}
+
+/// Attaches the program for each family that has a rule with a mark, where it is not attached yet.
+pub(crate) fn attach_missing(files: &MarkFiles, ruleset: &Ruleset, slots: &MapHandle, netns: &Netns) -> Result<()> {
+    let missing = missing(files, ruleset)?;
     // The kernel attaches to the namespace of the thread that asks.
     if missing.is_empty() { Ok(()) } else { netns.run(|| attach(files, slots, &missing))? }
 }

@@ -50,7 +50,8 @@ pub(crate) fn client(world: &World) -> Namespace {
 
 /// Takes commands of nftables into the namespace of this thread. They find control groups at the usual place.
 pub(crate) fn nft(commands: &str) {
-    let script = "mount -t cgroup2 none /sys/fs/cgroup && exec nft -f -";
+    let script =
+        "grep -q ' /sys/fs/cgroup cgroup2 ' /proc/self/mounts || mount -t cgroup2 none /sys/fs/cgroup; exec nft -f -";
     let mut child = Command::new("unshare")
         .args(["-m", "sh", "-c", script])
         .stdin(Stdio::piped())

@@ -11,6 +11,7 @@ pub const CODES: &[&str] = &[
     "listener-mptcp",
     "listener-receives-less",
     "listener-shadowed",
+    "marks-unknown",
     "no-bpffs",
     "no-cgroup2",
     "no-jit",
