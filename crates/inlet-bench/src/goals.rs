@@ -119,10 +119,25 @@ pub(crate) fn traffic(rows: &[traffic::Row]) -> Vec<Goal> {
             goals.push(at_least(figure, of(inlet) / of(hook), 0.97));
         }
     }
+    goals.extend(marks(rows));
     let best = tproxy.iter().map(|row| row.cpu_per_gb.median).fold(f64::NAN, f64::min);
     let cpu = inlet.cpu_per_gb.median / best;
     goals.push(at_most(format!("processor time a GB, {} against the best TPROXY", inlet.way), cpu, 1.0));
     goals
+}
+
+/// What a rule that asks for a mark costs against the same one without.
+fn marks(rows: &[traffic::Row]) -> Vec<Goal> {
+    let named = |name: &str| rows.iter().find(|row| row.way == name);
+    let (Some(marked), Some(bare)) = (named(traffic::setup::MARKED), named(traffic::setup::UNMARKED)) else {
+        return Vec::new();
+    };
+    let ratio = |of: fn(&traffic::Row) -> f64| of(marked) / of(bare);
+    vec![
+        at_least("bulk TCP, with a mark against without", ratio(|row| row.bulk.to_direct.median), 0.98),
+        at_least("TCP connects, with a mark against without", ratio(|row| row.tcp.to_direct.median), 0.97),
+        at_least("UDP datagrams, with a mark against without", ratio(|row| row.udp.to_direct.median), 0.97),
+    ]
 }
 
 /// The goals for descriptions.

@@ -5,12 +5,13 @@
 
 mod bulk;
 pub(crate) mod described;
-mod setup;
+pub(crate) mod setup;
 mod small;
 
 use std::time::Duration;
 
 use inlet_testkit::World;
+use libbpf_rs::ProgramType;
 use serde::Serialize;
 
 use crate::Result;
@@ -54,8 +55,12 @@ pub(crate) fn run(quick: bool, time: Budget<'_>) -> Result<Vec<Row>> {
     let (rounds, many) = if quick { (15, 100_000) } else { (45, 1_000_000) };
     let world = World::try_new()?;
     let inlet = [Way::Inlet(1), Way::Inlet(many)];
-    let ways = [Way::Direct, Way::EmptyHook, Way::Wildcard, inlet[0], inlet[1], Way::Iptables, Way::Nftables];
-    let lanes = ways.into_iter().map(|way| Lane::set_up(way, &world)).collect::<Result<Vec<_>>>()?;
+    let mut ways = vec![Way::Direct, Way::EmptyHook, Way::Wildcard, inlet[0], inlet[1], Way::Iptables, Way::Nftables];
+    // An older kernel has no marks.
+    if ProgramType::Netfilter.is_supported()? {
+        ways.insert(3, Way::Marked);
+    }
+    let lanes = ways.iter().map(|way| Lane::set_up(*way, &world)).collect::<Result<Vec<_>>>()?;
     let mut measured: Vec<Rounds> = ways.iter().map(|_| Rounds::default()).collect();
     let taken = time.samples(2, rounds + 1, |round| {
         table::progress(format_args!("traffic: round {round} of {rounds}"));

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::AsFd;
 use std::process::Command;
 
-use inlet::rules::{Builder, Protocol, Rule, Verdict};
+use inlet::rules::{Builder, Mark, Protocol, Rule, Verdict};
 use inlet::{CommitOptions, Instance, Location, Netns, UpOptions};
 use inlet_testkit::{End, Namespace, World, veth};
 use libbpf_rs::Link;
@@ -21,6 +21,10 @@ const TARGET: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(19
 /// Where a server listens that gets its packets by Inlet or TPROXY.
 const ELSEWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9000);
 
+/// The way that asks for a mark, and the one that is the same without.
+pub(crate) const MARKED: &str = "with a mark: inlet, 1 rule";
+pub(crate) const UNMARKED: &str = "inlet, 1 rule";
+
 /// How a server gets its packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Way {
@@ -32,6 +36,8 @@ pub(super) enum Way {
     Wildcard,
     /// By Inlet, with this many rules.
     Inlet(usize),
+    /// By Inlet, with one rule, which asks for a mark that all packets have.
+    Marked,
     /// By TPROXY with iptables and ipset.
     Iptables,
     /// By TPROXY with nftables.
@@ -44,8 +50,9 @@ impl Way {
             Self::Direct => "direct bind".to_owned(),
             Self::EmptyHook => "direct bind, empty hook".to_owned(),
             Self::Wildcard => "wildcard bind".to_owned(),
-            Self::Inlet(1) => "inlet, 1 rule".to_owned(),
+            Self::Inlet(1) => UNMARKED.to_owned(),
             Self::Inlet(rules) => format!("inlet, {rules} rules"),
+            Self::Marked => MARKED.to_owned(),
             Self::Iptables => "tproxy, iptables".to_owned(),
             Self::Nftables => "tproxy, nftables".to_owned(),
         }
@@ -55,7 +62,7 @@ impl Way {
         match self {
             Self::Direct | Self::EmptyHook => TARGET,
             Self::Wildcard => SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), TARGET.port()),
-            Self::Inlet(_) | Self::Iptables | Self::Nftables => ELSEWHERE,
+            Self::Inlet(_) | Self::Marked | Self::Iptables | Self::Nftables => ELSEWHERE,
         }
     }
 }
@@ -81,13 +88,18 @@ impl Lane {
         veth(end(&server, &["10.9.0.1/24"]), end(&client, &["10.9.0.2/24"]))?;
         client.ip(&["route", "add", NET, "via", "10.9.0.1"])?;
         match way {
-            Way::Direct | Way::EmptyHook | Way::Wildcard | Way::Inlet(_) => server.local(NET)?,
+            Way::Direct | Way::EmptyHook | Way::Wildcard | Way::Inlet(_) | Way::Marked => server.local(NET)?,
             Way::Iptables => iptables(&server)?,
             Way::Nftables => nftables(&server)?,
         }
         let (tcp, udp) = server.enter(|| sockets(way))?;
-        if let Way::Inlet(rules) = way {
-            steer(location(world, &server)?, &server, rules, &tcp, &udp)?;
+        let (count, mark) = match way {
+            Way::Inlet(rules) => (rules, None),
+            Way::Marked => (1, Some("0x0/0x1".parse()?)),
+            _ => (0, None),
+        };
+        if count > 0 {
+            steer(location(world, &server)?, &server, (count, mark), &tcp, &udp)?;
         }
         let hook = (way == Way::EmptyHook).then(|| attach_empty(server.fd())).transpose()?;
         Ok(Self { way, client, server, _hook: hook, tcp, udp, target: TARGET })
@@ -114,8 +126,14 @@ fn sockets(way: Way) -> Result<(TcpListener, UdpSocket)> {
     Ok((tcp.into(), udp.into()))
 }
 
-/// The rules of a realistic mix, of which the last is about the target.
-fn steer(location: Location, server: &Namespace, count: usize, tcp: &TcpListener, udp: &UdpSocket) -> Result<()> {
+/// The rules of a realistic mix, of which the last is about the target, and asks for a mark if one is given.
+fn steer(
+    location: Location,
+    server: &Namespace,
+    (count, mark): (usize, Option<Mark>),
+    tcp: &TcpListener,
+    udp: &UdpSocket,
+) -> Result<()> {
     let mut instance = Instance::up(location, &UpOptions::default())?;
     let mut builder = Builder::new();
     if count > 1 {
@@ -123,7 +141,8 @@ fn steer(location: Location, server: &Namespace, count: usize, tcp: &TcpListener
     }
     let service = Verdict::Service(builder.service(&"target".parse()?)?);
     for protocol in Protocol::ALL {
-        builder.push(&Rule::new(protocol, NET.parse()?, "8080".parse()?, service))?;
+        let rule = Rule::new(protocol, NET.parse()?, "8080".parse()?, service);
+        builder.push(&mark.map_or(rule, |mark| rule.marked(mark)))?;
     }
     instance.commit(builder.finish()?, &CommitOptions::default())?;
     server.enter(|| -> Result<()> {

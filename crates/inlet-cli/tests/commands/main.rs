@@ -14,6 +14,7 @@ mod hook;
 #[path = "../common/host.rs"]
 mod host;
 mod import;
+mod leave;
 mod listeners;
 mod plan;
 mod policy;
