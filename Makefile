@@ -91,12 +91,9 @@ sbom:
 fuzz: deps
 	scripts/fuzz
 
-# Hours of what every test run does a part of: every system call of every command killed and failing, input that is
-# nearly right, swaps under traffic, writers and readers.
+# Hours of what every test run does a part of, with a table at the end; INLET_SOAK_PERCENT=1 takes minutes.
 soak: deps
-	FUZZ_SECONDS=$${FUZZ_SECONDS:-3600} scripts/fuzz
-	INLET_SWAPS=5000 $(CARGO) test --features inlet/faults -p inlet --test atomic --test writers --test crash
-	INLET_SOAK=1 $(CARGO) test --features inlet/faults -p inlet-cli --test inject -- --nocapture
+	scripts/soak
 
 # At most ten minutes, with fewer samples on a machine where they take long; inlet-bench --thorough takes all.
 bench: deps
