@@ -136,7 +136,6 @@ fn marks(rows: &[traffic::Row]) -> Vec<Goal> {
     vec![
         at_least("bulk TCP, with a mark against without", ratio(|row| row.bulk.to_direct.median), 0.98),
         at_least("TCP connects, with a mark against without", ratio(|row| row.tcp.to_direct.median), 0.97),
-        at_least("UDP datagrams, with a mark against without", ratio(|row| row.udp.to_direct.median), 0.97),
     ]
 }
 

@@ -99,7 +99,9 @@ impl Lane {
             _ => (0, None),
         };
         if count > 0 {
-            steer(location(world, &server)?, &server, (count, mark), &tcp, &udp)?;
+            // What hands marks over is attached where the thread is that its location was made in.
+            let location = location(world, &server)?;
+            server.enter(|| steer(location, (count, mark), &tcp, &udp))?;
         }
         let hook = (way == Way::EmptyHook).then(|| attach_empty(server.fd())).transpose()?;
         Ok(Self { way, client, server, _hook: hook, tcp, udp, target: TARGET })
@@ -127,13 +129,7 @@ fn sockets(way: Way) -> Result<(TcpListener, UdpSocket)> {
 }
 
 /// The rules of a realistic mix, of which the last is about the target, and asks for a mark if one is given.
-fn steer(
-    location: Location,
-    server: &Namespace,
-    (count, mark): (usize, Option<Mark>),
-    tcp: &TcpListener,
-    udp: &UdpSocket,
-) -> Result<()> {
+fn steer(location: Location, (count, mark): (usize, Option<Mark>), tcp: &TcpListener, udp: &UdpSocket) -> Result<()> {
     let mut instance = Instance::up(location, &UpOptions::default())?;
     let mut builder = Builder::new();
     if count > 1 {
@@ -145,11 +141,9 @@ fn steer(
         builder.push(&mark.map_or(rule, |mark| rule.marked(mark)))?;
     }
     instance.commit(builder.finish()?, &CommitOptions::default())?;
-    server.enter(|| -> Result<()> {
-        instance.register("target", tcp)?;
-        instance.register("target", udp)?;
-        Ok(())
-    })
+    instance.register("target", tcp)?;
+    instance.register("target", udp)?;
+    Ok(())
 }
 
 /// Marked packets are for this host, whatever their address is.
