@@ -122,55 +122,11 @@ fn whatever_the_server_is_bound_to() {
     }
 }
 
-/// A rule for all ports of a prefix leaves answers to unconnected client sockets there: such as those of a resolver, whether
-/// they are bound to that address or to any. What others send to the same ports goes by the rule.
-#[test]
-fn the_hosts_own_clients_keep_their_answers() {
-    let Some(world) = world() else { return };
-    let (others, asked) = (["198.51.100.1", "[2001:db8:2::1]"], ["192.0.2.9", "[2001:db8::9]"]);
-    world.ip(&["addr", "add", "198.51.100.1/32", "dev", "lo"]).unwrap();
-    world.ip(&["addr", "add", "2001:db8:2::1/128", "dev", "lo", "nodad"]).unwrap();
-    // A socket can be bound to an address of IPv6 that an interface has.
-    world.ip(&["addr", "add", "2001:db8::9/128", "dev", "lo", "nodad"]).unwrap();
-    let mut instance = up(&world);
-    let service = Echo::with("[::]:0", |_| b"of the service".to_vec());
-    for verdict in [Answers::Asked, Answers::Bound] {
-        set_answers(&mut instance, "all", verdict);
-        PREFIXES.iter().for_each(|prefix| bind(&mut instance, "all", Protocol::Udp, prefix, "1-65535"));
-        serve(&mut instance, "all", &service);
-        for (other, own) in others.into_iter().zip(asked) {
-            let elsewhere = Echo::bound_to(&format!("{other}:0"));
-            let target = elsewhere.socket.local_addr().unwrap();
-            let client = UdpSocket::bind(format!("{own}:0")).unwrap();
-            client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-            for text in ["one", "two"] {
-                client.send_to(text.as_bytes(), target).unwrap();
-                let mut buffer = [0; 64];
-                let (len, from) = client.recv_from(&mut buffer).unwrap();
-                assert_eq!((&buffer[..len], from), (text.as_bytes(), target), "{verdict}");
-            }
-            // Somebody else asks at the port of the client.
-            let stranger = strict(&client.local_addr().unwrap().to_string());
-            stranger.send(b"who").unwrap();
-            client.set_nonblocking(true).unwrap();
-            if verdict == Answers::Asked {
-                let mut buffer = [0; 64];
-                let len = stranger.recv(&mut buffer).unwrap();
-                assert_eq!(&buffer[..len], b"of the service");
-            }
-            assert!(client.recv(&mut [0; 64]).is_err());
-        }
-    }
-}
-
-/// What is attached to interfaces and to the root of the control groups of ours, by the pins. A filter of kernels before
-/// 6.6 counts as a link.
+/// What is attached to interfaces and to the root of the control groups of ours, by the pins.
 fn attached(world: &World) -> Vec<String> {
     let mut pins = tree(&common::here(world).dir());
     pins.retain(|pin| pin.starts_with("answers/"));
-    pins.retain(|pin| ["send", "port", "filter"].iter().any(|name| pin["answers/".len()..].starts_with(name)));
-    let mut pins: Vec<String> = pins.iter().map(|pin| pin.replace("filter-", "port-")).collect();
-    pins.sort();
+    pins.retain(|pin| ["send", "port"].iter().any(|name| pin["answers/".len()..].starts_with(name)));
     pins
 }
 
@@ -288,10 +244,6 @@ fn checksums_and_fragments_over_veth() {
                 for bytes in [0, 1, 2, 63, 1000, 1400, 6000, 60_000] {
                     assert_eq!(asked_for(&client, bytes, &about(bytes)), so_many(bytes.to_string().as_bytes()));
                 }
-                if !can_segment(&world) {
-                    eprintln!("this kernel segments nothing whose checksums the interface leaves to it");
-                    continue;
-                }
                 segment(&echo.socket, 1000).unwrap();
                 for bytes in [500, 1000, 1001, 10_000] {
                     let mut got = asked_for(&client, bytes, &about(bytes));
@@ -305,17 +257,6 @@ fn checksums_and_fragments_over_veth() {
                 segment(&echo.socket, 0).unwrap();
             }
         }
-    }
-}
-
-/// Whether the kernel takes a send of several datagrams at once through the interface as it is: older ones do not where
-/// the checksum is not left to the interface.
-fn can_segment(world: &World) -> bool {
-    let socket = world.enter(|| UdpSocket::bind("10.9.0.1:0")).unwrap();
-    segment(&socket, 1000).unwrap();
-    match socket.send_to(&[0; 2000], "10.9.0.2:9") {
-        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) => false,
-        sent => sent.unwrap() == 2000,
     }
 }
 

@@ -167,16 +167,6 @@ impl Ruleset {
         v4.into_iter().chain(v6).collect()
     }
 
-    /// The ports that rules of UDP for more than one port cover, from the lowest to the highest; `None` without such a
-    /// rule. Those that pass do not count.
-    pub fn udp_ranges(&self) -> Option<PortRange> {
-        let wide = |shape: &&Shape| shape.protocol == Protocol::Udp && shape.ports.width() > 1;
-        let ranges = self.shapes.iter().filter(wide).filter(|shape| shape.verdict != Verdict::Pass);
-        let (first, last) = ranges
-            .fold((u16::MAX, 0), |(first, last), shape| (first.min(shape.ports.first()), last.max(shape.ports.last())));
-        PortRange::new(first, last).ok()
-    }
-
     /// The services to which rules of UDP lead, each with the ports of such a rule. A pair is there once.
     pub fn udp_services(&self) -> std::collections::BTreeSet<(ServiceId, PortRange)> {
         let leads_to = |shape: &Shape| match (shape.protocol, shape.verdict) {

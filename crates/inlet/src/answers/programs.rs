@@ -35,9 +35,6 @@ impl Programs {
                 (&mut open.maps.inlet_flows, &maps.flows),
                 (&mut open.maps.inlet_bound, &maps.bound),
                 (&mut open.maps.inlet_answers, &maps.counters),
-                (&mut open.maps.inlet_range, &maps.range),
-                (&mut open.maps.inlet_asking, &maps.asking),
-                (&mut open.maps.inlet_clients, &maps.clients),
             ];
             for (map, handle) in reused {
                 map.reuse_fd(handle.as_fd()).map_err(&failed)?;
@@ -61,9 +58,6 @@ pub(crate) fn attach(files: &AnswerFiles, needs: Needs, netns: &Netns, readers: 
     make_dir(&files.0, readers)?;
     fault::point("answers:directory");
     let maps = AnswerMaps::ensure(files, readers)?;
-    if needs.clients.is_some() {
-        maps.note_clients(needs.clients)?;
-    }
     let mut missing = Vec::new();
     for (name, at) in SENDS.into_iter().zip(0..) {
         if !is_attached(&files.send(name))? {

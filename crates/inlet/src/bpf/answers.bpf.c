@@ -14,8 +14,6 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 #include "answers.bpf.h"
-#include "clients.bpf.h"
-#include "leaving.bpf.h"
 
 #define AF_INET 2
 #define ETH_P_IP 0x0800
@@ -28,43 +26,13 @@ struct answering {
 
 const volatile struct answering answering = {};
 
-/* What a send may be: an answer that has to leave from elsewhere, or a question of a client of the host. */
-enum send {
-	ANSWER = 1,
-	QUESTION = 2,
-};
-
-/* One or two tests for the sends of others. */
-static __always_inline int kind_of_send(struct bpf_sock_addr *ctx, struct bpf_sock *sk)
-{
-	__u32 zero = 0, port = sk->src_port;
-	struct bound_ports *bound = bpf_map_lookup_elem(&inlet_bound, &zero);
-	const struct port_range *range = bpf_map_lookup_elem(&inlet_range, &zero);
-	int kind = 0;
-
-	if (bound && has_port(bound->address, port))
-		kind |= ANSWER;
-	if (range && port >= range->first && port <= range->last)
-		kind |= QUESTION;
-	return kind && bpf_get_netns_cookie(ctx) == answering.netns ? kind : 0;
-}
-
-/* Notes what a socket asks that got nothing by a rule. Once a second is enough. */
-static __noinline int note_question(const struct flow *flow, bool is_any)
+/* Whether answers may have to leave from elsewhere: one test for the sends of others. */
+static __always_inline bool may_answer(struct bpf_sock_addr *ctx, struct bpf_sock *sk)
 {
 	__u32 zero = 0;
-	struct client_ports *ports = bpf_map_lookup_elem(&inlet_asking, &zero);
-	__u64 now = bpf_ktime_get_ns();
-	const __u64 *before;
+	struct bound_ports *bound = bpf_map_lookup_elem(&inlet_bound, &zero);
 
-	if (!ports || has_port(is_any ? ports->served_any : ports->served_one, flow->own_port))
-		return 0;
-	before = bpf_map_lookup_elem(&inlet_clients, flow);
-	if (before && now - *before < NSEC_PER_SEC)
-		return 0;
-	bpf_map_update_elem(&inlet_clients, flow, &now, BPF_ANY);
-	add_port(ports->asking, flow->own_port);
-	return 0;
+	return bound && has_port(bound->address, sk->src_port) && bpf_get_netns_cookie(ctx) == answering.netns;
 }
 
 SEC("cgroup/sendmsg4")
@@ -73,27 +41,18 @@ int inlet_answer4(struct bpf_sock_addr *ctx)
 	struct bpf_sock *sk = ctx->sk;
 	const struct asked *asked;
 	struct flow flow = {};
-	int kind;
 
-	if (!sk)
+	if (!sk || !may_answer(ctx, sk))
 		return 1;
-	kind = kind_of_send(ctx, sk);
-	if (!kind)
+	/* What a socket is bound to stands there before anybody chooses. Anything else is the program's own choice. */
+	if (ctx->msg_src_ip4 && ctx->msg_src_ip4 != sk->src_ip4)
 		return 1;
 	map_address(flow.remote, ctx->user_ip4);
 	map_address(flow.own, sk->src_ip4);
 	flow.remote_port = ctx->user_port;
 	flow.own_port = sk->src_port;
-	asked = kind & ANSWER ? bpf_map_lookup_elem(&inlet_flows, &flow) : NULL;
-	if (!asked) {
-		if (kind & QUESTION)
-			note_question(&flow, !sk->src_ip4);
-		return 1;
-	}
-	/* What a socket is bound to stands there before anybody chooses. Anything else is the program's own choice. */
-	if (ctx->msg_src_ip4 && ctx->msg_src_ip4 != sk->src_ip4)
-		return 1;
-	if (asked->addr[3] != ctx->msg_src_ip4) {
+	asked = bpf_map_lookup_elem(&inlet_flows, &flow);
+	if (asked && asked->addr[3] != ctx->msg_src_ip4) {
 		ctx->msg_src_ip4 = asked->addr[3];
 		COUNT(addressed);
 	}
@@ -107,35 +66,127 @@ int inlet_answer6(struct bpf_sock_addr *ctx)
 	const struct asked *asked;
 	struct flow flow = {};
 	__u32 chosen[4];
-	int kind;
 
-	if (!sk)
-		return 1;
-	kind = kind_of_send(ctx, sk);
-	if (!kind)
+	if (!sk || !may_answer(ctx, sk))
 		return 1;
 	COPY_ADDRESS(chosen, ctx->msg_src_ip6);
 	COPY_ADDRESS(flow.own, sk->src_ip6);
+	if ((chosen[0] | chosen[1] | chosen[2] | chosen[3]) && !same_address(chosen, flow.own))
+		return 1;
 	COPY_ADDRESS(flow.remote, ctx->user_ip6);
 	flow.remote_port = ctx->user_port;
 	flow.own_port = sk->src_port;
-	asked = kind & ANSWER ? bpf_map_lookup_elem(&inlet_flows, &flow) : NULL;
-	if (!asked) {
-		if (kind & QUESTION)
-			note_question(&flow, !(flow.own[0] | flow.own[1] | flow.own[2] | flow.own[3]));
-		return 1;
-	}
-	if ((chosen[0] | chosen[1] | chosen[2] | chosen[3]) && !same_address(chosen, flow.own))
-		return 1;
-	if (!same_address(asked->addr, chosen)) {
+	asked = bpf_map_lookup_elem(&inlet_flows, &flow);
+	if (asked && !same_address(asked->addr, chosen)) {
 		COPY_ADDRESS(ctx->msg_src_ip6, asked->addr);
 		COUNT(addressed);
 	}
 	return 1;
 }
 
+/* The headers of IPv4 (RFC 791) and IPv6 (RFC 8200), and where their fields lie. */
+struct ip4 {
+	__u8 version_length;
+	__u8 service;
+	__u16 total;
+	__u16 id;
+	__u16 fragment;
+	__u8 ttl;
+	__u8 protocol;
+	__u16 checksum;
+	__u32 source;
+	__u32 destination;
+};
+
+struct ip6 {
+	__u32 label;
+	__u16 payload;
+	__u8 next;
+	__u8 hops;
+	__u32 source[4];
+	__u32 destination[4];
+};
+
+#define IP4_OFFSET 0x1fff
+#define IP6_OFFSET 0xfff8
+#define EXTENSIONS 6
+
+/* The headers that may stand between that of IPv6 and that of UDP. */
+enum extension {
+	HOP_BY_HOP = 0,
+	ROUTING = 43,
+	FRAGMENT = 44,
+	DESTINATION = 60,
+};
+
 /* The packet goes on to the next program or filter: TCX_NEXT for tcx, TC_ACT_UNSPEC for clsact. */
 #define NEXT -1
+
+/* A packet on its way out: where its UDP header lies, from the network header on and from the data on. */
+struct leaving {
+	__u32 source[4];
+	__u32 remote[4];
+	__u32 network; /* where the network header begins */
+	__u32 udp;     /* from there on */
+};
+
+/* How long the headers before the network header are: an interface may have none, and VLAN makes them longer. The
+ * length that the network header gives is that of the rest of the packet, also where it is to be segmented. */
+static __always_inline __u32 before_network(struct __sk_buff *skb, __u32 rest)
+{
+	return skb->len - rest;
+}
+
+/* IPv4: false for what has no UDP header, which are the later fragments too. */
+static __always_inline bool read4(struct __sk_buff *skb, struct leaving *leaving)
+{
+	struct ip4 ip;
+
+	if (bpf_skb_load_bytes_relative(skb, 0, &ip, sizeof(ip), BPF_HDR_START_NET))
+		return false;
+	if (ip.protocol != IPPROTO_UDP || ip.fragment & bpf_htons(IP4_OFFSET))
+		return false;
+	map_address(leaving->source, ip.source);
+	map_address(leaving->remote, ip.destination);
+	leaving->network = before_network(skb, bpf_ntohs(ip.total));
+	leaving->udp = (ip.version_length & 0xf) * 4;
+	return true;
+}
+
+/* IPv6, with the headers between its own and that of UDP. */
+static __always_inline bool read6(struct __sk_buff *skb, struct leaving *leaving)
+{
+	struct ip6 ip;
+	__u32 at = sizeof(ip);
+	__u8 next;
+
+	if (bpf_skb_load_bytes_relative(skb, 0, &ip, sizeof(ip), BPF_HDR_START_NET))
+		return false;
+	next = ip.next;
+	for (int i = 0; i < EXTENSIONS && next != IPPROTO_UDP; i++) {
+		struct {
+			__u8 next;
+			__u8 length;
+			__u16 offset;
+		} more;
+
+		if (next != HOP_BY_HOP && next != ROUTING && next != DESTINATION && next != FRAGMENT)
+			return false;
+		if (bpf_skb_load_bytes_relative(skb, at, &more, sizeof(more), BPF_HDR_START_NET))
+			return false;
+		if (next == FRAGMENT && more.offset & bpf_htons(IP6_OFFSET))
+			return false;
+		at += next == FRAGMENT ? 8 : (more.length + 1) * 8;
+		next = more.next;
+	}
+	if (next != IPPROTO_UDP)
+		return false;
+	COPY_ADDRESS(leaving->source, ip.source);
+	COPY_ADDRESS(leaving->remote, ip.destination);
+	leaving->network = before_network(skb, sizeof(ip) + bpf_ntohs(ip.payload));
+	leaving->udp = at;
+	return true;
+}
 
 /* Where a packet of this source was asked. Usually it is where the flow asked last; a program that chooses its source
  * itself may answer at another address. */

@@ -105,7 +105,6 @@ struct config {
 	struct root v6;
 	__u64 flow_key[2]; /* not of the image: the secret of the instance */
 	__u64 answers;	   /* not of the image: whether flows are noted */
-	__u64 clients;	   /* not of the image: whether answers to clients of the host pass */
 };
 
 /* Tells the loader the layout and the numbers; no such map is made. Not a variable, for which libbpf would try what the

@@ -4,7 +4,12 @@
  */
 #pragma once
 #include "answers.bpf.h"
-#include "clients.bpf.h"
+
+static __always_inline void add_port(__u64 words[PORT_WORDS], __u32 port)
+{
+	if (!has_port(words, port))
+		__sync_fetch_and_or(port_word(words, port), 1ULL << (port & 63));
+}
 
 /* Lets the programs on the way out look at what this socket sends. */
 static __always_inline void show_port(__u32 own, __u32 asked)
@@ -67,61 +72,4 @@ static __noinline int note_flow(struct bpf_sk_lookup *ctx, struct bpf_sock *sk)
 		keep_apart(&flow, &asked);
 	}
 	return 0;
-}
-
-/* Notes that a socket got a datagram by a rule: what it sends is no question of a client. */
-static __always_inline void note_served(struct bpf_sock *sk)
-{
-	__u32 zero = 0;
-	struct client_ports *ports = bpf_map_lookup_elem(&inlet_asking, &zero);
-
-	if (!ports)
-		return;
-	if (sk->family == AF_INET ? !sk->src_ip4 : !(sk->src_ip6[0] | sk->src_ip6[1] | sk->src_ip6[2] | sk->src_ip6[3]))
-		add_port(ports->served_any, sk->src_port);
-	else
-		add_port(ports->served_one, sk->src_port);
-}
-
-static __always_inline bool asked_lately(const struct flow *flow)
-{
-	const __u64 *asked = bpf_map_lookup_elem(&inlet_clients, flow);
-
-	return asked && bpf_ktime_get_ns() - *asked < ANSWER_NSEC;
-}
-
-/* Whether a datagram comes from where a client asked, which is bound to the address it was sent to or to any. Not
- * global: older verifiers walk global functions that nobody can reach, and there is no map then. */
-static __noinline int is_answer(struct bpf_sk_lookup *ctx)
-{
-	struct flow flow = {.remote_port = ctx->remote_port, .own_port = ctx->local_port};
-
-	if (ctx->family == AF_INET) {
-		map_address(flow.remote, ctx->remote_ip4);
-		map_address(flow.own, ctx->local_ip4);
-		asm volatile("" ::: "memory");
-		if (asked_lately(&flow))
-			return 1;
-		map_address(flow.own, 0);
-	} else {
-		COPY_ADDRESS(flow.remote, ctx->remote_ip6);
-		COPY_ADDRESS(flow.own, ctx->local_ip6);
-		asm volatile("" ::: "memory");
-		if (asked_lately(&flow))
-			return 1;
-		__builtin_memset(flow.own, 0, sizeof(flow.own));
-	}
-	return asked_lately(&flow);
-}
-
-/* The same, with one test for datagrams to ports from which no client asked. */
-static __always_inline bool answers_client(struct bpf_sk_lookup *ctx)
-{
-	__u32 zero = 0;
-	struct client_ports *ports;
-
-	if (!is_udp(ctx) || !ctx->ingress_ifindex)
-		return false;
-	ports = bpf_map_lookup_elem(&inlet_asking, &zero);
-	return ports && has_port(ports->asking, ctx->local_port) && is_answer(ctx);
 }

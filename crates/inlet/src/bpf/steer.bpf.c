@@ -7,7 +7,6 @@
  * chooses one of its live sockets. One reason per way out:
  *
  *   an earlier program chose a socket   SK_PASS, that choice stands
- *   a client of the host is answered    SK_PASS, the kernel's ordinary lookup finds it
  *   no rule, or a rule says pass        SK_PASS, the kernel's ordinary lookup goes on
  *   a rule says refuse                  SK_DROP: TCP reset, ICMP port unreachable
  *   a service with a live socket        SK_PASS, with that socket
@@ -77,8 +76,6 @@ static __always_inline int give_to(struct bpf_sk_lookup *ctx, __u32 slot, __u32 
 		err = bpf_sk_assign(ctx, sk, assign_flags(leaf));
 	if (constant(answers) && !err && answers_as_asked(ctx, leaf))
 		note_flow(ctx, sk);
-	if (constant(clients) && !err && is_udp(ctx))
-		note_served(sk);
 	bpf_sk_release(sk);
 	return err;
 }
@@ -205,8 +202,6 @@ int inlet_steer(struct bpf_sk_lookup *ctx)
 	__u32 leaf;
 
 	if (ctx->sk)
-		return SK_PASS;
-	if (constant(clients) && answers_client(ctx))
 		return SK_PASS;
 	leaf = image_lookup(ctx);
 	if (constant(marks))

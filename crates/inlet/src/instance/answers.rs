@@ -4,22 +4,11 @@ use inlet_core::Ruleset;
 
 use super::Instance;
 use super::commit::Direction;
-use crate::answers::{self, Needs};
+use crate::answers;
 use crate::error::{AnswersError, Error, Result};
-use crate::program::SharedMaps;
 use crate::state::{AnswerMaps, Readers};
 
 impl Instance {
-    /// What the program of a generation has of it.
-    pub(super) fn shared_answers(ready: Option<&(Needs, AnswerMaps)>) -> SharedMaps<'_> {
-        ready.map_or_else(SharedMaps::default, |(needs, maps)| SharedMaps {
-            answers: Some(maps),
-            notes_flows: needs.asked,
-            passes_clients: needs.clients.is_some(),
-            ..SharedMaps::default()
-        })
-    }
-
     /// Attaches what a ruleset needs so that answers leave from where they were asked, before its commit point. `None`: none
     /// does, or this host cannot do it and no service insists.
     pub(super) fn ready_answers(
@@ -27,11 +16,11 @@ impl Instance {
         new: &Ruleset,
         direction: Direction,
         without: &mut Vec<Error>,
-    ) -> Result<Option<(Needs, AnswerMaps)>> {
+    ) -> Result<Option<AnswerMaps>> {
         let Some(needs) = answers::needs(new) else { return Ok(None) };
         let readers = Readers::of(&self.files.0)?;
         match answers::attach(&self.files.answers(), needs, self.location.netns(), readers) {
-            Ok(maps) => Ok(Some((needs, maps))),
+            Ok(maps) => Ok(Some(maps)),
             Err(cause) => match needs.insists.and_then(|id| new.services().get(id)) {
                 Some(service) => {
                     let (service, cause) = (service.name.to_string(), Box::new(cause));
@@ -53,7 +42,6 @@ impl Instance {
         match answers::needs(self.ruleset()?).filter(|_| notes_flows) {
             Some(needs) => {
                 let _ = answers::attach(&files, needs, self.location.netns(), Readers::of(&self.files.0)?);
-                AnswerMaps::ensure(&files, Readers::of(&self.files.0)?)?.note_clients(needs.clients)?;
                 answers::detach_needless(&files, needs, self.location.netns())
             }
             None => answers::remove(&files, self.location.netns()),

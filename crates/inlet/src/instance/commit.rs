@@ -247,7 +247,7 @@ impl Instance {
         let image = self.files.generation(self.generation).image();
         let marks = self.attach_marks(&step.new, step.direction, without)?;
         let answers = self.ready_answers(&step.new, step.direction, without)?;
-        let shared = SharedMaps { marks: marks.as_ref(), ..Self::shared_answers(answers.as_ref()) };
+        let shared = SharedMaps { marks: marks.as_ref(), answers: answers.as_ref() };
         let ruleset = (&step.new, plan);
         let generation = Generation::load_after(self.ruleset()?, &image, ruleset, &self.maps, shared)?;
         fault::point("commit:loaded");

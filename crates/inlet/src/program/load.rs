@@ -34,15 +34,14 @@ macro_rules! constants {
     }};
 }
 
-fn constants(header: &Header, flow_key: FlowKey, shared: SharedMaps<'_>) -> Constants {
+fn constants(header: &Header, flow_key: FlowKey, notes_flows: bool) -> Constants {
     let mut constants = constants!(header;
         search_words, search_mask, index, blocks32, blocks128, cells, ranges, chain, hops, steps, levels, port_tables, bisect, marks,
         v4.used, v4.pieces, v4.shift, v4.low_half, v4.first, v4.high, v4.windows, v4.buckets, v4.more,
         v6.used, v6.pieces, v6.shift, v6.low_half, v6.first, v6.high, v6.windows, v6.buckets, v6.more);
     let at = offset_of!(types::config, flow_key) / size_of::<u64>();
     constants[at..at + flow_key.0.len()].copy_from_slice(&flow_key.0);
-    constants[offset_of!(types::config, answers) / size_of::<u64>()] = shared.notes_flows.into();
-    constants[offset_of!(types::config, clients) / size_of::<u64>()] = shared.passes_clients.into();
+    constants[offset_of!(types::config, answers) / size_of::<u64>()] = notes_flows.into();
     constants
 }
 
@@ -109,12 +108,8 @@ pub(crate) fn without(what: &str) -> Error {
 pub(crate) struct SharedMaps<'a> {
     /// In which marks are handed over.
     pub(crate) marks: Option<&'a MapHandle>,
-    /// In which it notes where flows ask, and finds what clients asked.
+    /// In which it notes where flows ask.
     pub(crate) answers: Option<&'a AnswerMaps>,
-    /// Whether it notes where flows ask.
-    pub(crate) notes_flows: bool,
-    /// Whether it lets answers to clients of the host pass.
-    pub(crate) passes_clients: bool,
 }
 
 /// Loads the program specialised for an image. An image with marks needs the map in which they are handed over.
@@ -122,7 +117,7 @@ pub(crate) fn load(header: &Header, image: &MapHandle, maps: &Maps, shared: Shar
     if header.marks != 0 && shared.marks.is_none() {
         return Err(without("map of marks"));
     }
-    let object = specialise(OBJECT, &constants(header, maps.flow_key, shared));
+    let object = specialise(OBJECT, &constants(header, maps.flow_key, shared.answers.is_some()));
     loading(|failed| {
         let mut open = ObjectBuilder::default().open_memory(&object).map_err(failed)?;
         give_maps(&mut open, image, maps, shared).map_err(failed)?;
@@ -145,8 +140,6 @@ fn give_maps(open: &mut OpenObject, image: &MapHandle, maps: &Maps, shared: Shar
             "inlet_flows" if let Some(answers) = shared.answers => map.reuse_fd(answers.flows.as_fd())?,
             "inlet_bound" if let Some(answers) = shared.answers => map.reuse_fd(answers.bound.as_fd())?,
             "inlet_answers" if let Some(answers) = shared.answers => map.reuse_fd(answers.counters.as_fd())?,
-            "inlet_asking" if let Some(answers) = shared.answers => map.reuse_fd(answers.asking.as_fd())?,
-            "inlet_clients" if let Some(answers) = shared.answers => map.reuse_fd(answers.clients.as_fd())?,
             section if section.ends_with(".bss.image") => {
                 // libbpf has memory for the section, which it unmaps in the size that the map has then.
                 map.set_value_size(image.value_size())?;

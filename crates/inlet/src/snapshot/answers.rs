@@ -28,7 +28,7 @@ impl Snapshot {
     /// # Errors
     /// Those of reading the counters, and of listing the interfaces.
     pub fn answers(&self) -> Result<AnswersState> {
-        let Some(needs) = needs(&self.ruleset).filter(|needs| needs.asked) else { return Ok(AnswersState::Bound) };
+        let Some(needs) = needs(&self.ruleset) else { return Ok(AnswersState::Bound) };
         if !self.notes_flows()? {
             return Ok(AnswersState::Unable);
         }

@@ -21,18 +21,6 @@ impl AnswerFiles {
         self.0.join("counters")
     }
 
-    pub(crate) fn range(&self) -> PathBuf {
-        self.0.join("range")
-    }
-
-    pub(crate) fn asking(&self) -> PathBuf {
-        self.0.join("asking")
-    }
-
-    pub(crate) fn clients(&self) -> PathBuf {
-        self.0.join("clients")
-    }
-
     /// The link of a program at the root of the control groups.
     pub(crate) fn send(&self, name: &str) -> PathBuf {
         self.0.join(name)

@@ -4,7 +4,6 @@ use std::mem::{offset_of, size_of};
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use inlet_core::PortRange;
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType};
 
 use super::answer_files::AnswerFiles;
@@ -19,19 +18,12 @@ use crate::kernel::raw;
 /// How many flows are noted. The kernel forgets the one that was not used for longest.
 const MAX_FLOWS: u32 = 1 << 16;
 
-/// How many questions of clients are noted.
-const MAX_QUESTIONS: u32 = 1 << 15;
-
 /// The maps of answers.
 #[derive(Debug)]
 pub(crate) struct AnswerMaps {
     pub(crate) flows: MapHandle,
     pub(crate) bound: MapHandle,
     pub(crate) counters: MapHandle,
-    /// What the host's own clients asked: the ports of rules that matter, the ports of clients, and when each asked.
-    pub(crate) range: MapHandle,
-    pub(crate) asking: MapHandle,
-    pub(crate) clients: MapHandle,
 }
 
 /// What became of datagrams to services whose answers leave from where they were asked, over all processors.
@@ -54,7 +46,6 @@ impl AnswerMaps {
     pub(crate) fn ensure(files: &AnswerFiles, readers: Readers) -> Result<Self> {
         let keyed = [size_of::<types::flow>() as u32, size_of::<types::asked>() as u32];
         let (bound, counters) = (size_of::<types::bound_ports>() as u32, size_of::<types::answer_counters>() as u32);
-        let (range, asking) = (size_of::<types::port_range>() as u32, size_of::<types::client_ports>() as u32);
         let kept = |path: &Path, make: &dyn Fn() -> Result<MapHandle>| {
             if is_there(path)? {
                 return open_map(path, Access::Write);
@@ -69,22 +60,7 @@ impl AnswerMaps {
             flows: kept(&files.flows(), &|| create_keyed("inlet_flows", MapType::LruHash, keyed, MAX_FLOWS, 0))?,
             bound: kept(&files.bound(), &|| create("inlet_bound", MapType::Array, bound, 1, 0))?,
             counters: kept(&files.counters(), &|| create("inlet_answers", MapType::PercpuArray, counters, 1, 0))?,
-            range: kept(&files.range(), &|| create("inlet_range", MapType::Array, range, 1, 0))?,
-            asking: kept(&files.asking(), &|| create("inlet_asking", MapType::Array, asking, 1, 0))?,
-            clients: kept(&files.clients(), &|| {
-                create_keyed("inlet_clients", MapType::LruHash, [keyed[0], size_of::<u64>() as u32], MAX_QUESTIONS, 0)
-            })?,
         })
-    }
-}
-
-impl AnswerMaps {
-    /// Says of which ports sockets that ask are noted.
-    pub(crate) fn note_clients(&self, ports: Option<PortRange>) -> Result<()> {
-        let [first, last] = ports.map_or([1, 0], |ports| [ports.first(), ports.last()].map(u32::from));
-        let value = [first.to_ne_bytes(), last.to_ne_bytes()].concat();
-        let written = self.range.update(&0_u32.to_ne_bytes(), &value, MapFlags::ANY);
-        written.map_err(Error::os::<libbpf_rs::Error>("write", "the ports of clients"))
     }
 }
 

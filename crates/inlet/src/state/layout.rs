@@ -19,7 +19,7 @@
 //!         listen  bind4  bind6             the links to the root of the control groups
 //!     gen-N/answers                    there when the program notes where flows ask
 //!     answers/                         while it does: what answers leave by
-//!         flows  bound  counters  range  asking  clients   the maps that the lookup shares with these programs
+//!         flows  bound  counters           the maps that the lookup shares with these programs
 //!         send4  send6                     the links to the root of the control groups
 //!         port  port-INDEX  filter-INDEX   the program for interfaces, and its link to each or another pin of it
 //! BPFFS/inlet/new-COOKIE/            an instance being made
