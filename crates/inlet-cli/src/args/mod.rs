@@ -69,7 +69,7 @@ pub(crate) enum Command {
         #[arg(long)]
         all: bool,
     },
-    /// Remove what is left of Inlet in network namespaces that have ended
+    /// Remove what is left in network namespaces that have ended
     ///
     /// Nothing that steers packets is touched.
     Gc,

@@ -149,8 +149,7 @@ pub(super) const COMMANDS: &[Entry] = &[
     Entry {
         name: "grantd",
         examples: &[
-            ("Let systemd start it when somebody asks", "systemctl enable --now inlet-grantd.socket"),
-            ("Without systemd", "inlet grantd --socket /run/inlet/grantd.sock"),
+            ("Answer callers; with systemd enable inlet-grantd.socket", "inlet grantd --socket /run/inlet/grantd.sock"),
         ],
         statuses: USUAL,
         see_also: &["inlet-register(1)", "inlet-bind(1)", "inlet.toml(5)"],

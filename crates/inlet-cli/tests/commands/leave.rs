@@ -79,18 +79,19 @@ fn a_wildcard_is_left_under_load_and_nobody_is_refused() {
             scope.spawn(|| load(&to_first, &first, &stop));
             scope.spawn(|| load(&to_rest, &rest, &stop));
         }
+        // The clients are threads of this process, so their connections look like the session of its commands.
         let steps = || {
             some_more(&[&first, &rest]);
-            host.ok(&["bind", "new", "tcp", "192.0.2.0/24", "443"]);
+            host.ok(&["bind", "new", "tcp", "192.0.2.0/24", "443", "--force"]);
             assert_eq!([asked(FIRST[0]), asked(REST[0])].map(Option::unwrap), ["new", "old"]);
             some_more(&[&first, &rest]);
-            host.ok(&["bind", "new", "tcp", "0.0.0.0/0", "443"]);
+            host.ok(&["bind", "new", "tcp", "0.0.0.0/0", "443", "--force"]);
             assert_eq!([asked(FIRST[0]), asked(REST[0])].map(Option::unwrap), ["new", "new"]);
             some_more(&[&first, &rest]);
             host.ok(&["rollback"]);
             assert_eq!([asked(FIRST[0]), asked(REST[0])].map(Option::unwrap), ["new", "old"]);
             some_more(&[&first, &rest]);
-            host.ok(&["unbind", "tcp", "192.0.2.0/24", "443"]);
+            host.ok(&["unbind", "tcp", "192.0.2.0/24", "443", "--force"]);
             assert_eq!([asked(FIRST[0]), asked(REST[0])].map(Option::unwrap), ["old", "old"]);
             some_more(&[&first, &rest]);
         };

@@ -113,7 +113,7 @@ fn sockets_of_an_interface_receive_what_comes_in_there() {
         other
     });
     let _server = TcpServer::spawn_with("a", at("0.0.0.0:18112"), Listen::new().device("in-a")).unwrap();
-    host.ok(&["service", "set", "web", "--listen", "tcp:0.0.0.0:18112"]);
+    host.ok(&["service", "set", "web", "--listen", "tcp:0.0.0.0:18112", "--anyone"]);
     let said = host.ok(&["bind", "web", "tcp", "192.0.2.0/24", "80"]);
     let warning = "warning: service web has sockets for tcp 192.0.2.0/24:80 on in-a only: elsewhere they are refused\n";
     assert!(said.contains(warning), "{said}");
