@@ -180,7 +180,10 @@ fn a_newer_state_format() {
     for error in openings(&world).into_iter().chain([up_again(&world)]) {
         assert!(matches!(error, Error::State(StateError::Newer { found: 99, .. })), "{error:?}");
         assert!(error.to_string().contains("state format 99 is newer than 3"), "{error}");
-        assert!(told(&error).contains("\nfix: use the newer inlet; or, to go back to this one, save the rules"), "{error}");
+        assert!(
+            told(&error).contains("\nfix: use the newer inlet; or, to go back to this one, save the rules"),
+            "{error}"
+        );
     }
     assert_eq!(tree(world.bpffs.path()), before);
 }

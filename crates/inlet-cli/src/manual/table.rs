@@ -148,9 +148,10 @@ pub(super) const COMMANDS: &[Entry] = &[
     },
     Entry {
         name: "grantd",
-        examples: &[
-            ("Answer callers; with systemd enable inlet-grantd.socket", "inlet grantd --socket /run/inlet/grantd.sock"),
-        ],
+        examples: &[(
+            "Answer callers; with systemd enable inlet-grantd.socket",
+            "inlet grantd --socket /run/inlet/grantd.sock",
+        )],
         statuses: USUAL,
         see_also: &["inlet-register(1)", "inlet-bind(1)", "inlet.toml(5)"],
     },
