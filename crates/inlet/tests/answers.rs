@@ -122,11 +122,14 @@ fn whatever_the_server_is_bound_to() {
     }
 }
 
-/// What is attached to interfaces and to the root of the control groups of ours, by the pins.
+/// What is attached to interfaces and to the root of the control groups of ours, by the pins. A filter of kernels before
+/// 6.6 counts as a link.
 fn attached(world: &World) -> Vec<String> {
     let mut pins = tree(&common::here(world).dir());
     pins.retain(|pin| pin.starts_with("answers/"));
-    pins.retain(|pin| ["send", "port"].iter().any(|name| pin["answers/".len()..].starts_with(name)));
+    pins.retain(|pin| ["send", "port", "filter"].iter().any(|name| pin["answers/".len()..].starts_with(name)));
+    let mut pins: Vec<String> = pins.iter().map(|pin| pin.replace("filter-", "port-")).collect();
+    pins.sort();
     pins
 }
 
@@ -244,6 +247,10 @@ fn checksums_and_fragments_over_veth() {
                 for bytes in [0, 1, 2, 63, 1000, 1400, 6000, 60_000] {
                     assert_eq!(asked_for(&client, bytes, &about(bytes)), so_many(bytes.to_string().as_bytes()));
                 }
+                if !can_segment(&world) {
+                    eprintln!("this kernel segments nothing whose checksums the interface leaves to it");
+                    continue;
+                }
                 segment(&echo.socket, 1000).unwrap();
                 for bytes in [500, 1000, 1001, 10_000] {
                     let mut got = asked_for(&client, bytes, &about(bytes));
@@ -257,6 +264,17 @@ fn checksums_and_fragments_over_veth() {
                 segment(&echo.socket, 0).unwrap();
             }
         }
+    }
+}
+
+/// Whether the kernel takes a send of several datagrams at once through the interface as it is: older ones do not where
+/// the checksum is not left to the interface.
+fn can_segment(world: &World) -> bool {
+    let socket = world.enter(|| UdpSocket::bind("10.9.0.1:0")).unwrap();
+    segment(&socket, 1000).unwrap();
+    match socket.send_to(&[0; 2000], "10.9.0.2:9") {
+        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) => false,
+        sent => sent.unwrap() == 2000,
     }
 }
 
