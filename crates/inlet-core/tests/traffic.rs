@@ -64,7 +64,7 @@ fn corners(moved: &Moved) -> [Packet; 2] {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 400, ..ProptestConfig::default() })]
 
     #[test]
     fn sampled_packets_move_as_named((old, new, packets) in pair_with_packets(60, 400)) {
@@ -148,7 +148,7 @@ fn borders(prefix: Prefix) -> impl Iterator<Item = IpAddr> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 100, ..ProptestConfig::default() })]
 
     /// Every combination of borders of addresses, ports, sources, interfaces and marks: between them nothing can
     /// change.
@@ -250,7 +250,7 @@ fn a_small_change_to_many_rules_is_found() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 60, ..ProptestConfig::default() })]
 
     /// Few changes to many rules are found without a look at all of them, and that gives the same, of all packets and
     /// of those to prefixes that are wider than the changes, or narrower.

@@ -88,7 +88,7 @@ fn a_wildcard_is_left_under_load_and_nobody_is_refused() {
             host.ok(&["bind", "new", "tcp", "0.0.0.0/0", "443", "--force"]);
             assert_eq!([asked(FIRST[0]), asked(REST[0])].map(Option::unwrap), ["new", "new"]);
             some_more(&[&first, &rest]);
-            host.ok(&["rollback"]);
+            host.ok(&["rollback", "--force"]);
             assert_eq!([asked(FIRST[0]), asked(REST[0])].map(Option::unwrap), ["new", "old"]);
             some_more(&[&first, &rest]);
             host.ok(&["unbind", "tcp", "192.0.2.0/24", "443", "--force"]);

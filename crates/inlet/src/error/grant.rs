@@ -40,6 +40,14 @@ pub enum GrantedError {
     /// A listener that is none of this kind was given to `inlet grantd`.
     #[error("{0} is not a socket that listens for messages (SOCK_SEQPACKET)")]
     NotListening(String),
+    /// `inlet grantd` cannot listen at a path, as somebody has it.
+    #[error("cannot listen at {path:?}: there is {what}")]
+    InTheWay {
+        /// The path.
+        path: PathBuf,
+        /// What is there.
+        what: &'static str,
+    },
     /// `inlet grantd` refuses; this is what it says.
     #[error("{message}")]
     Refused {
@@ -70,6 +78,7 @@ impl GrantedError {
             Self::NotListening(_) => {
                 Some("start it by its socket unit, inlet-grantd.socket, or give --socket PATH".into())
             }
+            Self::InTheWay { .. } => Some("give another path with --socket, or end that program".into()),
             Self::Refused { fix, .. } => fix.as_deref().map(Cow::Borrowed),
             Self::Silent { .. } => Some("look at it with: systemctl status inlet-grantd.socket".into()),
             Self::Malformed(_) => None,

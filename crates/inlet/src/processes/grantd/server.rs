@@ -17,7 +17,7 @@ use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_timeout, socket_acceptconn, socket_peercred, socket_type};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendFlags, SocketAddrUnix,
-    SocketFlags, SocketType, accept_with, bind, listen, recvmsg, send, socket_with,
+    SocketFlags, SocketType, accept_with, bind, connect, listen, recvmsg, send, socket_with,
 };
 
 use super::caller::Caller;
@@ -75,16 +75,13 @@ impl Drop for Admitted {
     }
 }
 
-/// A listener at a path, for anybody to connect to. What is at the path goes: nobody listens there any more.
+/// A listener at a path, for anybody to connect to. A socket that a former server left at the path is replaced.
 ///
 /// # Errors
-/// Those of the kernel.
+/// [`GrantedError::InTheWay`], and those of the kernel.
 pub fn listen_for_requests(path: &Path) -> Result<OwnedFd> {
     use std::os::unix::fs::PermissionsExt;
-    match std::fs::remove_file(path) {
-        Err(cause) if cause.kind() != std::io::ErrorKind::NotFound => return Err(Error::at("replace", path)(cause)),
-        _ => {}
-    }
+    make_way(path)?;
     let failed = |errno: Errno| Error::at::<Errno>("listen at", path)(errno);
     let listener =
         socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).map_err(failed)?;
@@ -92,6 +89,27 @@ pub fn listen_for_requests(path: &Path) -> Result<OwnedFd> {
     listen(&listener, 4096).map_err(failed)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666)).map_err(Error::at("open up", path))?;
     Ok(listener)
+}
+
+/// Removes a socket that nobody listens at. Everything else is somebody's and stays.
+fn make_way(path: &Path) -> Result<()> {
+    use std::os::unix::fs::FileTypeExt;
+    let kind = match std::fs::symlink_metadata(path) {
+        Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        found => found.map_err(Error::at("look at", path))?.file_type(),
+    };
+    let in_the_way = |what| Err(GrantedError::InTheWay { path: path.to_owned(), what }.into());
+    if !kind.is_socket() {
+        return in_the_way("something that is not a socket");
+    }
+    let failed = |errno: Errno| Error::at::<Errno>("look at", path)(errno);
+    let probe = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).map_err(failed)?;
+    match connect(&probe, &SocketAddrUnix::new(path).map_err(failed)?) {
+        Err(Errno::CONNREFUSED) => std::fs::remove_file(path).map_err(Error::at("replace", path)),
+        // Another type of socket is somebody's too.
+        Ok(()) | Err(Errno::AGAIN | Errno::PROTOTYPE) => in_the_way("a socket that a program listens at"),
+        Err(errno) => Err(failed(errno)),
+    }
 }
 
 /// The listener that systemd passed to this process.
