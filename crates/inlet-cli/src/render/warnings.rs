@@ -40,6 +40,7 @@ fn line(before: &Ruleset, after: &Ruleset, warning: &Warning) -> String {
         format!("{local}, {owners},")
     };
     match warning {
+        Warning::Skipped(skipped) => skipped.to_string(),
         Warning::Refused { reason, .. } => format!("this is refused: {reason}"),
         Warning::NotThere { service, reason, .. } => format!("service {service}: {reason}"),
         Warning::NotLocal { prefixes, .. } => {
@@ -156,6 +157,7 @@ pub(crate) fn reports<'a>(
             fix: warning.remedy(),
         };
         match warning {
+            Warning::Skipped(skipped) => WarningReport { kind: "skipped", reason: Some(skipped.to_string()), ..blank },
             Warning::Refused { reason, .. } => WarningReport { kind: "refused", reason: Some(reason.clone()), ..blank },
             Warning::NotThere { service, reason, .. } => WarningReport {
                 kind: "not_there",

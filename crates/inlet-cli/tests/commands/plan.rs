@@ -85,6 +85,26 @@ fn a_plan_tells_and_changes_nothing() {
     assert_eq!((asked("192.0.2.7:443").as_str(), asked("192.0.2.7:444").as_str()), ("proxy", "web"));
 }
 
+/// Who plans, applies or checks a file is told what a lenient list is read without.
+#[test]
+fn lines_that_a_list_is_read_without_are_told() {
+    let Some((host, _servers)) = host() else { return };
+    let dir = tempfile::TempDir::new().unwrap();
+    std::fs::write(dir.path().join("feed"), "192.0.2.0/28\nwhat is this\n").unwrap();
+    let file = dir.path().join("f.toml");
+    let rule = "{ to = \"web\", protocol = \"tcp\", local = \"@feed\", ports = 8000 }";
+    let text = format!("services.web = {{}}\nsets.feed = {{ file = \"feed\", lenient = true }}\nrules = [{rule}]\n");
+    std::fs::write(&file, text).unwrap();
+    let file = file.to_str().unwrap();
+    let told = "feed: 1 line is no prefix and is left out: \"what\" (line 2)";
+    for args in [&["plan", file][..], &["check", file], &["apply", file], &["apply", file]] {
+        let ran = host.run(args);
+        assert!(ran.stdout.contains(told), "{args:?}: {ran:?}");
+    }
+    let plan = host.json(&["plan", file]);
+    assert_eq!(plan["warnings"][0]["kind"], "skipped", "{plan}");
+}
+
 #[test]
 fn a_plan_for_programs() {
     let Some((host, _servers)) = host() else { return };

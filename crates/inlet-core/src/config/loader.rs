@@ -1,10 +1,11 @@
 //! The files of a ruleset. Each is read once and has a number, and none includes itself.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::Host;
 use super::diagnostic::{FileId, Source};
+use super::{Host, Skipped};
 
 /// How many files a ruleset may have, and how many of them in a row may include each other.
 const MAX_FILES: usize = 1000;
@@ -24,6 +25,8 @@ struct Loaded {
     parent: Option<FileId>,
     /// Whether it is included. The first file is included by the operator.
     included: bool,
+    /// The lines that it is read without, as a list.
+    skipped: Option<Skipped>,
 }
 
 /// Why a file is not included.
@@ -38,7 +41,7 @@ pub(super) enum NotIncluded {
 
 impl<'h> Loader<'h> {
     pub(super) fn new(file: Source, host: &'h mut dyn Host) -> Self {
-        Self { host, files: vec![Loaded { source: file, real: None, parent: None, included: true }] }
+        Self { host, files: vec![Loaded { source: file, real: None, parent: None, included: true, skipped: None }] }
     }
 
     /// Lets all files be included once more, from the texts that were read.
@@ -53,6 +56,17 @@ impl<'h> Loader<'h> {
 
     pub(super) fn source(&self, file: FileId) -> &Source {
         &self.files[file].source
+    }
+
+    /// Notes the words of a list that are left out.
+    pub(super) fn skip(&mut self, file: FileId, words: &[Range<usize>]) {
+        let loaded = &mut self.files[file];
+        loaded.skipped = Skipped::of(&loaded.source.name, &loaded.source.text, words);
+    }
+
+    /// What the lists were read without.
+    pub(super) fn skipped(&self) -> Vec<Skipped> {
+        self.files.iter().filter_map(|file| file.skipped.clone()).collect()
     }
 
     pub(super) fn into_files(self) -> Vec<Source> {
@@ -112,7 +126,7 @@ impl<'h> Loader<'h> {
 
     fn add(&mut self, path: PathBuf, text: String, real: Option<PathBuf>, parent: Option<FileId>) -> FileId {
         let included = real.is_some();
-        self.files.push(Loaded { source: Source::file(path, text), real, parent, included });
+        self.files.push(Loaded { source: Source::file(path, text), real, parent, included, skipped: None });
         self.files.len() - 1
     }
 

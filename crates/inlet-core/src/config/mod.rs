@@ -12,6 +12,7 @@ mod fast;
 mod keys;
 mod loader;
 mod sets;
+mod skipped;
 mod slow;
 mod write;
 
@@ -19,6 +20,7 @@ use std::path::{Path, PathBuf};
 
 pub use self::diagnostic::{Diagnostic, Diagnostics, FileId, Place, Related, Source};
 pub use self::keys::UnknownChoice;
+pub use self::skipped::Skipped;
 pub use self::slow::nearest;
 pub use self::write::{rule_json, write, write_toml};
 use crate::rule::{InterfaceName, Services};
@@ -75,6 +77,8 @@ pub struct Parsed {
     pub ruleset: Ruleset,
     /// Who makes the local routes.
     pub routes: Routes,
+    /// What the lists of lenient sets were read without, file by file.
+    pub skipped: Vec<Skipped>,
 }
 
 /// Who makes the prefixes of rules local to the host.

@@ -110,6 +110,9 @@ fn lists_as_feeds_have_them() {
                         .map(|from| format!("tcp 198.51.100.0/24 80 {from} -> pass"));
                     let found = lines(&parsed.ruleset);
                     assert_eq!(found, rules, "{name}");
+                    let skipped: Vec<String> = parsed.skipped.iter().map(ToString::to_string).collect();
+                    let told = "f.txt: 1 line is no prefix and is left out: \"what\" (line 5)";
+                    assert_eq!(skipped, [told], "{name}");
                 }
                 Err(found) if !lenient => {
                     let told = found.to_string();

@@ -23,7 +23,7 @@ impl Instance {
     /// [`crate::DescribeError::NoCgroup`] and [`crate::DescribeError::UnknownUser`] for what a new description names,
     /// and those of [`Instance::commit`]. Nothing is changed then.
     pub fn apply(&mut self, file: Source, options: &ApplyOptions) -> Result<Committed> {
-        let Parsed { ruleset, routes } = self.parse(file)?;
+        let Parsed { ruleset, routes, skipped } = self.parse(file)?;
         if !options.later
             && let Some((_, error)) = not_there(self.ruleset()?, &ruleset).next()
         {
@@ -31,7 +31,8 @@ impl Instance {
         }
         let managed = routes == Routes::Manage || options.commit.routes == Some(Routes::Manage);
         let routes = if managed { Routes::Manage } else { Routes::Leave };
-        self.commit(ruleset, &CommitOptions { routes: Some(routes), ..options.commit })
+        let committed = self.commit(ruleset, &CommitOptions { routes: Some(routes), ..options.commit })?;
+        Ok(Committed { skipped, ..committed })
     }
 
     /// Reads a ruleset file, with the services and interfaces of what is in force.

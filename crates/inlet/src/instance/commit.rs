@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use inlet_core::config::Routes;
+use inlet_core::config::{Routes, Skipped};
 use inlet_core::{Builder, Interface, Plan, Ruleset, ServiceId};
 
 use super::Instance;
@@ -55,6 +55,8 @@ pub struct Committed {
     pub routes: RouteChanges,
     /// What could not be had, and why: who goes back does so without it.
     pub without: Vec<Error>,
+    /// What the lists of a file were read without.
+    pub skipped: Vec<Skipped>,
 }
 
 /// Where a commit leads to.
@@ -144,14 +146,8 @@ impl Instance {
         let is_same = plan.is_empty() && old.interfaces() == new.interfaces() && keeps_routes == kept;
         if is_same && !self.lacks_marks()? {
             let routes = routes.map_or_else(|| Ok(RouteChanges::default()), RoutePlan::carry_out)?;
-            return Ok(Committed {
-                generation: self.generation,
-                plan,
-                before: Ruleset::empty(),
-                keeps_routes,
-                routes,
-                without,
-            });
+            let (generation, before, skipped) = (self.generation, Ruleset::empty(), Vec::new());
+            return Ok(Committed { generation, plan, before, keeps_routes, routes, without, skipped });
         }
         if options.guard {
             lockout::check(self.location.netns(), &self.maps, old, &new, &plan)?;
@@ -167,7 +163,7 @@ impl Instance {
         let step = Step { new, attachments, gone, prepared, routes, direction };
         let (before, routes) = self.take(step, &plan, &mut without)?;
         self.keeps_routes = keeps_routes;
-        Ok(Committed { generation: self.generation, plan, before, keeps_routes, routes, without })
+        Ok(Committed { generation: self.generation, plan, before, keeps_routes, routes, without, skipped: Vec::new() })
     }
 
     /// Fails when another generation is in force than the change was made for.

@@ -148,8 +148,9 @@ impl Instance {
     /// # Errors
     /// Those of listing sockets and routes.
     pub fn warnings(&self, committed: &Committed) -> Result<Vec<Warning>> {
+        let skipped = warning::skipped(&committed.skipped);
         if committed.plan.is_empty() {
-            return Ok(Vec::new());
+            return Ok(skipped.collect());
         }
         let after = self.ruleset()?;
         let netns = self.location.netns();
@@ -157,7 +158,8 @@ impl Instance {
         let Committed { before, plan, keeps_routes, .. } = committed;
         let answers_unable = needs(after).is_some() && !self.files.generation(self.generation).notes_flows()?;
         let step = Step { before, after, plan, keeps_routes: *keeps_routes, answers_unable };
-        warning::all(netns, [&receivers, &receivers], &step, false)
+        let found = warning::all(netns, [&receivers, &receivers], &step, false)?;
+        Ok(skipped.chain(found).collect())
     }
 
     /// The service of this name.

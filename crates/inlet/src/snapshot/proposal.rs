@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use inlet_core::config::{Parsed, Routes, Source};
+use inlet_core::config::{Parsed, Routes, Skipped, Source};
 use inlet_core::{Builder, Moved, Plan, Ruleset, traffic};
 
 use super::change::resolve_interfaces;
@@ -27,6 +27,8 @@ pub struct Proposal {
     pub keeps_routes: bool,
     /// Whether it would.
     pub would_keep_routes: bool,
+    /// What the lists of the file are read without.
+    pub skipped: Vec<Skipped>,
 }
 
 /// Looks ahead: what a file or a change would make of the rules in force, or of none while Inlet is not up.
@@ -77,8 +79,8 @@ impl Planner {
     /// [`crate::FileError::Wrong`] with all that is wrong with the file.
     pub fn propose(&self, file: Source) -> Result<Proposal> {
         let before = self.in_force();
-        let Parsed { ruleset: after, routes } = read_ruleset(file, self.location.netns(), &before)?;
-        Ok(self.proposal(before, after, routes == Routes::Manage))
+        let Parsed { ruleset: after, routes, skipped } = read_ruleset(file, self.location.netns(), &before)?;
+        Ok(Proposal { skipped, ..self.proposal(before, after, routes == Routes::Manage) })
     }
 
     /// What [`crate::Instance::carry_out`] would make of a change.
@@ -107,7 +109,8 @@ impl Planner {
         let then = now.after(&proposal.before, &proposal.after);
         let answers = self.snapshot.as_ref().map(Snapshot::answers).transpose()?;
         let step = Step { answers_unable: answers == Some(AnswersState::Unable), ..proposal.into() };
-        warning::all(self.location.netns(), [&now, &then], &step, true)
+        let found = warning::all(self.location.netns(), [&now, &then], &step, true)?;
+        Ok(warning::skipped(&proposal.skipped).chain(found).collect())
     }
 
     fn in_force(&self) -> Ruleset {
@@ -118,6 +121,6 @@ impl Planner {
         let plan = Plan::between(&before, &after);
         let keeps_routes = self.snapshot.as_ref().is_some_and(Snapshot::keeps_routes);
         let generation = self.snapshot.as_ref().map_or(0, Snapshot::generation);
-        Proposal { generation, before, after, plan, keeps_routes, would_keep_routes }
+        Proposal { generation, before, after, plan, keeps_routes, would_keep_routes, skipped: Vec::new() }
     }
 }

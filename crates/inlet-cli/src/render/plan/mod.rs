@@ -90,7 +90,7 @@ struct Missing {
 }
 
 fn done<'a>(committed: &'a Committed, after: &'a Ruleset, warnings: &'a [Warning]) -> impl Serialize + 'a {
-    let Committed { generation, plan, before, keeps_routes, routes, without } = committed;
+    let Committed { generation, plan, before, keeps_routes, routes, without, .. } = committed;
     let texts = |prefixes: &[Prefix]| prefixes.iter().map(Prefix::to_string).collect();
     let routes = Routes { kept: *keeps_routes, added: texts(&routes.added), removed: texts(&routes.removed) };
     let missing = |error: &inlet::Error| Missing {

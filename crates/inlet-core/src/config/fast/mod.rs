@@ -80,7 +80,7 @@ impl Read {
         if !self.all_declared(&self.builder) || !resolve_interfaces(&mut self.builder, loader.host).is_empty() {
             return None;
         }
-        Some(Parsed { ruleset: self.builder.finish().ok()?, routes: self.routes })
+        Some(Parsed { ruleset: self.builder.finish().ok()?, routes: self.routes, skipped: loader.skipped() })
     }
 }
 
@@ -240,14 +240,15 @@ impl<'de> Visitor<'de> for SetsSeed<'_, '_> {
                 SetText::Inline(prefixes) => prefixes.into_iter().map(|text| text.0).collect(),
                 SetText::File(SetFile { file, lenient }) => {
                     let file = self.loader.set(0, &file).map_err(|_| slow())?;
-                    let mut prefixes = Vec::new();
-                    for (_, listed) in lines(&self.loader.text(file)) {
+                    let (mut prefixes, mut skipped) = (Vec::new(), Vec::new());
+                    for (span, listed) in lines(&self.loader.text(file)) {
                         match listed {
                             Ok(listed) => put(&mut prefixes, listed),
-                            Err(_) if lenient => {}
+                            Err(_) if lenient => skipped.push(span),
                             Err(_) => return Err(slow()),
                         }
                     }
+                    self.loader.skip(file, &skipped);
                     without_inner(prefixes)
                 }
             };

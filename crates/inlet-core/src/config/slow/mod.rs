@@ -40,7 +40,8 @@ pub(super) fn parse(mut loader: Loader<'_>, previous: &Ruleset) -> Result<Parsed
     let Reader { builder, mut found, routes, .. } = read(&mut loader, previous, HashMap::new());
     match builder.finish() {
         Ok(ruleset) if found.count() == 0 => {
-            return Ok(Parsed { ruleset, routes: routes.map(|(routes, _)| routes).unwrap_or_default() });
+            let routes = routes.map(|(routes, _)| routes).unwrap_or_default();
+            return Ok(Parsed { ruleset, routes, skipped: loader.skipped() });
         }
         Ok(_) => {}
         // The rules that conflict are known. Read once more to find where they stand.
@@ -313,14 +314,15 @@ impl Reader<'_, '_> {
             }
         };
         let text = self.loader.text(file);
-        let mut prefixes = Vec::new();
+        let (mut prefixes, mut skipped) = (Vec::new(), Vec::new());
         for (span, listed) in lines(&text) {
             match listed {
                 Ok(listed) => put(&mut prefixes, listed),
-                Err(_) if lenient => {}
+                Err(_) if lenient => skipped.push(span),
                 Err(error) => self.found.push(with_remedy(Place::new(file, span), &error)),
             }
         }
+        self.loader.skip(file, &skipped);
         without_inner(prefixes)
     }
 }

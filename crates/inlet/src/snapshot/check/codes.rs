@@ -8,6 +8,7 @@ pub const CODES: &[&str] = &[
     "interface-gone",
     "interface-made-anew",
     "kernel",
+    "lines-skipped",
     "listener-mptcp",
     "listener-receives-less",
     "listener-shadowed",

@@ -19,7 +19,7 @@ pub use self::codes::CODES;
 
 use std::path::Path;
 
-use inlet_core::config::{Parsed, Routes};
+use inlet_core::config::{Parsed, Routes, Skipped};
 use inlet_core::{Plan, Ruleset};
 
 use crate::described::{Reported, reported_now};
@@ -171,6 +171,7 @@ impl Checker {
             model: &routes.model()?,
             waiting: &waiting,
         };
+        proposed.iter().flat_map(|file| &file.skipped).for_each(|skipped| found.skipped(skipped));
         routes::check(&subject, &mut found)?;
         rules::check(&subject, &mut found)?;
         services::check(&subject, &mut found);
@@ -232,6 +233,13 @@ impl Checkup {
 
     fn add(&mut self, severity: Severity, code: &'static str, what: String, why: &str, fix: impl Into<String>) {
         self.findings.push(Finding { severity, code, what, why: why.to_owned(), fix: fix.into() });
+    }
+
+    /// What a list is read without.
+    fn skipped(&mut self, skipped: &Skipped) {
+        let why = "rules with the set do not match what these lines stand for";
+        let fix = "correct these lines; without `lenient = true` of the set they are errors";
+        self.add(Severity::Note, "lines-skipped", skipped.to_string(), why, fix);
     }
 
     /// Adds a finding that an error tells whole.

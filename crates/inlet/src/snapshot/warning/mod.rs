@@ -6,6 +6,7 @@ mod users;
 use std::collections::{BTreeMap, HashSet};
 use std::ops::ControlFlow;
 
+use inlet_core::config::Skipped;
 use inlet_core::{
     Listen, Moved, OnMissing, Plan, Prefix, PrefixSet, Reopened, Rule, Ruleset, ServiceName, Verdict, reopened_by,
     steered_prefixes, traffic_to,
@@ -22,6 +23,8 @@ use crate::socket::{Device, SocketState, Stranger};
 /// Something to look at when a ruleset is put in force.
 #[derive(Clone, Debug)]
 pub enum Warning {
+    /// A list is read without some of its lines, which are no prefixes.
+    Skipped(Skipped),
     /// The commit will be refused.
     Refused {
         /// Why.
@@ -168,6 +171,11 @@ pub(crate) fn all(netns: &Netns, [now, then]: [&Receivers; 2], step: &Step<'_>, 
     Ok(warnings)
 }
 
+/// What lists are read without.
+pub(crate) fn skipped(skipped: &[Skipped]) -> impl Iterator<Item = Warning> + '_ {
+    skipped.iter().cloned().map(Warning::Skipped)
+}
+
 fn refused(refusal: &CommitError) -> Warning {
     Warning::Refused { reason: refusal.to_string(), fix: refusal.remedy().unwrap_or_default().into_owned() }
 }
@@ -265,6 +273,7 @@ impl Warning {
                     .to_owned(),
             ),
             Self::BoundAnswers { by_choice: false, .. } => Some("see what is missing with: inlet check".to_owned()),
+            Self::Skipped(_) => Some("correct these lines; without `lenient = true` of the set they are errors".to_owned()),
             Self::OnlyOn { .. } => {
                 Some("name the interface in the rule, or add a socket that is bound to none".to_owned())
             }
