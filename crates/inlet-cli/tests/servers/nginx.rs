@@ -26,7 +26,14 @@ impl Nginx {
             return None;
         }
         let dir = TempDir::new().unwrap();
-        let path = dir.path().display();
+        let mut nginx = Self { dir };
+        nginx.answer(&format!("{LISTEN} backlog=512"), ANSWER);
+        Some(nginx)
+    }
+
+    /// Configures where it listens and what it answers.
+    fn answer(&mut self, listen: &str, answer: &str) {
+        let path = self.dir.path().display();
         let conf = format!(
             "user root; daemon off; pid {path}/pid; error_log stderr warn; worker_processes {WORKERS};
             events {{ worker_connections 512; }}
@@ -34,21 +41,24 @@ impl Nginx {
                 access_log off;
                 client_body_temp_path {path}/body; proxy_temp_path {path}/proxy; fastcgi_temp_path {path}/fastcgi;
                 uwsgi_temp_path {path}/uwsgi; scgi_temp_path {path}/scgi;
-                server {{ listen {LISTEN} backlog=512; location / {{ return 200 \"{ANSWER}\"; }} }}
+                server {{ listen {listen}; location / {{ return 200 \"{answer}\"; }} }}
             }}"
         );
-        fs::write(dir.path().join("nginx.conf"), conf).unwrap();
-        Some(Self { dir })
+        fs::write(self.dir.path().join("nginx.conf"), conf).unwrap();
     }
 
     /// Starts it, and waits until it answers: that tells that its listen() has returned. The kernel's list of sockets,
     /// which has thousands of closed connections, would take long to read.
     fn start(&self) -> Daemon {
-        let mut command = Command::new("nginx");
-        command.args(["-e", "stderr", "-c"]).arg(self.dir.path().join("nginx.conf"));
-        let daemon = Daemon::start(self.dir.path(), &mut command);
+        let daemon = self.launch();
         wait_until("an answer of nginx", || ask(at(LISTEN)).met == Met::Answered);
         daemon
+    }
+
+    fn launch(&self) -> Daemon {
+        let mut command = Command::new("nginx");
+        command.args(["-e", "stderr", "-c"]).arg(self.dir.path().join("nginx.conf"));
+        Daemon::start(self.dir.path(), &mut command)
     }
 }
 
@@ -68,6 +78,36 @@ fn two_hundred_reloads_refuse_nobody() {
     println!("nginx: 200 reloads, {} of {} not answered", failures.len(), attempts.len());
     assert!(failures.is_empty(), "{failures:?}: {}", daemon.log());
     assert_eq!(sockets(&host), 1);
+}
+
+/// What nginx says of where it was asked is that only with a listener of all addresses; check tells of another.
+#[test]
+fn a_listener_of_one_address_is_told() {
+    let Some(host) = host(&["tcp:*:8080"]) else { return };
+    let code = "nginx-listens-at-one-address";
+    let asked = |listen: &str| {
+        let mut nginx = Nginx::new()?;
+        nginx.answer(listen, "$server_addr $server_port\\n");
+        let daemon = nginx.launch();
+        wait_until("a listener of nginx", || std::net::TcpStream::connect(at(LISTEN)).is_ok());
+        let answer = get(at("192.0.2.7:81"));
+        let told = host.run(&["check", "--json"]).stdout.contains(code);
+        daemon.end(Signal::QUIT);
+        Some((answer, told))
+    };
+    let Some((answer, told)) = asked("8080") else { return };
+    assert_eq!((answer.as_str(), told), ("192.0.2.7 81", false));
+    assert_eq!(asked(LISTEN), Some(("127.0.0.1 8080".to_owned(), true)));
+}
+
+/// The body of an answer.
+fn get(to: std::net::SocketAddr) -> String {
+    use std::io::{Read, Write};
+    let mut text = String::new();
+    let mut connection = std::net::TcpStream::connect(to).unwrap();
+    connection.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+    connection.read_to_string(&mut text).unwrap();
+    text.lines().last().unwrap_or_default().to_owned()
 }
 
 /// A time in which there may be no listener: from the last moment at which one was there to the first at which one was

@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::io;
 
+use super::Error;
+
 /// What the kernel does not have, or not for us.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -24,6 +26,12 @@ pub enum KernelError {
         since: &'static str,
         /// What the kernel said.
         source: io::Error,
+    },
+    /// The modules that list sockets are not loaded, and the kernel found none to load.
+    #[error("cannot list {what}: the kernel has no tcp_diag or udp_diag")]
+    SocketDiag {
+        /// What was to be listed.
+        what: &'static str,
     },
     /// The namespace cannot be opened.
     #[error("network namespace {spec}: {cause}")]
@@ -57,10 +65,19 @@ impl KernelError {
             Self::Capability { .. } => "run it as root or with these capabilities".into(),
             Self::Feature { since, .. } if older("6.1", since) => format!("use Linux {since} or newer").into(),
             Self::Feature { .. } => "use Linux 6.1 or newer".into(),
+            Self::SocketDiag { .. } => "on the host: modprobe -a tcp_diag udp_diag".into(),
             Self::Netns { .. } => "give a path, a name that `ip netns` lists, or pid:N".into(),
             Self::UnknownInterface { .. } => "list the interfaces with: ip link".into(),
             Self::AlternativeName { name, .. } => format!("write {name}").into(),
         })
+    }
+}
+
+/// For a list of sockets that the kernel does not give.
+pub(crate) fn not_listed(what: &'static str) -> impl Fn(io::Error) -> Error {
+    move |cause| match cause.kind() {
+        io::ErrorKind::NotFound => KernelError::SocketDiag { what }.into(),
+        _ => Error::os::<io::Error>("list", what)(cause),
     }
 }
 

@@ -32,6 +32,7 @@ pub use self::describe::DescribeError;
 pub use self::file::FileError;
 pub use self::grant::GrantedError;
 pub use self::kernel::KernelError;
+pub(crate) use self::kernel::not_listed;
 pub use self::refusal::{Refusal, Refused};
 pub use self::route::RouteError;
 pub use self::socket::SocketError;

@@ -15,7 +15,7 @@ use netlink_sys::protocols::NETLINK_SOCK_DIAG;
 use super::lanes::LiveSocket;
 use super::live::{Device, SocketState};
 use super::owner::{Owners, owners};
-use crate::error::{Error, Result};
+use crate::error::{Result, not_listed};
 use crate::kernel::{Links, Netlink, Netns};
 
 /// The states of include/net/tcp_states.h in which a socket receives through the hook.
@@ -85,7 +85,7 @@ pub(crate) struct Sockets {
 
 impl Sockets {
     pub(crate) fn of(netns: &Netns) -> Result<Self> {
-        let listed = netns.run(list_all)?.map_err(Error::os::<io::Error>("list", "sockets"))?;
+        let listed = netns.run(list_all)?.map_err(not_listed("sockets"))?;
         let mut by_port: BTreeMap<_, Vec<Listed>> = BTreeMap::new();
         for socket in listed.values().filter(|listed| listed.receiving) {
             by_port.entry((socket.bound.protocol, socket.bound.addr.port())).or_default().push(*socket);

@@ -8,12 +8,12 @@ use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6, IPPROTO_TCP, IPPROT
 use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, SocketId, StateFlags};
 use netlink_sys::protocols::NETLINK_SOCK_DIAG;
 
-use crate::error::{Error, Result};
+use crate::error::{Result, not_listed};
 use crate::kernel::{Netlink, Netns};
 
 /// The ends of all connections, TCP and UDP: the local one and the remote one.
 pub(crate) fn peers(netns: &Netns) -> Result<Vec<(SocketAddr, SocketAddr)>> {
-    netns.run(list)?.map_err(Error::os::<io::Error>("list", "connections"))
+    netns.run(list)?.map_err(not_listed("connections"))
 }
 
 fn list() -> io::Result<Vec<(SocketAddr, SocketAddr)>> {

@@ -13,6 +13,7 @@ pub const CODES: &[&str] = &[
     "listener-receives-less",
     "listener-shadowed",
     "marks-unknown",
+    "nginx-listens-at-one-address",
     "no-bpffs",
     "no-cgroup2",
     "no-jit",

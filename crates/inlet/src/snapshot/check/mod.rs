@@ -7,6 +7,7 @@ mod devices;
 mod groups;
 mod hook;
 mod host;
+mod nginx;
 mod routes;
 mod rules;
 mod selectors;
@@ -178,6 +179,7 @@ impl Checker {
         devices::check(&subject, &mut found)?;
         sockets::check(&subject, &mut found)?;
         answers::check(&subject, answers.as_ref(), &mut found);
+        nginx::check(&subject, &mut found);
         users::check(&subject, self.location.netns(), &mut found);
         debug_assert!(found.findings.iter().all(|it| CODES.contains(&it.code)), "{:?}", found.findings);
         found.findings.sort_by_key(|finding| finding.severity);
