@@ -58,7 +58,7 @@ pub use rule::{
     GrantError, IfaceId, Interface, InterfaceName, InterfaceNameError, Listen, ListenAddr, MAX_DEPTH, MAX_NAME,
     MAX_SERVICES, Mark, MarkError, Match, NameError, OnMissing, Packet, PortError, PortRange, Ports, Precedence,
     Prefix, PrefixError, Protocol, ProtocolError, Remedy, Rule, Service, ServiceError, ServiceId, ServiceName,
-    Services, Spread, UnitName, UserName, Verdict,
+    Services, Spread, Sticky, UnitName, UserName, Verdict,
 };
 
 pub use ruleset::{BuildError, Builder, Change, Conflict, Kind, Named, Plan, Ruleset, Selector, ServiceChange, Target};

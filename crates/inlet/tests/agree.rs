@@ -15,7 +15,7 @@ use std::time::Instant;
 use common::marks::{hand_over, has_marks, slots};
 use inlet::rules::arbitrary::{SERVICES, at_borders, crowded, history, with_packets};
 use inlet::rules::image::Header;
-use inlet::rules::{Builder, Match, OnMissing, Packet, Protocol, Ruleset, ServiceId, Verdict, lookup};
+use inlet::rules::{Builder, Match, OnMissing, Packet, Protocol, Rule, Ruleset, ServiceId, Sticky, Verdict, lookup};
 use inlet::{
     Agreement, Answer, CommitOptions, Instance, Location, Netns, Outcome, Reply, ServiceRequest, Snapshot, Unasked,
     UpOptions,
@@ -119,9 +119,16 @@ fn over_random_rulesets(rulesets: u32, packets: usize, each: impl Fn(&World, &Sn
 fn undescribed(ruleset: Ruleset) -> Builder {
     let services: Vec<ServiceId> = ruleset.services().iter().map(|(id, _)| id).collect();
     let is_left_out = |matching: &Match| matching.mark.is_some() && !has_marks();
+    let udp = |rule: &Rule| rule.matching.protocol == Protocol::Udp && !is_left_out(&rule.matching);
+    let with_udp: Vec<Verdict> = ruleset.rules().filter(udp).map(|rule| rule.verdict).collect();
     let marked: Vec<Match> = ruleset.rules().map(|rule| rule.matching).filter(is_left_out).collect();
     let mut builder = Builder::from_ruleset(ruleset);
-    services.into_iter().for_each(|id| builder.set_description(id, None));
+    for id in services {
+        builder.set_description(id, None);
+        if !with_udp.contains(&Verdict::Service(id)) {
+            builder.set_sticky(id, Sticky::default());
+        }
+    }
     for matching in &marked {
         builder.remove(matching);
     }

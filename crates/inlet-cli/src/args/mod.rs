@@ -14,7 +14,7 @@ use inlet::rules::ServiceName;
 pub(crate) use self::question::{Check, Explain, Rules};
 pub(crate) use self::rule::{Bind, Match};
 pub(crate) use self::ruleset::{Apply, Export, Import, Plan, Rollback};
-pub(crate) use self::service::{Grantd, Register, Run, Service, SetService, Unregister};
+pub(crate) use self::service::{Drain, Grantd, Register, Run, Service, SetService, Unregister};
 
 /// Decide which socket receives a packet
 ///
@@ -96,6 +96,13 @@ pub(crate) enum Command {
     ///
     /// The program keeps its sockets and connections. It only gets no new packets from the service.
     Unregister(Unregister),
+    /// Let a process finish: its sockets get nothing new of a service
+    ///
+    /// New connections and flows go to the other sockets of the service, which must be there. Flows over UDP of a sticky
+    /// service stay where they are, and connections anyway. It waits until no flow is left and all connections are
+    /// accepted, and shows how many flows are left and how old the youngest is. Nothing has to run for the sockets to stay
+    /// drained. `inlet register SERVICE --pid PID` takes them back.
+    Drain(Drain),
     /// Find and adopt the sockets that services describe
     ///
     /// The kernel adopts a described TCP listener by itself, when the program calls listen(). This command finds UDP

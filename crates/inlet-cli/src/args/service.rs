@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use inlet::Endpoint;
-use inlet::rules::{Answers, CgroupPath, Listen, OnMissing, ServiceName, Spread, UnitName, UserName};
+use inlet::rules::{Answers, CgroupPath, Listen, OnMissing, ServiceName, Spread, Sticky, UnitName, UserName};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Service {
@@ -39,6 +39,12 @@ pub(crate) struct SetService {
     /// UDP answers leave from where the client asked, or from where the socket is bound [default: asked]
     #[arg(long, value_name = "asked|bound")]
     pub(crate) answers: Option<Answers>,
+
+    /// A UDP flow stays on its socket until it was silent for so many seconds; 0: not at all [new services: 0]
+    ///
+    /// It stays also when sockets come and go. Datagrams in both directions count. See `inlet drain`.
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) sticky: Option<Sticky>,
 
     /// The sockets at this address: tcp:127.0.0.1:8080, `udp:[::1]:53`, or tcp:*:80 for any; with %eth0 behind the
     /// address only those that are bound to that interface; may be repeated
@@ -136,6 +142,20 @@ pub(crate) struct Unregister {
     /// Only sockets that this process has open
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) pid: Option<u32>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Drain {
+    /// The name of the service
+    pub(crate) service: ServiceName,
+
+    /// The process whose sockets get nothing new
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) pid: u32,
+
+    /// For how long to wait until nothing is left; 0: not at all
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub(crate) timeout: u32,
 }
 
 #[derive(Args, Debug)]

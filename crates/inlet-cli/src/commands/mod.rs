@@ -39,7 +39,7 @@ pub(crate) fn run(cli: &Cli, screen: &mut Screen<'_>) -> Result<Outcome, Failure
 
 /// Whether a command changes the instance, and writes when that is done.
 fn changes(command: &Command) -> bool {
-    use Command::{Adopt, Apply, Bind, Confirm, Down, Gc, Register, Rollback, Service, Unbind, Unregister, Up};
+    use Command::{Adopt, Apply, Bind, Confirm, Down, Drain, Gc, Register, Rollback, Service, Unbind, Unregister, Up};
     matches!(
         command,
         Up(_)
@@ -50,6 +50,7 @@ fn changes(command: &Command) -> bool {
             | Service(_)
             | Register(_)
             | Unregister(_)
+            | Drain(_)
             | Adopt { .. }
             | Apply(_)
             | Confirm
@@ -61,6 +62,7 @@ fn dispatch(cli: &Cli, screen: &mut Screen<'_>) -> Result<Outcome, Failure> {
     let done = match &cli.command {
         Command::Plan(args) => return plan::plan(cli, args, screen),
         Command::Run(args) => return sockets::run(cli, args),
+        Command::Drain(args) => return sockets::drain(cli, args, screen),
         Command::Bind(args) => return rules::bind(cli, args, screen),
         Command::Unbind(args) => return rules::unbind(cli, args, screen),
         Command::Service(args) => return rules::service(cli, args, screen),

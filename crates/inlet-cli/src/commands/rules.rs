@@ -35,7 +35,7 @@ pub(super) fn service(cli: &Cli, args: &Service, screen: &mut Screen<'_>) -> Res
 }
 
 fn service_request(args: &SetService) -> inlet::Result<ServiceRequest> {
-    let (on_missing, spread, answers) = (args.on_missing, args.spread, args.answers);
+    let (on_missing, spread, answers, sticky) = (args.on_missing, args.spread, args.answers, args.sticky);
     let SetService { listen, unit, cgroup, user, anyone, no_mptcp, later, by_hand, .. } = args;
     let description = match listen.as_slice() {
         [] => by_hand.then_some(None),
@@ -47,7 +47,7 @@ fn service_request(args: &SetService) -> inlet::Result<ServiceRequest> {
             Some(Some(description))
         }
     };
-    Ok(ServiceRequest { on_missing, spread, answers, description, no_mptcp: *no_mptcp, later: *later })
+    Ok(ServiceRequest { on_missing, spread, answers, sticky, description, no_mptcp: *no_mptcp, later: *later })
 }
 
 pub(super) fn export(cli: &Cli, args: &Export, screen: &mut Screen<'_>) -> Result<(), Failure> {

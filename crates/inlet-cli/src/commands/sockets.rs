@@ -1,13 +1,14 @@
 //! Commands that give sockets to services and take them out.
 
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use inlet::rules::ServiceName;
 use inlet::{Adopted, Refusal, Watcher, read_pidfile};
 
 use super::{location, reader, writer};
 use crate::Outcome;
-use crate::args::{Cli, Register, Run, Unregister};
+use crate::args::{Cli, Drain, Register, Run, Unregister};
 use crate::failure::{self, Failure};
 use crate::render::{self, Screen};
 
@@ -38,6 +39,30 @@ pub(super) fn unregister(cli: &Cli, args: &Unregister, screen: &mut Screen<'_>) 
     let count = instance.unregister(service, args.pid)?;
     drop(instance);
     render::unregistered(screen, service, count)
+}
+
+/// Waits without a lock: others go on changing the instance.
+pub(super) fn drain(cli: &Cli, args: &Drain, screen: &mut Screen<'_>) -> Result<Outcome, Failure> {
+    let began = Instant::now();
+    let draining = writer(cli)?.drain(args.service.as_str(), args.pid)?;
+    let timeout = Duration::from_secs(args.timeout.into());
+    render::draining(screen, args.service.as_str(), &draining)?;
+    let mut shown = None;
+    loop {
+        let left = draining.left()?;
+        let over = timeout.saturating_sub(began.elapsed());
+        let is_last = left.is_nothing() || over.is_zero();
+        if is_last || shown != Some((left.flows, left.connections)) {
+            render::left(screen, &left, is_last)?;
+            shown = Some((left.flows, left.connections));
+        }
+        match () {
+            () if left.is_nothing() => return Ok(Outcome::Done),
+            () if over.is_zero() => return Ok(Outcome::Attention),
+            // Nothing tells of a flow that ends by being silent.
+            () => _ = draining.wait(over.min(Duration::from_secs(1)))?,
+        }
+    }
 }
 
 pub(super) fn adopt(cli: &Cli, service: Option<&ServiceName>, screen: &mut Screen<'_>) -> Result<(), Failure> {

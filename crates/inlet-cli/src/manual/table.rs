@@ -8,7 +8,7 @@ pub(super) const GROUPS: [Group; 6] = [
     Group { title: "Rules", commands: &["bind", "unbind"] },
     Group {
         title: "Services and sockets",
-        commands: &["service", "register", "unregister", "adopt", "watch", "run", "grantd"],
+        commands: &["service", "register", "unregister", "drain", "adopt", "watch", "run", "grantd"],
     },
     Group { title: "Whole rulesets", commands: &["plan", "apply", "confirm", "rollback", "export", "import"] },
     Group { title: "Looking", commands: &["status", "services", "rules", "listeners", "explain", "check"] },
@@ -133,6 +133,12 @@ pub(super) const COMMANDS: &[Entry] = &[
         ],
         statuses: USUAL,
         see_also: &["inlet-register(1)"],
+    },
+    Entry {
+        name: "drain",
+        examples: &[("The old server finishes what it has", "inlet drain quic --pid 4711 --timeout 300")],
+        statuses: &[("0", "nothing is left"), FAILED, USAGE, ("3", "the time is up, and something is left")],
+        see_also: &["inlet-register(1)", "inlet-unregister(1)", "inlet-service-set(1)"],
     },
     Entry {
         name: "adopt",

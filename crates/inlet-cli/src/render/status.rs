@@ -115,6 +115,7 @@ struct Service<'a> {
     name: &'a str,
     on_missing: &'static str,
     spread: &'static str,
+    sticky: u16,
     rules: u64,
     sockets: Vec<Socket>,
     counters: Counted,
@@ -137,6 +138,7 @@ impl<'a> From<&'a ServiceState> for Service<'a> {
             name: service.name.as_str(),
             on_missing: service.on_missing.as_str(),
             spread: service.spread.as_str(),
+            sticky: service.sticky.seconds(),
             rules: service.rules,
             sockets: service.sockets.iter().map(Socket::from).collect(),
             counters: Counted { steered, missed, failed, refused },
@@ -214,7 +216,8 @@ fn paragraph(screen: &mut Screen<'_>, service: &ServiceState, is_watched: bool) 
     writeln!(screen.out)?;
     screen.title(&format!("service {}", service.name), "")?;
     let spread = if service.spread == Spread::Group { ", spread by the SO_REUSEPORT group" } else { "" };
-    writeln!(screen.out, "  {rules}, on missing: {}{spread}", service.on_missing)?;
+    let sticky = if service.sticky.is_on() { format!(", sticky: {} s", service.sticky) } else { String::new() };
+    writeln!(screen.out, "  {rules}, on missing: {}{spread}{sticky}", service.on_missing)?;
     screen.parts("packets:", &packets(service.counters, screen.palette))?;
     described::write(screen, service, is_watched)?;
     if service.sockets.is_empty() {

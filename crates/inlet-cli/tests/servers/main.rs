@@ -10,6 +10,7 @@ mod answers;
 mod clients;
 mod daemon;
 mod dns;
+mod drain;
 mod haproxy;
 #[path = "../common/host.rs"]
 mod host;

@@ -16,7 +16,7 @@ pub use self::crowded::{at_borders, crowded};
 
 use crate::rule::{
     Answers, Confine, Description, Family, Grant, InterfaceName, Mark, Match, OnMissing, Packet, PortRange, Ports,
-    Prefix, Protocol, Rule, ServiceName, Spread, Verdict,
+    Prefix, Protocol, Rule, ServiceName, Spread, Sticky, Verdict,
 };
 use crate::ruleset::{Builder, Change, Plan, Ruleset, Shape};
 
@@ -231,6 +231,9 @@ fn build(drafts: &[Draft], pass: &[bool], surroundings: &Surroundings) -> Rulese
         // Some services leave the choice to the group, with either policy.
         builder.set_spread(id, if number % 3 == 1 { Spread::Group } else { Spread::Inlet });
         builder.set_answers(id, [None, Some(Answers::Asked), Some(Answers::Bound)][(number + usize::from(*pass)) % 3]);
+        // Of one that has sockets over UDP, whatever rules it has, and that leaves the choice to no group.
+        let sticky = if number == 3 { Sticky::new(if *pass { 1 } else { Sticky::MAX }) } else { None };
+        builder.set_sticky(id, sticky.unwrap_or_default());
         builder.set_description(id, description(number, *pass));
         services.push((number, id));
     }

@@ -13,7 +13,7 @@ use crate::ruleset::Builder;
 pub(super) const FILE: &[&str] = &["include", "routes", "services", "sets", "grants", "rules"];
 /// The keys of a service.
 pub(super) const SERVICE: &[&str] =
-    &["on_missing", "spread", "answers", "listen", "unit", "cgroup", "user", "anyone", "no_mptcp"];
+    &["on_missing", "spread", "answers", "sticky", "listen", "unit", "cgroup", "user", "anyone", "no_mptcp"];
 /// The keys of a set that is not a list.
 pub(super) const SET: &[&str] = &["file", "lenient"];
 /// The keys of a grant.

@@ -36,7 +36,7 @@ pub use listen::{Listen, ListenAddr};
 pub use mark::{Mark, MarkError};
 pub use name::{NameError, ServiceName};
 pub use packet::Packet;
-pub use policy::{Answers, OnMissing, Spread};
+pub use policy::{Answers, OnMissing, Spread, Sticky};
 pub use ports::{PortError, PortRange, Ports};
 pub use precedence::{Criterion, Precedence};
 pub use prefix::{Prefix, PrefixError};

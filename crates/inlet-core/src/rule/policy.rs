@@ -35,6 +35,11 @@ pub enum Answers {
     Bound,
 }
 
+/// For how many seconds a flow over UDP stays on its socket after it was last seen. 0: the hash of the flow decides
+/// about each datagram.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Sticky(u16);
+
 impl OnMissing {
     /// `refuse` or `pass`.
     pub fn as_str(self) -> &'static str {
@@ -116,5 +121,41 @@ impl FromStr for Answers {
 impl fmt::Display for Answers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
+    }
+}
+
+impl Sticky {
+    /// The longest time: four hours.
+    pub const MAX: u16 = 4 * 60 * 60;
+
+    /// Flows stay for so many seconds; `None` when that is longer than the longest time.
+    pub fn new(seconds: u16) -> Option<Self> {
+        (seconds <= Self::MAX).then_some(Self(seconds))
+    }
+
+    /// The seconds, 0 for none.
+    pub fn seconds(self) -> u16 {
+        self.0
+    }
+
+    /// Whether flows stay.
+    pub fn is_on(self) -> bool {
+        self.0 != 0
+    }
+}
+
+impl FromStr for Sticky {
+    type Err = ServiceError;
+
+    fn from_str(text: &str) -> Result<Self, ServiceError> {
+        let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        let seconds = text.parse().ok().filter(|_| digits);
+        seconds.and_then(Self::new).ok_or_else(|| ServiceError::Sticky(text.to_owned()))
+    }
+}
+
+impl fmt::Display for Sticky {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
     }
 }

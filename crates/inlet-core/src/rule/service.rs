@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::policy::{Answers, OnMissing, Spread};
+use super::policy::{Answers, OnMissing, Spread, Sticky};
 use super::service_error::{MAX_SERVICES, ServiceError};
 use super::{Description, Grant, GrantError, InterfaceName, Listen, Protocol, ServiceName, check_grants};
 
@@ -21,6 +21,8 @@ pub struct Service {
     pub spread: Spread,
     /// Where its answers over UDP leave from. `None`: as asked where the host can do that, else as bound.
     pub answers: Option<Answers>,
+    /// For how long its flows over UDP stay on their sockets.
+    pub sticky: Sticky,
     /// Which sockets belong to it. `None`: they are registered by hand.
     pub description: Option<Description>,
 }
@@ -37,7 +39,14 @@ pub struct Services {
 impl Service {
     /// A service with the default policy and without a description.
     pub(crate) fn new(name: ServiceName) -> Self {
-        Self { name, on_missing: OnMissing::default(), spread: Spread::default(), answers: None, description: None }
+        Self {
+            name,
+            on_missing: OnMissing::default(),
+            spread: Spread::default(),
+            answers: None,
+            sticky: Sticky::default(),
+            description: None,
+        }
     }
 }
 
@@ -143,6 +152,12 @@ impl Services {
     pub(crate) fn set_answers(&mut self, id: ServiceId, answers: Option<Answers>) {
         if let Some(service) = self.by_id.get_mut(&id) {
             service.answers = answers;
+        }
+    }
+
+    pub(crate) fn set_sticky(&mut self, id: ServiceId, sticky: Sticky) {
+        if let Some(service) = self.by_id.get_mut(&id) {
+            service.sticky = sticky;
         }
     }
 

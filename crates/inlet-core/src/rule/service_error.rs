@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::policy::Sticky;
 use super::{Remedy, ServiceName};
 
 /// How many numbers there are. Number 0 means no service, so a ruleset has at most one service fewer.
@@ -22,6 +23,9 @@ pub enum ServiceError {
     /// `answers` is neither `asked` nor `bound`.
     #[error("unknown source of answers {0:?}")]
     Answers(String),
+    /// `sticky` is no number of seconds, or too large.
+    #[error("sticky {0:?} is not a number of seconds from 0 to {max}", max = Sticky::MAX)]
+    Sticky(String),
 }
 
 impl Remedy for ServiceError {
@@ -31,6 +35,7 @@ impl Remedy for ServiceError {
             Self::OnMissing(_) => "write refuse or pass".into(),
             Self::Spread(_) => "write inlet or group".into(),
             Self::Answers(_) => "write asked or bound".into(),
+            Self::Sticky(_) => "write for how many seconds a silent flow stays, such as 120; 0 is not at all".into(),
         })
     }
 }

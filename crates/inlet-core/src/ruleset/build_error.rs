@@ -54,6 +54,12 @@ pub enum BuildError {
     /// A service would keep every program of the host from multipath TCP.
     #[error("service {0}: no-mptcp needs a unit, a cgroup or a user, whose programs get plain TCP")]
     PlainForAll(ServiceName),
+    /// The SO_REUSEPORT group of a service chooses, and Inlet would have to.
+    #[error("service {0}: flows cannot stay (sticky) where the SO_REUSEPORT group chooses (spread = \"group\")")]
+    StickyGroup(ServiceName),
+    /// Flows of a service would stay, and it has none over UDP.
+    #[error("service {0}: sticky is for flows over UDP, and this service has TCP only")]
+    StickyTcp(ServiceName),
     /// Grants that cannot be, or not together.
     #[error(transparent)]
     Grant(#[from] GrantError),
@@ -73,6 +79,8 @@ impl Remedy for BuildError {
             Self::Overlap { .. } => "let them differ in address, user, unit or cgroup".into(),
             Self::Boundless(_) => "say whose with a unit or a cgroup, or give ports".into(),
             Self::PlainForAll(_) => "say whose with a unit, a cgroup or a user".into(),
+            Self::StickyGroup(_) => "leave the choice to Inlet (spread = \"inlet\"), or leave sticky out".into(),
+            Self::StickyTcp(_) => "leave sticky out: a connection over TCP stays on its socket by itself".into(),
             Self::Grant(error) => return error.remedy(),
             Self::Service(error) => return error.remedy(),
         })

@@ -184,11 +184,8 @@ impl Builder {
         }
     }
 
-    /// The ruleset in canonical form.
-    ///
-    /// # Errors
-    /// [`BuildError::Conflict`] with all neighbouring pairs of rules that tie, [`BuildError::Overlap`].
-    pub fn finish(mut self) -> Result<Ruleset, BuildError> {
+    /// A part of a ruleset in canonical form: what takes all rules to know is not checked.
+    pub(crate) fn finish_part(mut self) -> Result<Ruleset, BuildError> {
         for (_, service) in self.services.iter() {
             match &service.description {
                 Some(it) if it.is_boundless() => return Err(BuildError::Boundless(service.name.clone())),

@@ -3,7 +3,9 @@
 use rustc_hash::FxHashMap;
 
 use super::{Entry, Ruleset, Shape, ShapeId};
-use crate::rule::{Answers, Description, Grant, Match, OnMissing, Precedence, Rule, ServiceName, Spread, Verdict};
+use crate::rule::{
+    Answers, Description, Grant, Match, OnMissing, Precedence, Rule, ServiceName, Spread, Sticky, Verdict,
+};
 
 /// Everything that differs between two rulesets, rules in address order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -51,6 +53,15 @@ pub enum ServiceChange {
         previous: Option<Answers>,
         /// The new source of answers.
         new: Option<Answers>,
+    },
+    /// Flows of the service stay for another time. A new service whose flows stay is listed here too.
+    Sticky {
+        /// Its name.
+        name: ServiceName,
+        /// The previous time.
+        previous: Sticky,
+        /// The new time.
+        new: Sticky,
     },
     /// The service has another description. A new service that has a description is listed here too.
     Described {
@@ -140,6 +151,10 @@ fn compare_services(previous: &Ruleset, new: &Ruleset) -> Vec<ServiceChange> {
         let previous = was(service.name.as_str()).and_then(|before| before.answers);
         if previous != service.answers {
             changes.push(ServiceChange::Answers { name: service.name.clone(), previous, new: service.answers });
+        }
+        let previous = was(service.name.as_str()).map_or_else(Sticky::default, |before| before.sticky);
+        if previous != service.sticky {
+            changes.push(ServiceChange::Sticky { name: service.name.clone(), previous, new: service.sticky });
         }
         let before = was(service.name.as_str()).and_then(|before| before.description.as_ref());
         if before != service.description.as_ref() {

@@ -98,9 +98,10 @@ fn service() -> impl Strategy<Value = String> {
         maybe(0.1, field("cgroup", &["\"/a\"", "null"], &["\"a\"", "[]"])),
         maybe(0.1, field("user", &["\"www\"", "\"33\""], &["33", "\"a b\""])),
         maybe(0.1, field("anyone", &["true", "false", "null"], &["1", "\"true\""])),
+        maybe(0.3, field("sticky", &["120", "0", "\"5\"", "null"], &["-1", "20000", "1.5", "true", "\"no\""])),
         maybe(0.3, field("answers", &["\"asked\"", "\"bound\"", "null"], &["\"told\"", "1"])),
     );
-    let value = fields.prop_map(|(a, b, c, d, e, f, g)| object(vec![a, b, c, d, e, f, g]));
+    let value = fields.prop_map(|(a, b, c, d, e, f, g, h)| object(vec![a, b, c, d, e, f, g, h]));
     prop_oneof![60 => value, 1 => Just("null".to_owned()), 1 => Just("{\"kind\": 1}".to_owned())]
 }
 

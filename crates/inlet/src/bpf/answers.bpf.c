@@ -26,6 +26,18 @@ struct answering {
 
 const volatile struct answering answering = {};
 
+/* Keeps when an answer was sent, where that counts. */
+static __always_inline void tell_sent(struct asked *asked)
+{
+	__u64 now;
+
+	if (!asked->sent)
+		return;
+	now = bpf_ktime_get_coarse_ns();
+	if (now - asked->sent > OFTEN)
+		asked->sent = now;
+}
+
 /* Whether answers may have to leave from elsewhere: one test for the sends of others. */
 static __always_inline bool may_answer(struct bpf_sock_addr *ctx, struct bpf_sock *sk)
 {
@@ -39,20 +51,23 @@ SEC("cgroup/sendmsg4")
 int inlet_answer4(struct bpf_sock_addr *ctx)
 {
 	struct bpf_sock *sk = ctx->sk;
-	const struct asked *asked;
+	struct asked *asked;
 	struct flow flow = {};
 
 	if (!sk || !may_answer(ctx, sk))
-		return 1;
-	/* What a socket is bound to stands there before anybody chooses. Anything else is the program's own choice. */
-	if (ctx->msg_src_ip4 && ctx->msg_src_ip4 != sk->src_ip4)
 		return 1;
 	map_address(flow.remote, ctx->user_ip4);
 	map_address(flow.own, sk->src_ip4);
 	flow.remote_port = ctx->user_port;
 	flow.own_port = sk->src_port;
 	asked = bpf_map_lookup_elem(&inlet_flows, &flow);
-	if (asked && asked->addr[3] != ctx->msg_src_ip4) {
+	if (!asked)
+		return 1;
+	tell_sent(asked);
+	/* What a socket is bound to stands there before anybody chooses. Anything else is the program's own choice. */
+	if (ctx->msg_src_ip4 && ctx->msg_src_ip4 != sk->src_ip4)
+		return 1;
+	if (asked->addr[3] != ctx->msg_src_ip4) {
 		ctx->msg_src_ip4 = asked->addr[3];
 		COUNT(addressed);
 	}
@@ -63,7 +78,7 @@ SEC("cgroup/sendmsg6")
 int inlet_answer6(struct bpf_sock_addr *ctx)
 {
 	struct bpf_sock *sk = ctx->sk;
-	const struct asked *asked;
+	struct asked *asked;
 	struct flow flow = {};
 	__u32 chosen[4];
 
@@ -71,13 +86,16 @@ int inlet_answer6(struct bpf_sock_addr *ctx)
 		return 1;
 	COPY_ADDRESS(chosen, ctx->msg_src_ip6);
 	COPY_ADDRESS(flow.own, sk->src_ip6);
-	if ((chosen[0] | chosen[1] | chosen[2] | chosen[3]) && !same_address(chosen, flow.own))
-		return 1;
 	COPY_ADDRESS(flow.remote, ctx->user_ip6);
 	flow.remote_port = ctx->user_port;
 	flow.own_port = sk->src_port;
 	asked = bpf_map_lookup_elem(&inlet_flows, &flow);
-	if (asked && !same_address(asked->addr, chosen)) {
+	if (!asked)
+		return 1;
+	tell_sent(asked);
+	if ((chosen[0] | chosen[1] | chosen[2] | chosen[3]) && !same_address(chosen, flow.own))
+		return 1;
+	if (!same_address(asked->addr, chosen)) {
 		COPY_ADDRESS(ctx->msg_src_ip6, asked->addr);
 		COUNT(addressed);
 	}

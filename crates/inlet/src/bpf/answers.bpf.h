@@ -18,6 +18,8 @@ struct flow {
 struct asked {
 	__u32 addr[4];
 	__u32 port;
+	__u32 unused;
+	__u64 sent; /* when the last answer was sent, where flows stay on sockets (sticky.bpf.h); else 0 */
 };
 
 #define PORT_WORDS 1024
@@ -65,6 +67,9 @@ struct {
 		if (counters)                                                                                          \
 			counters->field++;                                                                             \
 	} while (0)
+
+/* Times are not written more often, so that packets of a flow do not fight for a cache line: a quarter of a second. */
+#define OFTEN (1ULL << 28)
 
 /* An address of IPv4 as one of IPv6 (RFC 4291, 2.5.5.2). */
 static __always_inline void map_address(__u32 to[4], __u32 ip4)

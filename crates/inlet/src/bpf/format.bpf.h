@@ -55,8 +55,9 @@ enum image_format {
 	HAS_SMALL = 4,
 	HAS_LARGE = 8,
 
-	LEAF_GROUP = 65536,
-	LEAF_BOUND_ANSWERS = 131072,
+	LEAF_GROUP = 4096,
+	LEAF_BOUND_ANSWERS = 8192,
+	LEAF_STICKY = 14, /* the shift of the seconds */
 	LEAF_SHIFT = 29,
 	LEAF_MISS = 0,
 	LEAF_PASS = 1,
@@ -105,6 +106,8 @@ struct config {
 	struct root v6;
 	__u64 flow_key[2]; /* not of the image: the secret of the instance */
 	__u64 answers;	   /* not of the image: whether flows are noted */
+	__u64 sticky;	   /* not of the image: whether flows stay on sockets */
+	__u64 cookie;	   /* not of the image: where the kernel has the cookie of a socket */
 };
 
 /* Tells the loader the layout and the numbers; no such map is made. Not a variable, for which libbpf would try what the

@@ -24,6 +24,34 @@ static __always_inline void show_port(__u32 own, __u32 asked)
 		add_port(bound->port, own);
 }
 
+/* The remote end of a packet, and where it was sent. */
+static __always_inline void set_flow(struct bpf_sk_lookup *ctx, struct flow *flow, __u32 local[4])
+{
+	flow->remote_port = ctx->remote_port;
+	if (ctx->family == AF_INET) {
+		map_address(flow->remote, ctx->remote_ip4);
+		map_address(local, ctx->local_ip4);
+		asm volatile("" ::: "memory");
+	} else {
+		COPY_ADDRESS(flow->remote, ctx->remote_ip6);
+		COPY_ADDRESS(local, ctx->local_ip6);
+		asm volatile("" ::: "memory");
+	}
+}
+
+/* Where the socket is bound, as the other end of the flow. */
+static __always_inline void bound_at(struct bpf_sk_lookup *ctx, struct bpf_sock *sk, struct flow *flow)
+{
+	flow->own_port = sk->src_port;
+	if (ctx->family == AF_INET) {
+		map_address(flow->own, sk->src_ip4);
+		asm volatile("" ::: "memory");
+	} else {
+		COPY_ADDRESS(flow->own, sk->src_ip6);
+		asm volatile("" ::: "memory");
+	}
+}
+
 /* A flow that asks at another address than before: a program that chooses the address of its answers itself has the
  * port of each. */
 static __always_inline void keep_apart(struct flow *flow, struct asked *asked)
@@ -32,28 +60,23 @@ static __always_inline void keep_apart(struct flow *flow, struct asked *asked)
 	bpf_map_update_elem(&inlet_flows, flow, asked, BPF_ANY);
 }
 
-/* Notes where a datagram was sent that the socket has got. Most are of a flow that is known: one probe. */
-static __noinline int note_flow(struct bpf_sk_lookup *ctx, struct bpf_sock *sk)
+/* Notes where a datagram was sent that the socket has got, and where flows stay, that it wants to know of answers. Most
+ * are of a flow that is known: one probe. */
+static __noinline int note_flow(struct bpf_sk_lookup *ctx, struct bpf_sock *sk, __u64 now)
 {
-	struct asked asked = {.port = ctx->local_port}, before;
-	struct flow flow = {.remote_port = ctx->remote_port, .own_port = sk->src_port};
-	const struct asked *known;
+	struct asked asked = {.port = ctx->local_port, .sent = now}, before;
+	struct flow flow;
+	struct asked *known;
 
-	if (ctx->family == AF_INET) {
-		map_address(flow.remote, ctx->remote_ip4);
-		map_address(flow.own, sk->src_ip4);
-		map_address(asked.addr, ctx->local_ip4);
-		asm volatile("" ::: "memory");
-	} else {
-		COPY_ADDRESS(flow.remote, ctx->remote_ip6);
-		COPY_ADDRESS(flow.own, sk->src_ip6);
-		COPY_ADDRESS(asked.addr, ctx->local_ip6);
-		asm volatile("" ::: "memory");
-	}
+	set_flow(ctx, &flow, asked.addr);
+	bound_at(ctx, sk, &flow);
 	known = bpf_map_lookup_elem(&inlet_flows, &flow);
-	if (known && known->port == asked.port && same_address(known->addr, asked.addr))
+	if (known && known->port == asked.port && same_address(known->addr, asked.addr)) {
+		if (now && !known->sent)
+			known->sent = now;
 		return 0;
-	if (!known && flow.own_port == asked.port && same_address(flow.own, asked.addr))
+	}
+	if (!known && !now && flow.own_port == asked.port && same_address(flow.own, asked.addr))
 		return 0;
 	show_port(flow.own_port, asked.port);
 	if (known)

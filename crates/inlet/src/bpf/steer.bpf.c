@@ -22,9 +22,9 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 #include "flow.bpf.h"
+#include "give.bpf.h"
 #include "lanes.bpf.h"
 #include "lookup.bpf.h"
-#include "note.bpf.h"
 
 /* Packets of a service. Each look-up counts once in steered, missed or failed. */
 struct counters {
@@ -43,42 +43,6 @@ struct {
 	__type(key, __u32);
 	__type(value, struct counters);
 } inlet_counters SEC(".maps");
-
-/* Whether this is a packet, and not somebody who asks (BPF_PROG_TEST_RUN, or a look-up by address over sock_diag). */
-static __always_inline bool is_packet(struct bpf_sk_lookup *ctx)
-{
-	return ctx->ingress_ifindex;
-}
-
-/* The flags of bpf_sk_assign for a leaf of a service. Inlet's choice stands, unless the service leaves it to the group:
- * the kernel chooses among all of it otherwise, and others of it may be of another service. */
-static __always_inline __u64 assign_flags(__u32 leaf)
-{
-	return leaf & LEAF_GROUP ? 0 : BPF_SK_LOOKUP_F_NO_REUSEPORT;
-}
-
-/* Whether answers to this packet leave from where it was sent to. */
-static __always_inline bool answers_as_asked(struct bpf_sk_lookup *ctx, __u32 leaf)
-{
-	return is_udp(ctx) && !(leaf & LEAF_BOUND_ANSWERS) && is_packet(ctx);
-}
-
-/* Gives the packet to the socket in a slot: 0 when it took it, -ENOENT when the slot is empty or its socket is bound to
- * another device, or the error of bpf_sk_assign. */
-static __always_inline int give_to(struct bpf_sk_lookup *ctx, __u32 slot, __u32 leaf)
-{
-	struct bpf_sock *sk = bpf_map_lookup_elem(&inlet_sockets, &slot);
-	int err = -ENOENT;
-
-	if (!sk)
-		return err;
-	if (!sk->bound_dev_if || sk->bound_dev_if == ctx->ingress_ifindex)
-		err = bpf_sk_assign(ctx, sk, assign_flags(leaf));
-	if (constant(answers) && !err && answers_as_asked(ctx, leaf))
-		note_flow(ctx, sk);
-	bpf_sk_release(sk);
-	return err;
-}
 
 /* 2^64 divided by the golden ratio, for mixing by multiplication. */
 static const __u64 mix = 0x9e3779b97f4a7c15;
@@ -142,9 +106,11 @@ static __always_inline int to_service(struct bpf_sk_lookup *ctx, __u32 leaf, int
 	__u64 lane = word ? *word : 0;
 	int err = -ENOENT;
 
-	if (lane_shown(lane) == 1)
+	if (is_sticky(ctx, leaf))
+		err = give_as_before(ctx, lane, leaf);
+	if (err && lane_shown(lane) == 1)
 		err = give_to(ctx, lane_first(lane), leaf);
-	else if (lane_shown(lane))
+	else if (err && lane_shown(lane))
 		err = give_to_one_of(ctx, lane, leaf);
 	if (!err) {
 		if (count)

@@ -89,11 +89,13 @@ pub(crate) fn find(
     files: &DescribedFiles,
     netns: &Netns,
     protocols: &[Protocol],
+    leaving: &BTreeSet<u64>,
     is_there: &dyn Fn(ServiceId) -> Result<bool>,
 ) -> Result<Vec<FoundSocket>> {
     let lanes = Lanes::map(&maps.lanes)?;
     let keeps = |id, _: &Endpoint| is_there(id);
-    let placed = Finder::pinned(files, protocols)?.place(Places::survey(maps, &lanes, Fill::Gaps)?, netns, &keeps)?;
+    let places = Places::survey(maps, &lanes, Fill::Gaps)?;
+    let placed = Finder::pinned(files, protocols)?.place(places, netns, leaving, &keeps)?;
     placed.show(&lanes);
     let touched: BTreeSet<Lane> = placed.places.iter().filter(|it| !it.is_known).map(|place| place.lane).collect();
     touched.into_iter().try_for_each(|lane| take_twice(maps, &lanes, lane))?;
@@ -127,15 +129,17 @@ impl Finder {
         })
     }
 
-    /// Finds sockets and moves those in that are new, without showing any. `keeps` says whether another service goes on
-    /// having a socket that it has.
+    /// Finds sockets and moves those in that are new, without showing any. Those of `leaving` are being drained, and nobody
+    /// gets them. `keeps` says whether another service goes on having a socket that it has.
     pub(crate) fn place(
         &self,
         mut places: Places<'_>,
         netns: &Netns,
+        leaving: &BTreeSet<u64>,
         keeps: &dyn Fn(ServiceId, &Endpoint) -> Result<bool>,
     ) -> Result<Placed> {
-        let wanted = self.look_through(netns)?;
+        let mut wanted = self.look_through(netns)?;
+        wanted.retain(|socket| !leaving.contains(&socket.cookie));
         let mut found: Vec<FoundSocket> = Vec::new();
         for socket in &wanted {
             let known = lanes_of(socket).all(|lane| places.has(lane, socket.cookie));

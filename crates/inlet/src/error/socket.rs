@@ -80,6 +80,31 @@ pub enum SocketError {
     /// The instance has as many sockets as fit.
     #[error("the instance is full: it has room for {0} sockets of each family")]
     TooManySockets(u32),
+    /// A service has no socket of a process.
+    #[error("process {pid} has no socket that serves {service:?}")]
+    NotServing {
+        /// The service.
+        service: String,
+        /// The process.
+        pid: u32,
+    },
+    /// Nobody else could take what a process is not to get any more.
+    #[error(
+        "service {service:?} has no {family} {protocol} socket but those of process {pid}: new ones would have no server"
+    )]
+    NoOther {
+        /// The service.
+        service: String,
+        /// The process.
+        pid: u32,
+        /// The protocol.
+        protocol: &'static str,
+        /// The family.
+        family: &'static str,
+    },
+    /// More sockets are being drained than fit.
+    #[error("{0} sockets are being drained, the most that fit")]
+    TooManyLeaving(u32),
     /// systemd gave no sockets.
     #[error("no sockets from systemd: {0}")]
     NoListenFds(String),
@@ -99,6 +124,13 @@ impl SocketError {
             Self::TooManySockets(_) => {
                 "unregister some; or begin anew with room for more: inlet down, inlet up --max-sockets N".into()
             }
+            Self::NotServing { .. } => "see who has which sockets: inlet status".into(),
+            Self::NoOther { service, .. } => format!(
+                "start the new server, and give its sockets to the service first: inlet register {} --pid NEW",
+                quoted(service)
+            )
+            .into(),
+            Self::TooManyLeaving(_) => "end some of their programs".into(),
             Self::NoListenFds(_) => "start it from a service unit that has a socket unit".into(),
             Self::NoProcess(_) | Self::PidFile { .. } | Self::LaneFull { .. } => return None,
         })

@@ -243,9 +243,10 @@ impl Instance {
         let image = self.files.generation(self.generation).image();
         let marks = self.attach_marks(&step.new, step.direction, without)?;
         let answers = self.ready_answers(&step.new, step.direction, without)?;
-        let shared = SharedMaps { marks: marks.as_ref(), answers: answers.as_ref() };
-        let ruleset = (&step.new, plan);
-        let generation = Generation::load_after(self.ruleset()?, &image, ruleset, &self.maps, shared)?;
+        let sticky = self.ready_sticky(&step.new, step.direction, without)?;
+        let shared = SharedMaps { marks: marks.as_ref(), answers: answers.as_ref(), sticky: sticky.as_ref() };
+        let new = (&step.new, plan);
+        let generation = Generation::load_after(self.ruleset()?, &image, new, &self.maps, shared)?;
         fault::point("commit:loaded");
         let placed = match self.stage(plan, &step.new, &step.prepared) {
             Err(error) => {
@@ -273,7 +274,7 @@ impl Instance {
     /// What follows the commit point. Nobody puts sockets into the slots of services that are gone before these are emptied.
     fn follow_up(&self, rest: Rest, plan: &Plan) -> Result<RouteChanges> {
         let routes = rest.routes.map_or_else(|| Ok(RouteChanges::default()), RoutePlan::after_commit)?;
-        self.finish_answers()?;
+        self.finish_answers().and_then(|()| self.finish_sticky())?;
         self.describe(&rest.prepared)?;
         if !matches!(rest.prepared, Prepared::Same) {
             self.find_after(plan)?;

@@ -32,7 +32,8 @@ impl Instance {
             ServiceChange::Added(..)
             | ServiceChange::OnMissing { .. }
             | ServiceChange::Spread { .. }
-            | ServiceChange::Answers { .. } => false,
+            | ServiceChange::Answers { .. }
+            | ServiceChange::Sticky { .. } => false,
         });
         // An interface that was made anew has another index.
         let devices = new.services().devices().next().is_some() && self.ruleset()?.interfaces() != new.interfaces();
@@ -65,7 +66,7 @@ impl Instance {
         let lanes = Lanes::map(&self.maps.lanes)?;
         let keeps = |id, endpoint: &Endpoint| Ok(goes_on_having(plan, new, id, endpoint));
         let places = Places::survey(&self.maps, &lanes, Fill::Behind)?;
-        programs.finder()?.place(places, self.location.netns(), &keeps)
+        programs.finder()?.place(places, self.location.netns(), &self.leaving_sockets()?, &keeps)
     }
 
     /// Gives lanes the slots that the kernel needs for described listeners.
@@ -117,7 +118,7 @@ impl Instance {
             return Ok(Vec::new());
         }
         let is_there = |id| Ok(self.ruleset()?.services().get(id).is_some());
-        find(&self.maps, &files, self.location.netns(), protocols, &is_there)
+        find(&self.maps, &files, self.location.netns(), protocols, &self.leaving_sockets()?, &is_there)
     }
 
     /// After a commit: listeners that came while it was made get their places, and sockets that only the previous

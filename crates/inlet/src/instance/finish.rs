@@ -51,6 +51,7 @@ impl Instance {
         failed.extend(self.finish_routes(&left).err());
         failed.extend(self.keep_marks().err());
         failed.extend(self.finish_answers().err());
+        failed.extend(self.finish_sticky().err());
         match self.finish_services(&left) {
             Err(error) => failed.push(error),
             Ok(()) if failed.is_empty() => {

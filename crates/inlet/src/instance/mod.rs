@@ -5,6 +5,7 @@ mod apply;
 mod commit;
 mod confirm;
 mod descriptions;
+mod drain;
 mod edit;
 mod finish;
 mod lifecycle;
@@ -12,6 +13,7 @@ mod marks;
 mod rollback;
 mod routes;
 mod sockets;
+mod sticky;
 mod takeover;
 
 use std::cell::OnceCell;
@@ -21,6 +23,7 @@ use inlet_core::{Ruleset, ServiceId};
 
 pub use self::apply::ApplyOptions;
 pub use self::commit::{CommitOptions, Committed};
+pub use self::drain::{Draining, Left};
 pub use self::lifecycle::UpOptions;
 pub(crate) use self::sockets::choose;
 pub use self::sockets::{AdoptedSocket, Adoption};

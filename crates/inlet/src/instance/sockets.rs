@@ -15,7 +15,7 @@ use crate::socket::{
     Adopted, Candidate, Fill, Filter, Lane, Lanes, Places, Seen, Slot, Stranger, Traits, cookie_in, empty,
     finish_retired, process, sockets_in, strangers, systemd,
 };
-use crate::state::Counters;
+use crate::state::{Access, Counters, Stays};
 
 /// A socket that a service has now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,6 +116,10 @@ impl Instance {
         for lane in Lane::all(id) {
             lanes.hide_empty_end(lane, |slot| Ok(cookie_in(&self.maps.sockets, slot)?.is_some()))?;
         }
+        if let Some(wanted) = &wanted {
+            let draining: BTreeSet<u64> = wanted.difference(&removed).copied().collect();
+            return Ok(removed.len() + self.end_draining(&draining)?);
+        }
         Ok(removed.len())
     }
 
@@ -130,6 +134,9 @@ impl Instance {
             if self.maps.counters(Some(*id))? != Counters::default() {
                 self.maps.clear_counters(*id)?;
             }
+        }
+        if let Some(stays) = Stays::open(&self.files.sticky(), &self.files.answers(), Access::Write)? {
+            stays.maps.retire(services)?;
         }
         fault::point("retire:hidden");
         finish_retired(&self.maps, &lanes)
@@ -175,6 +182,7 @@ impl Instance {
         match failed {
             Some(error) if adopted.is_empty() => Err(error),
             _ => {
+                self.end_draining(&adopted.iter().map(|it| it.cookie).collect())?;
                 self.find_strangers(id, &mut adopted)?;
                 Ok(Adoption { adopted, refused })
             }

@@ -1,6 +1,7 @@
 //! The ground: what is asked of the kernel without knowing of instances. Network namespaces, netlink, capabilities,
 //! control groups, and in `raw` the calls that no safe library has.
 
+pub(crate) mod btf;
 pub(crate) mod capability;
 pub(crate) mod cgroup;
 mod links;

@@ -15,7 +15,7 @@ use crate::answers::cover_again;
 use crate::described::{FoundSocket, find};
 use crate::error::{DescribeError, Error, Result};
 use crate::kernel::{Capability, LinkChanges, capability};
-use crate::state::{Access, Exclusive, Files, Location, Maps, holders_of, is_there, ruleset_in_force};
+use crate::state::{Access, Exclusive, Files, Location, Maps, holders_of, is_there, leaving_sockets, ruleset_in_force};
 
 /// Somebody who adopts described UDP sockets as they are bound.
 pub struct Watcher {
@@ -106,9 +106,9 @@ impl Watcher {
 
     fn find(&self, protocols: &[Protocol]) -> Result<Vec<FoundSocket>> {
         let _lock = Exclusive::on(&self.files.0)?.ok_or_else(|| self.location.not_up())?;
-        let files = self.files.described();
+        let (files, leaving) = (self.files.described(), leaving_sockets(&self.files)?);
         match files.are_there()? {
-            true => find(&self.maps, &files, self.location.netns(), protocols, &|id| {
+            true => find(&self.maps, &files, self.location.netns(), protocols, &leaving, &|id| {
                 Ok(ruleset_in_force(&self.files)?.services().get(id).is_some())
             }),
             false => Ok(Vec::new()),

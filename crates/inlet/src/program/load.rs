@@ -13,7 +13,8 @@ use libbpf_rs::{MapCore, MapHandle, ObjectBuilder, OpenObject, PrintLevel};
 
 use crate::bpf::steer::types;
 use crate::error::{Cause, Error, Result};
-use crate::state::{AnswerMaps, FlowKey, Maps};
+use crate::kernel::btf;
+use crate::state::{AnswerMaps, FlowKey, Maps, StickyMaps};
 
 static OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/steer.bpf.o"));
 
@@ -34,15 +35,28 @@ macro_rules! constants {
     }};
 }
 
-fn constants(header: &Header, flow_key: FlowKey, notes_flows: bool) -> Constants {
+fn constants(header: &Header, flow_key: FlowKey, shared: SharedMaps<'_>) -> Result<Constants> {
     let mut constants = constants!(header;
         search_words, search_mask, index, blocks32, blocks128, cells, ranges, chain, hops, steps, levels, port_tables, bisect, marks,
         v4.used, v4.pieces, v4.shift, v4.low_half, v4.first, v4.high, v4.windows, v4.buckets, v4.more,
         v6.used, v6.pieces, v6.shift, v6.low_half, v6.first, v6.high, v6.windows, v6.buckets, v6.more);
     let at = offset_of!(types::config, flow_key) / size_of::<u64>();
     constants[at..at + flow_key.0.len()].copy_from_slice(&flow_key.0);
-    constants[offset_of!(types::config, answers) / size_of::<u64>()] = notes_flows.into();
-    constants
+    constants[offset_of!(types::config, answers) / size_of::<u64>()] = shared.answers.is_some().into();
+    if shared.sticky.is_some() {
+        constants[offset_of!(types::config, sticky) / size_of::<u64>()] = 1;
+        constants[offset_of!(types::config, cookie) / size_of::<u64>()] = cookie_word()?;
+    }
+    Ok(constants)
+}
+
+/// Which word of a socket is its cookie. The program reads `SOCKET_WORDS` of them (sticky.bpf.h).
+fn cookie_word() -> Result<u64> {
+    let (offset, word) = (btf::socket_cookie()?, size_of::<u64>() as u32);
+    match offset.is_multiple_of(word) && offset / word < 16 {
+        true => Ok((offset / word).into()),
+        false => Err(without("cookie of a socket where it reads")),
+    }
 }
 
 /// The format of the image has the same numbers in C and in Rust.
@@ -56,7 +70,7 @@ same_numbers! {
     ENTRY_SHIFT ENTRY_NODE NODE_WORDS SHIFT LOW_HALF NODE_BISECT MAX_LEVELS VALUE_WORDS BLOCK_WORDS BLOCK32_KEYS
     BLOCK128_KEYS WINDOW4_WORDS WINDOW6_WORDS PREFIXES BUCKET4_WORDS BUCKET6_WORDS BUCKET_MORE BUCKET4_SHIFT BUCKET4_KEY
     BUCKET6_HIGH_SHIFT BUCKET6_LOW_SHIFT BUCKET6_KEY NOTHING MORE_SEARCH PORTS_LARGE PORTS_ONE PORTS_TWO RANGE_BITS
-    RANGE_UDP SMALL_RANGES HAS_ONE HAS_TWO HAS_SMALL HAS_LARGE LEAF_GROUP LEAF_BOUND_ANSWERS LEAF_SHIFT LEAF_MISS LEAF_PASS
+    RANGE_UDP SMALL_RANGES HAS_ONE HAS_TWO HAS_SMALL HAS_LARGE LEAF_GROUP LEAF_BOUND_ANSWERS LEAF_STICKY LEAF_SHIFT LEAF_MISS LEAF_PASS
     LEAF_REFUSE LEAF_SERVICE_OR_REFUSE LEAF_SERVICE_OR_PASS LEAF_BY_SOURCE LEAF_BY_IFACE LEAF_BY_MARK MARK_MASK MARK_UNKNOWN
     MAX_STEPS MAX_HOPS
 }
@@ -110,6 +124,8 @@ pub(crate) struct SharedMaps<'a> {
     pub(crate) marks: Option<&'a MapHandle>,
     /// In which it notes where flows ask.
     pub(crate) answers: Option<&'a AnswerMaps>,
+    /// By which flows stay on their sockets.
+    pub(crate) sticky: Option<&'a StickyMaps>,
 }
 
 /// Loads the program specialised for an image. An image with marks needs the map in which they are handed over.
@@ -117,7 +133,7 @@ pub(crate) fn load(header: &Header, image: &MapHandle, maps: &Maps, shared: Shar
     if header.marks != 0 && shared.marks.is_none() {
         return Err(without("map of marks"));
     }
-    let object = specialise(OBJECT, &constants(header, maps.flow_key, shared.answers.is_some()));
+    let object = specialise(OBJECT, &constants(header, maps.flow_key, shared)?);
     loading(|failed| {
         let mut open = ObjectBuilder::default().open_memory(&object).map_err(failed)?;
         give_maps(&mut open, image, maps, shared).map_err(failed)?;
@@ -140,6 +156,9 @@ fn give_maps(open: &mut OpenObject, image: &MapHandle, maps: &Maps, shared: Shar
             "inlet_flows" if let Some(answers) = shared.answers => map.reuse_fd(answers.flows.as_fd())?,
             "inlet_bound" if let Some(answers) = shared.answers => map.reuse_fd(answers.bound.as_fd())?,
             "inlet_answers" if let Some(answers) = shared.answers => map.reuse_fd(answers.counters.as_fd())?,
+            "inlet_stays" if let Some(sticky) = shared.sticky => map.reuse_fd(sticky.stays.as_fd())?,
+            "inlet_leaving" if let Some(sticky) = shared.sticky => map.reuse_fd(sticky.leaving.as_fd())?,
+            "inlet_stay_counts" if let Some(sticky) = shared.sticky => map.reuse_fd(sticky.counts.as_fd())?,
             section if section.ends_with(".bss.image") => {
                 // libbpf has memory for the section, which it unmaps in the size that the map has then.
                 map.set_value_size(image.value_size())?;

@@ -3,7 +3,7 @@
 
 use inlet_core::{
     Answers, Builder, Description, Interface, Listen, OnMissing, Rule, Selector, ServiceId, ServiceName, Spread,
-    Target, Verdict,
+    Sticky, Target, Verdict,
 };
 
 use crate::described::check_there;
@@ -34,6 +34,8 @@ pub struct ServiceRequest {
     pub spread: Option<Spread>,
     /// Where its answers over UDP leave from.
     pub answers: Option<Answers>,
+    /// For how long its flows over UDP stay on their sockets.
+    pub sticky: Option<Sticky>,
     /// Which sockets it has; the inner `None` leaves them to be registered by hand.
     pub description: Option<Option<Description>>,
     /// Whether its programs get plain TCP when they ask for multipath TCP. It is a part of the description.
@@ -86,6 +88,9 @@ impl Edit {
                 }
                 if request.answers.is_some() {
                     builder.set_answers(id, request.answers);
+                }
+                if let Some(sticky) = request.sticky {
+                    builder.set_sticky(id, sticky);
                 }
                 if let Some(description) = &request.description {
                     builder.set_description(id, description.clone());

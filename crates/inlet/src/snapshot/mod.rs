@@ -15,12 +15,16 @@ mod receivers;
 mod ssh;
 pub(crate) mod warning;
 
-use inlet_core::{Answers, Description, Match, OnMissing, Rule, Ruleset, Service, ServiceId, ServiceName, Spread};
+use inlet_core::{
+    Answers, Description, Match, OnMissing, Rule, Ruleset, Service, ServiceId, ServiceName, Spread, Sticky,
+};
 
 pub use self::answers::AnswersState;
 pub use self::change::{Edit, ServiceRequest};
 pub use self::check::{CODES, Checker, Checkup, Finding, Severity};
-pub use self::explain::{Agreement, Answer, AnswerFrom, Explainer, Explanation, LiveProgram, Outcome, Reply, Unasked};
+pub use self::explain::{
+    Agreement, Answer, AnswerFrom, Explainer, Explanation, FlowStays, LiveProgram, Outcome, Reply, StaysOn, Unasked,
+};
 pub use self::listeners::{Listener, Listeners, ServiceTraffic};
 pub use self::proposal::{Planner, Proposal};
 pub use self::warning::Warning;
@@ -62,6 +66,8 @@ pub struct ServiceState {
     pub spread: Spread,
     /// Where its answers over UDP leave from; `None`: as asked where the host can do that.
     pub answers: Option<Answers>,
+    /// For how long its flows over UDP stay on their sockets.
+    pub sticky: Sticky,
     /// How many rules name it.
     pub rules: u64,
     /// Its live sockets.
@@ -168,6 +174,7 @@ impl Snapshot {
                 on_missing: service.on_missing,
                 spread: service.spread,
                 answers: service.answers,
+                sticky: service.sticky,
                 rules: rules.get(&id).copied().unwrap_or(0),
                 sockets: receivers.states(service),
                 counters: self.maps.counters(Some(id))?,

@@ -50,6 +50,8 @@ pub(crate) struct Listed {
     pub(crate) uid: u32,
     /// The control group in which it was made.
     pub(crate) cgroup: u64,
+    /// Connections that the program has not accepted yet, of a TCP listener.
+    pub(crate) queue: u32,
     inode: u32,
 }
 
@@ -218,6 +220,7 @@ fn listed(protocol: Protocol, response: &InetResponse) -> Listed {
         connected: protocol == Protocol::Udp && header.state == UDP_CONNECTED,
         uid: header.uid,
         cgroup,
+        queue: header.recv_queue,
         inode: header.inode,
     }
 }

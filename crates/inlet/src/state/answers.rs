@@ -16,7 +16,7 @@ use crate::fault;
 use crate::kernel::raw;
 
 /// How many flows are noted. The kernel forgets the one that was not used for longest.
-const MAX_FLOWS: u32 = 1 << 16;
+pub(crate) const MAX_FLOWS: u32 = 1 << 16;
 
 /// The maps of answers.
 #[derive(Debug)]

@@ -22,6 +22,8 @@
 //!         flows  bound  counters           the maps that the lookup shares with these programs
 //!         send4  send6                     the links to the root of the control groups
 //!         port  port-INDEX  filter-INDEX   the program for interfaces, and its link to each or another pin of it
+//!     sticky/                          while flows over UDP stay on their sockets
+//!         stays  leaving  counts           where each one stays, sockets that are drained, what was counted
 //! BPFFS/inlet/new-COOKIE/            an instance being made
 //! BPFFS/inlet/old-COOKIE/            an instance being removed
 //! BPFFS/inlet/next-COOKIE/           an instance that takes the place of one of an older format, and then that one
@@ -34,6 +36,7 @@ use rustix::fs::{FileType, lstat, statfs};
 use super::answer_files::AnswerFiles;
 use super::described_files::DescribedFiles;
 use super::mark_files::MarkFiles;
+use super::sticky_files::StickyFiles;
 use crate::error::{Error, Result, StateError};
 use crate::kernel::Netns;
 
@@ -190,6 +193,10 @@ impl Files {
 
     pub(crate) fn answers(&self) -> AnswerFiles {
         AnswerFiles(self.0.join("answers"))
+    }
+
+    pub(crate) fn sticky(&self) -> StickyFiles {
+        StickyFiles(self.0.join("sticky"))
     }
 
     /// The numbers of the generations that are there, in no order.

@@ -19,6 +19,9 @@ mod mark_files;
 mod older;
 mod previous;
 mod readers;
+mod stay;
+mod sticky;
+mod sticky_files;
 
 pub use self::answers::AnswerCounters;
 pub use self::counters::Counters;
@@ -28,7 +31,7 @@ pub use self::instances::{Listed, list};
 pub use self::layout::{DEFAULT_BPFFS, Location};
 
 pub(crate) use self::answer_files::AnswerFiles;
-pub(crate) use self::answers::{AnswerMaps, answer_counters};
+pub(crate) use self::answers::{AnswerMaps, MAX_FLOWS, answer_counters};
 pub(crate) use self::deadline::{deadline, deadline_of, now, pending};
 pub(crate) use self::described_files::DescribedFiles;
 pub(crate) use self::flow_key::FlowKey;
@@ -42,3 +45,5 @@ pub(crate) use self::mark_files::MarkFiles;
 pub(crate) use self::older::Older;
 pub(crate) use self::previous::{keep as keep_previous, open as open_previous};
 pub(crate) use self::readers::Readers;
+pub(crate) use self::stay::FlowEnds;
+pub(crate) use self::sticky::{Stays, StickyMaps, flow_time, leaving_sockets};

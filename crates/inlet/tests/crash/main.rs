@@ -12,6 +12,7 @@ mod confirm;
 mod instance;
 mod marks;
 mod sockets;
+mod sticky;
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -99,6 +100,12 @@ const ATTACH: &[&str] = &["answers:directory", "answers:map", "answers:attached"
 /// instance has the same.
 const DETACH: &[&str] = &["answers:uncovered", "answers:detached"];
 
+/// Each step of a commit whose flows stay on sockets as the first ones: all before it is in force.
+const STICKY: &[&str] = &["sticky:directory", "sticky:map"];
+
+/// Each with who answers new flows then.
+const DRAIN: &[(&str, &str)] = &[("drain:one", "dns"), ("drain:hidden", "Refused")];
+
 const DOWN: &[&str] = &["down:withdrawn", "down:detached"];
 
 /// What the killed process runs: this same program with nothing but this test in it. In a normal run it is nothing.
@@ -133,6 +140,8 @@ fn child() {
             assert_eq!(refused.remedy().as_deref(), Some("mount -t cgroup2 none /sys/fs/cgroup"));
         }
         "last of udp" => drop(open().unbind(&common::selector(Udp, "192.0.2.0/24", "53")).unwrap()),
+        "sticky" => sticky::set(&mut open()),
+        "drain" => sticky::drain(&mut open()),
         "describe" => drop(described(&mut open())),
         "down" => Instance::down(&here()).unwrap(),
         other => panic!("{other}"),
@@ -204,9 +213,10 @@ fn every_step_of_the_source_is_tried() {
     let source: String = files.map(|file| std::fs::read_to_string(src.join(file)).unwrap()).collect();
     let commit = COMMIT.iter().map(|(step, _)| *step);
     let pairs = UNREGISTER.iter().map(|(step, _)| *step).chain(DESCRIBE.iter().map(|(step, _)| *step));
+    let pairs = pairs.chain(DRAIN.iter().map(|(step, _)| *step));
     let pairs = pairs.chain([MARKS, NO_MARKS].concat().iter().map(|(step, _)| *step)).collect::<Vec<_>>();
     let tried: Vec<&str> =
-        commit.chain([UP, REGISTER, MOVE, CONFIRM, ATTACH, DETACH, DOWN].concat()).chain(pairs).collect();
+        commit.chain([UP, REGISTER, MOVE, CONFIRM, ATTACH, DETACH, STICKY, DOWN].concat()).chain(pairs).collect();
     for point in source.split("fault::point(\"").skip(1).map(|rest| rest.split('"').next().unwrap()) {
         // Those of routes are tried in tests/routes.rs, those of a takeover in tests/upgrade.rs.
         let elsewhere = ["routes:", "takeover:"].iter().any(|room| point.starts_with(room));

@@ -3,6 +3,7 @@
 mod answer;
 mod report;
 mod route;
+mod stays;
 
 use std::path::Path;
 
@@ -78,6 +79,9 @@ fn text(
     }
     for socket in explanation.elsewhere.iter().filter(|socket| socket.receiving).take(SHOWN) {
         row("not", format!("{}: {}", socket::line(socket), elsewhere(socket)));
+    }
+    if let Some(line) = stays::line(explanation) {
+        row("sticky", line);
     }
     if let Some(line) = answer::line(explanation) {
         row("answer", line);

@@ -9,6 +9,7 @@ use super::super::hook;
 use super::super::socket::Socket;
 use super::answer::Answer;
 use super::route::{Address, address};
+use super::stays::Sticky;
 use super::{Question, candidates, notes, receiver};
 
 #[derive(Serialize)]
@@ -24,6 +25,7 @@ struct Report<'a, R> {
     candidates: Vec<Socket>,
     /// Sockets of the service that are bound to another interface.
     elsewhere: Vec<Socket>,
+    sticky: Option<Sticky>,
     answer: Option<Answer>,
     without: Without,
     program: Program,
@@ -99,6 +101,7 @@ pub(super) fn report<'a>(
         socket: receiver(question, explanation).map(Socket::from),
         candidates: candidates(explanation).map(Socket::from).collect(),
         elsewhere: explanation.elsewhere.iter().map(Socket::from).collect(),
+        sticky: super::stays::report(explanation),
         answer: super::answer::report(explanation),
         without: without(explanation),
         program: program(*live, explanation.hook.as_ref()),

@@ -217,6 +217,10 @@ impl Difference<'_> {
                 let from = new.map_or("asked where the host can", Answers::as_str);
                 (palette.changed, format!("~ service {name} (answers: {from})"))
             }
+            ServiceChange::Sticky { name, new, .. } if new.is_on() => {
+                (palette.changed, format!("~ service {name} (sticky: flows over UDP stay for {new} s)"))
+            }
+            ServiceChange::Sticky { name, .. } => (palette.changed, format!("~ service {name} (not sticky)")),
             ServiceChange::Described { name, new: Some(new), .. } => {
                 (palette.changed, format!("~ service {name}: {new}"))
             }

@@ -41,6 +41,8 @@ struct Service {
     #[serde(skip_serializing_if = "Option::is_none")]
     answers: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    sticky: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     description: Option<String>,
     was: Option<String>,
 }
@@ -83,6 +85,7 @@ fn service(change: &ServiceChange) -> Service {
         on_missing: None,
         spread: None,
         answers: None,
+        sticky: None,
         description: None,
         was: None,
     };
@@ -99,6 +102,10 @@ fn service(change: &ServiceChange) -> Service {
         ServiceChange::Answers { name, previous, new } => {
             let [was, answers] = [previous, new].map(|answers| answers.map(Answers::as_str));
             Service { answers, was: was.map(str::to_owned), ..service("answers", name) }
+        }
+        ServiceChange::Sticky { name, previous, new } => {
+            let was = previous.is_on().then(|| previous.to_string());
+            Service { sticky: Some(new.seconds()), was, ..service("sticky", name) }
         }
         ServiceChange::Described { name, previous: old, new } => {
             let text = |description: &Option<Description>| description.as_ref().map(ToString::to_string);

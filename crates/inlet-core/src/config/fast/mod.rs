@@ -23,7 +23,9 @@ use super::keys::{Described, resolve_interfaces};
 use super::loader::Loader;
 use super::sets::{Sets, lines, put, without_inner};
 use super::{Parsed, Routes};
-use crate::rule::{Answers, CgroupPath, Listen, OnMissing, Prefix, ServiceName, Services, Spread, UnitName, UserName};
+use crate::rule::{
+    Answers, CgroupPath, Listen, OnMissing, Prefix, ServiceName, Services, Spread, Sticky, UnitName, UserName,
+};
 use crate::ruleset::{Builder, Ruleset};
 
 /// Reads file 0 of the loader; `None` when it has to be read the slow way.
@@ -147,6 +149,7 @@ struct ServiceText {
     on_missing: Option<Text<OnMissing>>,
     spread: Option<Text<Spread>>,
     answers: Option<Text<Answers>>,
+    sticky: Option<Text<Sticky>>,
     listen: Option<List<Listen>>,
     unit: Option<Text<UnitName>>,
     cgroup: Option<Text<CgroupPath>>,
@@ -192,6 +195,7 @@ impl<'de> Visitor<'de> for ServicesSeed<'_> {
             self.builder.set_on_missing(id, policy);
             self.builder.set_spread(id, service.spread.as_ref().map_or_else(Spread::default, |text| text.0));
             self.builder.set_answers(id, service.answers.as_ref().map(|text| text.0));
+            self.builder.set_sticky(id, service.sticky.as_ref().map_or_else(Sticky::default, |text| text.0));
             self.builder.set_description(id, service.described().description().map_err(|_| slow())?);
         }
         Ok(())

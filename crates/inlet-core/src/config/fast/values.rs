@@ -12,7 +12,7 @@ use crate::config::Routes;
 use crate::config::keys::Plain;
 use crate::config::sets::PrefixOrSet;
 use crate::rule::{
-    Answers, CgroupPath, InterfaceName, Listen, Mark, OnMissing, Ports, Prefix, Protocol, ServiceName, Spread,
+    Answers, CgroupPath, InterfaceName, Listen, Mark, OnMissing, Ports, Prefix, Protocol, ServiceName, Spread, Sticky,
     UnitName, UserName,
 };
 
@@ -26,6 +26,10 @@ impl Written for Ports {
 }
 
 impl Written for Mark {
+    const NUMBERS: bool = true;
+}
+
+impl Written for Sticky {
     const NUMBERS: bool = true;
 }
 

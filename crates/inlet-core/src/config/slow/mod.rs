@@ -17,7 +17,7 @@ use super::keys::{Described, FILE, SERVICE, SET, resolve_interfaces};
 use super::loader::{Loader, NotIncluded};
 use super::sets::{Sets, lines, put, without_inner};
 use super::{Parsed, Routes, is_json};
-use crate::rule::{Grant, OnMissing, Prefix, Remedy, ServiceName, Spread};
+use crate::rule::{Grant, OnMissing, Prefix, Remedy, ServiceName, Spread, Sticky};
 use crate::ruleset::{BuildError, Builder, Conflict, Ruleset};
 
 /// What has been read.
@@ -204,7 +204,7 @@ impl Reader<'_, '_> {
 
     fn service(&mut self, name: &ServiceName, key: &Key<'_>, node: &Node<'_>) {
         let before = self.found.count();
-        let (mut policy, mut spread, mut answers) = (OnMissing::default(), Spread::default(), None);
+        let (mut policy, mut spread, mut answers, mut sticky) = <(OnMissing, Spread, _, Sticky)>::default();
         let mut described = Described::default();
         for (key, node) in self.fields(node, SERVICE) {
             match key.name.as_ref() {
@@ -212,6 +212,7 @@ impl Reader<'_, '_> {
                 "on_missing" => policy = self.parsed(&node).unwrap_or_default(),
                 "spread" => spread = self.parsed(&node).unwrap_or_default(),
                 "answers" => answers = self.parsed(&node),
+                "sticky" => sticky = self.text_or_number(&node, "a number of seconds").unwrap_or_default(),
                 "listen" => {
                     let nodes = self.one_or_list(&node);
                     described.listen = Some(nodes.iter().filter_map(|node| self.listen(node)).collect());
@@ -237,6 +238,7 @@ impl Reader<'_, '_> {
                 self.builder.set_on_missing(id, policy);
                 self.builder.set_spread(id, spread);
                 self.builder.set_answers(id, answers);
+                self.builder.set_sticky(id, sticky);
                 self.builder.set_description(id, described);
             }
             Err(error) => self.found.push(with_remedy(key.place.clone(), &error)),

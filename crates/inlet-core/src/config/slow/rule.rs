@@ -148,7 +148,7 @@ impl<'a> Reader<'_, '_> {
     }
 
     /// A value that may be written as a bare number.
-    fn text_or_number<T: FromStr<Err: Remedy>>(&mut self, node: &Node<'a>, expected: &str) -> Option<T> {
+    pub(super) fn text_or_number<T: FromStr<Err: Remedy>>(&mut self, node: &Node<'a>, expected: &str) -> Option<T> {
         match self.value(node)? {
             Value::Number(Some(number)) => self.parse(&number.to_string(), &node.place()),
             Value::Text(text) => self.parse(&text, &node.place()),

@@ -29,6 +29,9 @@ pub fn write(ruleset: &Ruleset, routes: Routes, mut out: impl Write) -> io::Resu
         if let Some(answers) = service.answers {
             write!(out, ", \"answers\": \"{answers}\"")?;
         }
+        if service.sticky.is_on() {
+            write!(out, ", \"sticky\": {}", service.sticky)?;
+        }
         if let Some(description) = &service.description {
             write_description(&mut out, description)?;
         }

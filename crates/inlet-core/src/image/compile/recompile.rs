@@ -84,7 +84,8 @@ fn means_the_same(previous: &Ruleset, new: &Ruleset) -> bool {
     let services = previous.services.iter().all(|(id, was)| {
         let same_number = new.services.id(was.name.as_str()).is_none_or(|now| now == id);
         let bound = |service: &crate::rule::Service| service.answers == Some(crate::rule::Answers::Bound);
-        let meaning = |service: &crate::rule::Service| (bound(service), service.on_missing, service.spread);
+        let meaning =
+            |service: &crate::rule::Service| (bound(service), service.on_missing, service.spread, service.sticky);
         let same = |now: &crate::rule::Service| now.name == was.name && meaning(now) == meaning(was);
         same_number && new.services.get(id).is_none_or(same)
     });

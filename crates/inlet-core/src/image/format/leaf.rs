@@ -2,9 +2,15 @@
 
 use super::{
     LEAF_BOUND_ANSWERS, LEAF_GROUP, LEAF_MISS, LEAF_PASS, LEAF_REFUSE, LEAF_SERVICE_OR_PASS, LEAF_SERVICE_OR_REFUSE,
-    LEAF_SHIFT, RANGE_UDP,
+    LEAF_SHIFT, LEAF_STICKY, RANGE_UDP,
 };
-use crate::rule::{Answers, OnMissing, Service, ServiceId, Services, Spread, Verdict};
+use crate::rule::{Answers, MAX_SERVICES, OnMissing, Service, ServiceId, Services, Spread, Sticky, Verdict};
+
+/// The number of a service lies below its other bits, and these below that of the protocol.
+const _: () = assert!(
+    MAX_SERVICES as u32 <= LEAF_GROUP && (Sticky::MAX as u32) < 1 << (RANGE_UDP - LEAF_STICKY),
+    "the parts of a leaf"
+);
 
 /// The result of a search by port, source or interface: 3 bits of kind, 29 bits of number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -70,7 +76,8 @@ impl Leaf {
         let group = if service.is_some_and(|service| service.spread == Spread::Group) { LEAF_GROUP } else { 0 };
         let is_bound = service.is_some_and(|service| service.answers == Some(Answers::Bound));
         let bound = if is_bound { LEAF_BOUND_ANSWERS } else { 0 };
-        Self::new(kind, u32::from(id.get()) | group | bound)
+        let sticky = service.map_or(0, |service| u32::from(service.sticky.seconds()) << LEAF_STICKY);
+        Self::new(kind, u32::from(id.get()) | group | bound | sticky)
     }
 
     /// What the program does. `None`: the leaf needs a further search, or its number is not valid.

@@ -95,9 +95,11 @@ pub const HAS_SMALL: u32 = 4;
 pub const HAS_LARGE: u32 = 8;
 
 /// In the number of a leaf of a service: the SO_REUSEPORT group of the socket chooses again.
-pub const LEAF_GROUP: u32 = 65536;
+pub const LEAF_GROUP: u32 = 4096;
 /// In the number of a leaf of a service: answers leave from where its socket is bound, so nothing is noted for them.
-pub const LEAF_BOUND_ANSWERS: u32 = 131_072;
+pub const LEAF_BOUND_ANSWERS: u32 = 8192;
+/// In the number of a leaf of a service: how far the seconds are shifted left for which flows over UDP stay.
+pub const LEAF_STICKY: u32 = 14;
 /// In a leaf: how far its kind is shifted left. The bits below are its number.
 pub const LEAF_SHIFT: u32 = 29;
 /// Kind of a leaf: no rule matches.

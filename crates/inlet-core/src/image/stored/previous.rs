@@ -61,7 +61,7 @@ impl Previous {
         }
         v4.sort_unstable();
         v6.sort_unstable();
-        Ok(Self { restored: with_indexes_of(restored, previous).finish()?, dropped: Some((v4, v6)) })
+        Ok(Self { restored: with_indexes_of(restored, previous).finish_part()?, dropped: Some((v4, v6)) })
     }
 
     /// The services of the previous ruleset.

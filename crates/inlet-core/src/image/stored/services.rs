@@ -2,7 +2,7 @@
 
 use super::words::{SourceError, Words, push_text};
 use crate::rule::{
-    Answers, Confine, Description, OnMissing, Service, ServiceId, ServiceName, Services, Spread, UserName,
+    Answers, Confine, Description, OnMissing, Service, ServiceId, ServiceName, Services, Spread, Sticky, UserName,
 };
 
 const PASS_WHEN_MISSING: u32 = 1 << 16;
@@ -10,6 +10,8 @@ const DESCRIBED: u32 = 1 << 17;
 const GROUP_CHOOSES: u32 = 1 << 18;
 const ANSWERS_ASKED: u32 = 1 << 19;
 const ANSWERS_BOUND: u32 = 1 << 20;
+/// A word with the seconds comes behind.
+const STICKY: u32 = 1 << 21;
 const NO_MPTCP: u32 = 1 << 24;
 /// Which control group a description gives.
 const NOWHERE: u32 = 0;
@@ -18,7 +20,7 @@ const CGROUP: u32 = 2;
 /// None, and sockets of any user are meant.
 const ANYONE: u32 = 3;
 
-/// A service: its number with what is asked of it above 16 bits, its name, and its description.
+/// A service: its number with what is asked of it above 16 bits, how long its flows stay, its name, its description.
 pub(super) fn push_service(words: &mut Vec<u32>, id: ServiceId, service: &Service) {
     let policy = if service.on_missing == OnMissing::Pass { PASS_WHEN_MISSING } else { 0 };
     let described = if service.description.is_some() { DESCRIBED } else { 0 };
@@ -30,7 +32,11 @@ pub(super) fn push_service(words: &mut Vec<u32>, id: ServiceId, service: &Servic
         Some(Answers::Asked) => ANSWERS_ASKED,
         Some(Answers::Bound) => ANSWERS_BOUND,
     };
-    words.push(u32::from(id.get()) | policy | described | spread | answers | plain);
+    let sticky = if service.sticky.is_on() { STICKY } else { 0 };
+    words.push(u32::from(id.get()) | policy | described | spread | answers | sticky | plain);
+    if service.sticky.is_on() {
+        words.push(service.sticky.seconds().into());
+    }
     push_text(words, service.name.as_str());
     if let Some(description) = &service.description {
         push_description(words, description);
@@ -57,6 +63,8 @@ pub(super) fn read_services(words: &mut Words<'_>, count: usize) -> Result<Servi
     let mut services = Services::default();
     for _ in 0..count {
         let number = words.take(1, "services")?[0];
+        let sticky = if number & STICKY != 0 { words.take(1, "services")?[0] } else { 0 };
+        let sticky = u16::try_from(sticky).ok().and_then(Sticky::new).ok_or_else(damaged)?;
         let name: ServiceName = words.text("services")?.parse().map_err(|_| damaged())?;
         let id = ServiceId::new(number as u16).ok_or_else(damaged)?;
         if services.get(id).is_some() || services.id(name.as_str()).is_some() {
@@ -75,7 +83,7 @@ pub(super) fn read_services(words: &mut Words<'_>, count: usize) -> Result<Servi
         if let Some(description) = &mut description {
             description.no_mptcp = number & NO_MPTCP != 0;
         }
-        services.insert(id, Service { name, on_missing, spread, answers, description });
+        services.insert(id, Service { name, on_missing, spread, answers, sticky, description });
     }
     Ok(services)
 }

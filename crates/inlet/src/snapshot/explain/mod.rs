@@ -2,12 +2,14 @@
 
 mod answer;
 mod program;
+mod stays;
 
 use inlet_core::{Contender, OnMissing, Packet, Protocol, Rule, Ruleset, ServiceId, Standing, Verdict, contest};
 
 pub use answer::AnswerFrom;
 use program::Oracle;
 pub use program::{Agreement, Answer, LiveProgram, Reply, Unasked};
+pub use stays::{FlowStays, StaysOn};
 
 use crate::error::{Error, Result};
 use crate::kernel::Links;
@@ -37,6 +39,8 @@ pub struct Explanation {
     pub socket: Option<SocketState>,
     /// What happens in the end.
     pub outcome: Outcome,
+    /// Whether flows stay on their sockets, and where this one does; `None` where the hash of each datagram decides.
+    pub stays: Option<FlowStays>,
     /// Where the answer to a datagram leaves from; `None` for TCP, and when it is not known which socket gives it.
     pub answer: Option<AnswerFrom>,
     /// The sockets among which the kernel's ordinary lookup would choose; none: it would refuse. That is what happens
@@ -152,17 +156,30 @@ impl<'a> Explainer<'a> {
             all.into_iter().partition(|socket| socket.receives_on(seen.ifindex));
         let by_mark = contenders.iter().any(|contender| contender.rule.matching.mark.is_some());
         let reply = if by_mark { self.oracle.without_mark() } else { self.oracle.ask(packet)? };
+        let service = match rule.map(|rule| rule.verdict) {
+            Some(Verdict::Service(id)) => self.ruleset.services().get(id).map(|service| (id, service)),
+            _ => None,
+        };
+        let stays = self.stays(&seen, service)?;
+        let kept = stays.as_ref().and_then(|stays| stays.on.as_ref()).map(|on| &on.socket);
+        // One that is being drained receives nothing else.
+        let leaving = kept.filter(|kept| sockets.iter().all(|socket| socket.cookie != kept.cookie));
         let (live, chosen) = match reply {
             Reply::Answer(answer) => {
-                self.compare(packet, rule, &sockets, answer)?;
+                if leaving.is_none_or(|kept| answer != Answer::Socket(kept.cookie)) {
+                    self.compare(packet, rule, &sockets, answer)?;
+                }
                 (Agreement::Agrees, if let Answer::Socket(cookie) = answer { Some(cookie) } else { None })
             }
             Reply::NotAsked(reason) => (Agreement::NotAsked(reason), None),
         };
         let socket = match live {
-            Agreement::Agrees => chosen.and_then(|cookie| sockets.iter().find(|socket| socket.cookie == cookie)),
+            Agreement::Agrees => {
+                chosen.and_then(|cookie| sockets.iter().chain(leaving).find(|socket| socket.cookie == cookie))
+            }
             // Not asked: of a single socket it is known even so.
             Agreement::NotAsked(Unasked::NotSteering) => None,
+            Agreement::NotAsked(_) if kept.is_some() => kept,
             Agreement::NotAsked(_) if sockets.len() == 1 => sockets.first().filter(|socket| socket.receiving),
             Agreement::NotAsked(_) => None,
         };
@@ -171,12 +188,12 @@ impl<'a> Explainer<'a> {
             Some(_) => listed.ordinary_in_vrf(&seen, packet.ifindex, self.unbound_accept_vrf(packet.protocol)),
             None => listed.ordinary(packet),
         };
-        let outcome = if self.is_steering() { self.outcome(rule, &sockets) } else { Outcome::Pass };
-        let service = match rule.map(|rule| rule.verdict) {
-            Some(Verdict::Service(id)) => self.ruleset.services().get(id),
-            _ => None,
+        let outcome = match self.is_steering() {
+            true if leaving.is_some() => Outcome::Socket,
+            true => self.outcome(rule, &sockets),
+            false => Outcome::Pass,
         };
-        let answer = self.answer_from(packet, outcome, socket, service.and_then(|service| service.answers));
+        let answer = self.answer_from(packet, outcome, socket, service.and_then(|(_, service)| service.answers));
         Ok(Explanation {
             packet: *packet,
             elsewhere,
@@ -185,6 +202,7 @@ impl<'a> Explainer<'a> {
             rule,
             socket: socket.cloned(),
             outcome,
+            stays,
             answer,
             ordinary: ordinary.iter().map(|it| listed.describe_listed(it)).collect(),
             contenders,

@@ -1,0 +1,210 @@
+//! The maps by which flows over UDP stay on their sockets.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::mem::{offset_of, size_of};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::{AsFd, RawFd};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use inlet_core::ServiceId;
+use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType};
+use rustix::time::{ClockId, Timespec, clock_gettime};
+
+use super::answer_files::AnswerFiles;
+use super::layout::{Files, is_there};
+use super::map::{Access, create, create_keyed, open_map};
+use super::readers::Readers;
+use super::stay::{FlowEnds, Stay};
+use super::sticky_files::StickyFiles;
+use crate::bpf::steer::types;
+use crate::error::{Cause, Error, Result, SocketError};
+use crate::fault;
+use crate::kernel::raw;
+
+/// How many sockets can be drained at a time.
+const MAX_LEAVING: u32 = 4096;
+
+/// The maps of flows that stay.
+#[derive(Debug)]
+pub(crate) struct StickyMaps {
+    pub(crate) stays: MapHandle,
+    pub(crate) leaving: MapHandle,
+    pub(crate) counts: MapHandle,
+}
+
+impl StickyMaps {
+    /// Opens the maps where they are pinned, and makes those that are not.
+    pub(crate) fn ensure(files: &StickyFiles, max_flows: u32, readers: Readers) -> Result<Self> {
+        match std::fs::create_dir(&files.0) {
+            Err(cause) if cause.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(Error::at("make", &files.0)(cause));
+            }
+            _ => {}
+        }
+        fault::point("sticky:directory");
+        readers.admit_to_dir(&files.0)?;
+        let kept = |path: &Path, make: &dyn Fn() -> Result<MapHandle>| {
+            if is_there(path)? {
+                return open_map(path, Access::Write);
+            }
+            let map = make()?;
+            raw::pin(map.as_fd(), path).map_err(Error::at("pin", path))?;
+            fault::point("sticky:map");
+            readers.admit_to_map(path)?;
+            Ok(map)
+        };
+        let stay = [size_of::<types::flow>() as u32, size_of::<types::stay>() as u32];
+        Ok(Self {
+            stays: kept(&files.stays(), &|| create_keyed("inlet_stays", MapType::LruHash, stay, max_flows, 0))?,
+            leaving: kept(&files.leaving(), &|| create("inlet_leaving", MapType::Sockmap, 8, MAX_LEAVING, 0))?,
+            counts: kept(&files.counts(), &|| create("inlet_stay_counts", MapType::Array, 8, COUNTS, 0))?,
+        })
+    }
+
+    /// The sockets that are being drained.
+    pub(crate) fn leaving(&self) -> Result<BTreeSet<u64>> {
+        Ok(self.leaving_slots()?.into_iter().flatten().collect())
+    }
+
+    /// The cookie in each slot that may have a socket that is being drained.
+    fn leaving_slots(&self) -> Result<Vec<Option<u64>>> {
+        let used = self.count(types::stay_count::STAYS_LEAVING)?;
+        (0..used.min(MAX_LEAVING.into()) as u32)
+            .map(|slot| {
+                let value = self.leaving.lookup(&slot.to_ne_bytes(), MapFlags::ANY).map_err(unread())?;
+                Ok(value.and_then(|value| value.try_into().ok()).map(u64::from_ne_bytes))
+            })
+            .collect()
+    }
+
+    /// Keeps a socket for the flows that stay on it.
+    pub(crate) fn let_leave(&self, cookie: u64, fd: RawFd) -> Result<()> {
+        let slots = self.leaving_slots()?;
+        let slot = slots.iter().position(Option::is_none).unwrap_or(slots.len());
+        if slot >= MAX_LEAVING as usize {
+            return Err(SocketError::TooManyLeaving(MAX_LEAVING).into());
+        }
+        let (key, value) = ((slot as u32).to_ne_bytes(), (fd as u64).to_ne_bytes());
+        let stored = self.leaving.update(&key, &value, MapFlags::NO_EXIST);
+        stored.map_err(Error::os("keep", format!("the socket with cookie {cookie}")))?;
+        if slot == slots.len() {
+            self.set_count(types::stay_count::STAYS_LEAVING, slot as u64 + 1)?;
+        }
+        Ok(())
+    }
+
+    /// Drains these sockets no longer. Gives how many it were.
+    pub(crate) fn forget(&self, cookies: &BTreeSet<u64>) -> Result<usize> {
+        let slots = self.leaving_slots()?;
+        let its = slots.iter().zip(0_u32..).filter(|(cookie, _)| cookie.is_some_and(|it| cookies.contains(&it)));
+        let its: Vec<u32> = its.map(|(_, slot)| slot).collect();
+        // One whose socket closed meanwhile is empty already.
+        its.iter().for_each(|slot| _ = self.leaving.delete(&slot.to_ne_bytes()));
+        Ok(its.len())
+    }
+
+    /// Forgets where flows of services stay, so that their numbers can be used anew.
+    pub(crate) fn retire(&self, services: &[ServiceId]) -> Result<()> {
+        let is_of = |stay: &Stay| services.iter().any(|id| id.get() == stay.service);
+        let gone = stays_in(&self.stays)?;
+        for stay in gone.iter().filter(|stay| is_of(stay)) {
+            // One that is gone already was forgotten by the kernel.
+            if self.stays.delete(&stay.ends.to_bytes()).is_ok() {
+                let removed = self.count(types::stay_count::STAYS_REMOVED)?;
+                self.set_count(types::stay_count::STAYS_REMOVED, removed + 1)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn count(&self, which: types::stay_count) -> Result<u64> {
+        let value = self.counts.lookup(&which.0.to_ne_bytes(), MapFlags::ANY).map_err(unread())?;
+        Ok(value.and_then(|value| value.try_into().ok()).map_or(0, u64::from_ne_bytes))
+    }
+
+    fn set_count(&self, which: types::stay_count, count: u64) -> Result<()> {
+        let key = which.0.to_ne_bytes();
+        let set = self.counts.update(&key, &count.to_ne_bytes(), MapFlags::ANY);
+        set.map_err(Error::os("write", "the counts of flows that stay"))
+    }
+}
+
+/// All flows that stay, in no order.
+fn stays_in(stays: &MapHandle) -> Result<Vec<Stay>> {
+    let batches = stays.lookup_batch(BATCH, MapFlags::ANY, MapFlags::ANY).map_err(unread())?;
+    Ok(batches.filter_map(|(key, value)| Stay::of(&key, &value)).collect())
+}
+
+const COUNTS: u32 = types::stay_count::STAY_COUNTS.0;
+
+/// The flows that stay, for those who look.
+#[derive(Debug)]
+pub(crate) struct Stays {
+    pub(crate) maps: StickyMaps,
+    /// What the lookup notes of flows whose answers leave as asked: when the last answer was sent.
+    notes: Option<MapHandle>,
+}
+
+impl Stays {
+    /// Opens them; `None` where no flow stays.
+    pub(crate) fn open(sticky: &StickyFiles, answers: &AnswerFiles, access: Access) -> Result<Option<Self>> {
+        if !sticky.are_there()? {
+            return Ok(None);
+        }
+        let open = |path: PathBuf| open_map(&path, access);
+        let maps = StickyMaps {
+            stays: open(sticky.stays())?,
+            leaving: open(sticky.leaving())?,
+            counts: open(sticky.counts())?,
+        };
+        let notes = if is_there(&answers.flows())? { Some(open(answers.flows())?) } else { None };
+        Ok(Some(Self { maps, notes }))
+    }
+
+    /// The flow of these ends.
+    pub(crate) fn get(&self, ends: FlowEnds) -> Result<Option<Stay>> {
+        let key = ends.to_bytes();
+        let value = self.maps.stays.lookup(&key, MapFlags::ANY).map_err(unread())?;
+        Ok(value.and_then(|value| Stay::of(&key, &value)))
+    }
+
+    /// All of them, in no order.
+    pub(crate) fn all(&self) -> Result<Vec<Stay>> {
+        stays_in(&self.maps.stays)
+    }
+
+    /// When a flow was seen last in one direction or the other, by where its socket is bound.
+    pub(crate) fn last_seen(&self, stay: &Stay, bound: SocketAddr) -> Result<Duration> {
+        let Some(notes) = &self.notes else { return Ok(stay.seen) };
+        let ip = match (stay.ends.remote.ip(), bound.ip().to_canonical()) {
+            (IpAddr::V4(_), IpAddr::V6(_)) => Ipv4Addr::UNSPECIFIED.into(),
+            (_, ip) => ip,
+        };
+        let ends = FlowEnds { own: SocketAddr::new(ip, bound.port()), ..stay.ends };
+        let value = notes.lookup(&ends.to_bytes(), MapFlags::ANY).map_err(unread())?;
+        let at = offset_of!(types::asked, sent);
+        let sent = value.and_then(|value| Some(u64::from_ne_bytes(value.get(at..at + 8)?.try_into().ok()?)));
+        Ok(sent.map_or(stay.seen, |sent| Duration::from_nanos(sent).max(stay.seen)))
+    }
+}
+
+/// The sockets of an instance that are being drained.
+pub(crate) fn leaving_sockets(files: &Files) -> Result<BTreeSet<u64>> {
+    let stays = Stays::open(&files.sticky(), &files.answers(), Access::Read)?;
+    stays.map_or_else(|| Ok(BTreeSet::new()), |stays| stays.maps.leaving())
+}
+
+/// How many flows are read at a time.
+const BATCH: u32 = 4096;
+
+fn unread<E: Cause>() -> impl FnOnce(E) -> Error {
+    Error::os("read", "the flows that stay")
+}
+
+/// The time by which flows are seen: it never jumps, and stands still while the machine sleeps.
+pub(crate) fn flow_time() -> Duration {
+    let Timespec { tv_sec, tv_nsec } = clock_gettime(ClockId::Monotonic);
+    Duration::new(tv_sec.unsigned_abs(), tv_nsec.unsigned_abs() as u32)
+}

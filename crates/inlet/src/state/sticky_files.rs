@@ -1,0 +1,29 @@
+//! Where what flows over UDP stay by lies in the directory of an instance.
+
+use std::path::PathBuf;
+
+use crate::error::{Error, Result};
+
+/// The files of what flows stay by.
+#[derive(Clone, Debug)]
+pub(crate) struct StickyFiles(pub(crate) PathBuf);
+
+impl StickyFiles {
+    pub(crate) fn stays(&self) -> PathBuf {
+        self.0.join("stays")
+    }
+
+    /// The sockets that are being drained.
+    pub(crate) fn leaving(&self) -> PathBuf {
+        self.0.join("leaving")
+    }
+
+    pub(crate) fn counts(&self) -> PathBuf {
+        self.0.join("counts")
+    }
+
+    /// Whether all of it is there: the counts are made last.
+    pub(crate) fn are_there(&self) -> Result<bool> {
+        self.counts().try_exists().map_err(Error::at("look at", &self.counts()))
+    }
+}
