@@ -13,7 +13,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use host::{Host, at};
-use inlet_testkit::{Dial, Namespace, TcpServer, dial_tcp, output, require_program};
+use inlet_testkit::{Answer, Dial, Namespace, TcpServer, dial_tcp, output, require_program};
 
 /// So many calls of a command are tried in a normal run, of each way to fail.
 const TRIED: usize = 8;
@@ -26,24 +26,87 @@ const NEW: &str = r#"{"services": {"a": {}, "b": {}, "d": {"listen": "tcp:127.0.
     {"to": "d", "protocol": "tcp", "local": "192.0.2.2", "ports": 80},
     {"to": "a", "protocol": "tcp", "local": "192.0.2.50", "ports": 80}]}"#;
 
-/// A command, and what is done before it beside the usual.
+/// The same, and Inlet keeps the routes.
+const ROUTES: &str = r#"{"routes": "manage", "services": {"a": {}, "b": {}}, "rules": [
+    {"to": "b", "protocol": "tcp", "local": "192.0.2.1", "ports": 80},
+    {"to": "b", "protocol": "tcp", "local": "198.51.100.0/24", "ports": 80},
+    {"to": "b", "protocol": "tcp", "local": "2001:db8:1::/48", "ports": 80},
+    {"to": "a", "protocol": "tcp", "local": "192.0.2.50", "ports": 80}]}"#;
+
+/// What may be found when a command has failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Leaves {
+    /// The old rules or the new ones.
+    OldOrNew,
+    /// A description of its own too, which the next command takes away.
+    ItsOwn,
+    /// An instance or none.
+    AnInstanceOrNone,
+}
+
+/// A command, what is done before it beside the usual, and what mends what it leaves when it fails.
 struct Scenario {
     before: &'static [&'static [&'static str]],
     command: &'static [&'static str],
+    next: &'static [&'static str],
+    leaves: Leaves,
 }
 
+impl Scenario {
+    const fn of(command: &'static [&'static str]) -> Self {
+        const BIND: &[&str] = &["bind", "a", "tcp", "192.0.2.99", "99"];
+        Self { before: &[], command, next: BIND, leaves: Leaves::OldOrNew }
+    }
+
+    const fn after(self, before: &'static [&'static [&'static str]]) -> Self {
+        Self { before, ..self }
+    }
+
+    const fn then(self, next: &'static [&'static str]) -> Self {
+        Self { next, ..self }
+    }
+
+    const fn leaves(self, leaves: Leaves) -> Self {
+        Self { leaves, ..self }
+    }
+
+    /// Whether it leaves a process that waits, for which strace must not wait.
+    fn is_followed(&self) -> bool {
+        !self.command.contains(&"--confirm")
+    }
+}
+
+const ROLLBACK: &[&str] = &["rollback", "--force"];
+const RUN: &[&str] = &["run", "r", "--", "true"];
+
 const SCENARIOS: &[Scenario] = &[
-    Scenario { before: &[], command: &["bind", "b", "tcp", "192.0.2.1", "80"] },
-    Scenario { before: &[], command: &["unbind", "tcp", "192.0.2.1", "80"] },
-    Scenario { before: &[], command: &["apply", "NEW"] },
-    Scenario { before: &[&["apply", "NEW"]], command: &["rollback"] },
-    Scenario { before: &[&["apply", "NEW"]], command: &["service", "set", "d", "--by-hand"] },
-    Scenario { before: &[], command: &["service", "set", "b", "--listen", "tcp:127.0.0.1:7003"] },
-    Scenario { before: &[&["apply", "NEW"]], command: &["adopt"] },
-    Scenario { before: &[], command: &["register", "b", "--pid", "SELF", "--listen", "tcp:127.0.0.1:7002"] },
-    Scenario { before: &[], command: &["unregister", "b"] },
-    Scenario { before: &[], command: &["status"] },
-    Scenario { before: &[], command: &["check"] },
+    Scenario::of(&["bind", "b", "tcp", "192.0.2.1", "80"]),
+    Scenario::of(&["unbind", "tcp", "192.0.2.1", "80"]),
+    Scenario::of(&["apply", "NEW"]),
+    Scenario::of(&["apply", "ROUTES"]),
+    Scenario::of(&["apply", "NEW"]).after(&[&["apply", "ROUTES"]]),
+    Scenario::of(&["rollback"]).after(&[&["apply", "NEW"]]),
+    // Going back once more, when nothing came of it, must not end where nobody has the address that is dialed.
+    Scenario::of(&["apply", "NEW", "--confirm", "300"])
+        .after(&[&["bind", "a", "tcp", "192.0.2.98", "98"]])
+        .then(ROLLBACK),
+    Scenario::of(&["confirm"]).after(&[&["apply", "NEW", "--confirm", "300"]]).then(ROLLBACK),
+    Scenario::of(&["rollback"]).after(&[&["apply", "NEW", "--confirm", "300"]]).then(ROLLBACK),
+    Scenario::of(&["service", "set", "d", "--by-hand"]).after(&[&["apply", "NEW"]]),
+    Scenario::of(&["service", "set", "b", "--listen", "tcp:127.0.0.1:7003"]),
+    Scenario::of(&["service", "rm", "x"]).after(&[&["service", "set", "x"]]),
+    Scenario::of(&["adopt"]).after(&[&["apply", "NEW"]]),
+    Scenario::of(&["register", "b", "--pid", "SELF", "--listen", "tcp:127.0.0.1:7002"]),
+    Scenario::of(&["unregister", "b"]),
+    Scenario::of(RUN).after(&[&["service", "set", "r"]]).then(RUN).leaves(Leaves::ItsOwn),
+    Scenario::of(&["up"]).after(&[&["down"]]).then(&["up"]).leaves(Leaves::AnInstanceOrNone),
+    Scenario::of(&["down"]).after(&[&["apply", "ROUTES"]]).then(&["up"]).leaves(Leaves::AnInstanceOrNone),
+    Scenario::of(&["status"]),
+    Scenario::of(&["listeners"]),
+    Scenario::of(&["explain", "tcp", "192.0.2.1:80"]),
+    Scenario::of(&["plan", "NEW"]),
+    Scenario::of(&["check"]),
+    Scenario::of(&["export"]),
 ];
 
 /// How a call fails.
@@ -80,7 +143,7 @@ struct Run<'a> {
 impl Run<'_> {
     fn words<'w>(&self, args: &[&'w str]) -> Vec<std::borrow::Cow<'w, str>> {
         let word = |word: &&'w str| match *word {
-            "OLD" | "NEW" => self.files.join(format!("{word}.json")).display().to_string().into(),
+            "OLD" | "NEW" | "ROUTES" => self.files.join(format!("{word}.json")).display().to_string().into(),
             "SELF" => std::process::id().to_string().into(),
             other => other.into(),
         };
@@ -104,7 +167,10 @@ impl Run<'_> {
     fn traced(&self, scenario: &Scenario, fault: Option<&Fault>) -> (Option<i32>, String, String) {
         let log = self.files.join("strace.log");
         let mut command = Command::new("strace");
-        command.arg("-f").arg("-o").arg(&log);
+        if scenario.is_followed() {
+            command.arg("-f");
+        }
+        command.arg("-o").arg(&log);
         if let Some(fault) = fault {
             command.arg("-e").arg(fault.injection());
         }
@@ -146,7 +212,9 @@ fn faults(trace: &str) -> Vec<Fault> {
     let mut at = 0;
     for line in trace.lines() {
         at += line.len() + 1;
-        let call = line.split_whitespace().nth(1).and_then(|word| word.split_once('(')).map(|(call, _)| call);
+        // With its process before it, when processes are followed.
+        let line = line.trim_start_matches(|it: char| it.is_ascii_digit()).trim_start();
+        let call = line.split_once('(').map(|(call, _)| call);
         let Some(call) =
             call.filter(|call| call.bytes().all(|it| it.is_ascii_lowercase() || it == b'_' || it.is_ascii_digit()))
         else {
@@ -184,15 +252,16 @@ fn chosen(all: Vec<Fault>) -> Vec<Fault> {
     spread(true).map(|at| kills[at].clone()).chain(spread(false).map(|at| errors[at].clone())).collect()
 }
 
-/// Somebody who dials an address that every ruleset gives to the same server.
-fn dialed<R>(namespace: &Namespace, work: impl FnOnce() -> R) -> (R, u64) {
+/// Somebody who dials an address that every ruleset gives to the same server, or that nobody has while Inlet is down.
+fn dialed<R>(namespace: &Namespace, leaves: Leaves, work: impl FnOnce() -> R) -> (R, u64) {
     let (goes_on, answered) = (AtomicBool::new(true), AtomicU64::new(0));
     let done = std::thread::scope(|scope| {
         scope.spawn(|| {
             namespace.enter(|| {
                 while goes_on.load(Ordering::Relaxed) {
                     let answer = dial_tcp(at("192.0.2.50:80"), &Dial::new().timeout(host::LONG));
-                    assert_eq!(answer.name(), Some("a"), "a packet went astray: {answer:?}");
+                    let is_down = leaves == Leaves::AnInstanceOrNone && answer == Answer::Refused;
+                    assert!(answer.name() == Some("a") || is_down, "a packet went astray: {answer:?}");
                     answered.fetch_add(1, Ordering::Relaxed);
                 }
             });
@@ -202,6 +271,40 @@ fn dialed<R>(namespace: &Namespace, work: impl FnOnce() -> R) -> (R, u64) {
         done
     });
     (done, answered.into_inner())
+}
+
+/// Local routes that Inlet made, as `ip` lists them.
+fn routes(namespace: &Namespace) -> String {
+    ["-4", "-6"].map(|family| namespace.ip(&[family, "route", "show", "table", "all", "proto", "73"]).unwrap()).concat()
+}
+
+/// What is so after a command that failed, and after the next one.
+fn judge(run: &Run<'_>, scenario: &Scenario, [old, new]: [&str; 2], (code, stderr): (Option<i32>, &str), about: &str) {
+    assert!(!stderr.contains("panicked") && !matches!(code, Some(101 | 134)), "{about}: {stderr}");
+    let changes = old != new;
+    if scenario.leaves == Leaves::OldOrNew {
+        let now = run.export();
+        assert!(now == old || now == new, "{about}: neither the old rules nor the new ones: {stderr}\n{now}");
+        if code == Some(0) && changes {
+            assert_eq!(now, new, "{about}: it says that it is done");
+        }
+        if code.is_some_and(|code| code != 0 && code < 128) && now == new && changes {
+            assert!(stderr.contains("in force"), "{about}: it does not say what is in force: {stderr}");
+        }
+    }
+    run.ok(scenario.next);
+    match scenario.leaves {
+        Leaves::AnInstanceOrNone => drop(run.export()),
+        Leaves::ItsOwn => assert_eq!(run.export(), old, "{about}"),
+        Leaves::OldOrNew => {}
+    }
+    if scenario.leaves != Leaves::AnInstanceOrNone {
+        assert_eq!(dial_tcp(at("192.0.2.50:80"), &Dial::new()).name(), Some("a"), "{about}");
+    }
+    run.ok(&["down"]);
+    let left: Vec<_> = std::fs::read_dir(run.host.world.bpffs.path().join("inlet")).unwrap().collect();
+    assert!(left.is_empty(), "{about}: {left:?}");
+    assert_eq!(routes(&run.host.world), "", "{about}: routes are left");
 }
 
 #[test]
@@ -214,35 +317,28 @@ fn a_command_that_fails_anywhere_leaves_the_old_or_the_new() {
         let Some(host) = Host::new() else { return };
         host.world.local("192.0.2.0/24").unwrap();
         let files = tempfile::tempdir().unwrap();
-        std::fs::write(files.path().join("OLD.json"), OLD).unwrap();
-        std::fs::write(files.path().join("NEW.json"), NEW).unwrap();
+        for (name, text) in [("OLD", OLD), ("NEW", NEW), ("ROUTES", ROUTES)] {
+            std::fs::write(files.path().join(format!("{name}.json")), text).unwrap();
+        }
         let run = Run { host: &host, files: files.path() };
         let _servers = [("a", "127.0.0.1:7001"), ("b", "127.0.0.1:7002"), ("d", "127.0.0.1:7003")]
             .map(|(name, addr)| TcpServer::spawn(name, at(addr)).unwrap());
         run.set_up(scenario);
-        let old = run.export();
-        let (_, _, trace) = run.traced(scenario, None);
-        let new = run.export();
+        let is_up = || scenario.leaves != Leaves::AnInstanceOrNone;
+        let export = || if is_up() { run.export() } else { String::new() };
+        let old = export();
+        let (code, stderr, trace) = run.traced(scenario, None);
+        assert!(matches!(code, Some(0 | 3)), "{:?}: {stderr}", scenario.command);
+        let new = export();
+        run.ok(&["up"]);
         run.ok(&["down"]);
         for fault in chosen(faults(&trace)) {
             let about = format!("{:?} with {fault:?}", scenario.command);
             run.set_up(scenario);
-            let ((code, stderr, _), answered) = dialed(&host.world, || run.traced(scenario, Some(&fault)));
+            let traced = || run.traced(scenario, Some(&fault));
+            let ((code, stderr, _), answered) = dialed(&host.world, scenario.leaves, traced);
             (runs, dials) = (runs + 1, dials + answered);
-            assert!(!stderr.contains("panicked") && !matches!(code, Some(101 | 134)), "{about}: {stderr}");
-            let now = run.export();
-            assert!(now == old || now == new, "{about}: neither the old rules nor the new ones: {stderr}\n{now}");
-            if code == Some(0) && scenario.command[0] != "status" {
-                assert_eq!(now, new, "{about}: it says that it is done");
-            }
-            if code.is_some_and(|code| code != 0 && code < 128) && now == new && old != new {
-                assert!(stderr.contains("in force"), "{about}: it does not say what is in force: {stderr}");
-            }
-            run.ok(&["bind", "a", "tcp", "192.0.2.99", "99"]);
-            assert_eq!(dial_tcp(at("192.0.2.50:80"), &Dial::new()).name(), Some("a"), "{about}");
-            run.ok(&["down"]);
-            let left: Vec<_> = std::fs::read_dir(host.world.bpffs.path().join("inlet")).unwrap().collect();
-            assert!(left.is_empty(), "{about}: {left:?}");
+            judge(&run, scenario, [&old, &new], (code, &stderr), &about);
         }
     }
     let _ = writeln!(std::io::stdout(), "{runs} commands failed at a call, {dials} connections meanwhile");

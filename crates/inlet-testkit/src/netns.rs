@@ -36,6 +36,9 @@ impl Namespace {
         .context("make", "network namespace")?;
         let namespace = Namespace::from_fd(fd);
         namespace.ip(&["link", "set", "lo", "up"])?;
+        // A guest with little memory has few. Past the last one the kernel forgets a connection as its server closes it, and a
+        // late segment of the client, who has its answer, is answered with a reset.
+        namespace.sysctl("net/ipv4/tcp_max_tw_buckets", "262144")?;
         Ok(namespace)
     }
 
