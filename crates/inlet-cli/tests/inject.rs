@@ -152,7 +152,13 @@ impl Run<'_> {
 
     fn ok(&self, args: &[&str]) -> String {
         let words = self.words(args);
-        self.host.ok(&words.iter().map(AsRef::as_ref).collect::<Vec<_>>())
+        // Before the command, of which the rest of the line may be another program.
+        let mut command = Command::new(env!("CARGO_BIN_EXE_inlet"));
+        command.arg("--bpffs").arg(self.host.world.bpffs.path()).args(words.iter().map(AsRef::<str>::as_ref));
+        let ran = output(&mut command).unwrap();
+        let stderr = String::from_utf8_lossy(&ran.stderr);
+        assert_eq!((ran.status.code(), stderr.as_ref()), (Some(0), ""), "{args:?}");
+        String::from_utf8(ran.stdout).unwrap()
     }
 
     fn set_up(&self, scenario: &Scenario) {
