@@ -4,7 +4,7 @@ CARGO ?= cargo
 # Tests stop the process at fault points, which only this feature builds.
 TEST_FLAGS := --workspace --features inlet/faults
 
-.PHONY: install deb tarball test-package test-boot release-check build demo test test-vm gate check fmt lint docs fences guarantees supply sbom fuzz soak bench deps
+.PHONY: install deb tarball test-package test-boot test-boot-vm release-check build demo test test-vm gate check fmt lint docs fences guarantees supply sbom fuzz soak bench deps
 
 build: deps
 	$(CARGO) build --release
@@ -27,8 +27,13 @@ test-package: deb
 test-boot: test-package
 	scripts/test-boot
 
+# Boots Debian 13 as a machine under qemu, with that package, servers and containers. As root.
+test-boot-vm: deb
+	@scripts/deps vm package
+	scripts/test-boot-vm
+
 # All that a release needs but the tag: see CONTRIBUTING.md.
-release-check: check test test-boot tarball
+release-check: check test test-boot test-boot-vm tarball
 	scripts/release-check
 
 # target/package/inlet-VERSION-ARCH.tar.gz: needs nothing of the host but the C library, of this age or newer.
