@@ -57,7 +57,7 @@ pub use snapshot::{
     Snapshot, StaysOn, Unasked, Warning,
 };
 pub use socket::{Adopted, Device, Owner, SocketState, Stranger, read_pidfile};
-pub use state::{AnswerCounters, Counters, Hook, HookProgram, Pending, Steering};
+pub use state::{AnswerCounters, Counters, FlowTable, Hook, HookProgram, Pending, Steering};
 
 // What can be changed.
 pub use file::{LastGood, read_ruleset, read_stdin, read_text};

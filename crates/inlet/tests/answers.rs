@@ -201,7 +201,7 @@ fn each_answer_leaves_from_where_the_last_question_went() {
         client.send_to(b"hop", target).unwrap();
         assert_eq!(client.recv_from(&mut [0; 16]).unwrap().1, target);
     }
-    let AnswersState::Asked { counters, uncovered } = snapshot(&world).answers().unwrap() else { panic!() };
+    let AnswersState::Asked { counters, uncovered, .. } = snapshot(&world).answers().unwrap() else { panic!() };
     assert_eq!(uncovered, [""; 0]);
     assert_eq!((counters.noted, counters.ambiguous, counters.unnoted), (1, 9_999, 0), "{counters:?}");
     assert_eq!(counters.addressed, 10_000);

@@ -207,8 +207,15 @@ pub(crate) struct Up {
         value_parser = clap::value_parser!(u32).range(1..=i64::from(UpOptions::MAX_SOCKETS)))]
     pub(crate) max_sockets: Option<u32>,
 
+    /// How many flows over UDP are kept, for answers and for services that are sticky [default: 65536]
+    ///
+    /// Where Inlet is up, it changes that. Flows that are known stay known as far as they fit.
+    #[arg(long, value_name = "N",
+        value_parser = clap::value_parser!(u32).range(i64::from(UpOptions::MIN_FLOWS)..=i64::from(UpOptions::MAX_FLOWS)))]
+    pub(crate) max_flows: Option<u32>,
+
     /// In every network namespace where it is up already, as after an upgrade
-    #[arg(long, conflicts_with_all = ["netns", "group", "max_sockets"])]
+    #[arg(long, conflicts_with_all = ["netns", "group", "max_sockets", "max_flows"])]
     pub(crate) all: bool,
 }
 

@@ -13,8 +13,12 @@ pub(super) fn up(cli: &Cli, args: &Up, screen: &mut Screen<'_>) -> Result<(), Fa
     let options = UpOptions {
         group: args.group.clone(),
         max_sockets: args.max_sockets.unwrap_or(UpOptions::default().max_sockets),
+        max_flows: args.max_flows.unwrap_or(UpOptions::default().max_flows),
     };
-    let (instance, made) = Instance::up_or_open(location, &options)?;
+    let (mut instance, made) = Instance::up_or_open(location, &options)?;
+    if let Some(max_flows) = args.max_flows {
+        instance.set_max_flows(max_flows)?;
+    }
     let generation = instance.generation();
     // What was not asked for may be otherwise.
     let options = UpOptions { max_sockets: args.max_sockets.unwrap_or(instance.max_sockets()), ..options };
@@ -47,6 +51,7 @@ pub(super) fn status(cli: &Cli, screen: &mut Screen<'_>) -> Result<(), Failure> 
         passed,
         refused,
         answers: snapshot.answers()?,
+        stays: snapshot.stays()?,
         is_watched: snapshot.is_watched()?,
         services: snapshot.services()?,
     };

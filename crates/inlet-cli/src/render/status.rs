@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anstyle::Style;
 use inlet::rules::Spread;
-use inlet::{AnswersState, Counters, Hook, Location, Pending, ServiceState};
+use inlet::{AnswersState, Counters, FlowTable, Hook, Location, Pending, ServiceState};
 use serde::Serialize;
 
 use super::answers::{self, Answers};
@@ -40,6 +40,8 @@ pub(crate) struct Overview {
     pub(crate) refused: u64,
     /// Where answers over UDP leave from.
     pub(crate) answers: AnswersState,
+    /// The table of flows that stay on their sockets, where any does.
+    pub(crate) stays: Option<FlowTable>,
     /// Whether somebody adopts described UDP sockets.
     pub(crate) is_watched: bool,
     pub(crate) services: Vec<ServiceState>,
@@ -92,6 +94,7 @@ struct Status<'a> {
     max_sockets: u32,
     counters: Plain,
     answers: Answers<'a>,
+    stays: Option<answers::Table>,
     watched: bool,
     services: Vec<Service<'a>>,
 }
@@ -150,7 +153,7 @@ impl<'a> From<&'a ServiceState> for Service<'a> {
 
 pub(crate) fn status(screen: &mut Screen<'_>, overview: &Overview) -> Result<(), Failure> {
     let Overview { place, generation, hook, pending, rules, keeps_routes, max_sockets, .. } = overview;
-    let Overview { passed, refused, answers, is_watched, services, .. } = overview;
+    let Overview { passed, refused, answers, stays, is_watched, services, .. } = overview;
     let sockets = services.iter().map(|service| service.sockets.len()).sum();
     if screen.json {
         return screen.document(&Status {
@@ -165,6 +168,7 @@ pub(crate) fn status(screen: &mut Screen<'_>, overview: &Overview) -> Result<(),
             max_sockets: *max_sockets,
             counters: Plain { passed: *passed, refused: *refused },
             answers: Answers::from(answers),
+            stays: stays.as_ref().map(answers::Table::from),
             watched: *is_watched,
             services: services.iter().map(Service::from).collect(),
         });
@@ -185,6 +189,9 @@ pub(crate) fn status(screen: &mut Screen<'_>, overview: &Overview) -> Result<(),
     row("by rule", format!("{} passed, {} refused", grouped(*passed), grouped(*refused)));
     for (at, line) in answers::lines(answers).into_iter().enumerate() {
         row(if at == 0 { "answers" } else { "" }, line);
+    }
+    if let Some(stays) = stays {
+        row("sticky", answers::filled(stays));
     }
     table.write(screen, 0)?;
     services.iter().try_for_each(|service| paragraph(screen, service, *is_watched))

@@ -7,5 +7,5 @@ mod needs;
 mod programs;
 
 pub(crate) use self::interfaces::{cover_again, uncovered};
-pub(crate) use self::needs::needs;
+pub(crate) use self::needs::{Needs, needs};
 pub(crate) use self::programs::{attach, detach_needless, remove};

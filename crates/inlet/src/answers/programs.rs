@@ -54,10 +54,17 @@ impl Programs {
 
 /// Makes and attaches what is missing for answers to leave as asked, and gives the maps that the lookup shares with it. What is
 /// attached already stays: its programs have the same maps.
-pub(crate) fn attach(files: &AnswerFiles, needs: Needs, netns: &Netns, readers: Readers) -> Result<AnswerMaps> {
+pub(crate) fn attach(
+    files: &AnswerFiles,
+    before: &AnswerFiles,
+    max_flows: u32,
+    needs: Needs,
+    netns: &Netns,
+    readers: Readers,
+) -> Result<AnswerMaps> {
     make_dir(&files.0, readers)?;
     fault::point("answers:directory");
-    let maps = AnswerMaps::ensure(files, readers)?;
+    let maps = AnswerMaps::ensure(files, before, max_flows, readers)?;
     let mut missing = Vec::new();
     for (name, at) in SENDS.into_iter().zip(0..) {
         if !is_attached(&files.send(name))? {

@@ -37,6 +37,7 @@ struct answer_counters {
 	__u64 unnoted;	 /* there was no room for the flow */
 	__u64 addressed; /* answers that got the address asked */
 	__u64 rewritten; /* answers that got the port asked */
+	__u64 apart;	 /* further entries, of flows that ask at several addresses */
 };
 
 struct {

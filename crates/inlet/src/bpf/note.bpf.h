@@ -57,7 +57,10 @@ static __always_inline void bound_at(struct bpf_sk_lookup *ctx, struct bpf_sock 
 static __always_inline void keep_apart(struct flow *flow, struct asked *asked)
 {
 	COPY_ADDRESS(flow->own, asked->addr);
-	bpf_map_update_elem(&inlet_flows, flow, asked, BPF_ANY);
+	if (!bpf_map_update_elem(&inlet_flows, flow, asked, BPF_NOEXIST))
+		COUNT(apart);
+	else
+		bpf_map_update_elem(&inlet_flows, flow, asked, BPF_ANY);
 }
 
 /* Notes where a datagram was sent that the socket has got, and where flows stay, that it wants to know of answers. Most
@@ -67,6 +70,7 @@ static __noinline int note_flow(struct bpf_sk_lookup *ctx, struct bpf_sock *sk, 
 	struct asked asked = {.port = ctx->local_port, .sent = now}, before;
 	struct flow flow;
 	struct asked *known;
+	long err;
 
 	set_flow(ctx, &flow, asked.addr);
 	bound_at(ctx, sk, &flow);
@@ -81,12 +85,16 @@ static __noinline int note_flow(struct bpf_sk_lookup *ctx, struct bpf_sock *sk, 
 	show_port(flow.own_port, asked.port);
 	if (known)
 		before = *known;
-	if (bpf_map_update_elem(&inlet_flows, &flow, &asked, BPF_ANY)) {
+	/* Each entry is counted once, also when two processors note a flow at the same time. So what is counted and not
+	 * there was forgotten. */
+	err = bpf_map_update_elem(&inlet_flows, &flow, &asked, known ? BPF_ANY : BPF_NOEXIST);
+	if (err && err != -EEXIST) {
 		COUNT(unnoted);
 		return 0;
 	}
 	if (!known) {
-		COUNT(noted);
+		if (!err)
+			COUNT(noted);
 		return 0;
 	}
 	COUNT(changed);

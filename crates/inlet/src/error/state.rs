@@ -126,6 +126,16 @@ pub enum StateError {
     /// There is no such group.
     #[error("unknown group {0:?}")]
     UnknownGroup(String),
+    /// The number of flows is out of range.
+    #[error("--max-flows {given} is out of range")]
+    MaxFlows {
+        /// What was given.
+        given: u32,
+        /// The fewest possible.
+        min: u32,
+        /// The most possible.
+        max: u32,
+    },
     /// The number of sockets is out of range.
     #[error("--max-sockets {given} is out of range")]
     MaxSockets {
@@ -165,6 +175,7 @@ impl StateError {
             }
             Self::Interrupted { .. } => "finish it as root with: inlet up".into(),
             Self::UnknownGroup(_) => "list the groups with: getent group".into(),
+            Self::MaxFlows { min, max, .. } => format!("give {min} to {max}").into(),
             Self::MaxSockets { max, .. } => format!("give 1 to {max}").into(),
             Self::UpUnopened { .. } => "look at it with: inlet status".into(),
             Self::Damaged { source, .. } => return source.remedy(),

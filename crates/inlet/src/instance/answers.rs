@@ -1,12 +1,15 @@
 //! Where answers over UDP leave from: what a commit attaches before its commit point, and detaches after it.
 
+use std::path::Path;
+
 use inlet_core::Ruleset;
 
-use super::Instance;
 use super::commit::Direction;
-use crate::answers;
+use super::{CommitOptions, Instance, UpOptions};
+use crate::answers::{self, Needs};
 use crate::error::{AnswersError, Error, Result};
-use crate::state::{AnswerMaps, Readers};
+use crate::fault;
+use crate::state::{Access, AnswerMaps, Readers, StickyMaps, is_there, map_id, max_flows, open_map, set_max_flows};
 
 impl Instance {
     /// Attaches what a ruleset needs so that answers leave from where they were asked, before its commit point. `None`: none
@@ -18,8 +21,7 @@ impl Instance {
         without: &mut Vec<Error>,
     ) -> Result<Option<AnswerMaps>> {
         let Some(needs) = answers::needs(new) else { return Ok(None) };
-        let readers = Readers::of(&self.files.0)?;
-        match answers::attach(&self.files.answers(), needs, self.location.netns(), readers) {
+        match self.attach_answers(needs) {
             Ok(maps) => Ok(Some(maps)),
             Err(cause) => match needs.insists.and_then(|id| new.services().get(id)) {
                 Some(service) => {
@@ -31,9 +33,86 @@ impl Instance {
         }
     }
 
+    /// Attaches it. Where the tables have another size than they should, new ones take their place, and the old ones stay
+    /// attached until the commit is through: an answer leaves by either.
+    fn attach_answers(&self, needs: Needs) -> Result<AnswerMaps> {
+        let (files, before) = (self.files.answers(), self.files.answers_before());
+        let max_flows = max_flows(&self.files)?;
+        if !before.are_there()? && AnswerMaps::differ(&files, max_flows)? {
+            std::fs::rename(&files.0, &before.0).map_err(Error::at("rename", &files.0))?;
+            fault::point("answers:before");
+        }
+        self.attach_again(needs)
+    }
+
+    /// Attaches what is missing beside the tables that are there.
+    fn attach_again(&self, needs: Needs) -> Result<AnswerMaps> {
+        let (files, before) = (self.files.answers(), self.files.answers_before());
+        let readers = Readers::of(&self.files.0)?;
+        answers::attach(&files, &before, max_flows(&self.files)?, needs, self.location.netns(), readers)
+    }
+
+    /// Removes what tables of another size took the place of; or these, when the generation in force does not have them.
+    fn finish_resize(&self) -> Result<()> {
+        let (files, before) = (self.files.answers(), self.files.answers_before());
+        if !before.are_there()? {
+            return Ok(());
+        }
+        let used = self.files.generation(self.generation).answers();
+        let id = |path: &Path| match is_there(path)? {
+            true => map_id(&open_map(path, Access::Read)?).map(Some),
+            false => Ok(None),
+        };
+        if id(&before.flows())?.is_some_and(|before| id(&used).is_ok_and(|used| used == Some(before))) {
+            answers::remove(&files, self.location.netns())?;
+            return std::fs::rename(&before.0, &files.0).map_err(Error::at("rename", &before.0));
+        }
+        if files.are_there()? {
+            AnswerMaps::ensure(&files, &before, max_flows(&self.files)?, Readers::of(&self.files.0)?)?;
+        }
+        fault::point("answers:resized");
+        answers::remove(&before, self.location.netns())
+    }
+
+    /// Whether tables of flows have another size than they should.
+    pub(super) fn lacks_size(&self) -> Result<bool> {
+        let max_flows = max_flows(&self.files)?;
+        Ok(AnswerMaps::differ(&self.files.answers(), max_flows)?
+            || StickyMaps::differ(&self.files.sticky(), max_flows)?)
+    }
+
+    /// Changes how many flows are kept. Those that are known stay known as far as they fit.
+    ///
+    /// # Errors
+    /// [`crate::StateError::MaxFlows`], and those of [`Instance::commit`].
+    pub fn set_max_flows(&mut self, count: u32) -> Result<()> {
+        UpOptions::check_flows(count)?;
+        let (readers, before) = (Readers::of(&self.files.0)?, max_flows(&self.files)?);
+        if count == before {
+            return Ok(());
+        }
+        set_max_flows(&self.files, count, readers)?;
+        fault::point("flows:set");
+        let committed = self.commit(self.ruleset()?.clone(), &CommitOptions::default());
+        if let Err(error) = committed {
+            set_max_flows(&self.files, before, readers)?;
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    /// How many flows are kept in each table.
+    ///
+    /// # Errors
+    /// Those of reading it.
+    pub fn max_flows(&self) -> Result<u32> {
+        max_flows(&self.files)
+    }
+
     /// Detaches what the generation in force does not need, and attaches what it lacks: after a commit, and after one that was
     /// interrupted. What cannot be attached keeps nobody from changing the rules.
     pub(super) fn finish_answers(&self) -> Result<()> {
+        self.finish_resize()?;
         let files = self.files.answers();
         if !files.are_there()? {
             return Ok(());
@@ -41,7 +120,7 @@ impl Instance {
         let notes_flows = self.files.generation(self.generation).notes_flows()?;
         match answers::needs(self.ruleset()?).filter(|_| notes_flows) {
             Some(needs) => {
-                let _ = answers::attach(&files, needs, self.location.netns(), Readers::of(&self.files.0)?);
+                let _ = self.attach_again(needs);
                 answers::detach_needless(&files, needs, self.location.netns())
             }
             None => answers::remove(&files, self.location.netns()),

@@ -144,7 +144,7 @@ impl Instance {
         let routes = self.route_plan(&new, [keeps_routes, kept], direction, &mut without)?;
         let old = self.ruleset()?;
         let is_same = plan.is_empty() && old.interfaces() == new.interfaces() && keeps_routes == kept;
-        if is_same && !self.lacks_marks()? {
+        if is_same && !self.lacks_marks()? && !self.lacks_size()? {
             let routes = routes.map_or_else(|| Ok(RouteChanges::default()), RoutePlan::carry_out)?;
             let (generation, before, skipped) = (self.generation, Ruleset::empty(), Vec::new());
             return Ok(Committed { generation, plan, before, keeps_routes, routes, without, skipped });

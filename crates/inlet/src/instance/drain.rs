@@ -14,7 +14,7 @@ use crate::error::{Error, Result, SocketError};
 use crate::fault;
 use crate::kernel::Netns;
 use crate::socket::{Lane, Lanes, Sockets, cookie_in, empty, process, sockets_in};
-use crate::state::{Access, MAX_FLOWS, Readers, Stays, StickyMaps, flow_time, leaving_sockets};
+use crate::state::{Access, Readers, Stays, StickyMaps, flow_time, leaving_sockets, max_flows};
 
 /// The sockets of a process that are being drained. Waiting for them takes no lock.
 #[derive(Debug)]
@@ -80,7 +80,7 @@ impl Instance {
         if leaves.is_empty() && before.is_empty() {
             return Err(SocketError::NotServing { service: service.to_owned(), pid }.into());
         }
-        let maps = StickyMaps::ensure(&self.files.sticky(), MAX_FLOWS, Readers::of(&self.files.0)?)?;
+        let maps = StickyMaps::ensure(&self.files.sticky(), max_flows(&self.files)?, Readers::of(&self.files.0)?)?;
         for (cookie, fd) in open.iter().filter(|(cookie, _)| leaves.contains(cookie) && !before.contains(cookie)) {
             maps.let_leave(*cookie, fd.as_fd().as_raw_fd())?;
             fault::point("drain:one");

@@ -14,7 +14,9 @@ use crate::fault;
 use crate::kernel::{Capability, capability, raw};
 use crate::program::{Attachments, Generation, SharedMaps, begin, marks};
 use crate::route;
-use crate::state::{Exclusive, Files, Location, Maps, Readers, is_there, open_link, remove_all};
+use crate::state::{
+    Exclusive, Files, Location, Maps, Readers, USUAL_FLOWS, is_there, open_link, remove_all, set_max_flows,
+};
 
 /// How an instance is made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,16 +25,29 @@ pub struct UpOptions {
     pub group: Option<String>,
     /// How many sockets fit, over all services.
     pub max_sockets: u32,
+    /// How many flows over UDP are kept: of those that are noted for their answers, and of those that stay on sockets.
+    pub max_flows: u32,
 }
 
 impl UpOptions {
     /// The most sockets that an instance can be made for.
     pub const MAX_SOCKETS: u32 = 1 << 20;
+    /// The fewest flows that a table can be made for: the kernel keeps free places for each processor.
+    pub const MIN_FLOWS: u32 = 1 << 10;
+    /// The most flows that a table can be made for. It takes about 150 bytes for each, used or not.
+    pub const MAX_FLOWS: u32 = 1 << 22;
+
+    pub(super) fn check_flows(given: u32) -> Result<()> {
+        match (Self::MIN_FLOWS..=Self::MAX_FLOWS).contains(&given) {
+            true => Ok(()),
+            false => Err(StateError::MaxFlows { given, min: Self::MIN_FLOWS, max: Self::MAX_FLOWS }.into()),
+        }
+    }
 }
 
 impl Default for UpOptions {
     fn default() -> Self {
-        Self { group: None, max_sockets: 16384 }
+        Self { group: None, max_sockets: 16384, max_flows: USUAL_FLOWS }
     }
 }
 
@@ -61,6 +76,7 @@ impl Instance {
                 max: UpOptions::MAX_SOCKETS,
             }));
         }
+        UpOptions::check_flows(options.max_flows)?;
         let readers = Readers::named(options.group.as_deref())?;
         location.check_bpffs()?;
         capability::require("inlet up", &[Capability::Bpf, Capability::NetAdmin, Capability::Perfmon])?;
@@ -71,7 +87,7 @@ impl Instance {
         }
         takeover::clear(&location)?;
         let made = Files(location.being_made());
-        if let Err(error) = make(&location, &made, options.max_sockets, readers) {
+        if let Err(error) = make(&location, &made, options, readers) {
             remove_all(&made.0)?;
             return Err(error);
         }
@@ -186,16 +202,20 @@ fn remove_instance(location: &Location, dir: &Path) -> Result<()> {
         fault::point("down:detached");
     }
     marks::remove(&files.marks())?;
+    answers::remove(&files.answers_before(), location.netns())?;
     answers::remove(&files.answers(), location.netns())?;
     remove_programs(&files.described())?;
     remove_all(dir)
 }
 
-fn make(location: &Location, files: &Files, max_sockets: u32, readers: Readers) -> Result<()> {
+fn make(location: &Location, files: &Files, options: &UpOptions, readers: Readers) -> Result<()> {
     std::fs::create_dir(&files.0).map_err(Error::at("make", &files.0))?;
     readers.admit_to_dir(&files.0)?;
     fault::point("up:directory");
-    let maps = Maps::create(files, max_sockets, readers, None)?;
+    let maps = Maps::create(files, options.max_sockets, readers, None)?;
+    if options.max_flows != USUAL_FLOWS {
+        set_max_flows(files, options.max_flows, readers)?;
+    }
     fault::point("up:maps");
     let first = Generation::load(&Ruleset::empty(), &maps, SharedMaps::default())?;
     begin(&files.generation(1), readers)?;

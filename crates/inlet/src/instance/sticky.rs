@@ -6,7 +6,7 @@ use super::Instance;
 use super::commit::Direction;
 use crate::error::{Error, Result};
 use crate::kernel::btf;
-use crate::state::{MAX_FLOWS, Readers, StickyMaps, remove_all};
+use crate::state::{Access, Readers, StickyMaps, is_there, map_id, max_flows, open_map, remove_all};
 
 /// Whether flows of a ruleset stay.
 pub(super) fn is_sticky(ruleset: &Ruleset) -> bool {
@@ -26,7 +26,7 @@ impl Instance {
         }
         let ready = || {
             btf::socket_cookie()?;
-            StickyMaps::ensure(&self.files.sticky(), MAX_FLOWS, Readers::of(&self.files.0)?).map(Some)
+            StickyMaps::ensure(&self.files.sticky(), max_flows(&self.files)?, Readers::of(&self.files.0)?).map(Some)
         };
         ready().or_else(|error| direction.without(error, without))
     }
@@ -34,7 +34,11 @@ impl Instance {
     /// Removes it when no flow of the ruleset in force stays and no socket is being drained: after a commit, and after one that was interrupted.
     pub(super) fn finish_sticky(&self) -> Result<()> {
         match is_sticky(self.ruleset()?) || !self.leaving_sockets()?.is_empty() {
-            true => Ok(()),
+            true => {
+                let used = self.files.generation(self.generation).sticky();
+                let used = if is_there(&used)? { Some(map_id(&open_map(&used, Access::Read)?)?) } else { None };
+                StickyMaps::finish_resize(&self.files.sticky(), used)
+            }
             false => remove_all(&self.files.sticky().0),
         }
     }

@@ -34,7 +34,8 @@ pub(crate) struct Attachments {
 #[derive(Debug)]
 pub(crate) struct Generation {
     image: MapHandle,
-    notes_flows: bool,
+    /// The tables of flows that the program has: where they ask, where they stay.
+    flows: [Option<OwnedFd>; 2],
     pub(crate) program: OwnedFd,
 }
 
@@ -61,15 +62,19 @@ impl Generation {
         let image = create_frozen("inlet_image", compiled.words(), |words| write(compiled.parts(words)))?;
         fault::point("commit:filled");
         let program = load::load(compiled.header(), &image, maps, shared)?;
-        Ok(Self { image, notes_flows: shared.answers.is_some(), program })
+        let keep = |map: &MapHandle| map.as_fd().try_clone_to_owned().map_err(Error::os("keep", "a table of flows"));
+        let answers = shared.answers.map(|maps| keep(&maps.flows)).transpose()?;
+        let stays = shared.sticky.map(|maps| keep(&maps.stays)).transpose()?;
+        Ok(Self { image, flows: [answers, stays], program })
     }
 
     /// Pins image and program in the directory of the generation, and with them what is beside them.
     pub(crate) fn pin(&self, attachments: &Attachments, files: &GenerationFiles, readers: Readers) -> Result<()> {
         let routes = attachments.keeps_routes.then(|| (self.image.as_fd(), files.routes()));
-        let answers = self.notes_flows.then(|| (self.image.as_fd(), files.answers()));
+        let tables = self.flows.iter().zip([files.answers(), files.sticky()]);
+        let tables = tables.filter_map(|(table, path)| Some((table.as_ref()?.as_fd(), path)));
         let pins = [(self.image.as_fd(), files.image()), (self.program.as_fd(), files.program())];
-        for (object, path) in pins.into_iter().chain(routes).chain(answers) {
+        for (object, path) in pins.into_iter().chain(routes).chain(tables) {
             raw::pin(object, &path).map_err(Error::at("pin", &path))?;
             fault::point("commit:pin");
         }

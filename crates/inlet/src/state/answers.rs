@@ -7,16 +7,14 @@ use std::path::Path;
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType};
 
 use super::answer_files::AnswerFiles;
-use super::layout::is_there;
+use super::flow_table::{FlowTable, copy_entries};
 use super::map::{Access, create, create_keyed, open_map};
+use super::pins::is_there;
 use super::readers::Readers;
 use crate::bpf::answers::types;
 use crate::error::{Error, Result};
 use crate::fault;
 use crate::kernel::raw;
-
-/// How many flows are noted. The kernel forgets the one that was not used for longest.
-pub(crate) const MAX_FLOWS: u32 = 1 << 16;
 
 /// The maps of answers.
 #[derive(Debug)]
@@ -39,13 +37,17 @@ pub struct AnswerCounters {
     pub addressed: u64,
     /// Answers that got the port asked.
     pub rewritten: u64,
+    /// Further entries, of flows that ask at several addresses.
+    pub apart: u64,
 }
 
 impl AnswerMaps {
-    /// Opens the maps where they are pinned, and makes those that are not.
-    pub(crate) fn ensure(files: &AnswerFiles, readers: Readers) -> Result<Self> {
-        let keyed = [size_of::<types::flow>() as u32, size_of::<types::asked>() as u32];
-        let (bound, counters) = (size_of::<types::bound_ports>() as u32, size_of::<types::answer_counters>() as u32);
+    const KEYED: [u32; 2] = [size_of::<types::flow>() as u32, size_of::<types::asked>() as u32];
+    const BOUND: u32 = size_of::<types::bound_ports>() as u32;
+    const COUNTERS: u32 = size_of::<types::answer_counters>() as u32;
+
+    /// Opens the maps where they are pinned, and makes those that are not. `before` are those whose place they take.
+    pub(crate) fn ensure(files: &AnswerFiles, before: &AnswerFiles, max_flows: u32, readers: Readers) -> Result<Self> {
         let kept = |path: &Path, make: &dyn Fn() -> Result<MapHandle>| {
             if is_there(path)? {
                 return open_map(path, Access::Write);
@@ -56,12 +58,52 @@ impl AnswerMaps {
             readers.admit_to_map(path)?;
             Ok(map)
         };
-        Ok(Self {
-            flows: kept(&files.flows(), &|| create_keyed("inlet_flows", MapType::LruHash, keyed, MAX_FLOWS, 0))?,
-            bound: kept(&files.bound(), &|| create("inlet_bound", MapType::Array, bound, 1, 0))?,
-            counters: kept(&files.counters(), &|| create("inlet_answers", MapType::PercpuArray, counters, 1, 0))?,
-        })
+        let (name, keyed) = ("inlet_flows", Self::KEYED);
+        // A map of an earlier version has another form.
+        let taken = |path: &Path, size: u32| -> Result<Option<MapHandle>> {
+            let map = if is_there(path)? { Some(open_map(path, Access::Write)?) } else { None };
+            Ok(map.filter(|map| map.value_size() == size))
+        };
+        let bound = || match taken(&before.bound(), Self::BOUND)? {
+            None => create("inlet_bound", MapType::Array, Self::BOUND, 1, 0),
+            Some(map) => Ok(map),
+        };
+        let counters = || match taken(&before.counters(), Self::COUNTERS)? {
+            None => create("inlet_answers", MapType::PercpuArray, Self::COUNTERS, 1, 0),
+            Some(map) => Ok(map),
+        };
+        let maps = Self {
+            flows: kept(&files.flows(), &|| create_keyed(name, MapType::LruHash, keyed, max_flows, 0))?,
+            bound: kept(&files.bound(), &bound)?,
+            counters: kept(&files.counters(), &counters)?,
+        };
+        maps.take_flows(before)?;
+        Ok(maps)
     }
+
+    /// Takes the flows over that are only in the table before.
+    pub(crate) fn take_flows(&self, before: &AnswerFiles) -> Result<()> {
+        if !is_there(&before.flows())? {
+            return Ok(());
+        }
+        let old = open_map(&before.flows(), Access::Read)?;
+        if old.value_size() == self.flows.value_size() { copy_entries(&old, &self.flows) } else { Ok(()) }
+    }
+
+    /// Whether there are maps that have another size or form than they should.
+    pub(crate) fn differ(files: &AnswerFiles, max_flows: u32) -> Result<bool> {
+        if !is_there(&files.flows())? || !is_there(&files.counters())? {
+            return Ok(false);
+        }
+        let (flows, counters) = (open_map(&files.flows(), Access::Read)?, open_map(&files.counters(), Access::Read)?);
+        let sizes = (flows.max_entries(), flows.value_size(), counters.value_size());
+        Ok(sizes != (max_flows, Self::KEYED[1], Self::COUNTERS))
+    }
+}
+
+/// How full the table of noted flows is.
+pub(crate) fn answer_table(files: &AnswerFiles, counters: &AnswerCounters) -> Result<FlowTable> {
+    FlowTable::of(&open_map(&files.flows(), Access::Read)?, counters.noted + counters.apart)
 }
 
 /// Reads the counters of an instance whose program notes flows.
@@ -79,5 +121,6 @@ pub(crate) fn answer_counters(files: &AnswerFiles) -> Result<AnswerCounters> {
         unnoted: sum(offset_of!(types::answer_counters, unnoted)),
         addressed: sum(offset_of!(types::answer_counters, addressed)),
         rewritten: sum(offset_of!(types::answer_counters, rewritten)),
+        apart: sum(offset_of!(types::answer_counters, apart)),
     })
 }

@@ -5,9 +5,10 @@ use std::time::Duration;
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType};
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
-use super::layout::{GenerationFiles, is_there};
+use super::layout::GenerationFiles;
 use super::lock::Waiting;
 use super::map::{Access, create, open_map};
+use super::pins::is_there;
 use crate::error::{Error, Result};
 
 /// A ruleset in force that is to be confirmed.

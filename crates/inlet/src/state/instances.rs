@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use libbpf_rs::query::{LinkInfo, LinkTypeInfo};
 
 use super::in_force::open_link;
-use super::layout::{Files, Location, remove_all};
+use super::layout::{Files, Location};
 use super::lock::Exclusive;
 use super::maps::{STATE_FORMAT, format_of};
+use super::pins::remove_all;
 use crate::error::{Cause, Error, Result};
 use crate::kernel::{Visible, visible};
 

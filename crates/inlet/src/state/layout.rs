@@ -17,11 +17,13 @@
 //!         places  find_tcp  find_udp       the programs that go through what exists, and where they put it
 //!         changing/                        there while these are being replaced
 //!         listen  bind4  bind6             the links to the root of the control groups
-//!     gen-N/answers                    there when the program notes where flows ask
+//!     gen-N/answers  sticky            the tables of flows that the program has: where they ask, where they stay
 //!     answers/                         while it does: what answers leave by
 //!         flows  bound  counters           the maps that the lookup shares with these programs
 //!         send4  send6                     the links to the root of the control groups
 //!         port  port-INDEX  filter-INDEX   the program for interfaces, and its link to each or another pin of it
+//!     answers-before/  sticky/before   there while tables of another size take their place
+//!     max-flows                        how many flows fit, when that is not the usual number
 //!     sticky/                          while flows over UDP stay on their sockets
 //!         stays  leaving  counts           where each one stays, sockets that are drained, what was counted
 //! BPFFS/inlet/new-COOKIE/            an instance being made
@@ -36,6 +38,7 @@ use rustix::fs::{FileType, lstat, statfs};
 use super::answer_files::AnswerFiles;
 use super::described_files::DescribedFiles;
 use super::mark_files::MarkFiles;
+use super::pins::is_there;
 use super::sticky_files::StickyFiles;
 use crate::error::{Error, Result, StateError};
 use crate::kernel::Netns;
@@ -195,6 +198,16 @@ impl Files {
         AnswerFiles(self.0.join("answers"))
     }
 
+    /// Answers by tables of another size, while these are being replaced.
+    pub(crate) fn answers_before(&self) -> AnswerFiles {
+        AnswerFiles(self.0.join("answers-before"))
+    }
+
+    /// How many flows fit, when that is not the usual number.
+    pub(crate) fn max_flows(&self) -> PathBuf {
+        self.0.join("max-flows")
+    }
+
     pub(crate) fn sticky(&self) -> StickyFiles {
         StickyFiles(self.0.join("sticky"))
     }
@@ -254,9 +267,14 @@ impl GenerationFiles {
         is_there(&self.answers())
     }
 
-    /// Another pin of the image; that it is there says that the program notes where flows ask.
+    /// Another pin of the table of flows; that it is there says that the program notes where flows ask.
     pub(crate) fn answers(&self) -> PathBuf {
         self.0.join("answers")
+    }
+
+    /// Another pin of the table of flows that stay, which the program of this generation has.
+    pub(crate) fn sticky(&self) -> PathBuf {
+        self.0.join("sticky")
     }
 
     /// The ruleset before this generation.
@@ -277,18 +295,5 @@ impl GenerationFiles {
     /// By when the generation has to be confirmed.
     pub(crate) fn deadline(&self) -> PathBuf {
         self.0.join("deadline")
-    }
-}
-
-/// Whether there is a pin or a directory. That one cannot look is an error, and no answer.
-pub(crate) fn is_there(path: &Path) -> Result<bool> {
-    path.try_exists().map_err(Error::at("look at", path))
-}
-
-/// Removes a directory of pins and all below it. What is not there is fine.
-pub(crate) fn remove_all(dir: &Path) -> Result<()> {
-    match std::fs::remove_dir_all(dir) {
-        Err(cause) if cause.kind() != std::io::ErrorKind::NotFound => Err(Error::at("remove", dir)(cause)),
-        _ => Ok(()),
     }
 }

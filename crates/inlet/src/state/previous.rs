@@ -5,8 +5,9 @@ use inlet_core::{Plan, Ruleset};
 use libbpf_rs::MapHandle;
 
 use super::frozen::create_frozen;
-use super::layout::{GenerationFiles, is_there};
+use super::layout::GenerationFiles;
 use super::map::{Access, open_map};
+use super::pins::is_there;
 use crate::error::Result;
 
 /// Keeps what brings `old` back when `new` is in force, in a frozen map.

@@ -13,8 +13,10 @@ use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType};
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
 use super::answer_files::AnswerFiles;
-use super::layout::{Files, is_there};
+use super::flow_table::{FlowTable, copy_entries, entries, map_id};
+use super::layout::Files;
 use super::map::{Access, create, create_keyed, open_map};
+use super::pins::is_there;
 use super::readers::Readers;
 use super::stay::{FlowEnds, Stay};
 use super::sticky_files::StickyFiles;
@@ -56,11 +58,45 @@ impl StickyMaps {
             Ok(map)
         };
         let stay = [size_of::<types::flow>() as u32, size_of::<types::stay>() as u32];
-        Ok(Self {
+        if !is_there(&files.before())? && Self::differ(files, max_flows)? {
+            std::fs::rename(files.stays(), files.before()).map_err(Error::at("rename", &files.stays()))?;
+            fault::point("sticky:before");
+        }
+        let maps = Self {
             stays: kept(&files.stays(), &|| create_keyed("inlet_stays", MapType::LruHash, stay, max_flows, 0))?,
             leaving: kept(&files.leaving(), &|| create("inlet_leaving", MapType::Sockmap, 8, MAX_LEAVING, 0))?,
             counts: kept(&files.counts(), &|| create("inlet_stay_counts", MapType::Array, 8, COUNTS, 0))?,
-        })
+        };
+        if is_there(&files.before())? {
+            copy_entries(&open_map(&files.before(), Access::Read)?, &maps.stays)?;
+        }
+        Ok(maps)
+    }
+
+    /// Whether there is a table of another size than it should have.
+    pub(crate) fn differ(files: &StickyFiles, max_flows: u32) -> Result<bool> {
+        Ok(is_there(&files.stays())? && open_map(&files.stays(), Access::Read)?.max_entries() != max_flows)
+    }
+
+    /// Removes the table of another size; or the new one, when `used`, the number of the one in force, is not its.
+    pub(crate) fn finish_resize(files: &StickyFiles, used: Option<u32>) -> Result<()> {
+        if !is_there(&files.before())? {
+            return Ok(());
+        }
+        let before = open_map(&files.before(), Access::Read)?;
+        if Some(map_id(&before)?) == used {
+            return std::fs::rename(files.before(), files.stays()).map_err(Error::at("rename", &files.before()));
+        }
+        if is_there(&files.stays())? {
+            copy_entries(&before, &open_map(&files.stays(), Access::Write)?)?;
+        }
+        std::fs::remove_file(files.before()).map_err(Error::at("remove", &files.before()))
+    }
+
+    /// How full the table is.
+    pub(crate) fn table(&self) -> Result<FlowTable> {
+        let (made, removed) = (types::stay_count::STAYS_MADE, types::stay_count::STAYS_REMOVED);
+        FlowTable::of(&self.stays, self.count(made)?.saturating_sub(self.count(removed)?))
     }
 
     /// The sockets that are being drained.
@@ -133,8 +169,7 @@ impl StickyMaps {
 
 /// All flows that stay, in no order.
 fn stays_in(stays: &MapHandle) -> Result<Vec<Stay>> {
-    let batches = stays.lookup_batch(BATCH, MapFlags::ANY, MapFlags::ANY).map_err(unread())?;
-    Ok(batches.filter_map(|(key, value)| Stay::of(&key, &value)).collect())
+    Ok(entries(stays)?.filter_map(|(key, value)| Stay::of(&key, &value)).collect())
 }
 
 const COUNTS: u32 = types::stay_count::STAY_COUNTS.0;
@@ -150,7 +185,7 @@ pub(crate) struct Stays {
 impl Stays {
     /// Opens them; `None` where no flow stays.
     pub(crate) fn open(sticky: &StickyFiles, answers: &AnswerFiles, access: Access) -> Result<Option<Self>> {
-        if !sticky.are_there()? {
+        if !sticky.are_there()? || !is_there(&sticky.stays())? {
             return Ok(None);
         }
         let open = |path: PathBuf| open_map(&path, access);
@@ -195,9 +230,6 @@ pub(crate) fn leaving_sockets(files: &Files) -> Result<BTreeSet<u64>> {
     let stays = Stays::open(&files.sticky(), &files.answers(), Access::Read)?;
     stays.map_or_else(|| Ok(BTreeSet::new()), |stays| stays.maps.leaving())
 }
-
-/// How many flows are read at a time.
-const BATCH: u32 = 4096;
 
 fn unread<E: Cause>() -> impl FnOnce(E) -> Error {
     Error::os("read", "the flows that stay")

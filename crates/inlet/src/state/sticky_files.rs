@@ -13,6 +13,11 @@ impl StickyFiles {
         self.0.join("stays")
     }
 
+    /// The table of another size, while it is being replaced.
+    pub(crate) fn before(&self) -> PathBuf {
+        self.0.join("before")
+    }
+
     /// The sockets that are being drained.
     pub(crate) fn leaving(&self) -> PathBuf {
         self.0.join("leaving")

@@ -12,7 +12,7 @@ use crate::common::{anywhere, asked, bind, here, open, snapshot, tree, tree_of_o
 use crate::{ATTACH, DETACH, killed, works_and_ends};
 
 /// From where the answer to a question comes.
-fn answered_from(target: &str) -> String {
+pub(super) fn answered_from(target: &str) -> String {
     let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     socket.send_to(b"who", target).unwrap();

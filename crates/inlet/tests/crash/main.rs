@@ -103,6 +103,9 @@ const DETACH: &[&str] = &["answers:uncovered", "answers:detached"];
 /// Each step of a commit whose flows stay on sockets as the first ones: all before it is in force.
 const STICKY: &[&str] = &["sticky:directory", "sticky:map"];
 
+/// Each step of a change of how many flows are kept.
+const RESIZE: &[&str] = &["flows:set", "answers:before", "sticky:before", "answers:resized"];
+
 /// Each with who answers new flows then.
 const DRAIN: &[(&str, &str)] = &[("drain:one", "dns"), ("drain:hidden", "Refused")];
 
@@ -141,6 +144,7 @@ fn child() {
         }
         "last of udp" => drop(open().unbind(&common::selector(Udp, "192.0.2.0/24", "53")).unwrap()),
         "sticky" => sticky::set(&mut open()),
+        "resize" => open().set_max_flows(4096).unwrap(),
         "drain" => sticky::drain(&mut open()),
         "describe" => drop(described(&mut open())),
         "down" => Instance::down(&here()).unwrap(),
@@ -215,8 +219,10 @@ fn every_step_of_the_source_is_tried() {
     let pairs = UNREGISTER.iter().map(|(step, _)| *step).chain(DESCRIBE.iter().map(|(step, _)| *step));
     let pairs = pairs.chain(DRAIN.iter().map(|(step, _)| *step));
     let pairs = pairs.chain([MARKS, NO_MARKS].concat().iter().map(|(step, _)| *step)).collect::<Vec<_>>();
-    let tried: Vec<&str> =
-        commit.chain([UP, REGISTER, MOVE, CONFIRM, ATTACH, DETACH, STICKY, DOWN].concat()).chain(pairs).collect();
+    let tried: Vec<&str> = commit
+        .chain([UP, REGISTER, MOVE, CONFIRM, ATTACH, DETACH, STICKY, RESIZE, DOWN].concat())
+        .chain(pairs)
+        .collect();
     for point in source.split("fault::point(\"").skip(1).map(|rest| rest.split('"').next().unwrap()) {
         // Those of routes are tried in tests/routes.rs, those of a takeover in tests/upgrade.rs.
         let elsewhere = ["routes:", "takeover:"].iter().any(|room| point.starts_with(room));

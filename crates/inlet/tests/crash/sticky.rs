@@ -2,11 +2,12 @@
 
 use inlet::rules::Protocol::Udp;
 use inlet::rules::Sticky;
-use inlet::{Instance, ServiceRequest};
+use inlet::{AnswersState, Instance, ServiceRequest};
 use inlet_testkit::{UdpServer, World};
 
-use crate::common::{anywhere, asked, bind, here, open, tree, tree_of_one, up};
-use crate::{DRAIN, STICKY, killed, works_and_ends};
+use crate::answers::answered_from;
+use crate::common::{anywhere, asked, bind, here, open, snapshot, tree, tree_of_one, up};
+use crate::{DRAIN, RESIZE, STICKY, killed, works_and_ends};
 
 pub(super) fn set(instance: &mut Instance) {
     let request = ServiceRequest { sticky: Sticky::new(300), ..ServiceRequest::default() };
@@ -40,6 +41,28 @@ fn becoming_sticky_at_every_step() {
         assert_eq!(tree(world.bpffs.path()), tree_of_one(&world, instance.generation()), "{step}");
         drop(instance);
         works_and_ends(&world, step);
+    }
+}
+
+#[test]
+fn another_size_at_every_step() {
+    for step in RESIZE {
+        let Some((world, server)) = serving() else { return };
+        set(&mut open(&world));
+        assert_eq!(answered_from("192.0.2.9:53"), "192.0.2.9:53", "{step}");
+        killed(&world, "resize", step, None);
+        assert_eq!(answered_from("192.0.2.9:53"), "192.0.2.9:53", "{step}");
+        assert!(matches!(snapshot(&world).answers().unwrap(), AnswersState::Asked { .. }), "{step}");
+        // The next change brings what was asked for.
+        bind(&mut open(&world), "dns", Udp, "192.0.2.0/24", "54");
+        let AnswersState::Asked { table, .. } = snapshot(&world).answers().unwrap() else { panic!("{step}") };
+        let stays = snapshot(&world).stays().unwrap().unwrap();
+        assert_eq!((table.max, stays.max), (4096, 4096), "{step}");
+        assert!(!tree(&here(&world).dir()).iter().any(|pin| pin.contains("before")), "{step}");
+        assert_eq!(answered_from("192.0.2.9:53"), "192.0.2.9:53", "{step}");
+        drop(server);
+        Instance::down(&here(&world)).unwrap();
+        assert_eq!(tree(world.bpffs.path()), ["inlet"], "{step}");
     }
 }
 
