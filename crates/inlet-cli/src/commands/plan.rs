@@ -3,8 +3,8 @@
 use std::process::Command;
 use std::time::Duration;
 
-use inlet::rules::Ruleset;
 use inlet::rules::config::Routes;
+use inlet::rules::{Ruleset, Services};
 use inlet::{
     ApplyOptions, CommitOptions, Committed, ConfirmError, Error, Instance, LastGood, Planner, Proposal, UpOptions,
     Waiter, Warning,
@@ -92,7 +92,19 @@ fn apply_file(cli: &Cli, args: &Apply, screen: &mut Screen<'_>) -> Result<(), Fa
     };
     let mut instance = writer(cli)?;
     let committed = instance.apply(file, &ApplyOptions { commit, later: args.later })?;
-    finish(cli, screen, instance, &committed, waiter.zip(args.confirm))
+    let mut warnings = warnings(&instance, &committed);
+    if args.later {
+        let services = instance.ruleset()?.services();
+        warnings.retain(|warning| !comes_later(services, warning));
+    }
+    finish(cli, screen, instance, &committed, &warnings, waiter.zip(args.confirm))
+}
+
+/// Whether it warns that a described service has no socket yet, which is as it should be before the servers start.
+fn comes_later(services: &Services, warning: &Warning) -> bool {
+    let Warning::NoSocket { service, .. } = warning else { return false };
+    let id = services.id(service.as_str());
+    id.and_then(|id| services.get(id)).is_some_and(|service| service.description.is_some())
 }
 
 /// The line of the first comment that says what has to be decided.
@@ -105,7 +117,8 @@ fn first_todo(text: &str) -> Option<usize> {
 pub(super) fn rollback(cli: &Cli, args: &Rollback, screen: &mut Screen<'_>) -> Result<(), Failure> {
     let mut instance = writer(cli)?;
     let committed = instance.roll_back(&options(args.force))?;
-    finish(cli, screen, instance, &committed, None)
+    let warnings = warnings(&instance, &committed);
+    finish(cli, screen, instance, &committed, &warnings, None)
 }
 
 /// Closes the instance, lets the process begin that waits for confirmation, and shows what changed.
@@ -114,10 +127,10 @@ fn finish(
     screen: &mut Screen<'_>,
     instance: Instance,
     committed: &Committed,
+    warnings: &[Warning],
     waiter: Option<(Waiter, u64)>,
 ) -> Result<(), Failure> {
     without(&committed.without);
-    let warnings = warnings(&instance, committed);
     let after = instance.into_ruleset()?;
     let mut confirm_within = None;
     if let Some((waiter, seconds)) = waiter {
@@ -129,7 +142,7 @@ fn finish(
         }
     }
     let kept = if confirm_within.is_none() { keep(cli, &after, committed.keeps_routes) } else { Ok(()) };
-    render::applied(screen, committed, &after, &warnings, confirm_within)?;
+    render::applied(screen, committed, &after, warnings, confirm_within)?;
     Ok(kept?)
 }
 

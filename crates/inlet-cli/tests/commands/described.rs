@@ -212,6 +212,24 @@ fn ghost_listens() -> Program {
     program
 }
 
+/// At boot the servers start after the rules, so nobody needs to hear that they are not there yet.
+#[test]
+fn what_comes_later_is_no_warning() {
+    let Some(host) = Host::up() else { return };
+    host.world.local("192.0.2.0/24").unwrap();
+    let warns = |service: &str, port: u16, later: &[&str]| {
+        let rule = format!("{{ to = \"web\", protocol = \"tcp\", local = \"192.0.2.0/24\", ports = {port} }}");
+        let text = format!("services.web = {service}\nrules = [{rule}]\n");
+        let ran = host.feed(&[&["apply", "-"], later].concat(), &text);
+        assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+        ran.stdout.contains("no live socket")
+    };
+    let described = "{ listen = \"tcp:127.0.0.1:8080\", user = \"root\" }";
+    assert!(warns(described, 80, &[]));
+    assert!(!warns(described, 81, &["--later"]));
+    assert!(warns("{}", 82, &["--later"]));
+}
+
 #[test]
 fn a_user_that_is_gone_keeps_nobody_from_changing_the_rules() {
     let Some(host) = Host::up() else { return };
