@@ -68,9 +68,9 @@ pub use snapshot::{Edit, ServiceRequest};
 
 // What goes on beside an instance.
 pub use processes::{
-    Ask, DEFAULT_GRANTD, Done, Exit, Leftovers, Waiter, Watcher, ask_grantd, await_confirmation, lacks_rights,
-    listen_for_requests, listener_from_systemd, run, serve_grants, sockets_of_process, sockets_of_systemd,
-    wait_in_background,
+    Ask, DEFAULT_GRANTD, Done, Exit, Leftovers, RunOptions, Waiter, Watcher, all_sockets_of_process, ask_grantd,
+    await_confirmation, lacks_rights, listen_for_requests, listener_from_systemd, run, serve_grants,
+    sockets_of_process, sockets_of_systemd, wait_in_background,
 };
 
 // Why something fails.

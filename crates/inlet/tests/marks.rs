@@ -262,4 +262,16 @@ fn an_older_kernel_is_told_what_it_lacks() {
     assert!(common::told(&error).ends_with("\nfix: use Linux 6.4 or newer"), "{}", common::told(&error));
     assert_eq!((instance.generation(), instance.ruleset().unwrap().len()), (generation, 1));
     assert_eq!(tree(world.bpffs.path()), tree_of_one(&world, generation));
+    drop(instance);
+    // A plan says so before.
+    let planner = inlet::Planner::open(common::here(&world)).unwrap();
+    let edit = inlet::Edit::Bind(to("web"), marked(Protocol::Tcp, "192.0.2.0/24", "80", "1"));
+    let warnings = planner.warnings(&planner.propose_edit(&edit).unwrap()).unwrap();
+    let foretold = |warning: &inlet::Warning| match warning {
+        inlet::Warning::Refused { reason, fix } => {
+            reason.contains("NETFILTER_BPF_LINK") && fix == "use Linux 6.4 or newer"
+        }
+        _ => false,
+    };
+    assert!(warnings.iter().any(foretold), "{warnings:?}");
 }

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use inlet::UpOptions;
-use inlet::rules::ServiceName;
+use inlet::rules::{PortRange, ServiceName};
 
 pub(crate) use self::question::{Check, Explain, Rules};
 pub(crate) use self::rule::{Bind, Match};
@@ -214,8 +214,13 @@ pub(crate) struct Up {
         value_parser = clap::value_parser!(u32).range(i64::from(UpOptions::MIN_FLOWS)..=i64::from(UpOptions::MAX_FLOWS)))]
     pub(crate) max_flows: Option<u32>,
 
+    /// The ports that programs with own binds get, which nobody else can bind while there are such
+    /// [default: 61000-64999]
+    #[arg(long, value_name = "FIRST-LAST")]
+    pub(crate) own_ports: Option<PortRange>,
+
     /// In every network namespace where it is up already, as after an upgrade
-    #[arg(long, conflicts_with_all = ["netns", "group", "max_sockets", "max_flows"])]
+    #[arg(long, conflicts_with_all = ["netns", "group", "max_sockets", "max_flows", "own_ports"])]
     pub(crate) all: bool,
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 use inlet::Endpoint;
 use inlet::rules::{Answers, CgroupPath, Listen, OnMissing, ServiceName, Spread, Sticky, UnitName, UserName};
 
@@ -24,6 +24,7 @@ pub(crate) enum Service {
 }
 
 #[derive(Args, Debug)]
+#[command(group(ArgGroup::new("sockets").args(["listen", "own_binds"]).multiple(true)))]
 pub(crate) struct SetService {
     /// The name of the service
     pub(crate) service: ServiceName,
@@ -52,15 +53,15 @@ pub(crate) struct SetService {
     pub(crate) listen: Vec<Listen>,
 
     /// Only sockets that this systemd unit made
-    #[arg(long, requires = "listen", conflicts_with = "cgroup", value_name = "NAME.service")]
+    #[arg(long, requires = "sockets", conflicts_with = "cgroup", value_name = "NAME.service")]
     pub(crate) unit: Option<UnitName>,
 
     /// Only sockets made in this control group or below it; the path starts at the cgroup v2 root
-    #[arg(long, requires = "listen", value_name = "PATH")]
+    #[arg(long, requires = "sockets", value_name = "PATH")]
     pub(crate) cgroup: Option<CgroupPath>,
 
     /// Only sockets of this user, a name or a number
-    #[arg(long, alias = "uid", requires = "listen", value_name = "USER")]
+    #[arg(long, alias = "uid", requires = "sockets", value_name = "USER")]
     pub(crate) user: Option<UserName>,
 
     /// Sockets of any user are meant: nobody is warned that any local user could open one
@@ -75,12 +76,20 @@ pub(crate) struct SetService {
     #[arg(long, value_name = "true|false", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub(crate) no_mptcp: Option<bool>,
 
+    /// Programs of the unit or control group may bind what others bind too, and receive by rules alone
+    ///
+    /// A bind() at an address of --listen, or without --listen any, gets a port of its own, from those of `inlet up
+    /// --own-ports`. getsockname() gives back what the program asked for. Nothing but the rules of this service leads to
+    /// the socket. It counts from the next bind() on: start the program again. `--own-binds=false` ends it.
+    #[arg(long, value_name = "true|false", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(crate) own_binds: Option<bool>,
+
     /// The unit, control group and user may be missing yet
-    #[arg(long, requires = "listen")]
+    #[arg(long, requires = "sockets")]
     pub(crate) later: bool,
 
     /// Remove the description: sockets are registered by hand
-    #[arg(long, conflicts_with = "listen")]
+    #[arg(long, conflicts_with_all = ["listen", "unit", "cgroup", "user"])]
     pub(crate) by_hand: bool,
 
     /// Show what it would change, as `inlet plan` does, and change nothing
@@ -96,6 +105,10 @@ pub(crate) struct Run {
     /// Only sockets at this address: tcp:127.0.0.1:8080 or udp:*:53; may be repeated
     #[arg(long, value_name = "PROTO:ADDR:PORT")]
     pub(crate) listen: Vec<Listen>,
+
+    /// The command may bind what others bind too, and receives by rules alone
+    #[arg(long)]
+    pub(crate) own_binds: bool,
 
     /// The command with its arguments, after --
     #[arg(last = true, required = true, value_name = "COMMAND")]

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use inlet::rules::Target;
+use inlet::rules::{ServiceName, Target};
 use inlet::{
-    Ask, DEFAULT_GRANTD, Edit, ask_grantd, lacks_rights, listen_for_requests, listener_from_systemd, serve_grants,
-    sockets_of_process, sockets_of_systemd,
+    Ask, DEFAULT_GRANTD, Edit, all_sockets_of_process, ask_grantd, lacks_rights, listen_for_requests,
+    listener_from_systemd, serve_grants, sockets_of_process, sockets_of_systemd,
 };
 
 use super::location;
@@ -38,11 +38,29 @@ fn server() -> Option<PathBuf> {
 pub(super) fn edit(change: &Edit, screen: &mut Screen<'_>) -> Option<Result<(), Failure>> {
     let ask = match change {
         Edit::Bind(Target::Service(service), selector) => Ask::Bind(service.clone(), selector.clone()),
+        // The service that is named after the address; whoever may use it says so by a grant.
+        Edit::BindTo(listen, selector) => Ask::Bind(listen.to_string().parse().ok()?, selector.clone()),
         Edit::Unbind(selector) => Ask::Unbind(selector.clone()),
         _ => return None,
     };
     let path = server()?;
     Some(ask_grantd(&path, &ask, &[]).map_err(Failure::from).and_then(|done| render::granted(screen, &done)))
+}
+
+/// Has the sockets of a process taken out by the server. `None`: do it here.
+pub(super) fn unregister(
+    cli: &Cli,
+    service: &ServiceName,
+    pid: Option<u32>,
+    screen: &mut Screen<'_>,
+) -> Option<Result<(), Failure>> {
+    // All sockets of a service are not the caller's alone.
+    let (pid, path) = (pid?, server()?);
+    let ask = || -> inlet::Result<inlet::Done> {
+        let sockets = all_sockets_of_process(&location(cli)?, service.as_str(), pid)?;
+        ask_grantd(&path, &Ask::Unregister(service.clone()), &sockets)
+    };
+    Some(ask().map_err(Failure::from).and_then(|done| render::granted(screen, &done)))
 }
 
 /// Has sockets registered by the server. `None`: do it here.

@@ -36,9 +36,15 @@ pub(super) fn service(cli: &Cli, args: &Service, screen: &mut Screen<'_>) -> Res
 
 fn service_request(args: &SetService) -> inlet::Result<ServiceRequest> {
     let (on_missing, spread, answers, sticky) = (args.on_missing, args.spread, args.answers, args.sticky);
-    let SetService { listen, unit, cgroup, user, anyone, no_mptcp, later, by_hand, .. } = args;
-    let description = match listen.as_slice() {
-        [] => by_hand.then_some(None),
+    let SetService { listen, unit, cgroup, user, anyone, no_mptcp, own_binds, later, by_hand, .. } = args;
+    let is_confined = unit.is_some() || cgroup.is_some();
+    let all = [Listen::ALL_TCP, Listen::ALL_UDP];
+    let listen = match listen.as_slice() {
+        [] if is_confined && *own_binds == Some(true) => &all,
+        listen => listen,
+    };
+    let description = match listen {
+        [] if !is_confined => by_hand.then_some(None),
         listen => {
             let mut description = Description::new(listen.iter().copied())?;
             let unit = unit.clone().map(Confine::Unit);
@@ -47,7 +53,8 @@ fn service_request(args: &SetService) -> inlet::Result<ServiceRequest> {
             Some(Some(description))
         }
     };
-    Ok(ServiceRequest { on_missing, spread, answers, sticky, description, no_mptcp: *no_mptcp, later: *later })
+    let (no_mptcp, own_binds, later) = (*no_mptcp, *own_binds, *later);
+    Ok(ServiceRequest { on_missing, spread, answers, sticky, description, no_mptcp, own_binds, later })
 }
 
 pub(super) fn export(cli: &Cli, args: &Export, screen: &mut Screen<'_>) -> Result<(), Failure> {

@@ -4,7 +4,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use inlet::rules::ServiceName;
-use inlet::{Adopted, Refusal, Watcher, read_pidfile};
+use inlet::{Adopted, Refusal, RunOptions, Watcher, read_pidfile};
 
 use super::{location, reader, writer};
 use crate::Outcome;
@@ -34,6 +34,9 @@ pub(super) fn register(cli: &Cli, args: &Register, screen: &mut Screen<'_>) -> R
 }
 
 pub(super) fn unregister(cli: &Cli, args: &Unregister, screen: &mut Screen<'_>) -> Result<(), Failure> {
+    if let Some(done) = super::granted::unregister(cli, &args.service, args.pid, screen) {
+        return done;
+    }
     let service = args.service.as_str();
     let mut instance = writer(cli)?;
     let count = instance.unregister(service, args.pid)?;
@@ -97,7 +100,8 @@ pub(super) fn run(cli: &Cli, args: &Run) -> Result<Outcome, Failure> {
     let location = location(cli)?;
     let mut words = args.command.iter();
     let mut command = Command::new(words.next().map_or_else(Default::default, Clone::clone));
-    let ran = inlet::run(&location, &args.service, &args.listen, command.args(words))?;
+    let options = RunOptions { listen: args.listen.clone(), own_binds: args.own_binds };
+    let ran = inlet::run(&location, &args.service, &options, command.args(words))?;
     if let Some(left) = &ran.leftovers {
         failure::note(&left.to_string(), Some(left.remedy()));
     }

@@ -14,6 +14,7 @@ pub(super) fn up(cli: &Cli, args: &Up, screen: &mut Screen<'_>) -> Result<(), Fa
         group: args.group.clone(),
         max_sockets: args.max_sockets.unwrap_or(UpOptions::default().max_sockets),
         max_flows: args.max_flows.unwrap_or(UpOptions::default().max_flows),
+        own_ports: args.own_ports.unwrap_or(UpOptions::default().own_ports),
     };
     let (mut instance, made) = Instance::up_or_open(location, &options)?;
     if let Some(max_flows) = args.max_flows {
@@ -21,7 +22,9 @@ pub(super) fn up(cli: &Cli, args: &Up, screen: &mut Screen<'_>) -> Result<(), Fa
     }
     let generation = instance.generation();
     // What was not asked for may be otherwise.
-    let options = UpOptions { max_sockets: args.max_sockets.unwrap_or(instance.max_sockets()), ..options };
+    let max_sockets = args.max_sockets.unwrap_or(instance.max_sockets());
+    let own_ports = args.own_ports.or(instance.own_ports()).unwrap_or(options.own_ports);
+    let options = UpOptions { max_sockets, own_ports, ..options };
     let others = instance.differs_from(&options)?;
     drop(instance);
     if !others.is_empty() {

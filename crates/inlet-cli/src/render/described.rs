@@ -60,6 +60,7 @@ pub(crate) struct Described {
     user: Option<String>,
     anyone: bool,
     no_mptcp: bool,
+    own_binds: bool,
     /// Addresses for which there is no socket.
     waiting: Vec<String>,
     /// Why nothing is found.
@@ -79,7 +80,7 @@ pub(crate) struct Refused<'a> {
 
 impl Described {
     pub(crate) fn of(service: &ServiceState) -> Option<Self> {
-        let Description { confine, user, anyone, no_mptcp, .. } = service.description.as_ref()?;
+        let Description { confine, user, anyone, no_mptcp, own_binds, .. } = service.description.as_ref()?;
         let (unit, cgroup) = match confine {
             Some(Confine::Unit(unit)) => (Some(unit.as_str().to_owned()), None),
             Some(Confine::Cgroup(path)) => (None, Some(path.as_str().to_owned())),
@@ -91,6 +92,7 @@ impl Described {
             cgroup,
             anyone: *anyone,
             no_mptcp: *no_mptcp,
+            own_binds: *own_binds,
             user: user.as_ref().map(UserName::as_str).map(str::to_owned),
             waiting: waiting(service),
             problem: service.not_found.as_ref().map(ToString::to_string),

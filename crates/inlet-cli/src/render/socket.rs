@@ -11,6 +11,9 @@ pub(crate) fn words(socket: &SocketState) -> [String; 3] {
     if let Some(device) = &socket.device {
         local.push_str(&format!(" on {}", printable(&device.name)));
     }
+    if let Some(port) = socket.own_port {
+        local.push_str(&format!(" (own port {port})"));
+    }
     let local = if socket.receiving { local } else { format!("{local} (not receiving)") };
     [local, format!("cookie {}", socket.cookie), owners(&socket.owners)]
 }
@@ -35,6 +38,8 @@ fn owners(owners: &[Owner]) -> String {
 pub(crate) struct Socket {
     protocol: Option<&'static str>,
     local: Option<String>,
+    /// The port that it is in truth bound to, where its program has own binds.
+    own_port: Option<u16>,
     cookie: u64,
     receiving: bool,
     families: Vec<&'static str>,
@@ -56,6 +61,7 @@ impl From<&SocketState> for Socket {
         Self {
             protocol: socket.local.map(|local| local.protocol().as_str()),
             local: socket.local.map(|local| local.addr().to_string()),
+            own_port: socket.own_port,
             cookie: socket.cookie,
             receiving: socket.receiving,
             families: families.into_iter().filter(|(serves, _)| *serves).map(|(_, name)| name).collect(),

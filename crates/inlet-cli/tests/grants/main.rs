@@ -28,9 +28,11 @@ const STRANGER: u32 = 54321;
 const RULESET: &str = r#"
 services.web = {}
 services.rtp = {}
+services."tcp:127.0.0.1:18181" = { listen = "tcp:127.0.0.1:18181", user = "65534" }
 grants = [
   { user = "65534", service = "web", local = ["192.0.2.0/28", "2001:db8::/64"], ports = "80,8000-8999" },
   { unit = "UNIT", service = "rtp", local = "192.0.2.32/28" },
+  { user = "65534", service = "tcp:127.0.0.1:18181", local = "192.0.2.48/28" },
 ]
 rules = [
   { verdict = "pass", protocol = "tcp", local = "192.0.2.3", ports = 80 },
@@ -151,6 +153,20 @@ fn a_user_changes_what_is_granted_and_nothing_else() {
     let pid = server.id().to_string();
     let said = granted.ok(&["register", "web", "--pid", &pid]);
     assert!(said.contains("adopted tcp:127.0.0.1:18180 -> web"), "{said}");
+    // What it gave it takes away again: by the process, and of nobody else's service.
+    granted.refused(NOBODY, &["unregister", "rtp", "--pid", &pid], "not granted to user 65534");
+    let said = granted.ok(&["unregister", "web", "--pid", &pid]);
+    assert!(said.contains("1 socket of web taken out"), "{said}");
+    assert_eq!(granted.run(NOBODY, &["unregister", "web"]).code, Some(1));
+    granted.ok(&["register", "web", "--pid", &pid]);
+    // A service that is named after the address of its sockets.
+    granted.ok(&["bind", "--to", "tcp:127.0.0.1:18181", "tcp", "192.0.2.48", "80"]);
+    assert!(granted.host.ok(&["rules"]).contains("tcp:127.0.0.1:18181"));
+    granted.refused(
+        NOBODY,
+        &["bind", "--to", "tcp:127.0.0.1:18181", "tcp", "192.0.2.1", "80"],
+        "not granted to user 65534",
+    );
     // The address is granted: another program's bind() gets nothing of it.
     let thief = TcpServer::spawn("thief", at("192.0.2.1:80")).unwrap();
     let udp_thief = UdpServer::spawn("thief", at("[2001:db8::1]:8053"));

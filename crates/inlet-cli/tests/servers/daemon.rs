@@ -21,7 +21,11 @@ pub(crate) struct Daemon {
 impl Daemon {
     /// Starts a server that runs in the foreground; what it says goes to a file in the directory.
     pub(crate) fn start(dir: &Path, command: &mut Command) -> Self {
-        let cgroup = Cgroup::new().unwrap();
+        Self::start_in(Cgroup::new().unwrap(), dir, command)
+    }
+
+    /// The same in a control group that was made before.
+    pub(crate) fn start_in(cgroup: Cgroup, dir: &Path, command: &mut Command) -> Self {
         let log = dir.join("log");
         let out = File::options().create(true).append(true).open(&log).unwrap();
         command.stdin(Stdio::null()).stdout(out.try_clone().unwrap()).stderr(out);

@@ -35,7 +35,7 @@ pub(crate) fn assert_answers(answer: &[u8], about: &str) {
 }
 
 /// Asks over UDP, and takes an answer from the address and port asked alone.
-fn ask_udp(target: SocketAddr) -> Vec<u8> {
+pub(crate) fn ask_udp(target: SocketAddr) -> Vec<u8> {
     let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
     socket.set_read_timeout(Some(LONG)).unwrap();
     socket.connect(target).unwrap();
@@ -46,7 +46,7 @@ fn ask_udp(target: SocketAddr) -> Vec<u8> {
 }
 
 /// Asks over TCP, where a length goes before each message.
-fn ask_tcp(target: SocketAddr) -> Vec<u8> {
+pub(crate) fn ask_tcp(target: SocketAddr) -> Vec<u8> {
     let mut client = TcpStream::connect_timeout(&target, LONG).unwrap();
     client.set_read_timeout(Some(LONG)).unwrap();
     let question = question();

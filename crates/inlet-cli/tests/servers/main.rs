@@ -17,6 +17,7 @@ mod host;
 mod killed;
 mod languages;
 mod nginx;
+mod own;
 mod plain;
 mod redis;
 mod units;

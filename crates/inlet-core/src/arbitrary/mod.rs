@@ -287,5 +287,6 @@ fn description(number: usize, confined: bool) -> Option<Description> {
     description.user = "www-data".parse().ok().filter(|_| confined);
     description.anyone = !confined;
     description.no_mptcp = confined && number == 3;
+    description.own_binds = confined && number == 1;
     Some(description)
 }

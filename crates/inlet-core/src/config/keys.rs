@@ -13,7 +13,7 @@ use crate::ruleset::Builder;
 pub(super) const FILE: &[&str] = &["include", "routes", "services", "sets", "grants", "rules"];
 /// The keys of a service.
 pub(super) const SERVICE: &[&str] =
-    &["on_missing", "spread", "answers", "sticky", "listen", "unit", "cgroup", "user", "anyone", "no_mptcp"];
+    &["on_missing", "spread", "answers", "sticky", "listen", "unit", "cgroup", "user", "anyone", "no_mptcp", "binds"];
 /// The keys of a set that is not a list.
 pub(super) const SET: &[&str] = &["file", "lenient"];
 /// The keys of a grant.
@@ -27,6 +27,10 @@ pub(super) enum Plain {
     Pass,
     Refuse,
 }
+
+/// That programs have binds of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct OwnBinds;
 
 /// The text is not one of the few that a key can have.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -76,6 +80,17 @@ impl FromStr for Routes {
     }
 }
 
+impl FromStr for OwnBinds {
+    type Err = UnknownChoice;
+
+    fn from_str(text: &str) -> Result<Self, UnknownChoice> {
+        match text {
+            "own" => Ok(Self),
+            _ => Err(UnknownChoice { what: "kind of binds", text: text.to_owned(), choices: "own, or leave it out" }),
+        }
+    }
+}
+
 /// The keys of a service that describe its sockets, after reading.
 #[derive(Default)]
 pub(super) struct Described {
@@ -85,6 +100,7 @@ pub(super) struct Described {
     pub(super) user: Option<UserName>,
     pub(super) anyone: bool,
     pub(super) no_mptcp: bool,
+    pub(super) own_binds: bool,
 }
 
 /// Why these keys do not describe sockets.
@@ -100,6 +116,10 @@ pub(super) enum DescribedError {
     Anyone,
     #[error("\"no_mptcp\" needs \"unit\", \"cgroup\" or \"user\", whose programs get plain TCP")]
     PlainForAll,
+    #[error("\"binds\" needs \"unit\" or \"cgroup\", whose programs have them")]
+    OwnForAll,
+    #[error("udp:*:* means the sockets of clients too")]
+    Vague,
     #[error(transparent)]
     Description(#[from] DescriptionError),
 }
@@ -108,7 +128,8 @@ impl Remedy for DescribedError {
     fn remedy(&self) -> Option<Cow<'_, str>> {
         match self {
             Self::TwoPlaces | Self::Anyone => Some("leave one out".into()),
-            Self::PlainForAll => Some("add one of them".into()),
+            Self::PlainForAll | Self::OwnForAll => Some("add one of them".into()),
+            Self::Vague => Some("give ports, or binds = \"own\"".into()),
             Self::NoListen => Some("add it, or leave them out".into()),
             Self::Description(error) => error.remedy(),
         }
@@ -123,7 +144,9 @@ impl Described {
             (None, Some(cgroup)) => Some(Confine::Cgroup(cgroup)),
             (None, None) => None,
         };
-        match self.listen {
+        // What own binds move, unless addresses are named, is all that is bound.
+        let all = || self.own_binds.then(|| vec![Listen::ALL_TCP, Listen::ALL_UDP]);
+        match self.listen.or_else(all) {
             None if confine.is_some() || self.user.is_some() || self.anyone || self.no_mptcp => {
                 Err(DescribedError::NoListen)
             }
@@ -133,9 +156,12 @@ impl Described {
                 let mut description = Description::new(listen)?;
                 (description.confine, description.user, description.anyone) = (confine, self.user, self.anyone);
                 description.no_mptcp = self.no_mptcp;
-                match description.is_plain_for_all() {
-                    true => Err(DescribedError::PlainForAll),
-                    false => Ok(Some(description)),
+                description.own_binds = self.own_binds;
+                match () {
+                    () if description.is_own_for_all() => Err(DescribedError::OwnForAll),
+                    () if description.is_vague() => Err(DescribedError::Vague),
+                    () if description.is_plain_for_all() => Err(DescribedError::PlainForAll),
+                    () => Ok(Some(description)),
                 }
             }
         }

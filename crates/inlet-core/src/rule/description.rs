@@ -16,6 +16,9 @@ pub struct Description {
     pub anyone: bool,
     /// Whether programs of this control group and user get plain TCP when they ask for multipath TCP.
     pub no_mptcp: bool,
+    /// Whether these addresses are those that programs of the control group ask for: bind() moves them to ports of
+    /// their own, and packets reach them by rules alone.
+    pub own_binds: bool,
 }
 
 /// A control group (cgroup v2) with all groups below it.
@@ -38,7 +41,7 @@ impl Description {
         listen.dedup();
         match listen.is_empty() {
             true => Err(DescriptionError::Empty),
-            false => Ok(Self { listen, confine: None, user: None, anyone: false, no_mptcp: false }),
+            false => Ok(Self { listen, confine: None, user: None, anyone: false, no_mptcp: false, own_binds: false }),
         }
     }
 
@@ -70,6 +73,16 @@ impl Description {
     /// Whether it would keep every program of the host from multipath TCP.
     pub fn is_plain_for_all(&self) -> bool {
         self.no_mptcp && self.is_open()
+    }
+
+    /// Whether it would move what every program of the host binds.
+    pub fn is_own_for_all(&self) -> bool {
+        self.own_binds && self.confine.is_none()
+    }
+
+    /// Whether it means UDP sockets of all ports, without own binds, by which servers are told from clients.
+    pub fn is_vague(&self) -> bool {
+        !self.own_binds && self.listen.contains(&Listen::ALL_UDP)
     }
 
     /// An address at which both descriptions could claim the same socket. Different users or control groups keep them
@@ -122,7 +135,10 @@ impl fmt::Display for Description {
         } else if self.anyone {
             f.write_str(" anyone")?;
         }
-        if self.no_mptcp { f.write_str(" no-mptcp") } else { Ok(()) }
+        if self.no_mptcp {
+            f.write_str(" no-mptcp")?;
+        }
+        if self.own_binds { f.write_str(" own-binds") } else { Ok(()) }
     }
 }
 

@@ -10,7 +10,8 @@ use super::{DescriptionError, Endpoint, InterfaceName, Protocol};
 /// A protocol, a local address and a port that a socket is bound to: `tcp:127.0.0.1:8080`, `udp:[::1]:53`, `tcp:*:80`.
 /// With an interface only sockets are meant that are bound to it: `udp:[fe80::1%eth0]:53`, `tcp:*%eth0:80`.
 ///
-/// `tcp:*:*` means all TCP listeners; it needs a unit or a control group beside it.
+/// `tcp:*:*` means all TCP listeners; it needs a unit or a control group beside it. `udp:*:*` means all UDP
+/// sockets that a program with own binds has bound to a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Listen {
     protocol: Protocol,
@@ -68,6 +69,9 @@ impl Listen {
     /// All TCP listeners, whatever their address and port.
     pub const ALL_TCP: Self = Self { protocol: Protocol::Tcp, addr: ListenAddr::Any, port: 0, device: None };
 
+    /// All UDP sockets, whatever their address and port.
+    pub const ALL_UDP: Self = Self { protocol: Protocol::Udp, ..Self::ALL_TCP };
+
     /// The port, 1 to 65535; `None` for all.
     pub fn port(self) -> Option<u16> {
         Some(self.port).filter(|port| *port != 0)
@@ -104,8 +108,10 @@ impl FromStr for Listen {
 
     fn from_str(text: &str) -> Result<Self, DescriptionError> {
         let syntax = || DescriptionError::Listen(text.to_owned());
-        if text == "tcp:*:*" {
-            return Ok(Self::ALL_TCP);
+        match text {
+            "tcp:*:*" => return Ok(Self::ALL_TCP),
+            "udp:*:*" => return Ok(Self::ALL_UDP),
+            _ => {}
         }
         let (protocol, rest) = text.split_once(':').ok_or_else(syntax)?;
         let protocol = protocol.parse()?;
@@ -143,7 +149,9 @@ mod tests {
 
     #[test]
     fn forms() {
-        for text in ["tcp:127.0.0.1:8080", "udp:[::1]:53", "tcp:*:80", "tcp:0.0.0.0:80", "udp:[::]:53", "tcp:*:*"] {
+        for text in
+            ["tcp:127.0.0.1:8080", "udp:[::1]:53", "tcp:*:80", "tcp:0.0.0.0:80", "udp:[::]:53", "tcp:*:*", "udp:*:*"]
+        {
             assert_eq!(listen(text).to_string(), text);
         }
         for text in ["tcp:127.0.0.1%lo:8080", "udp:[fe80::1%eth0]:53", "tcp:*%eth0.7:80", "udp:[::%a]b]:53"] {
@@ -151,7 +159,7 @@ mod tests {
         }
         assert_eq!(listen("tcp:[::ffff:192.0.2.1]:80").to_string(), "tcp:192.0.2.1:80");
         for text in
-            ["80", "tcp:80", "tcp:*", "tcp:*:", "tcp:*:http", "tcp:1.2.3:80", "tcp:*:65536", "udp:*:*", "tcp:*%:80"]
+            ["80", "tcp:80", "tcp:*", "tcp:*:", "tcp:*:http", "tcp:1.2.3:80", "tcp:*:65536", "udp:*%lo:*", "tcp:*%:80"]
         {
             assert_eq!(text.parse::<Listen>(), Err(DescriptionError::Listen(text.into())));
         }

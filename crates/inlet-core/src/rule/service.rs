@@ -37,6 +37,11 @@ pub struct Services {
 }
 
 impl Service {
+    /// Whether its programs have own binds.
+    pub fn has_own_binds(&self) -> bool {
+        self.description.as_ref().is_some_and(|description| description.own_binds)
+    }
+
     /// A service with the default policy and without a description.
     pub(crate) fn new(name: ServiceName) -> Self {
         Self {
@@ -81,6 +86,11 @@ impl Services {
     /// The interfaces that descriptions name, as often as they name them.
     pub fn devices(&self) -> impl Iterator<Item = InterfaceName> {
         self.by_id.values().filter_map(|service| service.description.as_ref()).flat_map(Description::devices)
+    }
+
+    /// Whether programs of one have own binds.
+    pub fn has_own_binds(&self) -> bool {
+        self.by_id.values().any(Service::has_own_binds)
     }
 
     /// Who may use them without the rights to change all.
@@ -177,7 +187,8 @@ impl Services {
                 at_port.entry((listen.protocol(), listen.port())).or_default().push(number);
             }
         }
-        let all_ports = at_port.get(&(Protocol::Tcp, None)).cloned().unwrap_or_default();
+        let all_ports = |protocol| at_port.get(&(protocol, None)).cloned().unwrap_or_default();
+        let all_ports = Protocol::ALL.map(all_ports).concat();
         let meet = |a: usize, b: usize| {
             let ((first, theirs), (second, ours)) = (described[a.min(b)], described[a.max(b)]);
             theirs.overlap(ours).filter(|_| a != b).map(|listen| (first, second, listen))

@@ -60,6 +60,12 @@ pub enum BuildError {
     /// Flows of a service would stay, and it has none over UDP.
     #[error("service {0}: sticky is for flows over UDP, and this service has TCP only")]
     StickyTcp(ServiceName),
+    /// A service would move what every program of the host binds.
+    #[error("service {0}: own binds need a unit or a cgroup, whose programs have them")]
+    OwnForAll(ServiceName),
+    /// A service means all UDP sockets, without own binds.
+    #[error("service {0}: udp:*:* means the sockets of clients too")]
+    Vague(ServiceName),
     /// Grants that cannot be, or not together.
     #[error(transparent)]
     Grant(#[from] GrantError),
@@ -81,6 +87,8 @@ impl Remedy for BuildError {
             Self::PlainForAll(_) => "say whose with a unit, a cgroup or a user".into(),
             Self::StickyGroup(_) => "leave the choice to Inlet (spread = \"inlet\"), or leave sticky out".into(),
             Self::StickyTcp(_) => "leave sticky out: a connection over TCP stays on its socket by itself".into(),
+            Self::OwnForAll(_) => "say whose with a unit or a cgroup".into(),
+            Self::Vague(_) => "give ports, or own binds".into(),
             Self::Grant(error) => return error.remedy(),
             Self::Service(error) => return error.remedy(),
         })

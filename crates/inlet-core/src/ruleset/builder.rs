@@ -189,6 +189,8 @@ impl Builder {
         for (_, service) in self.services.iter() {
             match &service.description {
                 Some(it) if it.is_boundless() => return Err(BuildError::Boundless(service.name.clone())),
+                Some(it) if it.is_own_for_all() => return Err(BuildError::OwnForAll(service.name.clone())),
+                Some(it) if it.is_vague() => return Err(BuildError::Vague(service.name.clone())),
                 Some(it) if it.is_plain_for_all() => return Err(BuildError::PlainForAll(service.name.clone())),
                 _ => {}
             }

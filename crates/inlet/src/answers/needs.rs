@@ -29,6 +29,9 @@ pub(crate) fn needs(ruleset: &Ruleset) -> Option<Needs> {
 /// hand nothing is known.
 fn port_may_differ(service: &Service, ports: PortRange) -> bool {
     let is_this = |port| ports.width() == 1 && port == Some(ports.first());
+    if service.has_own_binds() {
+        return true;
+    }
     let described = service.description.as_ref().map(|description| description.listen());
     let udp = described.map(|all| all.iter().filter(|listen| listen.protocol() == Protocol::Udp));
     !udp.is_some_and(|mut udp| udp.all(|listen| is_this(listen.port())))

@@ -4,11 +4,12 @@
  *
  *   inlet_listen      runs inside listen() and puts a TCP listener into its service before the call returns
  *   inlet_bind4, 6    run inside bind() and report UDP sockets at described ports to `inlet watch`
+ *   inlet_own4, 6     run inside bind() too, before; see own.bpf.h for them and inlet_name4, 6
  *   inlet_socket      runs inside socket() and refuses multipath TCP to programs that are to have plain TCP
  *   inlet_find_tcp,   go through the sockets that exist: tell which ones are wanted, and put those in that user space
  * has inlet_find_udp    a place for
  */
-#include <asm-generic/errno-base.h>
+#include <asm-generic/errno.h>
 #include <linux/bpf.h>
 #include <linux/in.h>
 #include <stdbool.h>
@@ -23,6 +24,7 @@
 #include "lanes.bpf.h"
 #include "wants.bpf.h"
 #include "plain.bpf.h"
+#include "own.bpf.h"
 
 /* Why a listener that a service wants does not get in, beside the errors of the kernel. */
 #define REFUSED_MPTCP 2
@@ -194,8 +196,9 @@ int inlet_listen(struct bpf_sock_ops *ctx)
 static __always_inline int report_bind(struct bpf_sock *ctx)
 {
 	__u32 port = PORT_KEY(ctx->src_port, true);
+	bool moved = asked_for(&adopting.own, ctx->src_port);
 
-	if (ctx->protocol == IPPROTO_UDP && bpf_map_lookup_elem(&inlet_ports, &port) &&
+	if (ctx->protocol == IPPROTO_UDP && (moved || bpf_map_lookup_elem(&inlet_ports, &port)) &&
 	    bpf_get_netns_cookie(ctx) == adopting.netns)
 		bpf_ringbuf_output(&inlet_binds, &port, sizeof(port), 0);
 	return 1;

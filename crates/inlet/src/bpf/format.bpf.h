@@ -108,6 +108,7 @@ struct config {
 	__u64 answers;	   /* not of the image: whether flows are noted */
 	__u64 sticky;	   /* not of the image: whether flows stay on sockets */
 	__u64 cookie;	   /* not of the image: where the kernel has the cookie of a socket */
+	__u64 own_ports;   /* not of the image: the first port of own binds, above 16 bits how many; 0 for none */
 };
 
 /* Tells the loader the layout and the numbers; no such map is made. Not a variable, for which libbpf would try what the

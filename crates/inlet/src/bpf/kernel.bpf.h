@@ -105,4 +105,5 @@ struct bpf_nf_ctx {
 /* The states of include/net/tcp_states.h in which a socket receives through the hook. */
 #define TCP_LISTEN 10
 #define TCP_TIME_WAIT 6
+#define TCP_CLOSE 7
 #define UDP_UNCONNECTED 7

@@ -11,6 +11,7 @@
  *   a rule says refuse                  SK_DROP: TCP reset, ICMP port unreachable
  *   a service with a live socket        SK_PASS, with that socket
  *   a service without one               its on-missing policy: SK_DROP or SK_PASS
+ *   a port of own binds                 SK_DROP where it would be the ordinary lookup's: rules alone lead there
  *
  * Packets are counted. Questions are not: a test run has no interface, and every packet came in on one.
  */
@@ -96,6 +97,16 @@ __noinline int give_to_one_of(struct bpf_sk_lookup *ctx, __u64 lane, __u32 leaf)
 	return choice.others ? -EINVAL : -ENOENT;
 }
 
+/* Where the kernel's ordinary lookup would go on: it must not find sockets that only rules lead to. */
+static __always_inline int unless_own(struct bpf_sk_lookup *ctx, int verdict)
+{
+	__u32 first = constant(own_ports) & 0xffff;
+
+	if (constant(own_ports) && ctx->local_port - first < constant(own_ports) >> 16)
+		return SK_DROP;
+	return verdict;
+}
+
 static __always_inline int to_service(struct bpf_sk_lookup *ctx, __u32 leaf, int on_missing)
 {
 	__u32 service = leaf_number(leaf) & (LEAF_GROUP - 1);
@@ -125,7 +136,7 @@ static __always_inline int to_service(struct bpf_sk_lookup *ctx, __u32 leaf, int
 		if (on_missing == SK_DROP)
 			count->refused++;
 	}
-	return on_missing;
+	return unless_own(ctx, on_missing);
 }
 
 /* A mark is handed over once: a later look-up of the same flow may be one that never went through netfilter. */
@@ -149,7 +160,7 @@ static __always_inline int plain_verdict(struct bpf_sk_lookup *ctx, int verdict)
 		else
 			count->refused++;
 	}
-	return verdict;
+	return unless_own(ctx, verdict);
 }
 
 /* The verdict that is so far from another kind of leaf: no branch. Older verifiers have to be told that it is one. */
@@ -180,7 +191,7 @@ int inlet_steer(struct bpf_sk_lookup *ctx)
 	case LEAF_SERVICE_OR_PASS:
 		return to_service(ctx, leaf, verdict_of(leaf_kind(leaf) - LEAF_SERVICE_OR_REFUSE));
 	default:
-		return SK_PASS;
+		return unless_own(ctx, SK_PASS);
 	}
 }
 

@@ -5,11 +5,13 @@
  */
 #pragma once
 #include "kernel.bpf.h"
+#include "ports.bpf.h"
 
 struct adopting {
 	__u64 netns;	/* the cookie of the instance's namespace */
-	__u32 any_port; /* whether a description means TCP listeners of every port */
+	__u32 any_port; /* whether a description means sockets of every port */
 	__u32 plain;	/* how many entries inlet_plain has */
+	struct own_range own;
 };
 
 const volatile struct adopting adopting = {};
@@ -38,6 +40,7 @@ struct want {
 	__u32 uid;
 	__u32 confine; /* the number of the control group in inlet_confines, from 1 on; 0 is everywhere */
 	__u32 device;  /* the interface that it must be bound to; 0 is whatever it is */
+	__u32 own;     /* whether bind() moves it */
 };
 
 struct wants {
@@ -118,28 +121,33 @@ __noinline int is_in(__u64 kernel_cgroup, __u32 confine)
 	return true;
 }
 
+/* Whose a socket is, or is going to be. */
+struct who {
+	__u64 cgroup;
+	__u32 uid;
+	__u32 device;
+	bool moves; /* only services that move what is bound are meant */
+};
+
 /* The service of those that want this address which wants this socket too; 0 when none does. */
-static __always_inline __u32 wanted_by(const struct sock *sk, const struct want_key *key)
+static __always_inline __u32 wanted_by(const struct who *who, const struct want_key *key)
 {
 	const struct wants *wants = bpf_map_lookup_elem(&inlet_wants, key);
-	__u32 uid = sk->sk_uid.val;
-	__u32 device = sk->__sk_common.skc_bound_dev_if;
-	__u64 cgroup;
 
 	if (!wants)
 		return 0;
-	/* Not a plain load: for each of a pointer the verifier looks through the names of all types of the kernel. */
-	cgroup = (__u64)BPF_CORE_READ(sk, sk_cgrp_data.cgroup);
 	for (int i = 0; i < MAX_WANTS; i++) {
 		const struct want *want = &wants->want[i];
 
 		if (i >= wants->count)
 			break;
-		if (want->has_uid && want->uid != uid)
+		if (want->has_uid && want->uid != who->uid)
 			continue;
-		if (want->device && want->device != device)
+		if (want->device && want->device != who->device)
 			continue;
-		if (want->confine && !is_in(cgroup, want->confine - 1))
+		if (who->moves && !want->own)
+			continue;
+		if (want->confine && !is_in(who->cgroup, want->confine - 1))
 			continue;
 		return want->service;
 	}
@@ -151,15 +159,19 @@ struct bound {
 	struct want_key key;
 	bool v4;
 	bool v6;
+	bool moved; /* it asked for the port of the key, and has another one */
 };
 
 static __always_inline void bound_of(const struct sock *sk, bool udp, struct bound *bound)
 {
 	const struct sock_common *common = &sk->__sk_common;
 	__u64 *addr = (__u64 *)bound->key.addr;
+	__u32 asked;
 
 	__builtin_memset(bound, 0, sizeof(*bound));
-	bound->key.port = PORT_KEY(common->skc_num, udp);
+	asked = asked_for(&adopting.own, common->skc_num);
+	bound->moved = asked;
+	bound->key.port = PORT_KEY(asked ?: common->skc_num, udp);
 	if (common->skc_family == AF_INET) {
 		bound->key.addr[10] = bound->key.addr[11] = 0xff;
 		*(__u32 *)&bound->key.addr[12] = common->skc_rcv_saddr;
@@ -179,16 +191,24 @@ static __always_inline void bound_of(const struct sock *sk, bool udp, struct bou
 static __always_inline __u32 service_for(const struct sock *sk, struct bound *bound)
 {
 	struct want_key any = {.port = bound->key.port, .any = 1};
+	bool is_port = bpf_map_lookup_elem(&inlet_ports, &any.port);
+	/* UDP sockets of every port are those that bind() moved: others are of clients. */
+	bool is_any = adopting.any_port && (any.port <= 0xffff || bound->moved);
+	struct who who = {.uid = sk->sk_uid.val, .device = sk->__sk_common.skc_bound_dev_if};
 	__u32 service = 0;
 
-	if (bpf_map_lookup_elem(&inlet_ports, &bound->key.port)) {
-		service = wanted_by(sk, &bound->key);
+	if (!is_port && !is_any)
+		return 0;
+	/* Not a plain load: for each of a pointer the verifier looks through the names of all types of the kernel. */
+	who.cgroup = (__u64)BPF_CORE_READ(sk, sk_cgrp_data.cgroup);
+	if (is_port) {
+		service = wanted_by(&who, &bound->key);
 		if (!service)
-			service = wanted_by(sk, &any);
+			service = wanted_by(&who, &any);
 	}
-	if (!service && adopting.any_port && any.port <= 0xffff) {
-		any.port = 0;
-		service = wanted_by(sk, &any);
+	if (!service && is_any) {
+		any.port = PORT_KEY(0, any.port >> 16);
+		service = wanted_by(&who, &any);
 	}
 	return service;
 }

@@ -1,28 +1,27 @@
 //! Descriptions as the programs read them: by port, and by address.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::mem::{offset_of, size_of};
 use std::net::IpAddr;
 
 use inlet_core::{Description, Interface, Listen, ListenAddr, MAX_NAME, Protocol, Ruleset, ServiceId, UserName};
 
 use super::described;
+use super::not_found::{MAX_WANTS, NotFound};
 use crate::bpf::adopt::types;
 use crate::error::{DescribeError, Error, Result};
 use crate::kernel::Cgroups;
 use crate::socket::Lane;
 
-/// How many services may want sockets of one address.
-const MAX_WANTS: usize = 8;
 const NAME_BYTES: usize = MAX_NAME + 1;
 const _: () = assert!(
     size_of::<types::want_key>() == 24
-        && size_of::<types::want>() == 20
+        && size_of::<types::want>() == 24
         && offset_of!(types::want, confine) == 12
         && offset_of!(types::want, device) == 16
+        && offset_of!(types::want, own) == 20
         && offset_of!(types::wants, want) == 4
-        && size_of::<types::wants>() == 4 + 20 * MAX_WANTS
+        && size_of::<types::wants>() == 4 + 24 * MAX_WANTS
         && size_of::<types::plain>() == 16
         && offset_of!(types::plain, confine) == 8
         && size_of::<types::confine>() == 8 + inlet_core::MAX_DEPTH * NAME_BYTES
@@ -34,25 +33,16 @@ pub(crate) struct Claims {
     by_key: BTreeMap<[u8; 24], Vec<Claim>>,
     confines: Vec<Vec<String>>,
     ports: BTreeSet<u32>,
-    /// Whether TCP listeners of every port are meant.
-    pub(crate) any_port: bool,
+    /// The protocols of which sockets of every port are meant.
+    any_port: BTreeSet<Protocol>,
+    /// Whether programs of a service have own binds.
+    pub(crate) own_binds: bool,
     /// The lanes into which the kernel puts listeners.
     pub(crate) listening: BTreeSet<Lane>,
     /// Who gets plain TCP in the place of multipath TCP: the user and the number of the control group.
     plain: Vec<(Option<u32>, u32)>,
     /// The services whose sockets are not found, with the reason.
     left_out: Vec<(ServiceId, NotFound)>,
-}
-
-/// Why no socket is found for a service, whatever sockets there are.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NotFound {
-    /// There is no such user.
-    User(UserName),
-    /// Another service wants the same sockets by different names of one user or control group.
-    Same(Listen),
-    /// So many services want sockets of one address that this one does not fit.
-    Many(Listen),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +53,8 @@ struct Claim {
     confine: u32,
     /// The kernel's index of the interface; 0 for none.
     device: u32,
+    /// Whether bind() moves it.
+    own: bool,
 }
 
 /// An interface that is not there has this index, which the kernel gives to none: nothing is bound to it.
@@ -91,7 +83,10 @@ impl Claims {
             if description.no_mptcp {
                 wants.plain.push((uid, confine));
             }
-            let claim = |listen: Listen| Claim { service, uid, confine, device: device(listen, ruleset.interfaces()) };
+            let own = description.own_binds;
+            wants.own_binds |= own;
+            let claim =
+                |listen: Listen| Claim { service, uid, confine, device: device(listen, ruleset.interfaces()), own };
             let its: Vec<(Listen, Claim)> = description.listen().iter().map(|it| (*it, claim(*it))).collect();
             match its.iter().find_map(|(listen, claim)| wants.contest(*listen, claim)) {
                 Some(reason) => wants.left_out.push((service, reason)),
@@ -126,7 +121,7 @@ impl Claims {
     fn add(&mut self, listen: Listen, claim: Claim) {
         match listen.port() {
             Some(port) => _ = self.ports.insert(port_key(listen.protocol(), port)),
-            None => self.any_port = true,
+            None => _ = self.any_port.insert(listen.protocol()),
         }
         if listen.protocol() == Protocol::Tcp {
             self.listening.extend(lanes(claim.service, listen));
@@ -144,8 +139,13 @@ impl Claims {
 
     /// Whether sockets of a protocol are described.
     pub(crate) fn has(&self, protocol: Protocol) -> bool {
-        let any = self.any_port && protocol == Protocol::Tcp;
-        any || self.ports.iter().any(|port| (port >> 16 != 0) == (protocol == Protocol::Udp))
+        self.any_port.contains(&protocol)
+            || self.ports.iter().any(|port| (port >> 16 != 0) == (protocol == Protocol::Udp))
+    }
+
+    /// Whether sockets of every port are meant, of a protocol.
+    pub(crate) fn has_any_port(&self) -> bool {
+        !self.any_port.is_empty()
     }
 
     /// The described ports, with the protocol's bit.
@@ -208,7 +208,7 @@ fn octets(addr: IpAddr) -> [u8; 16] {
 fn value(wants: &[Claim]) -> Vec<u8> {
     let words = wants.iter().flat_map(|want| {
         let (has_uid, uid) = want.uid.map_or((0, 0), |uid| (1, uid));
-        [u32::from(want.service.get()), has_uid, uid, want.confine, want.device]
+        [u32::from(want.service.get()), has_uid, uid, want.confine, want.device, u32::from(want.own)]
     });
     let mut value: Vec<u8> = [wants.len() as u32].into_iter().chain(words).flat_map(u32::to_ne_bytes).collect();
     value.resize(size_of::<types::wants>(), 0);
@@ -268,27 +268,4 @@ pub(crate) fn not_found(ruleset: &Ruleset) -> BTreeMap<ServiceId, NotFound> {
     }
     let wants = Cgroups::find().and_then(|cgroups| Claims::of(ruleset, &cgroups));
     wants.map(|wants| wants.left_out.into_iter().collect()).unwrap_or_default()
-}
-
-impl NotFound {
-    /// The next step.
-    pub fn remedy(&self) -> &'static str {
-        match self {
-            Self::User(_) => "make the user, then: inlet adopt; or describe another one",
-            Self::Same(_) => "let them differ in address, port, interface, user or control group",
-            Self::Many(_) => "let them differ in address or port",
-        }
-    }
-}
-
-impl fmt::Display for NotFound {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::User(user) => write!(f, "there is no user {}", user.as_str()),
-            Self::Same(listen) => {
-                write!(f, "another service has the sockets at {listen} of the same user and control group")
-            }
-            Self::Many(listen) => write!(f, "{MAX_WANTS} other services have the sockets at {listen}"),
-        }
-    }
 }

@@ -5,14 +5,15 @@
 
 mod claims;
 mod find;
+mod not_found;
 mod prepared;
 mod programs;
 mod refusals;
 
 use inlet_core::{Description, ServiceId, Services};
 
-pub use self::claims::NotFound;
 pub use self::find::FoundSocket;
+pub use self::not_found::NotFound;
 pub use self::refusals::LastRefusal;
 
 pub(crate) use self::claims::{Claims, check_there, not_found, uid_of};

@@ -21,7 +21,7 @@ use crate::state::{Access, DescribedFiles, Maps, Readers, create, create_keyed, 
 pub(crate) const PLACES: u32 = 1 << 16;
 
 /// The names of the links to the root of the control groups.
-const LINKS: [&str; 4] = ["listen", "bind4", "bind6", "socket"];
+const LINKS: [&str; 8] = ["listen", "bind4", "bind6", "socket", "own4", "own6", "name4", "name6"];
 
 /// Programs in the kernel, not yet in force.
 #[derive(Debug)]
@@ -34,6 +34,8 @@ pub(crate) struct Programs {
     bind4: OwnedFd,
     bind6: OwnedFd,
     socket: OwnedFd,
+    own: [OwnedFd; 2],
+    name: [OwnedFd; 2],
 }
 
 impl Programs {
@@ -47,6 +49,7 @@ impl Programs {
         })?;
         let place = size_of::<types::place>() as u32;
         let places = create_keyed("inlet_places", MapType::Hash, [8, place], PLACES, libbpf_sys::BPF_F_NO_PREALLOC)?;
+        let own_ports = maps.own_ports.as_ref().ok_or_else(|| program::without("map of own ports"))?;
         program::loading(|failed| {
             let mut storage = MaybeUninit::uninit();
             let mut open = AdoptSkelBuilder::default().open(&mut storage).map_err(&failed)?;
@@ -56,6 +59,7 @@ impl Programs {
                 (&mut open.maps.inlet_refusals, &refusals),
                 (&mut open.maps.inlet_binds, &maps.binds),
                 (&mut open.maps.inlet_places, &places),
+                (&mut open.maps.inlet_own_ports, &own_ports.map),
             ];
             for (map, handle) in reused {
                 map.reuse_fd(handle.as_fd()).map_err(&failed)?;
@@ -71,8 +75,11 @@ impl Programs {
             }
             let constants = open.maps.rodata_data.as_deref_mut().ok_or_else(|| program::without("constants"))?;
             constants.adopting.netns = netns;
-            constants.adopting.any_port = wants.any_port.into();
+            constants.adopting.any_port = wants.has_any_port().into();
             constants.adopting.plain = wants.plain().len() as u32;
+            let range = own_ports.range();
+            constants.adopting.own.first = range.first().into();
+            constants.adopting.own.count = u32::from(range.last() - range.first()) + 1;
             let loaded = open.load().map_err(&failed)?;
             fill(wants, &loaded.maps.inlet_ports, &loaded.maps.inlet_wants)?;
             fill_array(wants.confines(), &loaded.maps.inlet_confines)?;
@@ -86,6 +93,8 @@ impl Programs {
                 bind4: keep(progs.inlet_bind4.as_fd())?,
                 bind6: keep(progs.inlet_bind6.as_fd())?,
                 socket: keep(progs.inlet_socket.as_fd())?,
+                own: [keep(progs.inlet_own4.as_fd())?, keep(progs.inlet_own6.as_fd())?],
+                name: [keep(progs.inlet_name4.as_fd())?, keep(progs.inlet_name6.as_fd())?],
                 refusals,
                 places,
             })
@@ -103,8 +112,8 @@ impl Programs {
         })
     }
 
-    fn links(&self, wants: &Claims) -> [Link<'_>; 4] {
-        let [listen, bind4, bind6, socket] = LINKS;
+    fn links(&self, wants: &Claims) -> [Link<'_>; 8] {
+        let [listen, bind4, bind6, socket, own4, own6, name4, name6] = LINKS;
         let (tcp, udp) = (wants.has(Protocol::Tcp), wants.has(Protocol::Udp));
         let link = |name, program, kind, is_needed| Link { name, program, kind, is_needed };
         [
@@ -112,6 +121,10 @@ impl Programs {
             link(bind4, &self.bind4, libbpf_sys::BPF_CGROUP_INET4_POST_BIND, udp),
             link(bind6, &self.bind6, libbpf_sys::BPF_CGROUP_INET6_POST_BIND, udp),
             link(socket, &self.socket, libbpf_sys::BPF_CGROUP_INET_SOCK_CREATE, wants.plain().len() > 0),
+            link(own4, &self.own[0], libbpf_sys::BPF_CGROUP_INET4_BIND, wants.own_binds),
+            link(own6, &self.own[1], libbpf_sys::BPF_CGROUP_INET6_BIND, wants.own_binds),
+            link(name4, &self.name[0], libbpf_sys::BPF_CGROUP_INET4_GETSOCKNAME, wants.own_binds),
+            link(name6, &self.name[1], libbpf_sys::BPF_CGROUP_INET6_GETSOCKNAME, wants.own_binds),
         ]
     }
 
@@ -129,7 +142,11 @@ impl Programs {
         for link in self.links(wants).iter().filter(|link| link.is_needed) {
             if !is_attached(&files.link(link.name))? {
                 link.attach(&files.link(link.name), &cgroups)?;
-                fault::point("describe:attached");
+                match link.kind {
+                    libbpf_sys::BPF_CGROUP_INET6_BIND => fault::point("own:bind"),
+                    libbpf_sys::BPF_CGROUP_INET6_GETSOCKNAME => fault::point("own:name"),
+                    _ => fault::point("describe:attached"),
+                }
             }
         }
         Ok(())

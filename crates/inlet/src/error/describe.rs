@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::io;
 use std::path::PathBuf;
 
-use inlet_core::{Listen, Protocol};
+use inlet_core::{Confine, Endpoint, Listen, PortRange, Protocol};
 
 use super::texts::{by_whom, quoted, wait_for};
 
@@ -63,8 +63,41 @@ pub enum DescribeError {
     #[error("service {0:?} is described already")]
     Described(String),
     /// What says more about a description is asked of a service that has none.
-    #[error("service {0:?} has no description, whose programs would get plain TCP")]
-    NotDescribed(String),
+    #[error("service {service:?} has no description, whose programs would {}", if *option == "--no-mptcp" { "get plain TCP" } else { "have own binds" })]
+    NotDescribed {
+        /// The service.
+        service: String,
+        /// What was asked, as the option of the command.
+        option: &'static str,
+    },
+    /// Sockets that a service is to have are those of a program outside its control group.
+    #[error(
+        "{endpoint} is a socket of a program outside {confine}, whose programs alone service {service:?} has, with own binds"
+    )]
+    Outside {
+        /// The service.
+        service: String,
+        /// Where its programs are.
+        confine: Confine,
+        /// The socket.
+        endpoint: Endpoint,
+    },
+    /// A socket is at a port that own binds need.
+    #[error("own binds have the ports {range}, and a socket is bound to {endpoint}")]
+    OwnPortTaken {
+        /// The ports.
+        range: PortRange,
+        /// The socket.
+        endpoint: Endpoint,
+    },
+    /// The kernel gives ports that own binds need to clients.
+    #[error("own binds have the ports {range}, and the kernel gives port {port} to clients by itself")]
+    OwnPortsAutomatic {
+        /// The ports.
+        range: PortRange,
+        /// One of them.
+        port: u16,
+    },
     /// Another `inlet run` serves the service.
     #[error("another inlet run serves {0}")]
     Running(String),
@@ -109,10 +142,19 @@ impl DescribeError {
             }
             Self::Watched { path, holders } => wait_for(path, holders),
             Self::Described(service) => {
-                format!("leave --listen out, or change it with: inlet service set {}", quoted(service)).into()
+                format!("leave --listen and --own-binds out, or change it with: inlet service set {}", quoted(service))
+                    .into()
             }
-            Self::NotDescribed(service) => format!(
-                "describe it too: inlet service set {} --no-mptcp --listen PROTO:ADDR:PORT --unit NAME.service",
+            Self::Outside { .. } => "start the program in it, and leave the sockets to the description".into(),
+            Self::OwnPortTaken { .. } => {
+                "end that program, or choose other ports: inlet down, then inlet up --own-ports FIRST-LAST".into()
+            }
+            Self::OwnPortsAutomatic { range, .. } => {
+                format!("sysctl -w net.ipv4.ip_local_reserved_ports={range}, with the ports that are there already")
+                    .into()
+            }
+            Self::NotDescribed { service, option } => format!(
+                "describe it too: inlet service set {} {option} --listen PROTO:ADDR:PORT --unit NAME.service",
                 quoted(service)
             )
             .into(),

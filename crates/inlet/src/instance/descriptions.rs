@@ -42,6 +42,9 @@ impl Instance {
         }
         let describes = |change: &ServiceChange| matches!(change, ServiceChange::Described { new: Some(_), .. });
         let checked = direction == Direction::Forward && plan.services.iter().any(describes);
+        if direction == Direction::Forward {
+            self.require_own_ports(new)?;
+        }
         let prepared = claims_of(new).and_then(|claims| match claims {
             Some(claims) if checked => claims.check().and_then(|()| self.prepare(claims)),
             Some(claims) => self.prepare(claims),
@@ -132,7 +135,7 @@ impl Instance {
                 self.let_go(self.service(name.as_str())?, previous, stays, &found)?;
             }
         }
-        Ok(())
+        self.free_own_ports()
     }
 
     /// What is left to do for descriptions after an interrupted commit. `others` are the services of rulesets that it
@@ -163,7 +166,8 @@ impl Instance {
         stays: Option<&Description>,
         found: &BTreeSet<(ServiceId, u64)>,
     ) -> Result<()> {
-        let (sockets, lanes) = (Sockets::of(self.location.netns())?, Lanes::map(&self.maps.lanes)?);
+        let (sockets, lanes) =
+            (Sockets::of_instance(self.location.netns(), &self.maps)?, Lanes::map(&self.maps.lanes)?);
         let meant = |cookie| {
             let socket = sockets.get(cookie).map(|listed| sockets.endpoint(&listed.bound));
             socket.is_some_and(|socket| old.is_at(&socket) && !stays.is_some_and(|stays| stays.is_at(&socket)))

@@ -4,7 +4,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use inlet_core::Ruleset;
+use inlet_core::{PortRange, Ruleset};
 
 use super::{Instance, takeover};
 use crate::answers;
@@ -15,7 +15,8 @@ use crate::kernel::{Capability, capability, raw};
 use crate::program::{Attachments, Generation, SharedMaps, begin, marks};
 use crate::route;
 use crate::state::{
-    Exclusive, Files, Location, Maps, Readers, USUAL_FLOWS, is_there, open_link, remove_all, set_max_flows,
+    Exclusive, Files, Location, Maps, Readers, USUAL_FLOWS, default_own_ports, is_there, open_link, remove_all,
+    set_max_flows,
 };
 
 /// How an instance is made.
@@ -27,6 +28,8 @@ pub struct UpOptions {
     pub max_sockets: u32,
     /// How many flows over UDP are kept: of those that are noted for their answers, and of those that stay on sockets.
     pub max_flows: u32,
+    /// The ports that programs with own binds get. Nobody else can bind them while a service has own binds.
+    pub own_ports: PortRange,
 }
 
 impl UpOptions {
@@ -47,7 +50,7 @@ impl UpOptions {
 
 impl Default for UpOptions {
     fn default() -> Self {
-        Self { group: None, max_sockets: 16384, max_flows: USUAL_FLOWS }
+        Self { group: None, max_sockets: 16384, max_flows: USUAL_FLOWS, own_ports: default_own_ports() }
     }
 }
 
@@ -109,6 +112,9 @@ impl Instance {
         let mut others = Vec::new();
         if self.maps.max_sockets() != options.max_sockets {
             others.push(format!("it has room for {} sockets", self.maps.max_sockets()));
+        }
+        if let Some(range) = self.own_ports().filter(|range| *range != options.own_ports) {
+            others.push(format!("own binds have the ports {range}"));
         }
         let readers = Readers::of(&self.files.0)?;
         if options.group.is_some() && readers != Readers::named(options.group.as_deref())? {
@@ -212,7 +218,7 @@ fn make(location: &Location, files: &Files, options: &UpOptions, readers: Reader
     std::fs::create_dir(&files.0).map_err(Error::at("make", &files.0))?;
     readers.admit_to_dir(&files.0)?;
     fault::point("up:directory");
-    let maps = Maps::create(files, options.max_sockets, readers, None)?;
+    let maps = Maps::create(files, (options.max_sockets, options.own_ports), readers, None)?;
     if options.max_flows != USUAL_FLOWS {
         set_max_flows(files, options.max_flows, readers)?;
     }

@@ -10,6 +10,7 @@ mod edit;
 mod finish;
 mod lifecycle;
 mod marks;
+mod own_binds;
 mod rollback;
 mod routes;
 mod sockets;
@@ -19,7 +20,7 @@ mod takeover;
 use std::cell::OnceCell;
 use std::os::fd::{AsFd, OwnedFd};
 
-use inlet_core::{Ruleset, ServiceId};
+use inlet_core::{PortRange, Ruleset, ServiceId};
 
 pub use self::apply::ApplyOptions;
 pub use self::commit::{CommitOptions, Committed};
@@ -33,7 +34,9 @@ use crate::error::{Error, Result};
 use crate::kernel::{Capability, capability};
 use crate::snapshot::warning::{self, Step};
 use crate::snapshot::{Receivers, Warning};
-use crate::state::{Access, Exclusive, Files, Location, Maps, generations, is_there, open_link, read_ruleset};
+use crate::state::{
+    Access, Exclusive, Files, Location, Maps, OwnPorts, generations, is_there, open_link, read_ruleset,
+};
 
 /// An instance open for writing. Nobody else writes or reads it while this is held.
 #[derive(Debug)]
@@ -108,6 +111,11 @@ impl Instance {
     /// How many sockets fit.
     pub fn max_sockets(&self) -> u32 {
         self.maps.max_sockets()
+    }
+
+    /// The ports that programs with own binds get.
+    pub fn own_ports(&self) -> Option<PortRange> {
+        self.maps.own_ports.as_ref().map(OwnPorts::range)
     }
 
     /// The ruleset in force, read from the image of its generation.

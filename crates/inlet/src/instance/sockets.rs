@@ -96,16 +96,24 @@ impl Instance {
     /// [`Error::UnknownService`], and with `pid` [`crate::SocketError::NoProcess`] and
     /// [`crate::SocketError::ProcessDenied`].
     pub fn unregister(&mut self, service: &str, pid: Option<u32>) -> Result<usize> {
+        self.service(service)?;
+        let wanted = pid.map(cookies).transpose()?;
+        self.take_out(service, wanted.as_ref())
+    }
+
+    /// Takes those of the sockets of a service out that another process passed to this one. Gives how many.
+    pub(crate) fn unregister_passed(&mut self, service: &str, sockets: &[OwnedFd]) -> Result<usize> {
+        let passed = sockets.iter().flat_map(rustix::net::sockopt::socket_cookie).collect();
+        self.take_out(service, Some(&passed))
+    }
+
+    fn take_out(&self, service: &str, wanted: Option<&BTreeSet<u64>>) -> Result<usize> {
         let id = self.service(service)?;
-        let wanted: Option<BTreeSet<u64>> = match pid {
-            None => None,
-            Some(pid) => Some(cookies(pid)?),
-        };
         let lanes = Lanes::map(&self.maps.lanes)?;
         let mut removed = BTreeSet::new();
         for lane in Lane::all(id) {
             for (slot, cookie) in sockets_in(&self.maps.sockets, lanes.slots(lane))? {
-                if wanted.as_ref().is_none_or(|wanted| wanted.contains(&cookie)) {
+                if wanted.is_none_or(|wanted| wanted.contains(&cookie)) {
                     empty(&self.maps.sockets, slot);
                     removed.insert(cookie);
                     fault::point("unregister:one");
@@ -159,6 +167,7 @@ impl Instance {
         self.require_back()?;
         // What a commit left to do comes first: places of services that are gone may still be seen by packets.
         self.finish_commit()?;
+        self.require_inside(service, candidates.iter().map(|it| (it.traits.endpoint, it.traits.cookie)))?;
         let lanes = Lanes::map(&self.maps.lanes)?;
         let mut places = self.plan_places(service, id, &lanes, &candidates)?;
         let max = self.maps.max_sockets();

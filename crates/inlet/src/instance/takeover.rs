@@ -20,8 +20,8 @@ use crate::kernel::{Capability, capability, raw};
 use crate::program::{Attachments, Generation, SharedMaps, begin};
 use crate::socket::{Lane, Lanes, Room, Slot, copy_sockets};
 use crate::state::{
-    Access, Exclusive, Files, GenerationFiles, Location, Maps, Older, Readers, generations, is_there, open_link,
-    open_map, read_ruleset, remove_all,
+    Access, Exclusive, Files, GenerationFiles, Location, Maps, Older, Readers, default_own_ports, generations,
+    is_there, open_link, open_map, read_ruleset, remove_all,
 };
 
 /// Takes over what an earlier version made, where the instance is of one. Also tells whether something of it is left:
@@ -98,7 +98,7 @@ fn make(location: &Location, older: &Older, next: &Files) -> Result<(OwnedFd, Ge
     std::fs::create_dir(&next.0).map_err(Error::at("make", &next.0))?;
     readers.admit_to_dir(&next.0)?;
     let counters = MapHandle::try_from(&older.counters).map_err(Error::os("keep", "the counters"))?;
-    let maps = Maps::create(next, older.max_sockets(), readers, Some(counters))?;
+    let maps = Maps::create(next, (older.max_sockets(), default_own_ports()), readers, Some(counters))?;
     // No earlier version had rules with marks, nor did it note where flows ask.
     let generation = Generation::load(&ruleset, &maps, SharedMaps::default())?;
     let files = next.generation(found.in_force + 1);

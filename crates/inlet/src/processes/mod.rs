@@ -8,9 +8,9 @@ mod waiter;
 mod watch;
 
 pub use self::grantd::{
-    Ask, DEFAULT_GRANTD, Done, ask_grantd, lacks_rights, listen_for_requests, listener_from_systemd, serve_grants,
-    sockets_of_process, sockets_of_systemd,
+    Ask, DEFAULT_GRANTD, Done, all_sockets_of_process, ask_grantd, lacks_rights, listen_for_requests,
+    listener_from_systemd, serve_grants, sockets_of_process, sockets_of_systemd,
 };
-pub use self::run::{Exit, Leftovers, run};
+pub use self::run::{Exit, Leftovers, RunOptions, run};
 pub use self::waiter::{Waiter, await_confirmation, wait_in_background};
 pub use self::watch::Watcher;

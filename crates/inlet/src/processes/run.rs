@@ -46,17 +46,26 @@ pub struct Leftovers {
 /// The signals that are handed on to the command.
 const FORWARDED: [i32; 8] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH, SIGCONT];
 
+/// Which sockets of a command its service gets.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RunOptions {
+    /// Their addresses; none: all TCP listeners, and with own binds all that is bound.
+    pub listen: Vec<Listen>,
+    /// Whether the command has own binds.
+    pub own_binds: bool,
+}
+
 /// Runs a command to its end. The service gets the sockets that it opens: those of the service's description when it
-/// has one, else those at `listen`, else all its TCP listeners. Signals are handed on to it.
+/// has one, else those of the options. Signals are handed on to it.
 ///
 /// # Errors
-/// [`crate::DescribeError::Described`] when `listen` is given for a service that has a description,
+/// [`crate::DescribeError::Described`] when options are given for a service that has a description,
 /// [`crate::DescribeError::Running`] when another `run` serves it, [`crate::DescribeError::Spawn`] when the command
 /// cannot be started, and those of descriptions.
-pub fn run(location: &Location, service: &ServiceName, listen: &[Listen], command: &mut Command) -> Result<Exit> {
+pub fn run(location: &Location, service: &ServiceName, options: &RunOptions, command: &mut Command) -> Result<Exit> {
     capability::require("inlet run", &[Capability::Bpf, Capability::NetAdmin, Capability::Perfmon])?;
     let group = Group::make()?;
-    let ran = describe(location, service, listen, &group).and_then(|()| run_in(&group, location, service, command));
+    let ran = describe(location, service, options, &group).and_then(|()| run_in(&group, location, service, command));
     let is_empty = group.remove();
     let is_described = described_by_us(location, service, &group)?;
     if is_empty && is_described {
@@ -69,7 +78,7 @@ pub fn run(location: &Location, service: &ServiceName, listen: &[Listen], comman
 
 /// Describes the service, unless it is described already, and makes it when there is none. What a `run` that was killed
 /// left described by its own group counts for nothing once that group is empty.
-fn describe(location: &Location, service: &ServiceName, listen: &[Listen], group: &Group) -> Result<()> {
+fn describe(location: &Location, service: &ServiceName, options: &RunOptions, group: &Group) -> Result<()> {
     let mut instance = Instance::open(location.clone())?;
     let services = instance.ruleset()?.services();
     let known = services.id(service.as_str()).and_then(|id| services.get(id)?.description.clone());
@@ -81,11 +90,18 @@ fn describe(location: &Location, service: &ServiceName, listen: &[Listen], group
         take_over(path, service)?;
     } else if known.is_some() {
         let name = service.as_str().to_owned();
-        return if listen.is_empty() { Ok(()) } else { Err(Error::Describe(DescribeError::Described(name))) };
+        return if *options == RunOptions::default() {
+            Ok(())
+        } else {
+            Err(Error::Describe(DescribeError::Described(name)))
+        };
     }
-    let all = [Listen::ALL_TCP];
-    let listen = if listen.is_empty() { &all } else { listen };
-    let mut description = Description::new(listen.iter().copied())?;
+    let mut description = match options.listen.as_slice() {
+        [] if options.own_binds => Description::new([Listen::ALL_TCP, Listen::ALL_UDP])?,
+        [] => Description::new([Listen::ALL_TCP])?,
+        listen => Description::new(listen.iter().copied())?,
+    };
+    description.own_binds = options.own_binds;
     description.confine = Some(Confine::Cgroup(group.path.clone()));
     let request = ServiceRequest { description: Some(Some(description)), ..ServiceRequest::default() };
     instance.set_service(service, request).map(drop)

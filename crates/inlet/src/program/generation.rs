@@ -15,7 +15,7 @@ use super::load::{self, SharedMaps};
 use crate::error::{Error, Result};
 use crate::fault;
 use crate::kernel::raw;
-use crate::state::{GenerationFiles, Maps, Readers, create_frozen, map_words};
+use crate::state::{GenerationFiles, Maps, Readers, create_frozen, default_own_ports, map_words};
 
 /// What is pinned beside a generation.
 #[derive(Debug, Default)]
@@ -105,7 +105,7 @@ pub(crate) fn begin(files: &GenerationFiles, readers: Readers) -> Result<()> {
 
 /// Loads the program for no rules and lets it go: what this needs, every program needs.
 pub(crate) fn try_out() -> Result<()> {
-    Generation::load(&Ruleset::empty(), &Maps::unpinned(1)?, SharedMaps::default()).map(drop)
+    Generation::load(&Ruleset::empty(), &Maps::unpinned(1, default_own_ports())?, SharedMaps::default()).map(drop)
 }
 
 /// From how many words on two threads write an image: less is done before the second one runs.

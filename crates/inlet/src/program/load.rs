@@ -8,6 +8,7 @@ use std::mem::offset_of;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Mutex;
 
+use inlet_core::PortRange;
 use inlet_core::image::{Header, format};
 use libbpf_rs::{MapCore, MapHandle, ObjectBuilder, OpenObject, PrintLevel};
 
@@ -43,6 +44,9 @@ fn constants(header: &Header, flow_key: FlowKey, shared: SharedMaps<'_>) -> Resu
     let at = offset_of!(types::config, flow_key) / size_of::<u64>();
     constants[at..at + flow_key.0.len()].copy_from_slice(&flow_key.0);
     constants[offset_of!(types::config, answers) / size_of::<u64>()] = shared.answers.is_some().into();
+    constants[offset_of!(types::config, own_ports) / size_of::<u64>()] = shared
+        .own_ports
+        .map_or(0, |range| u64::from(range.first()) | (u64::from(range.last() - range.first()) + 1) << 16);
     if shared.sticky.is_some() {
         constants[offset_of!(types::config, sticky) / size_of::<u64>()] = 1;
         constants[offset_of!(types::config, cookie) / size_of::<u64>()] = cookie_word()?;
@@ -117,7 +121,7 @@ pub(crate) fn without(what: &str) -> Error {
     Error::Load { cause: io::Error::other(format!("it has no {what}")), log: String::new() }
 }
 
-/// The maps that the program shares with others, where a ruleset needs these.
+/// The maps that the program shares with others, and the ports that it closes, where a ruleset needs these.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct SharedMaps<'a> {
     /// In which marks are handed over.
@@ -126,6 +130,8 @@ pub(crate) struct SharedMaps<'a> {
     pub(crate) answers: Option<&'a AnswerMaps>,
     /// By which flows stay on their sockets.
     pub(crate) sticky: Option<&'a StickyMaps>,
+    /// The ports of programs with own binds, which only rules lead to.
+    pub(crate) own_ports: Option<PortRange>,
 }
 
 /// Loads the program specialised for an image. An image with marks needs the map in which they are handed over.

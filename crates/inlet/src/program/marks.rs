@@ -15,7 +15,7 @@ use super::loading;
 use crate::bpf::marks::{MarksSkelBuilder, types};
 use crate::error::{Cause, Error, KernelError, Result};
 use crate::fault;
-use crate::kernel::{Netns, raw};
+use crate::kernel::{Capability, Netns, capability, raw};
 use crate::state::{Access, MarkFiles, Readers, create, is_there, open_map, remove_all};
 
 /// `NF_INET_LOCAL_IN` of linux/netfilter.h.
@@ -84,6 +84,14 @@ fn attach(files: &MarkFiles, slots: &MapHandle, families: &[Family]) -> Result<(
         }
         Ok(())
     })
+}
+
+/// Why this kernel cannot hand over the marks that rules ask for, before anybody tries; `None` also when we may not ask.
+pub(crate) fn refusal(ruleset: &Ruleset) -> Option<Error> {
+    let asks = [Capability::Bpf, Capability::NetAdmin, Capability::Perfmon];
+    let may_ask = !ruleset.families_with_marks().is_empty() && capability::require("marks", &asks).is_ok();
+    let lacks = may_ask && matches!(ProgramType::Netfilter.is_supported(), Ok(false));
+    lacks.then(|| no_netfilter(libbpf_rs::Error::from_raw_os_error(libc::EINVAL)))
 }
 
 fn protocol_family(family: Family) -> i32 {

@@ -40,6 +40,8 @@ pub struct ServiceRequest {
     pub description: Option<Option<Description>>,
     /// Whether its programs get plain TCP when they ask for multipath TCP. It is a part of the description.
     pub no_mptcp: Option<bool>,
+    /// Whether its programs have own binds. It is a part of the description.
+    pub own_binds: Option<bool>,
     /// Whether the unit, control group and user of the description need not be there yet.
     pub later: bool,
 }
@@ -95,10 +97,13 @@ impl Edit {
                 if let Some(description) = &request.description {
                     builder.set_description(id, description.clone());
                 }
-                match request.no_mptcp {
-                    Some(no_mptcp) => plain(builder, id, no_mptcp),
-                    None => Ok(()),
+                if let Some(no_mptcp) = request.no_mptcp {
+                    describe(builder, id, ("--no-mptcp", no_mptcp), |description| description.no_mptcp = no_mptcp)?;
                 }
+                if let Some(own_binds) = request.own_binds {
+                    describe(builder, id, ("--own-binds", own_binds), |description| description.own_binds = own_binds)?;
+                }
+                Ok(())
             }
             Self::RemoveService(name) => {
                 let id = builder.services().id(name).ok_or_else(|| Error::UnknownService(name.clone()))?;
@@ -108,16 +113,21 @@ impl Edit {
     }
 }
 
-/// Changes who gets plain TCP, in the description that is there.
-fn plain(builder: &mut Builder, id: ServiceId, no_mptcp: bool) -> Result<()> {
+/// Changes a part of the description that is there, which an option turns on or off.
+fn describe(
+    builder: &mut Builder,
+    id: ServiceId,
+    (option, is_on): (&'static str, bool),
+    change: impl FnOnce(&mut Description),
+) -> Result<()> {
     let Some(service) = builder.services().get(id) else { return Ok(()) };
-    let (name, description) = (service.name.to_string(), service.description.clone());
+    let (service, description) = (service.name.to_string(), service.description.clone());
     match description {
         Some(mut description) => {
-            description.no_mptcp = no_mptcp;
+            change(&mut description);
             builder.set_description(id, Some(description));
         }
-        None if no_mptcp => return Err(DescribeError::NotDescribed(name).into()),
+        None if is_on => return Err(DescribeError::NotDescribed { service, option }.into()),
         None => {}
     }
     Ok(())

@@ -87,7 +87,7 @@ pub(super) fn listeners(ruleset: &Ruleset, receivers: &Receivers) -> Vec<Listene
     // A socket without a port waits for nothing.
     let all: Vec<Listed> = receivers.sockets.receiving().into_iter().filter(|it| it.bound.addr.port() != 0).collect();
     let mut by_port: HashMap<(Protocol, u16), Vec<Bound>> = HashMap::new();
-    for listed in &all {
+    for listed in all.iter().filter(|it| it.own_port.is_none()) {
         by_port.entry((listed.bound.protocol, listed.bound.addr.port())).or_default().push(listed.bound);
     }
     let listener = |it: &Listed| {
@@ -97,7 +97,11 @@ pub(super) fn listeners(ruleset: &Ruleset, receivers: &Receivers) -> Vec<Listene
             socket: receivers.sockets.describe_listed(it),
             bound: it.bound,
             transparent: it.transparent,
-            kept: kept(ruleset, &it.bound, others, |rule| receivers.takes(ruleset, rule)),
+            kept: match it.own_port {
+                // Nothing but rules leads there.
+                Some(_) => Vec::new(),
+                None => kept(ruleset, &it.bound, others, |rule| receivers.takes(ruleset, rule)),
+            },
             service: service.map(|service| service.name.clone()),
         }
     };

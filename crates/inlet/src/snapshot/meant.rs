@@ -31,7 +31,7 @@ impl<'a> Meaning<'a> {
     pub(super) fn sockets(&self, sockets: &Sockets) -> Vec<Listed> {
         let at = |listen: &inlet_core::Listen| {
             let (first, last) = listen.port().map_or((1, u16::MAX), |port| (port, port));
-            sockets.at(listen.protocol(), first, last)
+            sockets.asking_for(listen.protocol(), first, last)
         };
         let mut found: Vec<Listed> = self.description.listen().iter().flat_map(at).copied().collect();
         found.retain(|listed| self.means(sockets, listed) && !listed.mptcp);

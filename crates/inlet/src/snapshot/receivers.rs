@@ -44,8 +44,11 @@ pub(crate) enum Serves {
 impl Receivers {
     /// Asks the kernel. `in_force` are the maps of the instance and its ruleset, when there is one.
     pub(crate) fn of(netns: &Netns, in_force: Option<(&Maps, &Ruleset)>) -> Result<Self> {
-        let mut receivers = Self { sockets: Rc::new(Sockets::of(netns)?), services: HashMap::new() };
-        let Some((maps, ruleset)) = in_force else { return Ok(receivers) };
+        let Some((maps, ruleset)) = in_force else {
+            return Ok(Self { sockets: Rc::new(Sockets::of(netns)?), services: HashMap::new() });
+        };
+        let sockets = Rc::new(Sockets::of_instance(netns, maps)?);
+        let mut receivers = Self { sockets, services: HashMap::new() };
         let lanes = LaneReader::of(maps, ruleset.services());
         for (id, service) in ruleset.services().iter() {
             let live = Live::of(lanes.live(id)?, &receivers.sockets);

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::SocketAddr;
 
-use inlet_core::{Bound, Endpoint, Packet, Protocol, Rank};
+use inlet_core::{Bound, Endpoint, Packet, PortRange, Protocol, Rank};
 use netlink_packet_sock_diag::SockDiagMessage;
 use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6, IPPROTO_TCP, IPPROTO_UDP};
 use netlink_packet_sock_diag::inet::nlas::Nla;
@@ -17,6 +17,7 @@ use super::live::{Device, SocketState};
 use super::owner::{Owners, owners};
 use crate::error::{Result, not_listed};
 use crate::kernel::{Links, Netlink, Netns};
+use crate::state::{Maps, OwnPorts};
 
 /// The states of include/net/tcp_states.h in which a socket receives through the hook.
 const TCP_LISTEN: u8 = 10;
@@ -37,7 +38,11 @@ const TRANSPARENT: u8 = 1 << 5;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Listed {
     pub(crate) cookie: u64,
+    /// What its program asked for.
     pub(crate) bound: Bound,
+    /// The port that it is in truth bound to, when its program asked for another one and has own binds: nothing but rules
+    /// leads there.
+    pub(crate) own_port: Option<u16>,
     /// Whether it can receive what no connected socket does.
     pub(crate) receiving: bool,
     /// Whether it has `IP_TRANSPARENT`, on kernels that say so.
@@ -77,17 +82,36 @@ impl Listed {
 /// All TCP listeners and UDP sockets of a namespace, by cookie.
 #[derive(Debug)]
 pub(crate) struct Sockets {
-    listed: HashMap<u64, Listed>,
+    pub(super) listed: HashMap<u64, Listed>,
     /// Those that can receive.
     by_port: BTreeMap<(Protocol, u16), Vec<Listed>>,
     owners: OnceCell<Owners>,
     /// The interfaces, when some sockets are bound to one.
     links: Links,
+    /// The ports for own binds of the instance, when there is one.
+    pub(super) own_range: Option<PortRange>,
 }
 
 impl Sockets {
+    /// Lists those of a namespace without an instance.
     pub(crate) fn of(netns: &Netns) -> Result<Self> {
-        let listed = netns.run(list_all)?.map_err(not_listed("sockets"))?;
+        Self::with(netns, None)
+    }
+
+    /// Lists those of the namespace of an instance, whose programs may have own binds.
+    pub(crate) fn of_instance(netns: &Netns, maps: &Maps) -> Result<Self> {
+        Self::with(netns, maps.own_ports.as_ref())
+    }
+
+    fn with(netns: &Netns, own_ports: Option<&OwnPorts>) -> Result<Self> {
+        let mut listed = netns.run(list_all)?.map_err(not_listed("sockets"))?;
+        for socket in listed.values_mut() {
+            let port = socket.bound.addr.port();
+            if let Some(asked) = own_ports.map_or(Ok(None), |own_ports| own_ports.asked(port))? {
+                socket.bound.addr.set_port(asked);
+                socket.own_port = Some(port);
+            }
+        }
         let mut by_port: BTreeMap<_, Vec<Listed>> = BTreeMap::new();
         for socket in listed.values().filter(|listed| listed.receiving) {
             by_port.entry((socket.bound.protocol, socket.bound.addr.port())).or_default().push(*socket);
@@ -97,7 +121,8 @@ impl Sockets {
             true => Links::of(netns)?,
             false => Links::default(),
         };
-        Ok(Self { listed, by_port, owners: OnceCell::new(), links })
+        let own_range = own_ports.map(OwnPorts::range);
+        Ok(Self { listed, by_port, owners: OnceCell::new(), links, own_range })
     }
 
     /// A socket by its cookie.
@@ -121,6 +146,11 @@ impl Sockets {
 
     /// Those that receive on some of these ports by their own address.
     pub(crate) fn at(&self, protocol: Protocol, first: u16, last: u16) -> impl Iterator<Item = &Listed> {
+        self.asking_for(protocol, first, last).filter(|listed| listed.own_port.is_none())
+    }
+
+    /// Those whose programs asked for some of these ports.
+    pub(crate) fn asking_for(&self, protocol: Protocol, first: u16, last: u16) -> impl Iterator<Item = &Listed> {
         self.by_port.range((protocol, first)..=(protocol, last)).flat_map(|(_, listed)| listed)
     }
 
@@ -159,6 +189,7 @@ impl Sockets {
         SocketState {
             cookie: socket.cookie,
             local: listed.map(|listed| Endpoint::new(listed.bound.protocol, listed.bound.addr)),
+            own_port: listed.and_then(|listed| listed.own_port),
             receiving: listed.is_none_or(|listed| listed.receiving),
             v4: socket.v4,
             v6: socket.v6,
@@ -214,6 +245,7 @@ fn listed(protocol: Protocol, response: &InetResponse) -> Listed {
     Listed {
         cookie: cookie(id.cookie),
         bound: Bound { protocol, addr, v6only, device: id.interface_id },
+        own_port: None,
         receiving: header.state == if protocol == Protocol::Tcp { TCP_LISTEN } else { UDP_UNCONNECTED },
         transparent: value(SOCKET_OPTIONS).and_then(|options| Some(options.first()? & TRANSPARENT != 0)),
         mptcp: value(ULP_INFO).is_some_and(|value| value.windows(5).any(|word| word == b"mptcp")),

@@ -22,6 +22,8 @@ pub struct SocketState {
     pub cookie: u64,
     /// Its protocol and local address; `None` when the kernel does not list it to us.
     pub local: Option<Endpoint>,
+    /// The port that it is in truth bound to, where its program has own binds: `local` has the one that was asked for.
+    pub own_port: Option<u16>,
     /// Whether it can receive: a TCP socket that listens, a UDP socket that is not connected.
     pub receiving: bool,
     /// Whether it serves IPv4.

@@ -8,6 +8,7 @@ mod live;
 mod moving;
 mod name;
 mod options;
+mod own_range;
 mod owner;
 mod peers;
 mod pidfile;

@@ -43,7 +43,7 @@ pub(crate) fn strangers(
     if new.is_empty() {
         return Ok(found);
     }
-    let (sockets, lanes) = (Sockets::of(netns)?, Lanes::map(&maps.lanes)?);
+    let (sockets, lanes) = (Sockets::of_instance(netns, maps)?, Lanes::map(&maps.lanes)?);
     let services: BTreeSet<ServiceId> = new.iter().map(|(service, _)| *service).collect();
     for service in services {
         let mut cookies = BTreeSet::new();

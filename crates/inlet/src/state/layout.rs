@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! BPFFS/inlet/netns-COOKIE/          one instance; published and withdrawn by rename
-//!     meta  sockets  lanes  counters   maps that outlive generations
+//!     meta  sockets  lanes  counters   maps that outlive generations, as `own-ports` does
 //!     flow-key                         the key of the hash that chooses among sockets, for root alone
 //!     link                             the one link of the namespace
 //!     binds  watch/                    what the watcher is told by, and what it locks
@@ -16,7 +16,8 @@
 //!         refusals                         a map that outlives changes of descriptions
 //!         places  find_tcp  find_udp       the programs that go through what exists, and where they put it
 //!         changing/                        there while these are being replaced
-//!         listen  bind4  bind6             the links to the root of the control groups
+//!         listen  bind4  bind6  socket     the links to the root of the control groups
+//!         own4  own6  name4  name6         those for own binds
 //!     gen-N/answers  sticky            the tables of flows that the program has: where they ask, where they stay
 //!     answers/                         while it does: what answers leave by
 //!         flows  bound  counters           the maps that the lookup shares with these programs

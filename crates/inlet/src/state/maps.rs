@@ -4,12 +4,13 @@ use std::mem::size_of;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 
-use inlet_core::MAX_SERVICES;
+use inlet_core::{MAX_SERVICES, PortRange};
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType};
 
 use super::flow_key::FlowKey;
 use super::layout::Files;
 use super::map::{Access, create, create_keyed, open_map, open_map_of, options};
+use super::own_ports::OwnPorts;
 use super::readers::Readers;
 use crate::bpf::steer::types;
 use crate::error::{Error, Result, StateError};
@@ -38,11 +39,13 @@ pub(crate) struct Maps {
     pub(crate) counters: MapHandle,
     /// The ports of binds, for the watcher.
     pub(crate) binds: MapHandle,
+    /// The ports of programs with own binds. Readers of what an earlier version made have none.
+    pub(crate) own_ports: Option<OwnPorts>,
 }
 
 impl Maps {
     /// Makes new maps, which are gone with what is returned.
-    pub(crate) fn unpinned(max_sockets: u32) -> Result<Self> {
+    pub(crate) fn unpinned(max_sockets: u32, own_ports: PortRange) -> Result<Self> {
         let lanes = u32::from(MAX_SERVICES) * LANES_PER_SERVICE;
         Ok(Self {
             flow_key: FlowKey::random()?,
@@ -56,13 +59,14 @@ impl Maps {
                 0,
             )?,
             binds: create_keyed("inlet_binds", MapType::RingBuf, [0, 0], BINDS_BYTES, 0)?,
+            own_ports: Some(OwnPorts::create(own_ports)?),
         })
     }
 
     /// Makes new maps and pins them. The counters of an earlier version go on.
     pub(crate) fn create(
         files: &Files,
-        max_sockets: u32,
+        (max_sockets, own_ports): (u32, PortRange),
         readers: Readers,
         counters: Option<MapHandle>,
     ) -> Result<Self> {
@@ -70,7 +74,7 @@ impl Maps {
         meta.update(&0_u32.to_ne_bytes(), &STATE_FORMAT.to_ne_bytes(), MapFlags::ANY)
             .map_err(Error::os("write", "the map of the state format"))?;
         let flow_key = FlowKey::create(&files.flow_key())?;
-        let new = Self::unpinned(max_sockets)?;
+        let new = Self::unpinned(max_sockets, own_ports)?;
         let maps = Self { flow_key, counters: counters.unwrap_or(new.counters), ..new };
         let pins = [
             (&meta, files.meta()),
@@ -83,6 +87,9 @@ impl Maps {
             raw::pin(map.as_fd(), &path).map_err(Error::at("pin", &path))?;
             crate::fault::point("up:map");
             readers.admit_to_map(&path)?;
+        }
+        if let Some(own_ports) = &maps.own_ports {
+            own_ports.pin(&files.own_ports(), readers)?;
         }
         std::fs::create_dir(files.watch()).map_err(Error::at("make", &files.watch()))?;
         readers.admit_to_dir(&files.watch())?;
@@ -102,6 +109,10 @@ impl Maps {
             Access::Read => FlowKey([0; 2]),
             Access::Write => FlowKey::read(&files.flow_key())?,
         };
+        let own_ports = match access {
+            Access::Read => OwnPorts::open(&files.own_ports(), access)?,
+            Access::Write => Some(OwnPorts::ensure(&files.own_ports(), Readers::of(&files.0)?)?),
+        };
         let lanes = u32::from(MAX_SERVICES) * LANES_PER_SERVICE;
         let open = |path: PathBuf, kind, sizes, entries| open_map_of(&path, access, kind, sizes, entries);
         Ok(Self {
@@ -110,6 +121,7 @@ impl Maps {
             lanes: open(files.lanes(), MapType::Array, [4, size_of::<u64>() as u32], Some(lanes))?,
             counters: counters_of(files, access)?,
             binds: open(files.binds(), MapType::RingBuf, [0, 0], Some(BINDS_BYTES))?,
+            own_ports,
         })
     }
 

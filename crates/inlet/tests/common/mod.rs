@@ -183,7 +183,8 @@ pub(crate) fn tree(dir: &Path) -> Vec<String> {
 /// flows ask, that is what answers leave by, on the one interface of the world.
 pub(crate) fn tree_of_one(world: &World, number: u64) -> Vec<String> {
     let instance = format!("inlet/netns-{}", Netns::own().unwrap().cookie());
-    let files = ["meta", "sockets", "lanes", "counters", "binds", "flow-key", "watch", "link"].map(str::to_owned);
+    let files =
+        ["meta", "sockets", "lanes", "counters", "binds", "flow-key", "own-ports", "watch", "link"].map(str::to_owned);
     let generation = format!("gen-{number}");
     let parts = ["image", "program", "previous"].into_iter().filter(|part| number > 1 || *part != "previous");
     let parts: Vec<String> = parts.map(|part| format!("{generation}/{part}")).collect();

@@ -19,7 +19,7 @@ use self::grants::GrantText;
 use self::halves::Halves;
 use self::rule::{Known, RuleText};
 use self::values::{List, Text};
-use super::keys::{Described, resolve_interfaces};
+use super::keys::{Described, OwnBinds, resolve_interfaces};
 use super::loader::Loader;
 use super::sets::{Sets, lines, put, without_inner};
 use super::{Parsed, Routes};
@@ -156,6 +156,7 @@ struct ServiceText {
     user: Option<Text<UserName>>,
     anyone: Option<bool>,
     no_mptcp: Option<bool>,
+    binds: Option<Text<OwnBinds>>,
 }
 
 impl ServiceText {
@@ -163,7 +164,8 @@ impl ServiceText {
         let listen = self.listen.map(|listen| listen.values().to_vec());
         let (unit, cgroup) = (self.unit.map(|unit| unit.0), self.cgroup.map(|cgroup| cgroup.0));
         let (anyone, no_mptcp) = (self.anyone.unwrap_or_default(), self.no_mptcp.unwrap_or_default());
-        Described { listen, unit, cgroup, user: self.user.map(|user| user.0), anyone, no_mptcp }
+        let own_binds = self.binds.is_some();
+        Described { listen, unit, cgroup, user: self.user.map(|user| user.0), anyone, no_mptcp, own_binds }
     }
 }
 

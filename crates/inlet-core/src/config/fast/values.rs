@@ -9,7 +9,7 @@ use serde::de::{self, Deserializer, SeqAccess, Visitor};
 
 use super::slow;
 use crate::config::Routes;
-use crate::config::keys::Plain;
+use crate::config::keys::{OwnBinds, Plain};
 use crate::config::sets::PrefixOrSet;
 use crate::rule::{
     Answers, CgroupPath, InterfaceName, Listen, Mark, OnMissing, Ports, Prefix, Protocol, ServiceName, Spread, Sticky,
@@ -38,6 +38,7 @@ impl Written for InterfaceName {}
 impl Written for Listen {}
 impl Written for OnMissing {}
 impl Written for Answers {}
+impl Written for OwnBinds {}
 impl Written for Plain {}
 impl Written for Prefix {}
 impl Written for PrefixOrSet {}

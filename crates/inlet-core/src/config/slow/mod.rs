@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, HashMap};
 pub use self::nearest::nearest;
 use self::node::{Key, Node, Value};
 use super::diagnostic::{Diagnostic, Diagnostics, FileId, Place};
-use super::keys::{Described, FILE, SERVICE, SET, resolve_interfaces};
+use super::keys::{Described, FILE, OwnBinds, SERVICE, SET, resolve_interfaces};
 use super::loader::{Loader, NotIncluded};
 use super::sets::{Sets, lines, put, without_inner};
 use super::{Parsed, Routes, is_json};
@@ -221,7 +221,8 @@ impl Reader<'_, '_> {
                 "cgroup" => described.cgroup = self.parsed(&node),
                 "anyone" => described.anyone = self.flag(&node),
                 "user" => described.user = self.parsed(&node),
-                _ => described.no_mptcp = self.flag(&node),
+                "no_mptcp" => described.no_mptcp = self.flag(&node),
+                _ => described.own_binds = self.parsed::<OwnBinds>(&node).is_some(),
             }
         }
         let described = match described.description() {

@@ -89,7 +89,10 @@ fn write_description(out: &mut impl Write, description: &Description) -> io::Res
     if description.anyone && description.user.is_none() {
         out.write_all(b", \"anyone\": true")?;
     }
-    if description.no_mptcp { out.write_all(b", \"no_mptcp\": true") } else { Ok(()) }
+    if description.no_mptcp {
+        out.write_all(b", \"no_mptcp\": true")?;
+    }
+    if description.own_binds { out.write_all(b", \"binds\": \"own\"") } else { Ok(()) }
 }
 
 /// A rule as a file has it, without absent conditions.

@@ -13,6 +13,7 @@ const ANSWERS_BOUND: u32 = 1 << 20;
 /// A word with the seconds comes behind.
 const STICKY: u32 = 1 << 21;
 const NO_MPTCP: u32 = 1 << 24;
+const OWN_BINDS: u32 = 1 << 25;
 /// Which control group a description gives.
 const NOWHERE: u32 = 0;
 const UNIT: u32 = 1;
@@ -27,13 +28,15 @@ pub(super) fn push_service(words: &mut Vec<u32>, id: ServiceId, service: &Servic
     let spread = if service.spread == Spread::Group { GROUP_CHOOSES } else { 0 };
     let plain = service.description.as_ref().is_some_and(|it| it.no_mptcp);
     let plain = if plain { NO_MPTCP } else { 0 };
+    let own = service.description.as_ref().is_some_and(|it| it.own_binds);
+    let own = if own { OWN_BINDS } else { 0 };
     let answers = match service.answers {
         None => 0,
         Some(Answers::Asked) => ANSWERS_ASKED,
         Some(Answers::Bound) => ANSWERS_BOUND,
     };
     let sticky = if service.sticky.is_on() { STICKY } else { 0 };
-    words.push(u32::from(id.get()) | policy | described | spread | answers | sticky | plain);
+    words.push(u32::from(id.get()) | policy | described | spread | answers | sticky | plain | own);
     if service.sticky.is_on() {
         words.push(service.sticky.seconds().into());
     }
@@ -82,6 +85,7 @@ pub(super) fn read_services(words: &mut Words<'_>, count: usize) -> Result<Servi
         let mut description = described.then(|| read_description(words)).transpose()?;
         if let Some(description) = &mut description {
             description.no_mptcp = number & NO_MPTCP != 0;
+            description.own_binds = number & OWN_BINDS != 0;
         }
         services.insert(id, Service { name, on_missing, spread, answers, sticky, description });
     }

@@ -32,7 +32,7 @@ pub fn lacks_rights() -> bool {
     capability::require("changing the instance", &[Capability::Bpf, Capability::NetAdmin]).is_err()
 }
 
-/// Has `inlet grantd` do something. Sockets go beside [`Ask::Register`] only.
+/// Has `inlet grantd` do something. Sockets go beside [`Ask::Register`] and [`Ask::Unregister`] only.
 ///
 /// # Errors
 /// [`GrantedError::Refused`] with what it says, and [`GrantedError::Silent`].
@@ -94,7 +94,7 @@ fn exchange(path: &Path, ask: &Ask, sockets: &[OwnedFd]) -> io::Result<Answer> {
 /// # Errors
 /// Those of [`crate::Instance::register_process`] that are about the process.
 pub fn sockets_of_process(location: &Location, service: &str, pid: u32, at: &[Endpoint]) -> Result<Vec<OwnedFd>> {
-    chosen(location, service, &format!("process {pid}"), at, |look| each_socket(pid, look))
+    chosen(location, service, &format!("process {pid}"), asked(at), |look| each_socket(pid, look))
 }
 
 /// Those that systemd passed to this process, likewise.
@@ -102,17 +102,29 @@ pub fn sockets_of_process(location: &Location, service: &str, pid: u32, at: &[En
 /// # Errors
 /// Those of [`crate::Instance::register_systemd`] that are about the process.
 pub fn sockets_of_systemd(location: &Location, service: &str, at: &[Endpoint]) -> Result<Vec<OwnedFd>> {
-    chosen(location, service, "systemd", at, |look| each_from_systemd(look))
+    chosen(location, service, "systemd", asked(at), |look| each_from_systemd(look))
+}
+
+/// All sockets of a process that can serve, whatever they are bound to.
+///
+/// # Errors
+/// Those of [`sockets_of_process`].
+pub fn all_sockets_of_process(location: &Location, service: &str, pid: u32) -> Result<Vec<OwnedFd>> {
+    chosen(location, service, &format!("process {pid}"), Filter::All, |look| each_socket(pid, look))
+}
+
+/// Those at some addresses, or where none is given those of one port.
+fn asked(at: &[Endpoint]) -> Filter<'_> {
+    if at.is_empty() { Filter::OnePort } else { Filter::At(at) }
 }
 
 fn chosen(
     location: &Location,
     service: &str,
     of: &str,
-    at: &[Endpoint],
+    wanted: Filter<'_>,
     all: impl FnOnce(&mut dyn FnMut(&str, OwnedFd)) -> Result<()>,
 ) -> Result<Vec<OwnedFd>> {
-    let wanted = if at.is_empty() { Filter::OnePort } else { Filter::At(at) };
     let mut seen = Seen::new(location.netns().cookie(), wanted);
     all(&mut |name, fd| seen.look(name, fd))?;
     Ok(choose(service, of, seen)?.0.into_iter().map(|candidate| candidate.fd).collect())

@@ -20,6 +20,7 @@ pub(super) fn carry_out(location: &Location, caller: &Caller, ask: &Ask, sockets
     let granted = Granted::of(caller, &instance)?;
     match ask {
         Ask::Register(service) => granted.register(&mut instance, service, sockets),
+        Ask::Unregister(service) => granted.unregister(&mut instance, service, sockets),
         Ask::Bind(service, selector) => granted.bind(&mut instance, service, selector),
         Ask::Unbind(selector) => granted.unbind(&mut instance, selector),
     }
@@ -66,6 +67,15 @@ impl<'a> Granted<'a> {
         });
         let refused = adoption.refused.iter().map(|it| format!("refused {}: {}", it.what, it.reason));
         Ok(Done { generation: None, lines: adopted.chain(refused).collect() })
+    }
+
+    fn unregister(&self, instance: &mut Instance, service: &ServiceName, sockets: &[OwnedFd]) -> Result<Done> {
+        if !self.grants.iter().any(|grant| grant.service == *service) {
+            return Err(self.denied(format!("sockets of service {service}")));
+        }
+        let count = instance.unregister_passed(service.as_str(), sockets)?;
+        let what = if count == 1 { "socket" } else { "sockets" };
+        Ok(Done { generation: None, lines: vec![format!("{count} {what} of {service} taken out")] })
     }
 
     fn bind(&self, instance: &mut Instance, service: &ServiceName, selector: &Selector) -> Result<Done> {

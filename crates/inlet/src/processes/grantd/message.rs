@@ -19,6 +19,8 @@ const VERSION: &str = "inlet 1";
 pub enum Ask {
     /// The sockets that go beside it get packets of the service.
     Register(ServiceName),
+    /// The sockets that go beside it get none any more.
+    Unregister(ServiceName),
     /// Rules are added to the service.
     Bind(ServiceName, Selector),
     /// Rules are removed.
@@ -47,11 +49,17 @@ pub(super) enum Answer {
 }
 
 impl Ask {
+    /// Whether sockets go beside it.
+    pub(super) fn has_sockets(&self) -> bool {
+        matches!(self, Self::Register(_) | Self::Unregister(_))
+    }
+
     pub(super) fn to_text(&self) -> String {
         let mut text = format!("{VERSION}\n");
         // Writing to a string does not fail.
         let _ = match self {
             Self::Register(service) => write!(text, "register\nservice={service}"),
+            Self::Unregister(service) => write!(text, "unregister\nservice={service}"),
             Self::Bind(service, selector) => write!(text, "bind\nservice={service}\n{}", Written(selector)),
             Self::Unbind(selector) => write!(text, "unbind\n{}", Written(selector)),
         };
@@ -69,9 +77,10 @@ impl Ask {
         lines.try_for_each(|line| fields.take(line))?;
         let ask = match what {
             "register" => Self::Register(needed(fields.service.take())?),
+            "unregister" => Self::Unregister(needed(fields.service.take())?),
             "bind" => Self::Bind(needed(fields.service.take())?, fields.selector()?),
             "unbind" => Self::Unbind(fields.selector()?),
-            _ => return Err(GrantedError::Malformed("it asks for neither register, bind nor unbind")),
+            _ => return Err(GrantedError::Malformed("it asks for neither register, unregister, bind nor unbind")),
         };
         match fields == Fields::default() {
             true => Ok(ask),
@@ -205,7 +214,8 @@ mod tests {
     fn requests_come_back() {
         let service = || "web =\u{e4}".parse::<ServiceName>().unwrap();
         for more in [false, true] {
-            for ask in [Ask::Register(service()), Ask::Bind(service(), selector(more)), Ask::Unbind(selector(more))] {
+            let rules = [Ask::Bind(service(), selector(more)), Ask::Unbind(selector(more))];
+            for ask in [Ask::Register(service()), Ask::Unregister(service())].into_iter().chain(rules) {
                 assert_eq!(Ask::parse(&ask.to_text()).unwrap(), ask);
             }
         }
@@ -222,6 +232,7 @@ mod tests {
             "inlet 1\nregister\nservice=web\nservice=web",
             "inlet 1\nregister\nservice=web\nlocal=192.0.2.0/24",
             "inlet 1\nregister\nservice=web\n",
+            "inlet 1\nunregister",
             "inlet 1\nbind\nservice=web\nprotocol=tcp\nlocal=192.0.2.1/24\nports=80",
             "inlet 1\nbind\nservice=web\nprotocol=tcp\nlocal=192.0.2.0/24\nports=0",
             "inlet 1\nbind\nprotocol=tcp\nlocal=192.0.2.0/24\nports=80",

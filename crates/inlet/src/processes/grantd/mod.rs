@@ -7,7 +7,7 @@ mod decide;
 mod message;
 mod server;
 
-pub use self::client::{ask_grantd, lacks_rights, sockets_of_process, sockets_of_systemd};
+pub use self::client::{all_sockets_of_process, ask_grantd, lacks_rights, sockets_of_process, sockets_of_systemd};
 pub use self::message::{Ask, Done};
 pub use self::server::{listen_for_requests, listener_from_systemd, serve_grants};
 

@@ -207,6 +207,7 @@ fn serve(admitted: &Admitted, connection: &OwnedFd) {
 fn described(ask: &Ask) -> String {
     match ask {
         Ask::Register(service) => format!("register {service}"),
+        Ask::Unregister(service) => format!("unregister {service}"),
         Ask::Bind(service, selector) => format!("bind {service} {selector}"),
         Ask::Unbind(selector) => format!("unbind {selector}"),
     }
@@ -234,9 +235,9 @@ fn receive(connection: &OwnedFd) -> rustix::io::Result<Option<Received>> {
         return Err(Errno::MSGSIZE);
     }
     let text = std::str::from_utf8(&bytes[..got.bytes]).map_err(|_| GrantedError::Malformed("it is no text"));
-    let asked = text.and_then(Ask::parse).and_then(|ask| match matches!(ask, Ask::Register(_)) != sockets.is_empty() {
+    let asked = text.and_then(Ask::parse).and_then(|ask| match ask.has_sockets() != sockets.is_empty() {
         true => Ok(ask),
-        false => Err(GrantedError::Malformed("sockets go with register, and with nothing else")),
+        false => Err(GrantedError::Malformed("sockets go with register and unregister, and with nothing else")),
     });
     Ok(Some((asked, sockets)))
 }

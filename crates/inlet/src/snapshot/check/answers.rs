@@ -68,9 +68,9 @@ fn tracked(subject: &Subject<'_>, found: &mut Checkup) {
 /// The ports that sockets of a service are bound to, other than those of a rule.
 fn own_ports(subject: &Subject<'_>, service: &Service, ports: PortRange) -> Vec<u16> {
     let states = subject.receivers.states(service);
-    let udp = states.iter().filter_map(|socket| socket.local).filter(|it| it.protocol() == inlet_core::Protocol::Udp);
-    let mut own: Vec<u16> =
-        udp.map(|local| local.addr().port()).filter(|port| ports.width() > 1 || !ports.contains(*port)).collect();
+    let udp = states.iter().filter(|it| it.local.is_some_and(|local| local.protocol() == inlet_core::Protocol::Udp));
+    let bound = udp.filter_map(|socket| socket.own_port.or(socket.local.map(|local| local.addr().port())));
+    let mut own: Vec<u16> = bound.filter(|port| ports.width() > 1 || !ports.contains(*port)).collect();
     own.sort_unstable();
     own.dedup();
     own

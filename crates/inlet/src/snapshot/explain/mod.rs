@@ -1,12 +1,14 @@
 //! Who receives a packet, and why, step by step: from the routes, the rules, the sockets and the live program.
 
 mod answer;
+mod arrived;
 mod program;
 mod stays;
 
-use inlet_core::{Contender, OnMissing, Packet, Protocol, Rule, Ruleset, ServiceId, Standing, Verdict, contest};
+use inlet_core::{Contender, OnMissing, Packet, PortRange, Rule, Ruleset, ServiceId, Standing, Verdict, contest};
 
 pub use answer::AnswerFrom;
+use arrived::Arrived;
 use program::Oracle;
 pub use program::{Agreement, Answer, LiveProgram, Reply, Unasked};
 pub use stays::{FlowStays, StaysOn};
@@ -16,7 +18,7 @@ use crate::kernel::Links;
 use crate::route::{Model, RouteTable, Routing};
 use crate::snapshot::{Receivers, Snapshot};
 use crate::socket::SocketState;
-use crate::state::{Hook, Location, Steering};
+use crate::state::{Hook, Location, OwnPorts, Steering};
 
 /// The decision about a packet.
 #[derive(Clone, Debug)]
@@ -80,13 +82,8 @@ pub struct Explainer<'a> {
     /// Whether answers can leave from where they were asked. Of a ruleset that is not in force the host is taken to be
     /// able.
     notes_flows: bool,
-}
-
-/// A packet as the hook sees it.
-struct Arrived {
-    packet: Packet,
-    /// The VRF in the place of the interface that was asked about.
-    vrf: Option<String>,
+    /// The ports of own binds, when the ruleset closes them to all but rules.
+    own_ports: Option<PortRange>,
 }
 
 impl Snapshot {
@@ -137,7 +134,22 @@ impl<'a> Explainer<'a> {
     ) -> Result<Self> {
         let (routes, links) = (RouteTable::of(location.netns())?, Links::of(location.netns())?);
         let model = routes.model()?;
-        Ok(Self { location, ruleset, snapshot, receivers, routes, model, links, oracle, hook: None, notes_flows: true })
+        let own_ports =
+            snapshot.and_then(|it| it.maps.own_ports.as_ref()).filter(|_| ruleset.services().has_own_binds());
+        let (hook, own_ports) = (None, own_ports.map(OwnPorts::range));
+        Ok(Self {
+            location,
+            ruleset,
+            snapshot,
+            receivers,
+            routes,
+            model,
+            links,
+            oracle,
+            hook,
+            notes_flows: true,
+            own_ports,
+        })
     }
 
     /// The whole story of a packet.
@@ -190,7 +202,7 @@ impl<'a> Explainer<'a> {
         };
         let outcome = match self.is_steering() {
             true if leaving.is_some() => Outcome::Socket,
-            true => self.outcome(rule, &sockets),
+            true => self.outcome(packet, rule, &sockets),
             false => Outcome::Pass,
         };
         let answer = self.answer_from(packet, outcome, socket, service.and_then(|(_, service)| service.answers));
@@ -217,13 +229,15 @@ impl<'a> Explainer<'a> {
         self.hook.as_ref().is_none_or(|hook| hook.steering != Steering::No)
     }
 
-    fn outcome(&self, rule: Option<Rule>, sockets: &[SocketState]) -> Outcome {
+    fn outcome(&self, packet: &Packet, rule: Option<Rule>, sockets: &[SocketState]) -> Outcome {
         match rule.map(|rule| rule.verdict) {
+            None | Some(Verdict::Pass) if self.ordinary(packet) == Answer::Refuse => Outcome::Refuse,
             None | Some(Verdict::Pass) => Outcome::Pass,
             Some(Verdict::Refuse) => Outcome::Refuse,
             Some(Verdict::Service(_)) if sockets.iter().any(|socket| socket.receiving) => Outcome::Socket,
             Some(Verdict::Service(id)) => match self.on_missing(id) {
-                OnMissing::Pass => Outcome::Pass,
+                OnMissing::Pass if self.ordinary(packet) == Answer::Pass => Outcome::Pass,
+                OnMissing::Pass => Outcome::Refuse,
                 OnMissing::Refuse => Outcome::Refuse,
             },
         }
@@ -231,21 +245,6 @@ impl<'a> Explainer<'a> {
 
     fn on_missing(&self, id: ServiceId) -> OnMissing {
         self.ruleset.services().get(id).map_or(OnMissing::Refuse, |service| service.on_missing)
-    }
-
-    /// What the kernel makes of the interface: a packet of a member of a VRF comes in on the VRF.
-    fn arrived(&self, packet: &Packet) -> Arrived {
-        match self.links.vrf_of(packet.ifindex) {
-            Some(vrf) => Arrived { packet: Packet { ifindex: vrf.index, ..*packet }, vrf: Some(vrf.name.clone()) },
-            None => Arrived { packet: *packet, vrf: None },
-        }
-    }
-
-    /// Whether sockets that are bound to no interface receive packets of a VRF (`tcp_l3mdev_accept`).
-    fn unbound_accept_vrf(&self, protocol: Protocol) -> bool {
-        let path = format!("/proc/sys/net/ipv4/{protocol}_l3mdev_accept");
-        let read = self.location.netns().run(|| std::fs::read_to_string(path));
-        read.ok().and_then(|text| text.ok()).is_some_and(|text| text.trim() == "1")
     }
 
     /// The live sockets of a service for a packet.
@@ -268,7 +267,7 @@ impl<'a> Explainer<'a> {
     /// Fails when the answer is not one that the rules and the live sockets allow.
     fn compare(&self, packet: &Packet, rule: Option<Rule>, sockets: &[SocketState], answer: Answer) -> Result<()> {
         let agrees = match (rule.map(|rule| rule.verdict), answer) {
-            (None | Some(Verdict::Pass), answer) => answer == Answer::Pass,
+            (None | Some(Verdict::Pass), answer) => answer == self.ordinary(packet),
             (Some(Verdict::Refuse), answer) => answer == Answer::Refuse,
             (Some(Verdict::Service(_)), Answer::Socket(cookie)) if sockets.iter().any(|it| it.cookie == cookie) => true,
             (Some(Verdict::Service(id)), answer) => self.agrees_now(packet, id, answer)?,
@@ -284,7 +283,7 @@ impl<'a> Explainer<'a> {
     /// Whether the answer fits the sockets that are there now: one may have come or gone since they were listed.
     fn agrees_now(&self, packet: &Packet, id: ServiceId, answer: Answer) -> Result<bool> {
         let sockets = self.serving(&receivers(self.location, self.snapshot)?, packet, id);
-        let missing = if self.on_missing(id) == OnMissing::Refuse { Answer::Refuse } else { Answer::Pass };
+        let missing = if self.on_missing(id) == OnMissing::Refuse { Answer::Refuse } else { self.ordinary(packet) };
         Ok(match answer {
             Answer::Socket(cookie) => sockets.iter().any(|socket| socket.cookie == cookie),
             answer => answer == missing && !sockets.iter().any(|socket| socket.receiving),

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use inlet_core::{Packet, Protocol};
 
+use super::Explainer;
 use crate::error::{Error, Result};
 use crate::kernel::raw;
 use crate::snapshot::Snapshot;
@@ -121,6 +122,14 @@ impl Snapshot {
             }
             Err(error) => Err(error),
         }
+    }
+}
+
+impl Explainer<'_> {
+    /// What happens where the kernel's ordinary lookup would go on: ports of own binds are closed to it.
+    pub(super) fn ordinary(&self, packet: &Packet) -> Answer {
+        let is_own = self.own_ports.is_some_and(|range| range.contains(packet.local.port()));
+        if is_own { Answer::Refuse } else { Answer::Pass }
     }
 }
 

@@ -17,6 +17,7 @@ use super::{Losses, Receivers, lockout};
 use crate::error::{CommitError, Error, Result, RouteError};
 use crate::file::not_there;
 use crate::kernel::Netns;
+use crate::program::marks;
 use crate::route::RoutePlan;
 use crate::socket::{Device, SocketState, Stranger};
 
@@ -149,6 +150,7 @@ pub(crate) fn all(netns: &Netns, [now, then]: [&Receivers; 2], step: &Step<'_>, 
     if to_come {
         warnings.extend(refusal.as_ref().map(refused));
         warnings.extend(routes_refused(netns, step)?);
+        warnings.extend(unable(netns, now, step));
         warnings.extend(not_there(step.before, step.after).map(|(service, error)| Warning::NotThere {
             service: service.clone(),
             reason: error.to_string(),
@@ -239,6 +241,14 @@ fn lost(step: &Losses<'_>, plan: &Plan) -> Vec<Warning> {
         Some(Warning::Loses { socket: sockets.describe_listed(&listed), lost, is_all })
     };
     order.into_iter().filter_map(warning).collect()
+}
+
+/// What this host cannot do, or not now, of what the ruleset needs. What we may not find out is left to the commit.
+fn unable(netns: &Netns, now: &Receivers, step: &Step<'_>) -> Option<Warning> {
+    let own = step.after.services().has_own_binds() && !step.before.services().has_own_binds();
+    let own = if own { now.sockets.require_own_range(netns).err() } else { None };
+    let error = marks::refusal(step.after).or(own)?;
+    Some(Warning::Refused { reason: error.to_string(), fix: error.remedy().unwrap_or_default().into_owned() })
 }
 
 /// The rules that open again what rules with a source refuse, when one of them is new.
