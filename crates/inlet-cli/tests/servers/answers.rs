@@ -5,7 +5,7 @@ use std::fs;
 use std::net::{SocketAddr, UdpSocket};
 use std::process::Command;
 
-use inlet_testkit::{Proto, World, require_program};
+use inlet_testkit::{Proto, require_program};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
@@ -110,18 +110,12 @@ fn node_echo() {
     echoes("node", "-e", NODE);
 }
 
-/// A server that answers by IPV6_PKTINFO may only name an address of an interface, unless this is set.
-fn allow_pktinfo(world: &World) {
-    world.sysctl("net/ipv6/ip_nonlocal_bind", "1").unwrap();
-}
-
 #[test]
 fn dnsmasq() {
     let Some(host) = host() else { return };
     if !require_program("dnsmasq") {
         return;
     }
-    allow_pktinfo(&host.world);
     let start = |args: &[&str]| {
         let mut command = Command::new("dnsmasq");
         command.args(["--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--user=root"]);
@@ -139,14 +133,14 @@ fn unbound() {
     if !require_program("unbound") {
         return;
     }
-    allow_pktinfo(&host.world);
     let automatic = "port: 5300\ninterface-automatic: yes";
-    let cases: [(&str, &[[&str; 2]], &str); 5] = [
+    let cases: [(&str, &[[&str; 2]], &str); 6] = [
         ("127.0.0.1", &[V4], "interface: 127.0.0.1@5300"),
         ("0.0.0.0", &[V4], "interface: 0.0.0.0@5300"),
         ("::1", &[V6], "interface: ::1@5300"),
         ("::", &[V6], "interface: ::0@5300"),
         ("0.0.0.0", &[V4], automatic),
+        ("::", &[V6], automatic),
     ];
     for (bound, targets, interfaces) in cases {
         let dir = TempDir::new().unwrap();

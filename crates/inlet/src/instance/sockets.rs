@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-use inlet_core::{Endpoint, ServiceId};
+use inlet_core::{Endpoint, Protocol, ServiceId};
 use libbpf_rs::{MapCore, MapFlags};
 use rustix::io::Errno;
+use rustix::net::sockopt;
 
 use super::Instance;
 use crate::error::{Cause, Error, Refusal, Refused, Result, SocketError};
@@ -179,7 +180,10 @@ impl Instance {
             let was_there = own.iter().all(|lane| places.has(*lane, cookie));
             let when = if was_there { Adopted::Before } else { Adopted::Now };
             match self.settle(&mut places, candidate, &own) {
-                Ok(()) => adopted.push(AdoptedSocket { endpoint, cookie, adopted: when, stranger: None }),
+                Ok(()) => {
+                    let_answer(candidate);
+                    adopted.push(AdoptedSocket { endpoint, cookie, adopted: when, stranger: None });
+                }
                 // What the others got they keep, and the caller is told of each.
                 Err(cause) => {
                     let reason = Refusal::NotTaken(Errno::from_io_error(&cause).unwrap_or(Errno::IO));
@@ -252,6 +256,15 @@ impl Instance {
         }
         fault::point("register:shown");
         Ok(())
+    }
+}
+
+/// Lets a program answer over UDP from each address of its service by IPV6_PKTINFO. The kernel refuses an address there that is
+/// local by a route alone, unless the socket may have any (ip(7), IP_FREEBIND). Over IPv4 it asks the routes.
+fn let_answer<F: AsFd>(candidate: &Candidate<F>) {
+    if candidate.traits.v6 && candidate.traits.endpoint.protocol() == Protocol::Udp {
+        // Without it the socket answers as it did before.
+        let _ = sockopt::set_ipv6_freebind(&candidate.fd, true);
     }
 }
 
