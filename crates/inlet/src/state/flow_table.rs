@@ -23,12 +23,10 @@ impl FlowTable {
     }
 }
 
-/// How many entries are read at a time.
-const BATCH: u32 = 4096;
-
-/// The entries of a table, in no order.
+/// The entries of a table, in no order. They are read at once: of several batches the library takes one that the kernel did
+/// not fill, as whole buckets did not fit, for the last one.
 pub(crate) fn entries(table: &MapHandle) -> Result<impl Iterator<Item = (Vec<u8>, Vec<u8>)> + '_> {
-    table.lookup_batch(BATCH, MapFlags::ANY, MapFlags::ANY).map_err(Error::os("read", "a table of flows"))
+    table.lookup_batch(table.max_entries(), MapFlags::ANY, MapFlags::ANY).map_err(Error::os("read", "a table of flows"))
 }
 
 /// Copies the entries that are not in another table yet.
