@@ -4,17 +4,16 @@ use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-use inlet_core::{Endpoint, Protocol, ServiceId};
+use inlet_core::{Endpoint, ServiceId};
 use libbpf_rs::{MapCore, MapFlags};
 use rustix::io::Errno;
-use rustix::net::sockopt;
 
 use super::Instance;
 use crate::error::{Cause, Error, Refusal, Refused, Result, SocketError};
 use crate::fault;
 use crate::socket::{
-    Adopted, Candidate, Fill, Filter, Lane, Lanes, Places, Seen, Slot, Stranger, Traits, cookie_in, empty,
-    finish_retired, process, sockets_in, strangers, systemd,
+    Adopted, Candidate, Fill, Filter, Lane, Lanes, Places, Seen, Slot, Stranger, Traits, answer_from_anywhere,
+    cookie_in, empty, finish_retired, process, sockets_in, strangers, systemd,
 };
 use crate::state::{Access, Counters, Stays};
 
@@ -181,7 +180,7 @@ impl Instance {
             let when = if was_there { Adopted::Before } else { Adopted::Now };
             match self.settle(&mut places, candidate, &own) {
                 Ok(()) => {
-                    let_answer(candidate);
+                    answer_from_anywhere(&candidate.fd, &candidate.traits);
                     adopted.push(AdoptedSocket { endpoint, cookie, adopted: when, stranger: None });
                 }
                 // What the others got they keep, and the caller is told of each.
@@ -256,15 +255,6 @@ impl Instance {
         }
         fault::point("register:shown");
         Ok(())
-    }
-}
-
-/// Lets a program answer over UDP from each address of its service by IPV6_PKTINFO. The kernel refuses an address there that is
-/// local by a route alone, unless the socket may have any (ip(7), IP_FREEBIND). Over IPv4 it asks the routes.
-fn let_answer<F: AsFd>(candidate: &Candidate<F>) {
-    if candidate.traits.v6 && candidate.traits.endpoint.protocol() == Protocol::Udp {
-        // Without it the socket answers as it did before.
-        let _ = sockopt::set_ipv6_freebind(&candidate.fd, true);
     }
 }
 

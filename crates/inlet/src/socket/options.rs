@@ -3,8 +3,10 @@
 use std::collections::{HashMap, HashSet};
 use std::os::fd::AsFd;
 
-use rustix::net::sockopt::socket_cookie;
+use inlet_core::Protocol;
+use rustix::net::sockopt::{set_ipv6_freebind, socket_cookie};
 
+use super::inspect::Traits;
 use super::process;
 use crate::error::Result;
 use crate::kernel::raw;
@@ -34,4 +36,13 @@ pub(crate) fn pktinfo(pid: u32, cookies: &HashSet<u64>) -> Result<HashMap<u64, b
         },
     )?;
     Ok(found)
+}
+
+/// Lets a program answer over UDP from each address of its service by IPV6_PKTINFO. The kernel refuses an address there that is
+/// local by a route alone, unless the socket may have any (ip(7), IP_FREEBIND). Over IPv4 it asks the routes.
+pub(crate) fn answer_from_anywhere(socket: impl AsFd, traits: &Traits) {
+    if traits.v6 && traits.endpoint.protocol() == Protocol::Udp {
+        // Without it the socket answers as it did before.
+        let _ = set_ipv6_freebind(socket, true);
+    }
 }
