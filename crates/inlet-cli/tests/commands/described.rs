@@ -75,10 +75,10 @@ fn bind_to_an_address_describes_a_service() {
 }
 
 /// Answers a datagram as the test kit's servers do, and then another one with another socket at the same address. It
-/// ends by itself, for when the test fails.
+/// ends by itself, for when the test fails. It reads the question first: socat ends when nobody takes what it got.
 const TWO_ANSWERS: &str = "export ANSWER='found 127.0.0.1:18094 127.0.0.1:1'
 for round in 1 2; do
-    timeout 60 socat UDP-RECVFROM:18094,bind=127.0.0.1 'SYSTEM:echo $ANSWER'
+    timeout 60 socat UDP-RECVFROM:18094,bind=127.0.0.1 'SYSTEM:head -c 1 >/dev/null; echo $ANSWER'
 done";
 
 #[test]
