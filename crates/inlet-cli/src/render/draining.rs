@@ -20,7 +20,7 @@ pub(crate) fn draining(screen: &mut Screen<'_>, service: &str, draining: &Draini
         return Ok(());
     }
     let sockets = counted(draining.sockets, "socket");
-    writeln!(screen.out, "{sockets} of service {service} get nothing new")?;
+    writeln!(screen.out, "{sockets} of service {service}: nothing new gets there")?;
     if draining.sticky == 0 {
         writeln!(screen.out, "flows over UDP go to the other sockets: the service is not sticky")?;
     }
