@@ -28,7 +28,7 @@ pub(crate) use name::shown;
 pub(crate) use inspect::{Candidate, Filter, Seen, Traits};
 pub(crate) use lanes::{Lane, LaneReader, Lanes, LiveSocket, Slot, cookie_in, empty, sockets_in};
 pub(crate) use list::{Listed, Sockets};
-pub(crate) use options::{answer_from_anywhere, pktinfo};
+pub(crate) use options::{answer_from_anywhere, bound_to_interfaces, pktinfo};
 pub(crate) use peers::peers;
 pub(crate) use places::{Fill, Full, Place, Places};
 pub(crate) use process::each_socket;

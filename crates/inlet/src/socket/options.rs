@@ -22,6 +22,25 @@ const OPTIONS: [(i32, i32); 4] = [
 
 /// Of these sockets those that a process has open: whether they ask for the address that a datagram was for.
 pub(crate) fn pktinfo(pid: u32, cookies: &HashSet<u64>) -> Result<HashMap<u64, bool>> {
+    each(pid, cookies, |set| OPTIONS.iter().any(|(level, option)| set(*level, *option)))
+}
+
+/// Of these sockets those that a process has open: whether they ask for the IPv6 address that a datagram was for, and may
+/// answer only from addresses of interfaces.
+pub(crate) fn bound_to_interfaces(pid: u32, cookies: &HashSet<u64>) -> Result<HashMap<u64, bool>> {
+    const ANY: [i32; 2] = [libc::IPV6_FREEBIND, libc::IPV6_TRANSPARENT];
+    each(pid, cookies, |set| {
+        let asks = set(libc::SOL_IPV6, libc::IPV6_RECVPKTINFO);
+        asks && !ANY.iter().any(|option| set(libc::SOL_IPV6, *option))
+    })
+}
+
+/// What is so by the options of each socket, which are asked by level and number.
+fn each(
+    pid: u32,
+    cookies: &HashSet<u64>,
+    is_so: impl Fn(&dyn Fn(i32, i32) -> bool) -> bool,
+) -> Result<HashMap<u64, bool>> {
     let mut found = HashMap::new();
     process::each(
         pid,
@@ -30,8 +49,8 @@ pub(crate) fn pktinfo(pid: u32, cookies: &HashSet<u64>) -> Result<HashMap<u64, b
             if let Ok(cookie) = socket_cookie(&fd)
                 && cookies.contains(&cookie)
             {
-                let asks = |(level, option): &(i32, i32)| raw::is_set(fd.as_fd(), *level, *option).unwrap_or(false);
-                found.insert(cookie, OPTIONS.iter().any(asks));
+                let set = |level, option| raw::is_set(fd.as_fd(), level, option).unwrap_or(false);
+                found.insert(cookie, is_so(&set));
             }
         },
     )?;

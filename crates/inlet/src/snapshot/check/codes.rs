@@ -42,6 +42,7 @@ pub const CODES: &[&str] = &[
     "sockets-of-several-users",
     "udp-answers-from-other-address",
     "udp-answers-from-other-port",
+    "udp-answers-refused",
     "udp-answers-tracked",
     "udp-answers-unable",
     "udp-answers-uncovered",

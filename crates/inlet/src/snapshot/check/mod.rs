@@ -4,6 +4,7 @@
 mod answers;
 mod codes;
 mod devices;
+mod freebind;
 mod groups;
 mod hook;
 mod host;
@@ -179,6 +180,7 @@ impl Checker {
         devices::check(&subject, &mut found)?;
         sockets::check(&subject, &mut found)?;
         answers::check(&subject, answers.as_ref(), &mut found);
+        freebind::check(&subject, &mut found);
         nginx::check(&subject, &mut found);
         users::check(&subject, self.location.netns(), &mut found);
         debug_assert!(found.findings.iter().all(|it| CODES.contains(&it.code)), "{:?}", found.findings);
