@@ -1,7 +1,7 @@
 //! Small rulesets that each need one feature of the lookup program, so that it is loaded with that feature alone.
 
 use inlet::rules::image::Header;
-use inlet::rules::{Builder, Prefix, Protocol, Rule, Verdict};
+use inlet::rules::{Builder, Mark, Prefix, Protocol, Rule, Verdict};
 
 use crate::Result;
 use crate::rules::{self, one, ports, prefix, service_name, v4, v6};
@@ -14,13 +14,14 @@ pub(super) struct Feature {
 }
 
 /// All of them.
-pub(super) const FEATURES: [Feature; 11] = [
+pub(super) const FEATURES: [Feature; 12] = [
     Feature { name: "IPv4", fill: one_v4, needed: |header| header.v4.used == 1 && header.v6.used == 0 },
     Feature { name: "IPv6", fill: one_v6, needed: |header| header.v4.used == 0 && header.v6.used == 1 },
     Feature { name: "both families", fill: both, needed: |header| header.v4.used == 1 && header.v6.used == 1 },
     Feature { name: "nested prefixes", fill: nested, needed: |header| header.hops == 32 },
     Feature { name: "sources", fill: sources, needed: |header| header.steps > 0 },
     Feature { name: "interface", fill: interface, needed: |header| header.steps > 0 },
+    Feature { name: "mark", fill: mark, needed: |header| header.marks > 0 },
     Feature { name: "many ports", fill: many_ports, needed: |header| header.port_tables & 8 != 0 },
     Feature {
         name: "crowded IPv4",
@@ -91,6 +92,11 @@ fn interface(builder: &mut Builder) -> Result<()> {
     let id = builder.interface_named(&"lo".parse()?)?;
     let rule = https(builder, prefix(v4(NET4 + 0x200, 24)))?;
     Ok(builder.push(&rule.on(id))?)
+}
+
+fn mark(builder: &mut Builder) -> Result<()> {
+    let rule = https(builder, prefix(v4(NET4 + 0x400, 24)))?;
+    Ok(builder.push(&rule.marked(Mark::new(1, 0xff)?))?)
 }
 
 fn many_ports(builder: &mut Builder) -> Result<()> {
