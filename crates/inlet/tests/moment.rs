@@ -5,6 +5,7 @@
 mod common;
 
 use std::net::TcpListener;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use common::{Running, asked, open, selector, source, state, up};
 use inlet::rules::Description;
 use inlet::rules::Protocol::{self, Tcp, Udp};
 use inlet::rules::config::Routes;
-use inlet::{ApplyOptions, CommitOptions, ServiceRequest};
+use inlet::{ApplyOptions, CommitOptions, ServiceRequest, Snapshot};
 use inlet_testkit::{Listen, TcpServer, UdpServer, World};
 
 /// How many listeners there are that no rule and no description means.
@@ -82,12 +83,24 @@ fn commits(world: &World, round: usize) {
 }
 
 /// Who may answer: where the address is always local a server that is meant; else nobody may, either.
-fn dial_all_along(protocol: Protocol, target: &str, is_always_local: bool, running: &Running, count: &AtomicU64) {
+fn dial_all_along(
+    bpffs: &Path,
+    (protocol, target, is_always_local): (Protocol, &str, bool),
+    running: &Running,
+    count: &AtomicU64,
+) {
     while running.goes_on() {
         let who = asked(protocol, target);
         let is_meant = ["one", "two"].contains(&who.as_str());
         let is_nobody = !is_always_local && who != "astray";
-        assert!(is_meant || is_nobody, "{protocol} {target}: {who} after {} answers", count.load(Ordering::Relaxed));
+        // Which commit it was shows in the generation, and what Inlet made of the packet in the counters.
+        let about = || {
+            let now = Snapshot::open(common::at(bpffs)).unwrap();
+            let counters = |it: inlet::ServiceState| format!("{} {:?}", it.name, it.counters);
+            let services: Vec<String> = now.services().unwrap().into_iter().map(counters).collect();
+            format!("{} answers, generation {}, {services:?}", count.load(Ordering::Relaxed), now.generation())
+        };
+        assert!(is_meant || is_nobody, "{protocol} {target}: {who} after {}", about());
         count.fetch_add(u64::from(is_meant), Ordering::Relaxed);
     }
 }
@@ -129,9 +142,9 @@ fn two_hundred_commits_of_every_kind_refuse_nobody() {
         let dialers: Vec<_> = targets
             .iter()
             .zip(&counts)
-            .map(|((protocol, target, is_always_local), count)| {
-                let running = &running;
-                scope.spawn(move || dial_all_along(*protocol, target, *is_always_local, running, count))
+            .map(|(target, count)| {
+                let (bpffs, running) = (world.bpffs.path(), &running);
+                scope.spawn(move || dial_all_along(bpffs, *target, running, count))
             })
             .collect();
         for round in 0..rounds() {

@@ -1,7 +1,6 @@
 //! Looking through the sockets that exist: the programs tell which ones are wanted, and put them where there is a place.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Read;
 use std::mem::{offset_of, size_of};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
@@ -11,6 +10,7 @@ use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use rustix::io::Errno;
 
 use super::refusals;
+use super::whole::read_whole;
 use crate::bpf::adopt::types;
 use crate::error::{Error, Refusal, Result};
 use crate::kernel::{Links, Netns, raw};
@@ -255,7 +255,7 @@ impl Finder {
         let read = || -> std::io::Result<Vec<u8>> {
             let mut told = Vec::new();
             for program in &self.programs {
-                raw::iterate(program.as_fd())?.read_to_end(&mut told)?;
+                read_whole(raw::iterate(program.as_fd())?, &mut told)?;
             }
             Ok(told)
         };

@@ -9,6 +9,7 @@ mod not_found;
 mod prepared;
 mod programs;
 mod refusals;
+mod whole;
 
 use inlet_core::{Description, ServiceId, Services};
 
