@@ -3,12 +3,13 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
+use inlet::rules::config::Parsed;
 use inlet::rules::{InterfaceName, Packet, Ruleset};
 use inlet::{Error, Explainer, Explanation, KernelError, Location, Snapshot, read_ruleset};
 
 use super::{location, source};
 use crate::args::{Cli, Explain};
-use crate::failure::Failure;
+use crate::failure::{self, Failure};
 use crate::render::{self, Question, Screen};
 
 pub(super) fn explain(cli: &Cli, args: &Explain, screen: &mut Screen<'_>) -> Result<(), Failure> {
@@ -44,7 +45,8 @@ fn under(file: &Path, location: &Location, packet: &Packet) -> Result<(Explanati
     let snapshot = snapshot.as_ref();
     let nothing = Ruleset::empty();
     let old = snapshot.map_or(&nothing, Snapshot::ruleset);
-    let ruleset = read_ruleset(source(file)?, location.netns(), old)?.ruleset;
+    let Parsed { ruleset, skipped, .. } = read_ruleset(source(file)?, location.netns(), old)?;
+    skipped.iter().for_each(|skipped| failure::note(&skipped.to_string(), None));
     let explanation = Explainer::under(&ruleset, location, snapshot)?.explain(packet)?;
     Ok((explanation, ruleset))
 }

@@ -85,7 +85,7 @@ fn a_plan_tells_and_changes_nothing() {
     assert_eq!((asked("192.0.2.7:443").as_str(), asked("192.0.2.7:444").as_str()), ("proxy", "web"));
 }
 
-/// Who plans, applies or checks a file is told what a lenient list is read without.
+/// Who plans, applies, checks or asks a file is told what a lenient list is read without.
 #[test]
 fn lines_that_a_list_is_read_without_are_told() {
     let Some((host, _servers)) = host() else { return };
@@ -101,6 +101,8 @@ fn lines_that_a_list_is_read_without_are_told() {
         let ran = host.run(args);
         assert!(ran.stdout.contains(told), "{args:?}: {ran:?}");
     }
+    assert!(host.run(&["check", "--in-force", file]).stdout.contains(told));
+    assert!(host.run(&["explain", "tcp", "192.0.2.1:8000", "--file", file]).stderr.contains(told));
     let plan = host.json(&["plan", file]);
     assert_eq!(plan["warnings"][0]["kind"], "skipped", "{plan}");
 }

@@ -194,6 +194,7 @@ impl Checker {
     /// As for [`Checker::check`].
     pub fn check_in_force(&self, file: &Parsed, path: &Path) -> Result<Checkup> {
         let mut found = self.check(None)?;
+        file.skipped.iter().for_each(|skipped| found.skipped(skipped));
         let Some(snapshot) = &self.snapshot else { return Ok(found) };
         let plan = Plan::between(snapshot.ruleset(), &file.ruleset);
         let keeps_routes = file.routes == Routes::Manage;
