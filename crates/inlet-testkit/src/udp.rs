@@ -49,6 +49,14 @@ pub fn segment(socket: impl AsFd, bytes: u16) -> Result<()> {
         .context("segment what is sent by", "a socket")
 }
 
+/// Makes a server's IPv6 socket one that asks for each datagram's address (IPV6_RECVPKTINFO of ipv6(7)) and may answer
+/// only from addresses of an interface: as a server does that knows IPV6_PKTINFO and not IPV6_FREEBIND.
+pub fn answer_from_interfaces(socket: impl AsFd) -> Result<()> {
+    raw::set_int(socket.as_fd(), libc::SOL_IPV6, libc::IPV6_RECVPKTINFO, 1)
+        .and_then(|()| Ok(sockopt::set_ipv6_freebind(&socket, false)?))
+        .context("answer from interfaces with", "a socket")
+}
+
 impl Deref for UdpServer {
     type Target = Server;
 

@@ -1,11 +1,12 @@
 //! What surprises: sockets of interfaces, groups that are not whole, descriptions that miss by an address; and the
 //! check as programs use it.
 
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use inlet_testkit::{
-    Dial, End, Listen, Namespace, Netns, Program, Proto, TcpServer, UdpServer, dial_udp, output, veth,
+    Dial, End, Listen, Namespace, Netns, Program, Proto, TcpServer, UdpServer, answer_from_interfaces, dial_udp,
+    output, veth,
 };
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -170,25 +171,18 @@ fn an_answer_that_the_kernel_refuses_is_found() {
     let Some(host) = Host::up() else { return };
     host.world.local("2001:db8::/64").unwrap();
     host.ok(&["bind", "dns", "udp", "2001:db8::/64", "18116"]);
-    const SERVER: &str = "import socket
-s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
-s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
-s.bind(('::', 18116))
-while True:
-    data, told, _, client = s.recvmsg(100, 100)
-    try: s.sendmsg([b'dns [::1]:1 [::1]:1\\n'], told, 0, client)
-    except OSError as error: print(error, flush=True)";
-    let mut server = Program::start(Command::new("python3").args(["-c", SERVER]).stdout(Stdio::null())).unwrap();
-    server.wait_listening(Proto::Udp, at("[::]:18116"), LONG).unwrap();
+    let server = UdpServer::spawn_with("dns", at("[::]:18116"), Listen::new().v6only()).unwrap();
+    answer_from_interfaces(&server).unwrap();
     host.ok(&["service", "set", "dns", "--listen", "udp:[::]:18116", "--user", "root"]);
     let ask = |patience| dial_udp(at("[2001:db8::7]:18116"), &Dial::new().timeout(patience));
     assert!(ask(Duration::from_millis(300)).name().is_none());
     let (code, found) = findings(&host, &[]);
     let refused = one(&found, "udp-answers-refused");
-    let fix = format!("inlet register dns --pid {}, which sets it", server.id());
+    let pid = std::process::id().to_string();
+    let fix = format!("inlet register dns --pid {pid}, which sets it");
     assert_eq!((code, &refused["severity"]), (Some(1), &json!("error")));
     assert!(refused["fix"].as_str().unwrap().starts_with(&fix), "{refused}");
-    host.ok(&["register", "dns", "--pid", &server.id().to_string()]);
+    host.ok(&["register", "dns", "--pid", &pid, "--listen", "udp:[::]:18116"]);
     assert_eq!(ask(LONG).name(), Some("dns"));
     let (code, found) = findings(&host, &[]);
     assert!(code == Some(0) && found.iter().all(|it| it["code"] != "udp-answers-refused"), "{found:?}");
