@@ -23,6 +23,7 @@ struct Counted {
     unnoted: u64,
     addressed: u64,
     rewritten: u64,
+    uncovered: u64,
 }
 
 /// A table of flows.
@@ -58,8 +59,8 @@ impl<'a> From<&'a AnswersState> for Answers<'a> {
             AnswersState::Bound => bound("bound"),
             AnswersState::Unable => bound("unable"),
             AnswersState::Asked { counters, table, uncovered } => {
-                let AnswerCounters { noted, ambiguous, unnoted, addressed, rewritten, .. } = *counters;
-                let counters = Some(Counted { noted, ambiguous, unnoted, addressed, rewritten });
+                let AnswerCounters { noted, ambiguous, unnoted, addressed, rewritten, uncovered: bare, .. } = *counters;
+                let counters = Some(Counted { noted, ambiguous, unnoted, addressed, rewritten, uncovered: bare });
                 Self { from: "asked", counters, table: Some(table.into()), uncovered }
             }
         }
@@ -72,7 +73,7 @@ pub(super) fn lines(state: &AnswersState) -> Vec<String> {
         AnswersState::Bound => Vec::new(),
         AnswersState::Unable => vec!["leave from where sockets are bound: see inlet check".to_owned()],
         AnswersState::Asked { counters, table, uncovered } => {
-            let AnswerCounters { noted, ambiguous, unnoted, addressed, rewritten, .. } = *counters;
+            let AnswerCounters { noted, ambiguous, unnoted, addressed, rewritten, uncovered: bare, .. } = *counters;
             let mut lines = vec![
                 format!(
                     "leave as asked; {} with the address set, {} with the port",
@@ -90,6 +91,12 @@ pub(super) fn lines(state: &AnswersState) -> Vec<String> {
             if !uncovered.is_empty() {
                 let names = uncovered.join(", ");
                 lines.push(format!("leave from the port of the socket through {names}: run inlet watch"));
+            }
+            if bare > 0 {
+                lines.push(format!(
+                    "{} left from the port of the socket, asked through such an interface",
+                    grouped(bare)
+                ));
             }
             lines
         }

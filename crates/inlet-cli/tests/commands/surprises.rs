@@ -1,6 +1,7 @@
 //! What surprises: sockets of interfaces, groups that are not whole, descriptions that miss by an address; and the
 //! check as programs use it.
 
+use std::net::UdpSocket;
 use std::process::Command;
 use std::time::Duration;
 
@@ -186,6 +187,36 @@ fn an_answer_that_the_kernel_refuses_is_found() {
     assert_eq!(ask(LONG).name(), Some("dns"));
     let (code, found) = findings(&host, &[]);
     assert!(code == Some(0) && found.iter().all(|it| it["code"] != "udp-answers-refused"), "{found:?}");
+}
+
+/// Answers through an interface that came later leave from the port of their socket: it is named, and they are counted.
+#[test]
+fn answers_through_a_new_interface_are_counted() {
+    let Some(host) = Host::up() else { return };
+    host.world.local("192.0.2.0/24").unwrap();
+    host.ok(&["bind", "dns", "udp", "192.0.2.0/24", "53"]);
+    let _server = UdpServer::spawn("dns", at("0.0.0.0:18117")).unwrap();
+    let pid = std::process::id().to_string();
+    host.ok(&["register", "dns", "--pid", &pid, "--listen", "udp:0.0.0.0:18117"]);
+    let outside = Netns::unentered().unwrap();
+    veth(
+        End { namespace: &host.world, name: "inside", addresses: &["10.9.0.1/24"] },
+        End { namespace: &outside, name: "outside", addresses: &["10.9.0.2/24"] },
+    )
+    .unwrap();
+    outside.ip(&["route", "add", "192.0.2.0/24", "via", "10.9.0.1"]).unwrap();
+    let client = outside.enter(|| UdpSocket::bind("10.9.0.2:0")).unwrap();
+    client.set_read_timeout(Some(LONG)).unwrap();
+    for _ in 0..3 {
+        client.send_to(b"who", "192.0.2.7:53").unwrap();
+        assert_eq!(client.recv_from(&mut [0; 64]).unwrap().1, at("192.0.2.7:18117"));
+    }
+    let answers = &host.json(&["status"])["answers"];
+    assert_eq!((&answers["uncovered"], &answers["counters"]["uncovered"]), (&json!(["inside"]), &json!(3)));
+    assert!(host.ok(&["status"]).contains("3 left from the port of the socket, asked through such an interface\n"));
+    let (_, found) = findings(&host, &[]);
+    let why = one(&found, "udp-answers-uncovered")["why"].as_str().unwrap();
+    assert!(why.ends_with(": 3 such answers so far"), "{why}");
 }
 
 /// The two sockets of a command that listens at two ports, as systemd would pass them: here it is the command's own

@@ -8,7 +8,7 @@ use crate::error::{Cause, Error, Result};
 use crate::fault;
 use crate::kernel::{Link, Links, Netns, raw};
 use crate::program::{detach, is_attached, remove_pin};
-use crate::state::{AnswerFiles, is_there};
+use crate::state::{AnswerFiles, is_there, set_covered};
 
 /// Attaches the program to every interface that does not have it, and forgets interfaces that are gone.
 pub(super) fn cover(files: &AnswerFiles, program: &OwnedFd, netns: &Netns) -> Result<()> {
@@ -19,13 +19,18 @@ pub(super) fn cover(files: &AnswerFiles, program: &OwnedFd, netns: &Netns) -> Re
             remove_pin(&files.filtered(index))?;
         }
     }
-    for link in links.iter() {
+    let mut covered = Vec::new();
+    let result = links.iter().try_for_each(|link| {
         if !has(files, program, netns, link)? {
             attach(files, program, netns, link)?;
             fault::point("answers:interface");
         }
-    }
-    Ok(())
+        covered.push(link.index);
+        Ok(())
+    });
+    // Answers to questions that came in elsewhere are counted.
+    set_covered(files, &covered)?;
+    result
 }
 
 /// Whether an interface has the program, as a link or as a filter.
@@ -83,6 +88,7 @@ fn refused<E: Cause>(to: &Link) -> impl FnOnce(E) -> Error {
 
 /// Detaches the program from every interface.
 pub(super) fn uncover(files: &AnswerFiles, netns: &Netns) -> Result<()> {
+    set_covered(files, &[])?;
     for index in files.interfaces()? {
         detach(&files.interface(index))?;
         let path = files.filtered(index);

@@ -35,6 +35,7 @@ impl Programs {
                 (&mut open.maps.inlet_flows, &maps.flows),
                 (&mut open.maps.inlet_bound, &maps.bound),
                 (&mut open.maps.inlet_answers, &maps.counters),
+                (&mut open.maps.inlet_covered, &maps.covered),
             ];
             for (map, handle) in reused {
                 map.reuse_fd(handle.as_fd()).map_err(&failed)?;

@@ -14,10 +14,18 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 #include "answers.bpf.h"
+#include "leaving.bpf.h"
 
 #define AF_INET 2
 #define ETH_P_IP 0x0800
 #define ETH_P_IPV6 0x86dd
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct covered);
+} inlet_covered SEC(".maps");
 
 /* The instance that these programs are for: control groups span network namespaces. */
 struct answering {
@@ -47,12 +55,42 @@ static __always_inline bool may_answer(struct bpf_sock_addr *ctx, struct bpf_soc
 	return bound && has_port(bound->address, sk->src_port) && bpf_get_netns_cookie(ctx) == answering.netns;
 }
 
+/* Where a datagram of this source was asked. Usually it is where the flow asked last; a program that chooses its source
+ * itself may answer at another address. */
+static __always_inline const struct asked *asked_at(struct flow *flow, const struct asked *asked, const __u32 source[4])
+{
+	if (asked && !same_address(asked->addr, source)) {
+		COPY_ADDRESS(flow->own, source);
+		asked = bpf_map_lookup_elem(&inlet_flows, flow);
+	}
+	return asked && same_address(asked->addr, source) && asked->port != flow->own_port ? asked : NULL;
+}
+
+/* Whether the question came in through an interface without the program that sets ports. */
+static __always_inline bool came_bare(const struct asked *asked)
+{
+	__u32 zero = 0;
+	struct covered *covered = bpf_map_lookup_elem(&inlet_covered, &zero);
+
+	return covered && !has_port(covered->interface, asked->interface);
+}
+
+/* Counts an answer that needs the port asked, and whose question came in through such an interface. Where it leaves is
+ * not known yet: usually where the question came in. */
+static __always_inline void count_bare(struct flow *flow, const struct asked *asked, const __u32 source[4])
+{
+	asked = asked_at(flow, asked, source);
+	if (asked && came_bare(asked))
+		COUNT(bare);
+}
+
 SEC("cgroup/sendmsg4")
 int inlet_answer4(struct bpf_sock_addr *ctx)
 {
 	struct bpf_sock *sk = ctx->sk;
 	struct asked *asked;
 	struct flow flow = {};
+	__u32 source[4];
 
 	if (!sk || !may_answer(ctx, sk))
 		return 1;
@@ -65,12 +103,12 @@ int inlet_answer4(struct bpf_sock_addr *ctx)
 		return 1;
 	tell_sent(asked);
 	/* What a socket is bound to stands there before anybody chooses. Anything else is the program's own choice. */
-	if (ctx->msg_src_ip4 && ctx->msg_src_ip4 != sk->src_ip4)
-		return 1;
-	if (asked->addr[3] != ctx->msg_src_ip4) {
+	if (!(ctx->msg_src_ip4 && ctx->msg_src_ip4 != sk->src_ip4) && asked->addr[3] != ctx->msg_src_ip4) {
 		ctx->msg_src_ip4 = asked->addr[3];
 		COUNT(addressed);
 	}
+	map_address(source, ctx->msg_src_ip4);
+	count_bare(&flow, asked, source);
 	return 1;
 }
 
@@ -93,131 +131,20 @@ int inlet_answer6(struct bpf_sock_addr *ctx)
 	if (!asked)
 		return 1;
 	tell_sent(asked);
-	if ((chosen[0] | chosen[1] | chosen[2] | chosen[3]) && !same_address(chosen, flow.own))
+	if ((chosen[0] | chosen[1] | chosen[2] | chosen[3]) && !same_address(chosen, flow.own)) {
+		count_bare(&flow, asked, chosen);
 		return 1;
+	}
 	if (!same_address(asked->addr, chosen)) {
 		COPY_ADDRESS(ctx->msg_src_ip6, asked->addr);
 		COUNT(addressed);
 	}
+	count_bare(&flow, asked, asked->addr);
 	return 1;
 }
 
-/* The headers of IPv4 (RFC 791) and IPv6 (RFC 8200), and where their fields lie. */
-struct ip4 {
-	__u8 version_length;
-	__u8 service;
-	__u16 total;
-	__u16 id;
-	__u16 fragment;
-	__u8 ttl;
-	__u8 protocol;
-	__u16 checksum;
-	__u32 source;
-	__u32 destination;
-};
-
-struct ip6 {
-	__u32 label;
-	__u16 payload;
-	__u8 next;
-	__u8 hops;
-	__u32 source[4];
-	__u32 destination[4];
-};
-
-#define IP4_OFFSET 0x1fff
-#define IP6_OFFSET 0xfff8
-#define EXTENSIONS 6
-
-/* The headers that may stand between that of IPv6 and that of UDP. */
-enum extension {
-	HOP_BY_HOP = 0,
-	ROUTING = 43,
-	FRAGMENT = 44,
-	DESTINATION = 60,
-};
-
 /* The packet goes on to the next program or filter: TCX_NEXT for tcx, TC_ACT_UNSPEC for clsact. */
 #define NEXT -1
-
-/* A packet on its way out: where its UDP header lies, from the network header on and from the data on. */
-struct leaving {
-	__u32 source[4];
-	__u32 remote[4];
-	__u32 network; /* where the network header begins */
-	__u32 udp;     /* from there on */
-};
-
-/* How long the headers before the network header are: an interface may have none, and VLAN makes them longer. The
- * length that the network header gives is that of the rest of the packet, also where it is to be segmented. */
-static __always_inline __u32 before_network(struct __sk_buff *skb, __u32 rest)
-{
-	return skb->len - rest;
-}
-
-/* IPv4: false for what has no UDP header, which are the later fragments too. */
-static __always_inline bool read4(struct __sk_buff *skb, struct leaving *leaving)
-{
-	struct ip4 ip;
-
-	if (bpf_skb_load_bytes_relative(skb, 0, &ip, sizeof(ip), BPF_HDR_START_NET))
-		return false;
-	if (ip.protocol != IPPROTO_UDP || ip.fragment & bpf_htons(IP4_OFFSET))
-		return false;
-	map_address(leaving->source, ip.source);
-	map_address(leaving->remote, ip.destination);
-	leaving->network = before_network(skb, bpf_ntohs(ip.total));
-	leaving->udp = (ip.version_length & 0xf) * 4;
-	return true;
-}
-
-/* IPv6, with the headers between its own and that of UDP. */
-static __always_inline bool read6(struct __sk_buff *skb, struct leaving *leaving)
-{
-	struct ip6 ip;
-	__u32 at = sizeof(ip);
-	__u8 next;
-
-	if (bpf_skb_load_bytes_relative(skb, 0, &ip, sizeof(ip), BPF_HDR_START_NET))
-		return false;
-	next = ip.next;
-	for (int i = 0; i < EXTENSIONS && next != IPPROTO_UDP; i++) {
-		struct {
-			__u8 next;
-			__u8 length;
-			__u16 offset;
-		} more;
-
-		if (next != HOP_BY_HOP && next != ROUTING && next != DESTINATION && next != FRAGMENT)
-			return false;
-		if (bpf_skb_load_bytes_relative(skb, at, &more, sizeof(more), BPF_HDR_START_NET))
-			return false;
-		if (next == FRAGMENT && more.offset & bpf_htons(IP6_OFFSET))
-			return false;
-		at += next == FRAGMENT ? 8 : (more.length + 1) * 8;
-		next = more.next;
-	}
-	if (next != IPPROTO_UDP)
-		return false;
-	COPY_ADDRESS(leaving->source, ip.source);
-	COPY_ADDRESS(leaving->remote, ip.destination);
-	leaving->network = before_network(skb, sizeof(ip) + bpf_ntohs(ip.payload));
-	leaving->udp = at;
-	return true;
-}
-
-/* Where a packet of this source was asked. Usually it is where the flow asked last; a program that chooses its source
- * itself may answer at another address. */
-static __always_inline const struct asked *asked_of(struct flow *flow, const struct leaving *leaving)
-{
-	const struct asked *asked = bpf_map_lookup_elem(&inlet_flows, flow);
-
-	if (asked && !same_address(asked->addr, leaving->source)) {
-		COPY_ADDRESS(flow->own, leaving->source);
-		asked = bpf_map_lookup_elem(&inlet_flows, flow);
-	}
-	return asked;
-}
 
 /* Sets the source port. A packet that is yet to be segmented has the seed of its checksum in the field, without the
  * port; in any other the sum is corrected, where there is one. */
@@ -262,12 +189,15 @@ int inlet_answer_port(struct __sk_buff *skb)
 	flow.own_port = sk->src_port;
 	flow.remote_port = ports[1];
 	COPY_ADDRESS(flow.remote, leaving.remote);
-	asked = asked_of(&flow, &leaving);
-	if (!asked || !same_address(asked->addr, leaving.source) || asked->port == flow.own_port)
+	asked = asked_at(&flow, bpf_map_lookup_elem(&inlet_flows, &flow), leaving.source);
+	if (!asked)
 		return NEXT;
 	new = bpf_htons(asked->port);
 	set_source_port(skb, udp, ports[0], new);
 	COUNT(rewritten);
+	/* What a connected socket sends was not counted before. */
+	if (came_bare(asked) && !sk->dst_port)
+		COUNT(bare_set);
 	return NEXT;
 }
 

@@ -18,8 +18,8 @@ struct flow {
 struct asked {
 	__u32 addr[4];
 	__u32 port;
-	__u32 unused;
-	__u64 sent; /* when the last answer was sent, where flows stay on sockets (sticky.bpf.h); else 0 */
+	__u32 interface; /* where the last question came in */
+	__u64 sent;	 /* when the last answer was sent, where flows stay on sockets (sticky.bpf.h); else 0 */
 };
 
 #define PORT_WORDS 1024
@@ -38,6 +38,13 @@ struct answer_counters {
 	__u64 addressed; /* answers that got the address asked */
 	__u64 rewritten; /* answers that got the port asked */
 	__u64 apart;	 /* further entries, of flows that ask at several addresses */
+	__u64 bare;	 /* answers to need the port asked, whose question came in where nothing sets it */
+	__u64 bare_set;	 /* those of them that got it, as they left elsewhere */
+};
+
+/* Which interfaces have the program that sets ports, by the lower bits of their indexes. User space alone writes it. */
+struct covered {
+	__u64 interface[PORT_WORDS];
 };
 
 struct {

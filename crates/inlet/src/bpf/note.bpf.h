@@ -67,7 +67,7 @@ static __always_inline void keep_apart(struct flow *flow, struct asked *asked)
  * are of a flow that is known: one probe. */
 static __noinline int note_flow(struct bpf_sk_lookup *ctx, struct bpf_sock *sk, __u64 now)
 {
-	struct asked asked = {.port = ctx->local_port, .sent = now}, before;
+	struct asked asked = {.port = ctx->local_port, .interface = ctx->ingress_ifindex, .sent = now}, before;
 	struct flow flow;
 	struct asked *known;
 	long err;
@@ -78,6 +78,8 @@ static __noinline int note_flow(struct bpf_sk_lookup *ctx, struct bpf_sock *sk, 
 	if (known && known->port == asked.port && same_address(known->addr, asked.addr)) {
 		if (now && !known->sent)
 			known->sent = now;
+		if (known->interface != asked.interface)
+			known->interface = asked.interface;
 		return 0;
 	}
 	if (!known && !now && flow.own_port == asked.port && same_address(flow.own, asked.addr))

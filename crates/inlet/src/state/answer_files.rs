@@ -21,6 +21,11 @@ impl AnswerFiles {
         self.0.join("counters")
     }
 
+    /// Which interfaces have the program that sets ports.
+    pub(crate) fn covered(&self) -> PathBuf {
+        self.0.join("covered")
+    }
+
     /// The link of a program at the root of the control groups.
     pub(crate) fn send(&self, name: &str) -> PathBuf {
         self.0.join(name)

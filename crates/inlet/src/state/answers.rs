@@ -16,12 +16,16 @@ use crate::error::{Error, Result};
 use crate::fault;
 use crate::kernel::raw;
 
+/// How many words the set of interfaces has.
+const WORDS: usize = size_of::<types::covered>() / size_of::<u64>();
+
 /// The maps of answers.
 #[derive(Debug)]
 pub(crate) struct AnswerMaps {
     pub(crate) flows: MapHandle,
     pub(crate) bound: MapHandle,
     pub(crate) counters: MapHandle,
+    pub(crate) covered: MapHandle,
 }
 
 /// What became of datagrams to services whose answers leave from where they were asked, over all processors.
@@ -37,6 +41,9 @@ pub struct AnswerCounters {
     pub addressed: u64,
     /// Answers that got the port asked.
     pub rewritten: u64,
+    /// Answers that needed the port asked and did not get it on their way out, where the question had come in through an
+    /// interface that has no program which sets ports.
+    pub uncovered: u64,
     /// Further entries, of flows that ask at several addresses.
     pub apart: u64,
 }
@@ -45,6 +52,7 @@ impl AnswerMaps {
     const KEYED: [u32; 2] = [size_of::<types::flow>() as u32, size_of::<types::asked>() as u32];
     const BOUND: u32 = size_of::<types::bound_ports>() as u32;
     const COUNTERS: u32 = size_of::<types::answer_counters>() as u32;
+    const COVERED: u32 = size_of::<types::covered>() as u32;
 
     /// Opens the maps where they are pinned, and makes those that are not. `before` are those whose place they take.
     pub(crate) fn ensure(files: &AnswerFiles, before: &AnswerFiles, max_flows: u32, readers: Readers) -> Result<Self> {
@@ -76,6 +84,7 @@ impl AnswerMaps {
             flows: kept(&files.flows(), &|| create_keyed(name, MapType::LruHash, keyed, max_flows, 0))?,
             bound: kept(&files.bound(), &bound)?,
             counters: kept(&files.counters(), &counters)?,
+            covered: kept(&files.covered(), &|| create("inlet_covered", MapType::Array, Self::COVERED, 1, 0))?,
         };
         maps.take_flows(before)?;
         Ok(maps)
@@ -101,6 +110,23 @@ impl AnswerMaps {
     }
 }
 
+/// Says which interfaces have the program that sets ports, by their indexes. An instance of an earlier version has no such map
+/// until its next change.
+pub(crate) fn set_covered(files: &AnswerFiles, interfaces: &[u32]) -> Result<()> {
+    if !is_there(&files.covered())? {
+        return Ok(());
+    }
+    let mut words = [0_u64; WORDS];
+    let bits = u64::BITS as usize;
+    for index in interfaces {
+        let at = *index as usize % (WORDS * bits);
+        words[at / bits] |= 1 << (at % bits);
+    }
+    let value: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+    let map = open_map(&files.covered(), Access::Write)?;
+    map.update(&0_u32.to_ne_bytes(), &value, MapFlags::ANY).map_err(Error::at("write", &files.covered()))
+}
+
 /// How full the table of noted flows is.
 pub(crate) fn answer_table(files: &AnswerFiles, counters: &AnswerCounters) -> Result<FlowTable> {
     FlowTable::of(&open_map(&files.flows(), Access::Read)?, counters.noted + counters.apart)
@@ -111,7 +137,7 @@ pub(crate) fn answer_counters(files: &AnswerFiles) -> Result<AnswerCounters> {
     let map = open_map(&files.counters(), Access::Read)?;
     let per_cpu = map.lookup_percpu(&0_u32.to_ne_bytes(), MapFlags::ANY);
     let values = per_cpu.map_err(Error::at("read", &files.counters()))?.unwrap_or_default();
-    let sum = |offset: usize| {
+    let sum = |offset: usize| -> u64 {
         let field = |value: &Vec<u8>| value.get(offset..offset + 8).and_then(|bytes| bytes.try_into().ok());
         values.iter().filter_map(field).map(u64::from_ne_bytes).sum()
     };
@@ -121,6 +147,9 @@ pub(crate) fn answer_counters(files: &AnswerFiles) -> Result<AnswerCounters> {
         unnoted: sum(offset_of!(types::answer_counters, unnoted)),
         addressed: sum(offset_of!(types::answer_counters, addressed)),
         rewritten: sum(offset_of!(types::answer_counters, rewritten)),
+        // Counted when they are sent, and taken back when they leave elsewhere.
+        uncovered: sum(offset_of!(types::answer_counters, bare))
+            .saturating_sub(sum(offset_of!(types::answer_counters, bare_set))),
         apart: sum(offset_of!(types::answer_counters, apart)),
     })
 }

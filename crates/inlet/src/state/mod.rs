@@ -36,7 +36,7 @@ pub use self::instances::{Listed, list};
 pub use self::layout::{DEFAULT_BPFFS, Location};
 
 pub(crate) use self::answer_files::AnswerFiles;
-pub(crate) use self::answers::{AnswerMaps, answer_counters, answer_table};
+pub(crate) use self::answers::{AnswerMaps, answer_counters, answer_table, set_covered};
 pub(crate) use self::deadline::{deadline, deadline_of, now, pending};
 pub(crate) use self::described_files::DescribedFiles;
 pub(crate) use self::flow_key::FlowKey;

@@ -10,9 +10,9 @@ pub(super) fn check(subject: &Subject<'_>, state: Option<&AnswersState>, found: 
     match state {
         None | Some(AnswersState::Bound) => {}
         Some(AnswersState::Unable) => unable(found),
-        Some(AnswersState::Asked { uncovered, .. }) => {
+        Some(AnswersState::Asked { uncovered, counters, .. }) => {
             if !uncovered.is_empty() {
-                not_covered(uncovered, found);
+                not_covered(uncovered, counters.uncovered, found);
             }
             tracked(subject, found);
         }
@@ -32,12 +32,14 @@ fn unable(found: &mut Checkup) {
 }
 
 /// Interfaces that came since the last commit, while nobody watched.
-fn not_covered(names: &[String], found: &mut Checkup) {
+fn not_covered(names: &[String], answers: u64, found: &mut Checkup) {
     found.add(
         Severity::Warning,
         "udp-answers-uncovered",
         format!("answers over UDP leave from the port of their socket through {}", names.join(", ")),
-        "these interfaces came later, and clients drop an answer from a port that they did not ask",
+        &format!(
+            "these interfaces came later, and clients drop an answer from a port that they did not ask: {answers} such answers so far"
+        ),
         "inlet watch",
     );
 }

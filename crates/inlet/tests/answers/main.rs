@@ -2,7 +2,9 @@
 //! it, and the clients are strict: connected sockets, to which the kernel gives answers from the place asked alone.
 #![allow(clippy::unwrap_used, reason = "what fails here is the failure of a test")]
 
+#[path = "../common/mod.rs"]
 mod common;
+mod later;
 
 use std::net::{SocketAddr, UdpSocket};
 use std::thread::JoinHandle;
@@ -10,7 +12,7 @@ use std::time::Duration;
 
 use common::{bind, snapshot, tree, tree_of_one, up};
 use inlet::rules::{Answers, Protocol};
-use inlet::{AnswersState, Instance, ServiceRequest, Watcher};
+use inlet::{AnswersState, Instance, ServiceRequest};
 use inlet_testkit::{End, Netns, World, checksum_offload, segment, veth};
 
 const PREFIXES: [&str; 2] = ["192.0.2.0/24", "2001:db8::/64"];
@@ -285,33 +287,4 @@ fn asked_for(client: &UdpSocket, bytes: usize, about: &str) -> Vec<u8> {
     let len = client.recv(&mut buffer).unwrap_or_else(|error| panic!("{about}: {error}"));
     buffer.truncate(len);
     buffer
-}
-
-/// An interface that comes has no program until somebody attaches it: `inlet watch`, or the next change.
-#[test]
-fn interfaces_that_come_later() {
-    let Some(world) = world() else { return };
-    let mut instance = up(&world);
-    bind(&mut instance, "dns", Protocol::Udp, PREFIXES[0], "53");
-    drop(instance);
-    let uncovered = || match snapshot(&world).answers().unwrap() {
-        AnswersState::Asked { uncovered, .. } => uncovered,
-        other => panic!("{other:?}"),
-    };
-    assert_eq!(uncovered(), [""; 0]);
-    world.ip(&["link", "add", "late0", "type", "veth", "peer", "name", "late1"]).unwrap();
-    assert_eq!(uncovered(), ["late1", "late0"]);
-    let watcher = Watcher::new(common::here(&world)).unwrap();
-    watcher.look().unwrap();
-    assert_eq!(uncovered(), [""; 0]);
-    world.ip(&["link", "add", "late2", "type", "veth", "peer", "name", "late3"]).unwrap();
-    assert_eq!(uncovered(), ["late3", "late2"]);
-    while !uncovered().is_empty() {
-        watcher.wait(None).unwrap();
-    }
-    // What is gone is forgotten.
-    drop(watcher);
-    world.ip(&["link", "del", "late2"]).unwrap();
-    bind(&mut common::open(&world), "dns", Protocol::Udp, PREFIXES[0], "54");
-    assert_eq!(attached(&world).iter().filter(|pin| pin.starts_with("answers/port-")).count(), 3);
 }
