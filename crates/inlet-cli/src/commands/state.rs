@@ -55,6 +55,7 @@ pub(super) fn status(cli: &Cli, screen: &mut Screen<'_>) -> Result<(), Failure> 
         refused,
         answers: snapshot.answers()?,
         stays: snapshot.stays()?,
+        client_answers: snapshot.client_answers()?,
         is_watched: snapshot.is_watched()?,
         services: snapshot.services()?,
     };

@@ -42,6 +42,8 @@ pub(crate) struct Overview {
     pub(crate) answers: AnswersState,
     /// The table of flows that stay on their sockets, where any does.
     pub(crate) stays: Option<FlowTable>,
+    /// How many answers to clients of the host passed rules, where any could take them.
+    pub(crate) client_answers: Option<u64>,
     /// Whether somebody adopts described UDP sockets.
     pub(crate) is_watched: bool,
     pub(crate) services: Vec<ServiceState>,
@@ -95,6 +97,7 @@ struct Status<'a> {
     counters: Plain,
     answers: Answers<'a>,
     stays: Option<answers::Table>,
+    client_answers: Option<u64>,
     watched: bool,
     services: Vec<Service<'a>>,
 }
@@ -153,7 +156,7 @@ impl<'a> From<&'a ServiceState> for Service<'a> {
 
 pub(crate) fn status(screen: &mut Screen<'_>, overview: &Overview) -> Result<(), Failure> {
     let Overview { place, generation, hook, pending, rules, keeps_routes, max_sockets, .. } = overview;
-    let Overview { passed, refused, answers, stays, is_watched, services, .. } = overview;
+    let Overview { passed, refused, answers, stays, client_answers, is_watched, services, .. } = overview;
     let sockets = services.iter().map(|service| service.sockets.len()).sum();
     if screen.json {
         return screen.document(&Status {
@@ -169,6 +172,7 @@ pub(crate) fn status(screen: &mut Screen<'_>, overview: &Overview) -> Result<(),
             counters: Plain { passed: *passed, refused: *refused },
             answers: Answers::from(answers),
             stays: stays.as_ref().map(answers::Table::from),
+            client_answers: *client_answers,
             watched: *is_watched,
             services: services.iter().map(Service::from).collect(),
         });
@@ -192,6 +196,9 @@ pub(crate) fn status(screen: &mut Screen<'_>, overview: &Overview) -> Result<(),
     }
     if let Some(stays) = stays {
         row("sticky", answers::filled(stays));
+    }
+    if let Some(passed) = client_answers {
+        row("clients", format!("{} answers to clients of this host passed", grouped(*passed)));
     }
     table.write(screen, 0)?;
     services.iter().try_for_each(|service| paragraph(screen, service, *is_watched))

@@ -111,11 +111,11 @@ fn what_is_wrong_with_services_and_sockets_is_found() {
     let pid = std::process::id().to_string();
     host.ok(&["register", "dns", "--pid", &pid, "--listen", "udp:0.0.0.0:5353"]);
     let (_, found) = findings(&host, &[]);
-    for code in ["udp-takes-answers", "udp-fionread"] {
-        one(&found, code);
+    one(&found, "udp-fionread");
+    // Answers to clients of the host pass, and others leave from where they were asked, unless the service says otherwise.
+    for code in ["udp-takes-answers", "udp-answers-from-other-port"] {
+        assert!(!codes(&found).contains(&code), "{found:?}");
     }
-    // Answers leave from where they were asked, unless the service says otherwise.
-    assert!(!codes(&found).contains(&"udp-answers-from-other-port"), "{found:?}");
     host.ok(&["service", "set", "dns", "--answers", "bound"]);
     let (_, found) = findings(&host, &[]);
     let other_port = one(&found, "udp-answers-from-other-port");
@@ -127,9 +127,6 @@ fn what_is_wrong_with_services_and_sockets_is_found() {
     let (_, found) = findings(&host, &[]);
     let answers = one(&found, "udp-answers-from-other-address")["what"].as_str().unwrap();
     assert!(answers.starts_with("udp:0.0.0.0:5354 of process "), "{answers}");
-    apply_fix(&host, one(&found, "udp-takes-answers"));
-    let (_, found) = findings(&host, &[]);
-    assert!(!codes(&found).contains(&"udp-takes-answers") || one(&found, "udp-takes-answers")["severity"] == "note");
 }
 
 #[test]

@@ -19,6 +19,7 @@ mod languages;
 mod nginx;
 mod own;
 mod plain;
+mod recursive;
 mod redis;
 mod units;
 

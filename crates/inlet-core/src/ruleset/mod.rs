@@ -2,6 +2,7 @@
 
 mod build_error;
 mod builder;
+mod clients;
 mod conflict;
 mod entry;
 mod plan;

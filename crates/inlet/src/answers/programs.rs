@@ -11,7 +11,7 @@ use super::needs::Needs;
 use crate::bpf::answers::AnswersSkelBuilder;
 use crate::error::{DescribeError, Error, Result};
 use crate::fault;
-use crate::kernel::{Capability, Cgroups, Netns, capability, raw};
+use crate::kernel::{Capability, Cgroups, Netns, btf, capability, raw};
 use crate::program::{self, attach_to_root, detach, is_attached, make_dir, remove_pin};
 use crate::state::{AnswerFiles, AnswerMaps, Readers, is_there, remove_all};
 
@@ -25,7 +25,16 @@ struct Programs {
 }
 
 impl Programs {
+    /// Without a description of the kernel's types, or where its memory may not be read, what sockets of services send by
+    /// themselves is noted too.
     fn load(maps: &AnswerMaps, netns: u64) -> Result<Self> {
+        match btf::socket_user_data() {
+            Ok(at) => Self::load_with(maps, netns, at.into()).or_else(|_| Self::load_with(maps, netns, 0)),
+            Err(_) => Self::load_with(maps, netns, 0),
+        }
+    }
+
+    fn load_with(maps: &AnswerMaps, netns: u64, user_data: u64) -> Result<Self> {
         let needed = [Capability::Bpf, Capability::NetAdmin, Capability::Perfmon];
         capability::require("answering as asked over UDP", &needed)?;
         program::loading(|failed| {
@@ -36,12 +45,16 @@ impl Programs {
                 (&mut open.maps.inlet_bound, &maps.bound),
                 (&mut open.maps.inlet_answers, &maps.counters),
                 (&mut open.maps.inlet_covered, &maps.covered),
+                (&mut open.maps.inlet_client_ports, &maps.client_ports),
+                (&mut open.maps.inlet_asking, &maps.asking),
+                (&mut open.maps.inlet_clients, &maps.clients),
             ];
             for (map, handle) in reused {
                 map.reuse_fd(handle.as_fd()).map_err(&failed)?;
             }
             let constants = open.maps.rodata_data.as_deref_mut().ok_or_else(|| program::without("constants"))?;
             constants.answering.netns = netns;
+            constants.answering.user_data = user_data;
             let loaded = open.load().map_err(&failed)?;
             let keep = |program: BorrowedFd<'_>| program.try_clone_to_owned().map_err(Error::os("keep", "a program"));
             let progs = &loaded.progs;
@@ -59,13 +72,14 @@ pub(crate) fn attach(
     files: &AnswerFiles,
     before: &AnswerFiles,
     max_flows: u32,
-    needs: Needs,
+    needs: &Needs,
     netns: &Netns,
     readers: Readers,
 ) -> Result<AnswerMaps> {
     make_dir(&files.0, readers)?;
     fault::point("answers:directory");
     let maps = AnswerMaps::ensure(files, before, max_flows, readers)?;
+    maps.note_clients(&needs.clients)?;
     let mut missing = Vec::new();
     for (name, at) in SENDS.into_iter().zip(0..) {
         if !is_attached(&files.send(name))? {
@@ -96,7 +110,7 @@ pub(crate) fn attach(
 }
 
 /// Detaches what is attached and not needed.
-pub(crate) fn detach_needless(files: &AnswerFiles, needs: Needs, netns: &Netns) -> Result<()> {
+pub(crate) fn detach_needless(files: &AnswerFiles, needs: &Needs, netns: &Netns) -> Result<()> {
     if needs.ports {
         return Ok(());
     }

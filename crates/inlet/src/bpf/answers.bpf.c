@@ -3,9 +3,9 @@
  * Where answers over UDP leave from.
  *
  * inlet_answer4 and inlet_answer6 run for every send of an unconnected UDP socket, at the root of the control groups,
- * before routing and netfilter. They set the source address. inlet_answer_port runs for every packet that leaves
- * through an interface. It sets the source port, which no socket can choose for one datagram. Both find the place that
- * the lookup noted (note.bpf.h), and leave everything else as it is.
+ * before routing and netfilter. They set the source address, and note what clients of the host ask. inlet_answer_port
+ * runs for every packet that leaves through an interface. It sets the source port, which no socket can choose for one
+ * datagram. Both find the place that the lookup noted (note.bpf.h), and leave everything else as it is.
  */
 #include <linux/bpf.h>
 #include <linux/in.h>
@@ -14,6 +14,7 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 #include "answers.bpf.h"
+#include "clients.bpf.h"
 #include "leaving.bpf.h"
 
 #define AF_INET 2
@@ -30,6 +31,7 @@ struct {
 /* The instance that these programs are for: control groups span network namespaces. */
 struct answering {
 	__u64 netns;
+	__u64 user_data; /* where the kernel has what hangs on a socket; 0 when that is not known */
 };
 
 const volatile struct answering answering = {};
@@ -46,13 +48,56 @@ static __always_inline void tell_sent(struct asked *asked)
 		asked->sent = now;
 }
 
-/* Whether answers may have to leave from elsewhere: one test for the sends of others. */
-static __always_inline bool may_answer(struct bpf_sock_addr *ctx, struct bpf_sock *sk)
+/* What a send may be: an answer that has to leave from elsewhere, or a question whose answer a rule would take. */
+#define ANSWER 1
+#define QUESTION 2
+
+/* Two tests for the sends of others. */
+static __always_inline int kind_of_send(struct bpf_sock_addr *ctx, struct bpf_sock *sk)
 {
 	__u32 zero = 0;
 	struct bound_ports *bound = bpf_map_lookup_elem(&inlet_bound, &zero);
+	int kind = 0;
 
-	return bound && has_port(bound->address, sk->src_port) && bpf_get_netns_cookie(ctx) == answering.netns;
+	if (bound && has_port(bound->address, sk->src_port))
+		kind |= ANSWER;
+	if (is_client_port(sk->src_port))
+		kind |= QUESTION;
+	return kind && bpf_get_netns_cookie(ctx) == answering.netns ? kind : 0;
+}
+
+/* The flag of what hangs on a socket (SK_USER_DATA_PSOCK) that a map of sockets has. */
+#define IN_MAP 4
+
+/* Whether a socket is one of a service, which are in a map: what it sends is no question of a client. No pointer to a
+ * socket may be moved, so its address is read from the stack. */
+static __noinline int is_served(struct bpf_sock *sk)
+{
+	struct bpf_sock *kept = sk;
+	__u64 at = 0, data = 0;
+
+	if (!answering.user_data || bpf_probe_read_kernel(&at, sizeof(at), &kept))
+		return 0;
+	if (bpf_probe_read_kernel(&data, sizeof(data), (void *)(at + answering.user_data)))
+		return 0;
+	return data & IN_MAP;
+}
+
+/* Notes what a client of the host asks. */
+static __noinline int note_question(struct bpf_sock *sk, const struct flow *flow)
+{
+	__u32 now = tick_now(), *tick = tick_of_port(flow->own_port), *known;
+
+	if (is_served(sk))
+		return 0;
+	if (tick && *tick != now)
+		*tick = now;
+	known = bpf_map_lookup_elem(&inlet_clients, flow);
+	if (!known)
+		bpf_map_update_elem(&inlet_clients, flow, &now, BPF_ANY);
+	else if (*known != now)
+		*known = now;
+	return 0;
 }
 
 /* Where a datagram of this source was asked. Usually it is where the flow asked last; a program that chooses its source
@@ -91,16 +136,25 @@ int inlet_answer4(struct bpf_sock_addr *ctx)
 	struct asked *asked;
 	struct flow flow = {};
 	__u32 source[4];
+	int kind;
 
-	if (!sk || !may_answer(ctx, sk))
+	if (!sk)
+		return 1;
+	kind = kind_of_send(ctx, sk);
+	if (!kind)
 		return 1;
 	map_address(flow.remote, ctx->user_ip4);
 	map_address(flow.own, sk->src_ip4);
 	flow.remote_port = ctx->user_port;
 	flow.own_port = sk->src_port;
-	asked = bpf_map_lookup_elem(&inlet_flows, &flow);
-	if (!asked)
+	asked = kind & ANSWER ? bpf_map_lookup_elem(&inlet_flows, &flow) : NULL;
+	if (!asked) {
+		if (ctx->msg_src_ip4)
+			map_address(flow.own, ctx->msg_src_ip4);
+		if (kind & QUESTION)
+			note_question(sk, &flow);
 		return 1;
+	}
 	tell_sent(asked);
 	/* What a socket is bound to stands there before anybody chooses. Anything else is the program's own choice. */
 	if (!(ctx->msg_src_ip4 && ctx->msg_src_ip4 != sk->src_ip4) && asked->addr[3] != ctx->msg_src_ip4) {
@@ -119,17 +173,26 @@ int inlet_answer6(struct bpf_sock_addr *ctx)
 	struct asked *asked;
 	struct flow flow = {};
 	__u32 chosen[4];
+	int kind;
 
-	if (!sk || !may_answer(ctx, sk))
+	if (!sk)
+		return 1;
+	kind = kind_of_send(ctx, sk);
+	if (!kind)
 		return 1;
 	COPY_ADDRESS(chosen, ctx->msg_src_ip6);
 	COPY_ADDRESS(flow.own, sk->src_ip6);
 	COPY_ADDRESS(flow.remote, ctx->user_ip6);
 	flow.remote_port = ctx->user_port;
 	flow.own_port = sk->src_port;
-	asked = bpf_map_lookup_elem(&inlet_flows, &flow);
-	if (!asked)
+	asked = kind & ANSWER ? bpf_map_lookup_elem(&inlet_flows, &flow) : NULL;
+	if (!asked) {
+		if (chosen[0] | chosen[1] | chosen[2] | chosen[3])
+			COPY_ADDRESS(flow.own, chosen);
+		if (kind & QUESTION)
+			note_question(sk, &flow);
 		return 1;
+	}
 	tell_sent(asked);
 	if ((chosen[0] | chosen[1] | chosen[2] | chosen[3]) && !same_address(chosen, flow.own)) {
 		count_bare(&flow, asked, chosen);

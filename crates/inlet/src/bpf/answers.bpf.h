@@ -38,6 +38,7 @@ struct answer_counters {
 	__u64 addressed; /* answers that got the address asked */
 	__u64 rewritten; /* answers that got the port asked */
 	__u64 apart;	 /* further entries, of flows that ask at several addresses */
+	__u64 passed;	 /* answers to clients of the host that passed */
 	__u64 bare;	 /* answers to need the port asked, whose question came in where nothing sets it */
 	__u64 bare_set;	 /* those of them that got it, as they left elsewhere */
 };

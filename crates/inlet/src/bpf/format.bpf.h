@@ -106,6 +106,7 @@ struct config {
 	struct root v6;
 	__u64 flow_key[2]; /* not of the image: the secret of the instance */
 	__u64 answers;	   /* not of the image: whether flows are noted */
+	__u64 clients;	   /* not of the image: whether answers to clients of the host pass */
 	__u64 sticky;	   /* not of the image: whether flows stay on sockets */
 	__u64 cookie;	   /* not of the image: where the kernel has the cookie of a socket */
 	__u64 own_ports;   /* not of the image: the first port of own binds, above 16 bits how many; 0 for none */

@@ -8,6 +8,7 @@
  *
  *   an earlier program chose a socket   SK_PASS, that choice stands
  *   no rule, or a rule says pass        SK_PASS, the kernel's ordinary lookup goes on
+ *   a rule, and it answers a client     SK_PASS, the kernel's ordinary lookup finds the client (pass.bpf.h)
  *   a rule says refuse                  SK_DROP: TCP reset, ICMP port unreachable
  *   a service with a live socket        SK_PASS, with that socket
  *   a service without one               its on-missing policy: SK_DROP or SK_PASS
@@ -26,6 +27,7 @@
 #include "give.bpf.h"
 #include "lanes.bpf.h"
 #include "lookup.bpf.h"
+#include "pass.bpf.h"
 
 /* Packets of a service. Each look-up counts once in steered, missed or failed. */
 struct counters {
@@ -183,6 +185,10 @@ int inlet_steer(struct bpf_sk_lookup *ctx)
 	leaf = image_lookup(ctx);
 	if (constant(marks))
 		forget_mark(ctx);
+	if (constant(clients) && leaf_kind(leaf) > LEAF_PASS && answers_client(ctx)) {
+		COUNT(passed);
+		return unless_own(ctx, SK_PASS);
+	}
 	switch (leaf_kind(leaf)) {
 	case LEAF_PASS:
 	case LEAF_REFUSE:

@@ -9,20 +9,31 @@ use super::{CommitOptions, Instance, UpOptions};
 use crate::answers::{self, Needs};
 use crate::error::{AnswersError, Error, Result};
 use crate::fault;
+use crate::program::SharedMaps;
 use crate::state::{Access, AnswerMaps, Readers, StickyMaps, is_there, map_id, max_flows, open_map, set_max_flows};
 
 impl Instance {
-    /// Attaches what a ruleset needs so that answers leave from where they were asked, before its commit point. `None`: none
-    /// does, or this host cannot do it and no service insists.
+    /// What the program of a generation has of it.
+    pub(super) fn shared_answers(ready: Option<&(Needs, AnswerMaps)>) -> SharedMaps<'_> {
+        ready.map_or_else(SharedMaps::default, |(needs, maps)| SharedMaps {
+            answers: Some(maps),
+            notes_flows: needs.asked,
+            passes_clients: !needs.clients.is_empty(),
+            ..SharedMaps::default()
+        })
+    }
+
+    /// Attaches what a ruleset needs so that answers leave from where they were asked, and those to clients of the host pass,
+    /// before its commit point. `None`: none does, or this host cannot do it and no service insists.
     pub(super) fn ready_answers(
         &self,
         new: &Ruleset,
         direction: Direction,
         without: &mut Vec<Error>,
-    ) -> Result<Option<AnswerMaps>> {
+    ) -> Result<Option<(Needs, AnswerMaps)>> {
         let Some(needs) = answers::needs(new) else { return Ok(None) };
-        match self.attach_answers(needs) {
-            Ok(maps) => Ok(Some(maps)),
+        match self.attach_answers(&needs) {
+            Ok(maps) => Ok(Some((needs, maps))),
             Err(cause) => match needs.insists.and_then(|id| new.services().get(id)) {
                 Some(service) => {
                     let (service, cause) = (service.name.to_string(), Box::new(cause));
@@ -35,7 +46,7 @@ impl Instance {
 
     /// Attaches it. Where the tables have another size than they should, new ones take their place, and the old ones stay
     /// attached until the commit is through: an answer leaves by either.
-    fn attach_answers(&self, needs: Needs) -> Result<AnswerMaps> {
+    fn attach_answers(&self, needs: &Needs) -> Result<AnswerMaps> {
         let (files, before) = (self.files.answers(), self.files.answers_before());
         let max_flows = max_flows(&self.files)?;
         if !before.are_there()? && AnswerMaps::differ(&files, max_flows)? {
@@ -46,7 +57,7 @@ impl Instance {
     }
 
     /// Attaches what is missing beside the tables that are there.
-    fn attach_again(&self, needs: Needs) -> Result<AnswerMaps> {
+    fn attach_again(&self, needs: &Needs) -> Result<AnswerMaps> {
         let (files, before) = (self.files.answers(), self.files.answers_before());
         let readers = Readers::of(&self.files.0)?;
         answers::attach(&files, &before, max_flows(&self.files)?, needs, self.location.netns(), readers)
@@ -120,8 +131,8 @@ impl Instance {
         let notes_flows = self.files.generation(self.generation).notes_flows()?;
         match answers::needs(self.ruleset()?).filter(|_| notes_flows) {
             Some(needs) => {
-                let _ = self.attach_again(needs);
-                answers::detach_needless(&files, needs, self.location.netns())
+                let _ = self.attach_again(&needs);
+                answers::detach_needless(&files, &needs, self.location.netns())
             }
             None => answers::remove(&files, self.location.netns()),
         }

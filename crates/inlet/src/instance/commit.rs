@@ -243,10 +243,10 @@ impl Instance {
         let image = self.files.generation(self.generation).image();
         let marks = self.attach_marks(&step.new, step.direction, without)?;
         let answers = self.ready_answers(&step.new, step.direction, without)?;
+        let shared = Self::shared_answers(answers.as_ref());
         let sticky = self.ready_sticky(&step.new, step.direction, without)?;
         let own_ports = self.own_ports_of(&step.new);
-        let shared =
-            SharedMaps { marks: marks.as_ref(), answers: answers.as_ref(), sticky: sticky.as_ref(), own_ports };
+        let shared = SharedMaps { marks: marks.as_ref(), sticky: sticky.as_ref(), own_ports, ..shared };
         let new = (&step.new, plan);
         let generation = Generation::load_after(self.ruleset()?, &image, new, &self.maps, shared)?;
         fault::point("commit:loaded");

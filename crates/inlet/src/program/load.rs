@@ -43,7 +43,8 @@ fn constants(header: &Header, flow_key: FlowKey, shared: SharedMaps<'_>) -> Resu
         v6.used, v6.pieces, v6.shift, v6.low_half, v6.first, v6.high, v6.windows, v6.buckets, v6.more);
     let at = offset_of!(types::config, flow_key) / size_of::<u64>();
     constants[at..at + flow_key.0.len()].copy_from_slice(&flow_key.0);
-    constants[offset_of!(types::config, answers) / size_of::<u64>()] = shared.answers.is_some().into();
+    constants[offset_of!(types::config, answers) / size_of::<u64>()] = shared.notes_flows.into();
+    constants[offset_of!(types::config, clients) / size_of::<u64>()] = shared.passes_clients.into();
     constants[offset_of!(types::config, own_ports) / size_of::<u64>()] = shared
         .own_ports
         .map_or(0, |range| u64::from(range.first()) | (u64::from(range.last() - range.first()) + 1) << 16);
@@ -126,8 +127,12 @@ pub(crate) fn without(what: &str) -> Error {
 pub(crate) struct SharedMaps<'a> {
     /// In which marks are handed over.
     pub(crate) marks: Option<&'a MapHandle>,
-    /// In which it notes where flows ask.
+    /// In which it notes where flows ask, and finds what clients of the host asked.
     pub(crate) answers: Option<&'a AnswerMaps>,
+    /// Whether it notes where flows ask.
+    pub(crate) notes_flows: bool,
+    /// Whether it lets answers to clients pass.
+    pub(crate) passes_clients: bool,
     /// By which flows stay on their sockets.
     pub(crate) sticky: Option<&'a StickyMaps>,
     /// The ports of programs with own binds, which only rules lead to.
@@ -162,6 +167,9 @@ fn give_maps(open: &mut OpenObject, image: &MapHandle, maps: &Maps, shared: Shar
             "inlet_flows" if let Some(answers) = shared.answers => map.reuse_fd(answers.flows.as_fd())?,
             "inlet_bound" if let Some(answers) = shared.answers => map.reuse_fd(answers.bound.as_fd())?,
             "inlet_answers" if let Some(answers) = shared.answers => map.reuse_fd(answers.counters.as_fd())?,
+            "inlet_client_ports" if let Some(answers) = shared.answers => map.reuse_fd(answers.client_ports.as_fd())?,
+            "inlet_asking" if let Some(answers) = shared.answers => map.reuse_fd(answers.asking.as_fd())?,
+            "inlet_clients" if let Some(answers) = shared.answers => map.reuse_fd(answers.clients.as_fd())?,
             "inlet_stays" if let Some(sticky) = shared.sticky => map.reuse_fd(sticky.stays.as_fd())?,
             "inlet_leaving" if let Some(sticky) = shared.sticky => map.reuse_fd(sticky.leaving.as_fd())?,
             "inlet_stay_counts" if let Some(sticky) = shared.sticky => map.reuse_fd(sticky.counts.as_fd())?,

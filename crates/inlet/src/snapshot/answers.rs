@@ -3,7 +3,7 @@
 use super::Snapshot;
 use crate::answers::{needs, uncovered};
 use crate::error::Result;
-use crate::state::{Access, AnswerCounters, FlowTable, Stays, answer_counters, answer_table, is_there};
+use crate::state::{Access, AnswerCounters, AnswerFiles, FlowTable, Stays, answer_counters, answer_table, is_there};
 
 /// Where the answers over UDP of an instance leave from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,17 +30,40 @@ impl Snapshot {
     /// # Errors
     /// Those of reading the counters, and of listing the interfaces.
     pub fn answers(&self) -> Result<AnswersState> {
-        let Some(needs) = needs(&self.ruleset) else { return Ok(AnswersState::Bound) };
+        let Some(needs) = needs(&self.ruleset).filter(|needs| needs.asked) else { return Ok(AnswersState::Bound) };
         if !self.notes_flows()? {
             return Ok(AnswersState::Unable);
         }
-        // While tables of another size take their place, those before are whole.
-        let (now, before) = (self.files.answers(), self.files.answers_before());
-        let files = if is_there(&now.counters())? { now } else { before };
+        let files = self.answer_files()?;
         let uncovered = if needs.ports { uncovered(&files, self.location.netns())? } else { Vec::new() };
         let counters = answer_counters(&files)?;
         let table = answer_table(&files, &counters)?;
         Ok(AnswersState::Asked { counters, table, uncovered })
+    }
+
+    /// How many answers to clients of the host passed rules that would have taken them; `None` where no rule takes any, or
+    /// this host cannot tell them.
+    ///
+    /// # Errors
+    /// Those of reading the counters.
+    pub fn client_answers(&self) -> Result<Option<u64>> {
+        if !self.passes_clients()? {
+            return Ok(None);
+        }
+        Ok(Some(answer_counters(&self.answer_files()?)?.passed))
+    }
+
+    /// While tables of another size take their place, those before are whole.
+    fn answer_files(&self) -> Result<AnswerFiles> {
+        let (now, before) = (self.files.answers(), self.files.answers_before());
+        Ok(if is_there(&now.counters())? { now } else { before })
+    }
+
+    /// Whether the program in force lets answers to clients of the host pass.
+    pub(crate) fn passes_clients(&self) -> Result<bool> {
+        let wanted = needs(&self.ruleset).is_some_and(|needs| !needs.clients.is_empty());
+        // A program of an earlier version has no such table.
+        Ok(wanted && self.notes_flows()? && is_there(&self.answer_files()?.clients())?)
     }
 
     /// How full the table of flows that stay on their sockets is; `None` where none does.
@@ -52,7 +75,7 @@ impl Snapshot {
         stays.map(|stays| stays.maps.table()).transpose()
     }
 
-    /// Whether the program in force notes where flows ask.
+    /// Whether the program in force has the tables of answers.
     pub(crate) fn notes_flows(&self) -> Result<bool> {
         self.files.generation(self.generation).notes_flows()
     }

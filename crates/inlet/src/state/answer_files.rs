@@ -26,6 +26,21 @@ impl AnswerFiles {
         self.0.join("covered")
     }
 
+    /// At which ports questions of clients are noted.
+    pub(crate) fn client_ports(&self) -> PathBuf {
+        self.0.join("client-ports")
+    }
+
+    /// From which ports clients asked.
+    pub(crate) fn asking(&self) -> PathBuf {
+        self.0.join("asking")
+    }
+
+    /// What clients asked.
+    pub(crate) fn clients(&self) -> PathBuf {
+        self.0.join("clients")
+    }
+
     /// The link of a program at the root of the control groups.
     pub(crate) fn send(&self, name: &str) -> PathBuf {
         self.0.join(name)

@@ -4,6 +4,7 @@ use std::mem::{offset_of, size_of};
 use std::os::fd::AsFd;
 use std::path::Path;
 
+use inlet_core::PortRange;
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType};
 
 use super::answer_files::AnswerFiles;
@@ -16,8 +17,11 @@ use crate::error::{Error, Result};
 use crate::fault;
 use crate::kernel::raw;
 
-/// How many words the set of interfaces has.
+/// How many words a set of ports or interfaces has.
 const WORDS: usize = size_of::<types::covered>() / size_of::<u64>();
+
+/// How many questions of clients are noted. The kernel forgets the one that was asked longest ago.
+const MAX_QUESTIONS: u32 = 1 << 15;
 
 /// The maps of answers.
 #[derive(Debug)]
@@ -26,6 +30,9 @@ pub(crate) struct AnswerMaps {
     pub(crate) bound: MapHandle,
     pub(crate) counters: MapHandle,
     pub(crate) covered: MapHandle,
+    pub(crate) client_ports: MapHandle,
+    pub(crate) asking: MapHandle,
+    pub(crate) clients: MapHandle,
 }
 
 /// What became of datagrams to services whose answers leave from where they were asked, over all processors.
@@ -44,6 +51,8 @@ pub struct AnswerCounters {
     /// Answers that needed the port asked and did not get it on their way out, where the question had come in through an
     /// interface that has no program which sets ports.
     pub uncovered: u64,
+    /// Answers to clients of the host that passed rules for several ports.
+    pub passed: u64,
     /// Further entries, of flows that ask at several addresses.
     pub apart: u64,
 }
@@ -53,6 +62,9 @@ impl AnswerMaps {
     const BOUND: u32 = size_of::<types::bound_ports>() as u32;
     const COUNTERS: u32 = size_of::<types::answer_counters>() as u32;
     const COVERED: u32 = size_of::<types::covered>() as u32;
+    const CLIENT_PORTS: u32 = size_of::<types::client_ports>() as u32;
+    const CLIENT: [u32; 2] = [size_of::<types::flow>() as u32, size_of::<u32>() as u32];
+    const ASKING: u32 = size_of::<types::asking>() as u32;
 
     /// Opens the maps where they are pinned, and makes those that are not. `before` are those whose place they take.
     pub(crate) fn ensure(files: &AnswerFiles, before: &AnswerFiles, max_flows: u32, readers: Readers) -> Result<Self> {
@@ -80,14 +92,36 @@ impl AnswerMaps {
             None => create("inlet_answers", MapType::PercpuArray, Self::COUNTERS, 1, 0),
             Some(map) => Ok(map),
         };
+        let client_ports = || match taken(&before.client_ports(), Self::CLIENT_PORTS)? {
+            None => create("inlet_client_ports", MapType::Array, Self::CLIENT_PORTS, 1, 0),
+            Some(map) => Ok(map),
+        };
+        let asking = || match taken(&before.asking(), Self::ASKING)? {
+            None => create("inlet_asking", MapType::Array, Self::ASKING, 1, 0),
+            Some(map) => Ok(map),
+        };
+        let clients = || match taken(&before.clients(), Self::CLIENT[1])? {
+            None => create_keyed("inlet_clients", MapType::LruHash, Self::CLIENT, MAX_QUESTIONS, 0),
+            Some(map) => Ok(map),
+        };
         let maps = Self {
             flows: kept(&files.flows(), &|| create_keyed(name, MapType::LruHash, keyed, max_flows, 0))?,
             bound: kept(&files.bound(), &bound)?,
             counters: kept(&files.counters(), &counters)?,
             covered: kept(&files.covered(), &|| create("inlet_covered", MapType::Array, Self::COVERED, 1, 0))?,
+            client_ports: kept(&files.client_ports(), &client_ports)?,
+            asking: kept(&files.asking(), &asking)?,
+            clients: kept(&files.clients(), &clients)?,
         };
         maps.take_flows(before)?;
         Ok(maps)
+    }
+
+    /// Says at which ports questions of clients are noted.
+    pub(crate) fn note_clients(&self, ports: &[PortRange]) -> Result<()> {
+        let all = ports.iter().flat_map(|range| range.first()..=range.last());
+        let written = self.client_ports.update(&0_u32.to_ne_bytes(), &bits(all.map(usize::from)), MapFlags::ANY);
+        written.map_err(Error::os("write", "the ports of clients"))
     }
 
     /// Takes the flows over that are only in the table before.
@@ -110,19 +144,23 @@ impl AnswerMaps {
     }
 }
 
+/// A set of numbers as the programs read it: by their lower 16 bits.
+fn bits(numbers: impl Iterator<Item = usize>) -> Vec<u8> {
+    let (mut words, bits) = ([0_u64; WORDS], u64::BITS as usize);
+    for number in numbers {
+        let at = number % (WORDS * bits);
+        words[at / bits] |= 1 << (at % bits);
+    }
+    words.iter().flat_map(|word| word.to_ne_bytes()).collect()
+}
+
 /// Says which interfaces have the program that sets ports, by their indexes. An instance of an earlier version has no such map
 /// until its next change.
 pub(crate) fn set_covered(files: &AnswerFiles, interfaces: &[u32]) -> Result<()> {
     if !is_there(&files.covered())? {
         return Ok(());
     }
-    let mut words = [0_u64; WORDS];
-    let bits = u64::BITS as usize;
-    for index in interfaces {
-        let at = *index as usize % (WORDS * bits);
-        words[at / bits] |= 1 << (at % bits);
-    }
-    let value: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+    let value = bits(interfaces.iter().map(|index| *index as usize));
     let map = open_map(&files.covered(), Access::Write)?;
     map.update(&0_u32.to_ne_bytes(), &value, MapFlags::ANY).map_err(Error::at("write", &files.covered()))
 }
@@ -150,6 +188,7 @@ pub(crate) fn answer_counters(files: &AnswerFiles) -> Result<AnswerCounters> {
         // Counted when they are sent, and taken back when they leave elsewhere.
         uncovered: sum(offset_of!(types::answer_counters, bare))
             .saturating_sub(sum(offset_of!(types::answer_counters, bare_set))),
+        passed: sum(offset_of!(types::answer_counters, passed)),
         apart: sum(offset_of!(types::answer_counters, apart)),
     })
 }

@@ -20,7 +20,7 @@
 //!         own4  own6  name4  name6         those for own binds
 //!     gen-N/answers  sticky            the tables of flows that the program has: where they ask, where they stay
 //!     answers/                         while it does: what answers leave by
-//!         flows  bound  counters  covered  the maps that the lookup shares with these programs
+//!         flows  bound  counters  covered  client-ports  asking  clients    the maps of these programs
 //!         send4  send6                     the links to the root of the control groups
 //!         port  port-INDEX  filter-INDEX   the program for interfaces, and its link to each or another pin of it
 //!     answers-before/  sticky/before   there while tables of another size take their place

@@ -193,7 +193,19 @@ pub(crate) fn tree_of_one(world: &World, number: u64) -> Vec<String> {
         let answers = world.bpffs.path().join(format!("{instance}/answers"));
         // A kernel before 6.6 has filters in place of links.
         let on_interface = if answers.join("filter-1").exists() { "filter-1" } else { "port-1" };
-        let names = ["flows", "bound", "counters", "covered", "send4", "send6", "port", on_interface];
+        let names = [
+            "flows",
+            "bound",
+            "counters",
+            "covered",
+            "client-ports",
+            "asking",
+            "clients",
+            "send4",
+            "send6",
+            "port",
+            on_interface,
+        ];
         let below = names.map(|name| format!("{instance}/answers/{name}"));
         all.extend(
             [format!("{instance}/{generation}/answers"), format!("{instance}/answers")].into_iter().chain(below),

@@ -269,6 +269,12 @@ fn notes(question: &Question<'_>, explanation: &Explanation) -> Vec<String> {
             ask(marks, "name")
         ));
     }
+    if explanation.passes_if_answer {
+        notes.push(
+            "it passes when it answers what an unconnected socket here asked: that is not known from the rules"
+                .to_owned(),
+        );
+    }
     notes.extend(hook::notes(explanation));
     notes
 }

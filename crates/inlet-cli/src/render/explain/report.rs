@@ -26,6 +26,7 @@ struct Report<'a, R> {
     /// Sockets of the service that are bound to another interface.
     elsewhere: Vec<Socket>,
     sticky: Option<Sticky>,
+    passes_if_answer: bool,
     answer: Option<Answer>,
     without: Without,
     program: Program,
@@ -102,6 +103,7 @@ pub(super) fn report<'a>(
         candidates: candidates(explanation).map(Socket::from).collect(),
         elsewhere: explanation.elsewhere.iter().map(Socket::from).collect(),
         sticky: super::stays::report(explanation),
+        passes_if_answer: explanation.passes_if_answer,
         answer: super::answer::report(explanation),
         without: without(explanation),
         program: program(*live, explanation.hook.as_ref()),

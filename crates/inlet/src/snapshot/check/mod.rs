@@ -86,6 +86,8 @@ pub(crate) struct Subject<'a> {
     model: &'a Model,
     /// Whether answers over UDP leave from where they were asked, or would once the file is in force.
     as_asked: bool,
+    /// Whether answers to clients of the host pass, or would once the file is in force.
+    passes_clients: bool,
     /// Sockets that descriptions in force mean and that no service has.
     waiting: &'a [Reported],
 }
@@ -161,6 +163,10 @@ impl Checker {
         };
         let subject = Subject {
             as_asked: answers.as_ref().is_none_or(|it| matches!(it, AnswersState::Asked { .. })),
+            passes_clients: match (proposed, self.snapshot()) {
+                (None, Some(snapshot)) => snapshot.passes_clients()?,
+                _ => true,
+            },
             location: &self.location,
             ruleset,
             in_file: proposed.is_some(),

@@ -47,8 +47,12 @@ fn mptcp(subject: &Subject<'_>, all: &[Listener], found: &mut Checkup) {
     });
 }
 
-/// UDP rules that take the answers to client sockets: an unconnected socket that asks others waits at a port too.
+/// UDP rules that take the answers to client sockets, where this host cannot let them pass: an unconnected socket that asks
+/// others waits at a port too.
 fn client_answers(subject: &Subject<'_>, all: &[Listener], found: &mut Checkup) {
+    if subject.passes_clients {
+        return;
+    }
     let range = subject.location.netns().run(|| std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range"));
     let numbers = range
         .ok()

@@ -7,6 +7,7 @@ mod stays;
 
 use inlet_core::{Contender, OnMissing, Packet, PortRange, Rule, Ruleset, ServiceId, Standing, Verdict, contest};
 
+use answer::Able;
 pub use answer::AnswerFrom;
 use arrived::Arrived;
 use program::Oracle;
@@ -43,6 +44,8 @@ pub struct Explanation {
     pub outcome: Outcome,
     /// Whether flows stay on their sockets, and where this one does; `None` where the hash of each datagram decides.
     pub stays: Option<FlowStays>,
+    /// Whether a datagram that answers what an unconnected socket here asked passes: rules do not tell if this one does.
+    pub passes_if_answer: bool,
     /// Where the answer to a datagram leaves from; `None` for TCP, and when it is not known which socket gives it.
     pub answer: Option<AnswerFrom>,
     /// The sockets among which the kernel's ordinary lookup would choose; none: it would refuse. That is what happens
@@ -79,9 +82,8 @@ pub struct Explainer<'a> {
     links: Links,
     oracle: Oracle,
     hook: Option<Hook>,
-    /// Whether answers can leave from where they were asked. Of a ruleset that is not in force the host is taken to be
-    /// able.
-    notes_flows: bool,
+    /// What the program in force does about answers. Of a ruleset that is not in force the host is taken to be able.
+    able: Able,
     /// The ports of own binds, when the ruleset closes them to all but rules.
     own_ports: Option<PortRange>,
 }
@@ -107,7 +109,7 @@ impl Snapshot {
             _ => self.oracle()?,
         };
         let explainer = Explainer::new(self.location(), self.ruleset(), Some(self), self.receivers()?, oracle)?;
-        Ok(Explainer { hook: Some(hook), notes_flows: self.notes_flows()?, ..explainer })
+        Ok(Explainer { hook: Some(hook), able: Able::of(self)?, ..explainer })
     }
 }
 
@@ -147,7 +149,7 @@ impl<'a> Explainer<'a> {
             links,
             oracle,
             hook,
-            notes_flows: true,
+            able: Able { notes_flows: true, passes_clients: true },
             own_ports,
         })
     }
@@ -215,6 +217,7 @@ impl<'a> Explainer<'a> {
             socket: socket.cloned(),
             outcome,
             stays,
+            passes_if_answer: self.passes_if_answer(packet, rule),
             answer,
             ordinary: ordinary.iter().map(|it| listed.describe_listed(it)).collect(),
             contenders,
