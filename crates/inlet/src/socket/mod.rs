@@ -1,5 +1,6 @@
 //! Sockets: which can be adopted, where they lie, and who has them open.
 
+mod fionread;
 mod free;
 mod inspect;
 mod lanes;
@@ -25,6 +26,7 @@ pub use pidfile::read_pidfile;
 pub(crate) use moving::copy as copy_sockets;
 pub(crate) use name::shown;
 
+pub(crate) use fionread::counts_nothing;
 pub(crate) use inspect::{Candidate, Filter, Seen, Traits};
 pub(crate) use lanes::{Lane, LaneReader, Lanes, LiveSocket, Slot, cookie_in, empty, sockets_in};
 pub(crate) use list::{Listed, Sockets};

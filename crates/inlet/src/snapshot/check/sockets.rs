@@ -8,7 +8,7 @@ use inlet_core::{Answers, Area, PortRange, Prefix, Protocol, Rule, Verdict, give
 use super::{Checkup, Finding, Severity, Subject, groups, shadowed};
 use crate::error::{Error, Refusal, Result, quoted, words};
 use crate::snapshot::listeners::{Listener, listeners};
-use crate::socket::{SocketState, pktinfo};
+use crate::socket::{SocketState, counts_nothing, pktinfo};
 
 /// The ports of sockets that did not ask for one, when the kernel does not say.
 const CLIENT_PORTS: (u16, u16) = (32768, 60999);
@@ -176,7 +176,7 @@ fn told_address(sockets: &[&SocketState]) -> std::result::Result<HashMap<u64, bo
     Ok(says)
 }
 
-/// Newer kernels tell a program nothing of what waits in a UDP socket that a service has.
+/// Some kernels tell a program nothing of what waits in a UDP socket that a service has.
 fn fionread(subject: &Subject<'_>, found: &mut Checkup) {
     let is_udp = |socket: &SocketState| socket.local.is_some_and(|local| local.protocol() == Protocol::Udp);
     let services = subject.ruleset.services().iter();
@@ -184,13 +184,19 @@ fn fionread(subject: &Subject<'_>, found: &mut Checkup) {
         .filter(|(_, service)| subject.receivers.states(service).iter().any(is_udp))
         .map(|(_, service)| service.name.to_string())
         .collect();
-    if !with_udp.is_empty() {
-        found.add(
-            Severity::Note,
-            "udp-fionread",
-            format!("UDP sockets are in services: {}", with_udp.join(", ")),
-            "on newer kernels FIONREAD tells their programs 0 bytes whatever is waiting; receiving is not affected",
-            "nothing, unless a program uses FIONREAD to learn the size of a datagram: let it use MSG_PEEK with MSG_TRUNC",
-        );
+    if with_udp.is_empty() {
+        return;
     }
+    let why = match counts_nothing(subject.location.netns()) {
+        Some(false) => return,
+        Some(true) => "FIONREAD tells their programs 0 bytes whatever is waiting; receiving is not affected",
+        None => "on some kernels FIONREAD tells their programs 0 bytes whatever is waiting; receiving is not affected",
+    };
+    found.add(
+        Severity::Note,
+        "udp-fionread",
+        format!("UDP sockets are in services: {}", with_udp.join(", ")),
+        why,
+        "nothing, unless a program uses FIONREAD to learn the size of a datagram: let it use MSG_PEEK with MSG_TRUNC",
+    );
 }
