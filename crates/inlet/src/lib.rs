@@ -46,7 +46,7 @@ mod state;
 
 // Where an instance is.
 pub use kernel::Netns;
-pub use state::{DEFAULT_BPFFS, Listed, Location, list};
+pub use state::{DEFAULT_BPFFS, Listed, Location, Unfinished, list};
 
 // What can be asked.
 pub use described::{FoundSocket, LastRefusal, NotFound};

@@ -19,7 +19,7 @@ use common::{Running, asked, at, here, killed, open, snapshot, state, told, tree
 use inlet::rules::Protocol::Tcp;
 use inlet::rules::config::Source;
 use inlet::rules::{Plan, ServiceId, image};
-use inlet::{CommitOptions, Error, Instance, Snapshot, StateError, UpOptions};
+use inlet::{CommitOptions, Error, Instance, Snapshot, StateError, Unfinished, UpOptions};
 use inlet_testkit::{TcpServer, UdpServer, World};
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType, num_possible_cpus};
 
@@ -265,6 +265,7 @@ fn child() {
     let Some((operation, bpffs)) = killed::operation() else { return };
     match operation.as_str() {
         "open" => drop(Instance::open(at(&bpffs)).unwrap()),
+        "down" => Instance::down(&at(&bpffs)).unwrap(),
         other => panic!("{other}"),
     }
 }
@@ -289,6 +290,44 @@ fn one_that_is_killed_is_finished_or_begun_anew() {
             Instance::down(&here(world)).unwrap();
             assert_eq!(tree(world.bpffs.path()), ["inlet"], "{step}");
             assert_eq!(asked(Tcp, "192.0.2.1:80"), "Refused", "{step}");
+        });
+    }
+}
+
+/// `inlet gc` finishes one that was interrupted, as any command does that changes the instance.
+#[test]
+fn one_that_is_killed_is_finished_by_gc() {
+    for step in ["up:map", "commit:pin", "takeover:made", "takeover:swapped", "takeover:exchanged"] {
+        each_format(|format, world| {
+            let servers = Servers::start();
+            made_by(format, world, &servers);
+            killed::killed(world, "child", "open", step, None);
+            let found = inlet::list(world.bpffs.path()).unwrap();
+            let stages: Vec<_> = found.iter().map(|it| it.unfinished).collect();
+            assert_eq!(stages, [None, Some(Unfinished::Takeover)], "{step}");
+            assert!(!found[0].remove().unwrap() && found[1].remove().unwrap(), "{step}");
+            is_taken_over(format, world);
+        });
+    }
+}
+
+/// An instance that was removed in the midst of it leaves what was to take its place.
+#[test]
+fn what_was_to_take_its_place_goes_with_it() {
+    for by_gc in [true, false] {
+        each_format(|format, world| {
+            let servers = Servers::start();
+            made_by(format, world, &servers);
+            killed::killed(world, "child", "open", "takeover:made", None);
+            killed::killed(world, "child", "down", "down:detached", None);
+            let found = inlet::list(world.bpffs.path()).unwrap();
+            let stages: Vec<_> = found.iter().map(|it| it.unfinished).collect();
+            assert_eq!(stages, [Some(Unfinished::Down), Some(Unfinished::Takeover)]);
+            match by_gc {
+                true => assert!(found.iter().all(|it| it.remove().unwrap())),
+                false => Instance::down(&here(world)).unwrap(),
+            }
+            assert_eq!(tree(world.bpffs.path()), ["inlet"]);
         });
     }
 }

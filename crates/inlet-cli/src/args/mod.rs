@@ -65,13 +65,14 @@ pub(crate) enum Command {
     /// It finds namespaces by the names that `ip netns` gives and by processes. One that has neither is shown by its
     /// number.
     List {
-        /// Also those of namespaces that have ended
+        /// Also those of namespaces that have ended, and what interrupted commands left
         #[arg(long)]
         all: bool,
     },
-    /// Remove what is left in network namespaces that have ended
+    /// Remove what ended namespaces and interrupted commands left
     ///
-    /// Nothing that steers packets is touched.
+    /// An instance in a namespace that is there is not touched. What a killed `inlet up` or `inlet down` left is removed, and a
+    /// takeover from an older version is finished. A command that runs is waited for.
     Gc,
     /// Add rules, or change what rules with the same match do
     ///

@@ -59,14 +59,14 @@ pub(super) const COMMANDS: &[Entry] = &[
         name: "list",
         examples: &[
             ("Where is Inlet up?", "inlet list"),
-            ("Also what is left of namespaces that have ended", "inlet list --all"),
+            ("Also what is left of namespaces that have ended, and of interrupted commands", "inlet list --all"),
         ],
         statuses: USUAL,
         see_also: &["inlet-gc(1)", "inlet-status(1)", "ip-netns(8)"],
     },
     Entry {
         name: "gc",
-        examples: &[("Remove what ended namespaces left", "inlet gc")],
+        examples: &[("Remove what ended namespaces and interrupted commands left", "inlet gc")],
         statuses: USUAL,
         see_also: &["inlet-list(1)", "inlet-down(1)"],
     },

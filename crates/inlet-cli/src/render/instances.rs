@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use inlet::Listed;
+use inlet::{Listed, Unfinished};
 use serde::Serialize;
 
 use super::Screen;
@@ -28,11 +28,14 @@ impl<'a> Instance<'a> {
 
 /// What is to be said of an instance: who may be reached, and whether it does anything.
 fn state(instance: &Listed) -> &'static str {
-    match (instance.steers, &instance.location) {
-        (true, Some(_)) => "up",
-        (true, None) => "up, not found",
-        (false, Some(_)) => "detached",
-        (false, None) => "ended",
+    match (instance.unfinished, instance.steers, &instance.location) {
+        (None, true, Some(_)) => "up",
+        (None, true, None) => "up, not found",
+        (None, false, Some(_)) => "detached",
+        (None, false, None) => "ended",
+        (Some(Unfinished::Up), ..) => "half made",
+        (Some(Unfinished::Down), ..) => "half removed",
+        (Some(Unfinished::Takeover), ..) => "half taken over",
     }
 }
 

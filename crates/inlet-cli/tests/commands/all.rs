@@ -89,3 +89,43 @@ fn a_namespace_without_name_and_process_is_told() {
     assert_eq!(host.ok(&["gc"]), "");
     assert_eq!(listed(&host, &["list"]).len(), 1);
 }
+
+/// What is below the bpf filesystem, as `find` tells it.
+fn found(host: &Host) -> Vec<String> {
+    let mut find = Command::new("find");
+    find.arg(host.world.bpffs.path().join("inlet")).args(["-mindepth", "1", "-maxdepth", "1", "-printf", "%f\n"]);
+    let output = inlet_testkit::output(&mut find).unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let mut names: Vec<String> = String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect();
+    names.sort();
+    names
+}
+
+/// A `down` that was killed after its commit point has renamed the directory, and no more: here and in a namespace that
+/// ended meanwhile.
+#[test]
+fn what_interrupted_commands_left_goes() {
+    let Some(host) = Host::up() else { return };
+    let root = host.world.bpffs.path().join("inlet");
+    let own = found(&host).remove(0);
+    let mut ends = Elsewhere::new();
+    host.ok(&["up", "--netns", &ends.name()]);
+    let other = found(&host).into_iter().find(|name| *name != own).unwrap();
+    ends.end();
+    until("the namespace ends", || listed(&host, &["list"]) == pairs(&[("-", "up")]));
+    let halves = [(&other, "new"), (&own, "old")].map(|(name, stage)| name.replacen("netns", stage, 1));
+    std::fs::rename(root.join(&other), root.join(&halves[0])).unwrap();
+    std::fs::rename(root.join(&own), root.join(&halves[1])).unwrap();
+    assert_eq!(host.ok(&["list"]), "");
+    let both = pairs(&[("-", "half made"), ("-", "half removed")]);
+    assert_eq!(listed(&host, &["list", "--all"]), both);
+    assert_eq!(listed(&host, &["gc"]), both);
+    assert_eq!(found(&host), Vec::<String>::new());
+    assert_eq!(host.ok(&["gc"]), "");
+
+    // `down --all` does it too, and leaves no link that steers.
+    host.ok(&["up"]);
+    std::fs::rename(root.join(&own), root.join(&halves[1])).unwrap();
+    assert_eq!(listed(&host, &["down", "--all"]), pairs(&[("-", "half removed")]));
+    assert_eq!(found(&host), Vec::<String>::new());
+}

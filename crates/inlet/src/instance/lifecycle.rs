@@ -15,7 +15,7 @@ use crate::kernel::{Capability, capability, raw};
 use crate::program::{Attachments, Generation, SharedMaps, begin, marks};
 use crate::route;
 use crate::state::{
-    Exclusive, Files, Location, Maps, Readers, USUAL_FLOWS, default_own_ports, is_there, open_link, remove_all,
+    Exclusive, Files, Location, Maps, Readers, Root, USUAL_FLOWS, default_own_ports, is_there, open_link, remove_all,
     set_max_flows,
 };
 
@@ -83,7 +83,7 @@ impl Instance {
         let readers = Readers::named(options.group.as_deref())?;
         location.check_bpffs()?;
         capability::require("inlet up", &[Capability::Bpf, Capability::NetAdmin, Capability::Perfmon])?;
-        let _root = lock_root(&location)?;
+        let _root = RootLock::take(&location.root())?;
         sweep(&location)?;
         if is_there(&location.dir())? {
             return Ok((Self::open(location)?, false));
@@ -130,9 +130,10 @@ impl Instance {
     pub fn down(location: &Location) -> Result<()> {
         location.check_bpffs()?;
         capability::require("inlet down", &[Capability::NetAdmin])?;
-        let _root = lock_root(location)?;
+        let _root = RootLock::take(&location.root())?;
         let swept = sweep(location)?;
         let Some(_lock) = Exclusive::on(&location.dir())? else {
+            takeover::clear(location)?;
             return if swept { Ok(()) } else { Err(location.not_up()) };
         };
         // The commit point: the instance is not there any more. Until its link is gone it goes on steering.
@@ -144,9 +145,28 @@ impl Instance {
 }
 
 /// The lock under which instances are made and removed. Its directory goes with it.
-struct RootLock {
+pub(super) struct RootLock {
     path: PathBuf,
     _held: Exclusive,
+}
+
+impl RootLock {
+    pub(super) fn take(root: &Root) -> Result<Self> {
+        make_dir(root.path(), 0o755)?;
+        fault::point("up:root");
+        root.check()?;
+        let path = root.lock();
+        let lock = loop {
+            make_dir(&path, 0o700)?;
+            if let Some(held) = Exclusive::on(&path)? {
+                break Self { path, _held: held };
+            }
+        };
+        // Each instance has a mode of its own; who may read one must be able to get there.
+        std::fs::set_permissions(root.path(), std::fs::Permissions::from_mode(0o755))
+            .map_err(Error::at("change the mode of", root.path()))?;
+        Ok(lock)
+    }
 }
 
 impl Drop for RootLock {
@@ -154,25 +174,6 @@ impl Drop for RootLock {
         // One that stays does no harm. Whoever waits for it sees that it is gone, and makes another one.
         let _ = std::fs::remove_dir(&self.path);
     }
-}
-
-/// Takes the lock under which instances are made and removed.
-fn lock_root(location: &Location) -> Result<RootLock> {
-    let root = location.root();
-    make_dir(&root, 0o755)?;
-    fault::point("up:root");
-    location.check_root()?;
-    let path = location.root_lock();
-    let lock = loop {
-        make_dir(&path, 0o700)?;
-        if let Some(held) = Exclusive::on(&path)? {
-            break RootLock { path, _held: held };
-        }
-    };
-    // Each instance has a mode of its own; who may read one must be able to get there.
-    std::fs::set_permissions(&root, std::fs::Permissions::from_mode(0o755))
-        .map_err(Error::at("change the mode of", &root))?;
-    Ok(lock)
 }
 
 /// Makes a directory that may be there.
@@ -194,7 +195,7 @@ fn sweep(location: &Location) -> Result<bool> {
 
 /// Takes the local routes of an instance that is not published away, detaches its link, so that nothing is steered any
 /// more, and removes its pins. Without the routes first, what they made local would for a moment reach other sockets.
-fn remove_instance(location: &Location, dir: &Path) -> Result<()> {
+pub(super) fn remove_instance(location: &Location, dir: &Path) -> Result<()> {
     let files = Files(dir.to_owned());
     let generations = if is_there(dir)? { [files.generations()?, files.all_left()?].concat() } else { Vec::new() };
     let keeps = |number: u64| Ok(files.generation(number).keeps_routes()? || files.left(number).keeps_routes()?);

@@ -8,6 +8,7 @@ mod descriptions;
 mod drain;
 mod edit;
 mod finish;
+mod leftover;
 mod lifecycle;
 mod marks;
 mod own_binds;
@@ -69,7 +70,7 @@ impl Instance {
     /// [`crate::StateError::ForeignProgram`], [`crate::StateError::Untrusted`], and errors of the kernel.
     pub fn open(location: Location) -> Result<Self> {
         location.check_bpffs()?;
-        location.check_root()?;
+        location.root().check()?;
         let lock = Exclusive::on(&location.dir())?.ok_or_else(|| location.not_up())?;
         capability::require("changing the instance", &[Capability::Bpf, Capability::NetAdmin])?;
         let (lock, took_over) = takeover::take_over(&location, lock)?;

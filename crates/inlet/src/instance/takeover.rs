@@ -28,12 +28,14 @@ use crate::state::{
 /// it goes with [`clear`], once the instance has all that it needs.
 pub(super) fn take_over(location: &Location, lock: Exclusive) -> Result<(Exclusive, bool)> {
     let lock = settle(location, lock)?;
-    let Some(older) = Older::open(&Files(location.dir()))? else { return Ok((lock, is_there(&next_to(location))?)) };
+    let Some(older) = Older::open(&Files(location.dir()))? else {
+        return Ok((lock, is_there(&location.being_taken_over())?));
+    };
     let needed = [Capability::Bpf, Capability::NetAdmin, Capability::Perfmon];
     capability::require("taking over what an earlier version made", &needed)?;
     // Of an attempt that was interrupted before its commit point.
     clear(location)?;
-    let next = Files(next_to(location));
+    let next = Files(location.being_taken_over());
     let made = make(location, &older, &next);
     let put = made.and_then(|(link, generation)| {
         fault::point("takeover:made");
@@ -48,14 +50,9 @@ pub(super) fn take_over(location: &Location, lock: Exclusive) -> Result<(Exclusi
     Ok((exchange(location, lock)?, true))
 }
 
-/// What takes the place of an instance of an older format; once it has, that instance.
-fn next_to(location: &Location) -> PathBuf {
-    location.dir().with_file_name(format!("next-{}", location.netns().cookie()))
-}
-
 /// Lets the two directories change places when the link runs the program of the other one.
 fn settle(location: &Location, lock: Exclusive) -> Result<Exclusive> {
-    let next = Files(next_to(location));
+    let next = Files(location.being_taken_over());
     if !is_there(&next.0)? || !is_there(&next.link())? {
         return Ok(lock);
     }
@@ -69,7 +66,7 @@ fn settle(location: &Location, lock: Exclusive) -> Result<Exclusive> {
 
 /// The new instance is where everybody looks for it, and locked before anybody can.
 fn exchange(location: &Location, lock: Exclusive) -> Result<Exclusive> {
-    let (dir, next) = (location.dir(), next_to(location));
+    let (dir, next) = (location.dir(), location.being_taken_over());
     let new = Exclusive::on(&next)?.ok_or_else(|| location.not_up())?;
     renameat_with(CWD, &next, CWD, &dir, RenameFlags::EXCHANGE).map_err(Error::at("publish", &dir))?;
     drop(lock);
@@ -79,7 +76,7 @@ fn exchange(location: &Location, lock: Exclusive) -> Result<Exclusive> {
 
 /// Removes what is aside. The link that is pinned there too goes on with its other pin.
 pub(super) fn clear(location: &Location) -> Result<()> {
-    let next = Files(next_to(location));
+    let next = Files(location.being_taken_over());
     if !is_there(&next.0)? {
         return Ok(());
     }

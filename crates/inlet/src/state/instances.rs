@@ -1,4 +1,5 @@
-//! All instances of a bpf filesystem, those of other network namespaces and those of namespaces that ended too.
+//! All instances of a bpf filesystem, those of other network namespaces and those of namespaces that ended too; and what
+//! commands left that were interrupted while they made or removed one.
 
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -10,14 +11,17 @@ use super::layout::{Files, Location};
 use super::lock::Exclusive;
 use super::maps::{STATE_FORMAT, format_of};
 use super::pins::remove_all;
+use super::root::Root;
 use crate::error::{Cause, Error, Result};
 use crate::kernel::{Visible, visible};
 
-/// An instance, in whatever namespace it is.
+/// An instance, in whatever namespace it is; or one that is only half there.
 #[derive(Clone, Debug)]
 pub struct Listed {
     /// The number of its namespace.
     pub cookie: u64,
+    /// What was begun with it and is not done; `None` for an instance.
+    pub unfinished: Option<Unfinished>,
     /// Its directory.
     pub directory: PathBuf,
     /// Where it is, when its namespace can be found.
@@ -30,6 +34,25 @@ pub struct Listed {
     pub format: Option<u32>,
 }
 
+/// What makes a directory that is no instance: a command that runs now, or one that was interrupted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Unfinished {
+    /// An instance is being made.
+    Up,
+    /// An instance is being removed.
+    Down,
+    /// An instance of an older format is being taken over: what takes its place, or what it was.
+    Takeover,
+}
+
+/// How the names of directories begin, and what they are.
+const STAGES: [(&str, Option<Unfinished>); 4] = [
+    ("netns", None),
+    ("new", Some(Unfinished::Up)),
+    ("old", Some(Unfinished::Down)),
+    ("next", Some(Unfinished::Takeover)),
+];
+
 impl Listed {
     /// The format that this version writes.
     pub const FORMAT: u32 = STATE_FORMAT;
@@ -40,42 +63,59 @@ impl Listed {
     }
 
     /// Removes what is left of an instance whose namespace has ended. `false` when it has not.
-    ///
-    /// # Errors
-    /// Those of removing.
-    pub fn remove(&self) -> Result<bool> {
-        let Some(_lock) = Exclusive::on(&self.directory)?.filter(|_| self.has_ended()) else { return Ok(false) };
-        remove_all(&self.directory).map(|()| true)
+    pub(crate) fn remove_ended(&self) -> Result<bool> {
+        let _lock = Exclusive::on(&self.directory)?;
+        match self.has_ended() {
+            true => remove_all(&self.directory).map(|()| true),
+            false => Ok(false),
+        }
+    }
+
+    /// The directory of the instance itself.
+    pub(crate) fn published(&self) -> PathBuf {
+        self.directory.with_file_name(format!("netns-{}", self.cookie))
     }
 }
 
-/// All instances of a bpf filesystem, by the number of their namespace.
+/// All instances of a bpf filesystem, by the number of their namespace, and then what is only half there.
 ///
 /// # Errors
 /// Those of reading the directory of all instances; it need not be there.
 pub fn list(bpffs: &Path) -> Result<Vec<Listed>> {
-    let root = bpffs.join("inlet");
-    let entries = match std::fs::read_dir(&root) {
+    let root = Root::of(bpffs);
+    let entries = match std::fs::read_dir(root.path()) {
         Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries.map_err(Error::at("read", &root))?,
+        entries => entries.map_err(Error::at("read", root.path()))?,
     };
-    let mut cookies = Vec::new();
+    let mut found = Vec::new();
     for entry in entries {
-        let name = entry.map_err(Error::at("read", &root))?.file_name();
-        let cookie: Option<u64> =
-            name.to_str().and_then(|name| name.strip_prefix("netns-")).and_then(|it| it.parse().ok());
-        cookies.extend(cookie);
+        let name = entry.map_err(Error::at("read", root.path()))?.file_name();
+        found.extend(name.to_str().and_then(stage_and_cookie));
     }
-    cookies.sort_unstable();
-    let namespaces = if cookies.is_empty() { Vec::new() } else { visible() };
-    Ok(cookies.into_iter().map(|cookie| look_at(bpffs, &root, cookie, &namespaces)).collect())
+    found.sort_unstable();
+    let namespaces = if found.is_empty() { Vec::new() } else { visible() };
+    Ok(found.into_iter().map(|found| look_at(bpffs, &root, found, &namespaces)).collect())
 }
 
-fn look_at(bpffs: &Path, root: &Path, cookie: u64, namespaces: &[Visible]) -> Listed {
-    let files = Files(root.join(format!("netns-{cookie}")));
+/// What the name of a directory says; `None` when it is not one of ours.
+fn stage_and_cookie(name: &str) -> Option<(Option<Unfinished>, u64)> {
+    let (stage, cookie) = name.split_once('-')?;
+    let (_, unfinished) = STAGES.into_iter().find(|(known, _)| *known == stage)?;
+    Some((unfinished, cookie.parse().ok()?))
+}
+
+fn look_at(
+    bpffs: &Path,
+    root: &Root,
+    (unfinished, cookie): (Option<Unfinished>, u64),
+    namespaces: &[Visible],
+) -> Listed {
+    let stage = STAGES.into_iter().find(|(_, stage)| *stage == unfinished).map_or("netns", |(name, _)| name);
+    let files = Files(root.at(stage, cookie));
     let of = namespaces.iter().find(|visible| visible.netns.cookie() == cookie);
     Listed {
         cookie,
+        unfinished,
         location: of.map(|visible| Location::new(bpffs, visible.netns.clone())),
         netns: of.and_then(|visible| visible.name.clone()),
         // What cannot be looked at may steer.

@@ -34,12 +34,13 @@
 
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FileType, lstat, statfs};
+use rustix::fs::statfs;
 
 use super::answer_files::AnswerFiles;
 use super::described_files::DescribedFiles;
 use super::mark_files::MarkFiles;
 use super::pins::is_there;
+use super::root::Root;
 use super::sticky_files::StickyFiles;
 use crate::error::{Error, Result, StateError};
 use crate::kernel::Netns;
@@ -94,13 +95,18 @@ impl Location {
         self.named("old")
     }
 
+    /// What takes the place of an instance of an older format; once it has, that instance.
+    pub(crate) fn being_taken_over(&self) -> PathBuf {
+        self.named("next")
+    }
+
     fn named(&self, stage: &str) -> PathBuf {
-        self.root().join(format!("{stage}-{}", self.netns.cookie()))
+        self.root().at(stage, self.netns.cookie())
     }
 
     /// The directory of all instances.
-    pub(crate) fn root(&self) -> PathBuf {
-        self.bpffs.join("inlet")
+    pub(crate) fn root(&self) -> Root {
+        Root::of(&self.bpffs)
     }
 
     /// The error that there is no instance.
@@ -114,32 +120,6 @@ impl Location {
             Ok(found) if found.f_type as u64 & 0xffff_ffff == BPF_FS_MAGIC => Ok(()),
             Err(rustix::io::Errno::ACCESS) => Err(Error::at("look at", &self.bpffs)(rustix::io::Errno::ACCESS)),
             _ => Err(Error::State(StateError::NoBpfFs(self.bpffs.clone()))),
-        }
-    }
-
-    /// A directory to lock while instances are made or removed. It is there only then, and for us alone: anybody may
-    /// open the directory of all instances, and so keep it locked.
-    pub(crate) fn root_lock(&self) -> PathBuf {
-        self.root().join("lock")
-    }
-
-    /// Checks that nobody but us and root can change what is in the directory of all instances, where it is there. In a
-    /// bpf filesystem that everybody may write to, somebody else could have made it.
-    pub(crate) fn check_root(&self) -> Result<()> {
-        let path = self.root();
-        let found = match lstat(&path) {
-            Err(rustix::io::Errno::NOENT) => return Ok(()),
-            found => found.map_err(Error::at("look at", &path))?,
-        };
-        if FileType::from_raw_mode(found.st_mode) != FileType::Directory {
-            return Err(Error::at("use", &path)(rustix::io::Errno::NOTDIR));
-        }
-        let (owner, mode) = (found.st_uid, found.st_mode & 0o7777);
-        let is_ours = owner == 0 || owner == rustix::process::geteuid().as_raw();
-        if is_ours && mode & 0o022 == 0 {
-            Ok(())
-        } else {
-            Err(Error::State(StateError::Untrusted { path, owner, mode }))
         }
     }
 }

@@ -10,6 +10,7 @@ mod answers;
 mod commit;
 mod confirm;
 mod instance;
+mod leftover;
 mod marks;
 mod sockets;
 mod sticky;

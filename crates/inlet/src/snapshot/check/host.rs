@@ -14,7 +14,7 @@ pub(super) fn check(location: &Location, found: &mut Checkup) {
 
 fn file_systems(location: &Location, found: &mut Checkup) {
     let why = "an instance keeps all that it has there";
-    match location.check_bpffs().and_then(|()| location.check_root()) {
+    match location.check_bpffs().and_then(|()| location.root().check()) {
         Ok(()) => {}
         Err(error @ Error::State(StateError::NoBpfFs(_))) => found.add_error("no-bpffs", &error, why),
         Err(error @ Error::State(StateError::Untrusted { .. })) => found.add_error("untrusted-directory", &error, why),
