@@ -181,7 +181,8 @@ fn a_newer_state_format() {
         assert!(matches!(error, Error::State(StateError::Newer { found: 99, .. })), "{error:?}");
         assert!(error.to_string().contains("state format 99 is newer than 3"), "{error}");
         assert!(
-            told(&error).contains("\nfix: use the newer inlet; or, to go back to this one, save the rules"),
+            told(&error)
+                .contains("\nfix: use the newer inlet; or go back to this one: NEWER-INLET export > rules.json"),
             "{error}"
         );
     }

@@ -16,6 +16,7 @@ mod host;
 mod import;
 mod leave;
 mod listeners;
+mod newer;
 mod plan;
 mod policy;
 mod routes;

@@ -150,6 +150,11 @@ pub enum StateError {
 const BEGIN_ANEW: &str = "begin anew: inlet export > rules.json; inlet down; inlet up; inlet apply rules.json; \
     then register again what was registered by hand";
 
+/// How an older version takes the place of a newer one.
+const GO_BACK: &str = "use the newer inlet; or go back to this one: NEWER-INLET export > rules.json (or take \
+    /var/lib/inlet/before-downgrade.json, where a package kept it); inlet down; inlet up; inlet apply rules.json; \
+    then register again what was registered by hand";
+
 impl StateError {
     pub(super) fn remedy(&self) -> Option<Cow<'_, str>> {
         Some(match self {
@@ -158,11 +163,7 @@ impl StateError {
             Self::Busy { path, holders, .. } => wait_for(path, holders),
             Self::NotUp { .. } => "inlet up".into(),
             Self::AlreadyUp { .. } => "look at it with: inlet status".into(),
-            Self::Newer { .. } => {
-                "use the newer inlet; or, to go back to this one, save the rules with NEWER-INLET export, \
-                then: inlet down, inlet up, inlet apply FILE, and register again what was registered by hand"
-                    .into()
-            }
+            Self::Newer { .. } => GO_BACK.into(),
             Self::Older { .. } => "take it over, while packets go on being steered, with: inlet up".into(),
             Self::LinkGone { .. } => BEGIN_ANEW.into(),
             Self::Detached { .. } => "remove what is left with: inlet down".into(),
