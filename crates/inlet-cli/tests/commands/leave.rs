@@ -1,5 +1,5 @@
 //! A listener of all addresses loses a prefix to another program, then the rest, and gets it back, while clients
-//! connect all the time. This is what docs/leave.md says.
+//! connect all the time. This is what docs/recipes/leave.md says.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
