@@ -48,6 +48,10 @@ pub(crate) enum Command {
     Traffic,
     /// What descriptions cost others, and how soon a UDP socket is found
     Described,
+    /// What answers over UDP that leave as asked cost, and flows that stay
+    Answers,
+    /// What own binds cost programs that have none
+    OwnBinds,
     /// Fail when the lookup program or the image compiler got clearly worse; for CI
     ///
     /// Compares sizes of programs and images, and a ratio of searches, with src/gate/limits.rs. Writes nothing.

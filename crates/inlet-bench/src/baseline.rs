@@ -77,6 +77,12 @@ pub(crate) fn no_event() -> Result<OwnedFd> {
     program(&ObjectBuilder::default().open_memory(&OBJECT.0)?.load()?, "bench_no_event")
 }
 
+/// The programs that do nothing at sends and at packets that leave.
+pub(crate) fn no_sends() -> Result<[OwnedFd; 2]> {
+    let object = ObjectBuilder::default().open_memory(&OBJECT.0)?.load()?;
+    Ok([program(&object, "bench_no_send")?, program(&object, "bench_no_packet")?])
+}
+
 fn program(object: &Object, name: &str) -> Result<OwnedFd> {
     let found = object.progs().find(|program| program.name() == name);
     Ok(found.ok_or_else(|| format!("no program {name}"))?.as_fd().try_clone_to_owned()?)

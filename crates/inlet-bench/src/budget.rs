@@ -18,7 +18,9 @@ const RESERVE: Duration = Duration::from_secs(40);
 /// What each part of a run may take of the time that is left when it begins.
 pub(crate) const LOOKUP: f64 = 0.6;
 pub(crate) const COMMIT: f64 = 0.3;
-pub(crate) const TRAFFIC: f64 = 0.7;
+pub(crate) const TRAFFIC: f64 = 0.6;
+pub(crate) const DESCRIBED: f64 = 0.4;
+pub(crate) const ANSWERS: f64 = 0.8;
 
 /// What each figure of a lookup may take of the time that is left for its ruleset.
 pub(crate) const HOT: f64 = 0.5;
@@ -177,7 +179,9 @@ mod tests {
         }
         take(run.share(COMMIT), 1, 7, speed.commit);
         take(run.share(TRAFFIC), 2, 46, speed.round);
-        take(run, 2, 401, speed.round / 20.0);
+        take(run.share(DESCRIBED), 2, 401, speed.round / 20.0);
+        take(run.share(ANSWERS), 2, 61, speed.round / 3.0);
+        take(run, 2, 51, speed.round / 20.0);
         taken
     }
 

@@ -34,7 +34,7 @@ use crate::budget::Budget;
 use crate::goals::Goal;
 use crate::machine::Machine;
 use crate::report::Report;
-use crate::traffic::described;
+use crate::traffic::{answers, described, own};
 
 /// An error ends the run, with its message.
 pub(crate) type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
@@ -48,12 +48,14 @@ fn main() -> Result<ExitCode> {
         Command::All => {
             let quick: &[&str] = if cli.quick { &["lookup", "--alone-keys", "100"] } else { &["lookup"] };
             let lookups = Some(LookupArgs::parse_from(quick));
-            measure(&cli, &Parts { lookups, commits: true, traffic: true, described: true })?;
+            measure(&cli, &Parts { lookups, ..Parts::ALL })?;
         }
         Command::Lookup(args) => measure(&cli, &Parts { lookups: Some(args), ..Parts::default() })?,
         Command::Commit => measure(&cli, &Parts { commits: true, ..Parts::default() })?,
         Command::Traffic => measure(&cli, &Parts { traffic: true, ..Parts::default() })?,
         Command::Described => measure(&cli, &Parts { described: true, ..Parts::default() })?,
+        Command::Answers => measure(&cli, &Parts { answers: true, ..Parts::default() })?,
+        Command::OwnBinds => measure(&cli, &Parts { own_binds: true, ..Parts::default() })?,
         Command::Gate => return gate(),
     }
     Ok(ExitCode::SUCCESS)
@@ -80,6 +82,13 @@ struct Parts {
     commits: bool,
     traffic: bool,
     described: bool,
+    answers: bool,
+    own_binds: bool,
+}
+
+impl Parts {
+    const ALL: Self =
+        Self { lookups: None, commits: true, traffic: true, described: true, answers: true, own_binds: true };
 }
 
 /// Measures the parts wanted, and writes and prints what came of them.
@@ -89,16 +98,19 @@ fn measure(cli: &Cli, parts: &Parts) -> Result<()> {
     let lookup = parts.lookups.as_ref().map(|args| lookup::run(cli, args, time.share(budget::LOOKUP))).transpose()?;
     let commit = parts.commits.then(|| commit::run(cli, time.share(budget::COMMIT))).transpose()?;
     let traffic = parts.traffic.then(|| traffic::run(cli.quick, time.share(budget::TRAFFIC))).transpose()?;
-    let described = parts.described.then(|| described::run(cli, time)).transpose()?;
+    let described = parts.described.then(|| described::run(cli, time.share(budget::DESCRIBED))).transpose()?;
+    let answers = parts.answers.then(|| answers::run(cli.quick, time.share(budget::ANSWERS))).transpose()?;
+    let own_binds = parts.own_binds.then(|| own::run(cli.quick, time)).transpose()?;
     let goals = [
         lookup.as_ref().map(goals::lookups),
         commit.as_deref().map(goals::commits),
         traffic.as_deref().map(goals::traffic),
         described.as_ref().map(goals::described),
+        answers.as_ref().map(goals::answers),
     ];
     let goals: Vec<_> = goals.into_iter().flatten().flatten().filter(Goal::is_measured).collect();
     goals::print(&goals)?;
-    let report = Report { machine, lookup, commit, traffic, described, goals };
+    let report = Report { machine, lookup, commit, traffic, described, answers, own_binds, goals };
     summary::print(&report)?;
     report.write(&cli.out)
 }

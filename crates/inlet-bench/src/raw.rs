@@ -24,12 +24,26 @@ pub(crate) fn open_pin(path: &Path) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Attaches a program for the events of sockets to a control group, for as long as the link is open.
-pub(crate) fn attach_sockops(program: BorrowedFd<'_>, cgroup: BorrowedFd<'_>) -> io::Result<OwnedFd> {
-    let (program, cgroup) = (program.as_raw_fd(), cgroup.as_raw_fd());
-    let kind = libbpf_sys::BPF_CGROUP_SOCK_OPS;
-    // SAFETY: both descriptors are open, and no options are given.
-    let link = checked(unsafe { libbpf_sys::bpf_link_create(program, cgroup, kind, std::ptr::null()) })?;
+/// Where a program is attached.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Hook<'a> {
+    /// A control group, for the events of sockets.
+    SockOps(BorrowedFd<'a>),
+    /// A control group, for the sends of unconnected UDP sockets over IPv4.
+    Sends(BorrowedFd<'a>),
+    /// An interface of this thread's namespace, for each packet that leaves.
+    Leaving(u32),
+}
+
+/// Attaches a program, for as long as the link is open.
+pub(crate) fn attach(program: BorrowedFd<'_>, hook: Hook<'_>) -> io::Result<OwnedFd> {
+    let (target, kind) = match hook {
+        Hook::SockOps(group) => (group.as_raw_fd(), libbpf_sys::BPF_CGROUP_SOCK_OPS),
+        Hook::Sends(group) => (group.as_raw_fd(), libbpf_sys::BPF_CGROUP_UDP4_SENDMSG),
+        Hook::Leaving(interface) => (interface as c_int, libbpf_sys::BPF_TCX_EGRESS),
+    };
+    // SAFETY: the descriptors are open, and no options are given. The call takes an interface in place of a descriptor.
+    let link = checked(unsafe { libbpf_sys::bpf_link_create(program.as_raw_fd(), target, kind, std::ptr::null()) })?;
     // SAFETY: the call just made this descriptor for us.
     Ok(unsafe { OwnedFd::from_raw_fd(link) })
 }

@@ -21,6 +21,10 @@ pub(crate) struct Report {
     pub(crate) traffic: Option<Vec<traffic::Row>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) described: Option<traffic::described::Report>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) answers: Option<traffic::answers::Report>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) own_binds: Option<traffic::own::Report>,
     pub(crate) goals: Vec<Goal>,
 }
 

@@ -140,4 +140,17 @@ int bench_no_event(struct bpf_sock_ops *ctx)
 	return 1;
 }
 
+/* What every program pays that is called for the sends of unconnected sockets, and for each packet that leaves. */
+SEC("cgroup/sendmsg4")
+int bench_no_send(struct bpf_sock_addr *ctx)
+{
+	return 1;
+}
+
+SEC("tc")
+int bench_no_packet(struct __sk_buff *skb)
+{
+	return -1; /* on to the next program: TCX_NEXT */
+}
+
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -2,13 +2,12 @@
 
 use std::fs;
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::Result;
 use crate::raw;
-use crate::traffic::setup::Lane;
 
 const CHUNK: usize = 256 << 10;
 /// The unit of /proc/stat: USER_HZ, which is 100 on all architectures with this hook.
@@ -23,9 +22,9 @@ pub(super) struct Bulk {
 }
 
 /// Streams for this long.
-pub(super) fn stream(lane: &Lane, time: Duration) -> Result<Bulk> {
-    let mut client = TcpStream::connect(lane.target)?;
-    let (mut server, _) = lane.tcp.accept()?;
+pub(super) fn stream(target: SocketAddr, listener: &TcpListener, time: Duration) -> Result<Bulk> {
+    let mut client = TcpStream::connect(target)?;
+    let (mut server, _) = listener.accept()?;
     let (softirq, ksoftirqd) = (softirq_seconds()?, ksoftirqd_seconds());
     let started = Instant::now();
     let (sent, received) = thread::scope(|scope| {

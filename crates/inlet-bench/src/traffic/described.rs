@@ -21,6 +21,7 @@ use crate::args::Cli;
 use crate::baseline::no_event;
 use crate::budget::Budget;
 use crate::launch::Inlet;
+use crate::raw::Hook;
 use crate::stats::{Spread, median};
 use crate::traffic::setup::{Lane, NET, Way, location};
 use crate::traffic::small;
@@ -114,7 +115,7 @@ fn connects(world: &World, lane: &Lane, rounds: usize, time: Budget<'_>) -> Resu
     time.samples(2, rounds + 1, |round| {
         for turn in 0..programs.len() {
             let with = (round + turn) % programs.len();
-            let attach = |program: &OwnedFd| raw::attach_sockops(program.as_fd(), cgroups.as_fd());
+            let attach = |program: &OwnedFd| raw::attach(program.as_fd(), Hook::SockOps(cgroups.as_fd()));
             let link = programs[with].as_ref().map(attach).transpose()?;
             let rate = lane.client.enter(|| small::connects(lane, SHORT))?;
             drop(link);
@@ -138,7 +139,7 @@ fn program(world: &World, lane: &Lane) -> Result<OwnedFd> {
 }
 
 /// Where the control groups begin.
-fn cgroup_root() -> Result<String> {
+pub(super) fn cgroup_root() -> Result<String> {
     let mounts = std::fs::read_to_string("/proc/thread-self/mounts")?;
     let mut mounts = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
     let found = mounts.find(|fields| fields.get(2) == Some(&"cgroup2")).ok_or("no cgroup2 is mounted")?;

@@ -3,10 +3,13 @@
 //! Each way has two network namespaces and a pair of its own. The rounds are interleaved, and what counts is the ratio
 //! to the direct bind of the same round.
 
+pub(crate) mod answers;
 mod bulk;
 pub(crate) mod described;
+pub(crate) mod own;
 pub(crate) mod setup;
 mod small;
+pub(crate) mod turns;
 
 use std::time::Duration;
 
@@ -88,7 +91,7 @@ fn one_round(lane: &Lane) -> Result<(f64, f64, bulk::Bulk)> {
     lane.client.enter(|| {
         let tcp = small::connects(lane, SHORT).map_err(failed)?;
         let udp = small::datagrams(lane, SHORT).map_err(failed)?;
-        let bulk = bulk::stream(lane, SHORT).map_err(failed)?;
+        let bulk = bulk::stream(lane.target, &lane.tcp, SHORT).map_err(failed)?;
         Ok((tcp, udp, bulk))
     })
 }
