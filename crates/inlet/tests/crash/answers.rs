@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use inlet::rules::Protocol::{Tcp, Udp};
-use inlet::{AnswersState, Instance};
+use inlet::{AnswersState, Checker, Instance};
 use inlet_testkit::{UdpServer, World, require_program};
 
 use crate::common::{anywhere, asked, bind, here, open, snapshot, tree, tree_of_one, up};
@@ -123,4 +123,17 @@ fn without_control_groups() {
     // The next change finds what it takes.
     bind(&mut open(&world), "dns", Udp, "192.0.2.0/24", "54");
     assert!(matches!(snapshot(&world).answers().unwrap(), AnswersState::Asked { .. }));
+
+    // What clients of the host lose so is found.
+    let Some(world) = World::new() else { return };
+    world.local("192.0.2.0/24").unwrap();
+    drop(up(&world));
+    let takes_answers = |world: &World| {
+        let found = Checker::new(here(world)).check(None).unwrap().findings;
+        found.iter().any(|finding| finding.code == "udp-takes-answers")
+    };
+    crate::common::killed::without(&world, "child", "range of udp", "cgroup2");
+    assert!(takes_answers(&world) && snapshot(&world).client_answers().unwrap().is_none());
+    bind(&mut open(&world), "dns", Udp, "192.0.2.0/24", "53");
+    assert!(!takes_answers(&world) && snapshot(&world).client_answers().unwrap() == Some(0));
 }

@@ -133,6 +133,7 @@ fn child() {
         "unregister" => drop(open().unregister("web", None).unwrap()),
         "marks" => drop(open().apply(source(MARKED), &ApplyOptions::default()).unwrap()),
         "first of udp" => bind(&mut open(), "dns", Udp, "192.0.2.0/24", "53"),
+        "range of udp" => bind(&mut open(), "dns", Udp, "192.0.2.0/24", "1-65535"),
         "insist" => {
             let mut instance = open();
             let request = inlet::ServiceRequest { answers: Some(Answers::Asked), ..inlet::ServiceRequest::default() };
