@@ -172,3 +172,39 @@ fn what_cannot_be_kept_is_told() {
     "#,
     );
 }
+
+#[test]
+fn a_host_without_its_file_systems_is_told() {
+    runs(
+        r#"
+        while umount /sys/fs/bpf 2>/dev/null; do :; done
+        file web >web.toml
+        for command in up down status "apply --up web.toml"; do
+            ends 1 inlet $command
+            says 'error: no bpf filesystem at /sys/fs/bpf'
+            says 'fix: mount -t bpf -o mode=0755 bpf /sys/fs/bpf'
+        done
+        is "$(ls /var/lib/inlet)" ""
+        # What it says, typed.
+        mount -t bpf -o mode=0755 bpf /sys/fs/bpf
+        ends 0 inlet apply --up web.toml
+        is "$(in_force)" web
+
+        # Descriptions need the control groups, rules do not. What cannot be had leaves the rules as they are.
+        for dir in $(awk '$0 ~ / - cgroup2 / { print $5 }' /proc/self/mountinfo | sort -r); do umount -l "$dir"; done
+        file dns | sed 's/dns = {}/dns = { listen = "tcp:127.0.0.1:8080" }/' >dns.toml
+        ends 1 inlet apply --up --later dns.toml
+        says 'cgroup v2'
+        says 'fix: mount -t cgroup2 none /sys/fs/cgroup'
+        is "$(in_force)" web
+        inlet down >/dev/null
+        ends 1 inlet apply --up --later dns.toml
+        says 'note: the last good ruleset is in force: /var/lib/inlet/last-good.json'
+        is "$(in_force)" web
+        [ -d /sys/fs/cgroup ] || mount -t tmpfs cgroups /sys/fs/cgroup
+        mount -t cgroup2 none /sys/fs/cgroup
+        ends 0 inlet apply --up --later dns.toml
+        is "$(in_force)" dns
+    "#,
+    );
+}
