@@ -1,6 +1,5 @@
 //! dnsmasq and unbound: servers of both protocols, whose UDP sockets `inlet watch` finds as they are bound.
 
-use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::process::{Command, Stdio};
@@ -10,14 +9,14 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::daemon::Daemon;
-use crate::{Host, LONG, at, host, wait_for_sockets, wait_until};
+use crate::{Host, LONG, at, conf, host, wait_for_sockets, wait_until};
 
 const LISTEN: &str = "127.0.0.1:5300";
 const TARGET: &str = "192.0.2.7:53";
 const ID: [u8; 2] = [0x1e, 0x7a];
 /// The one name that the servers know, as a question has it, and the text that it has.
 const NAME: &[u8] = b"\x03who\x07example\x00";
-const TEXT: &str = "here";
+pub(crate) const TEXT: &str = "here";
 
 /// A question for the text of the name (RFC 1035, 4.1).
 pub(crate) fn question() -> Vec<u8> {
@@ -89,39 +88,15 @@ fn serves_both_protocols(program: &str, sockets: usize, start: impl Fn(&TempDir)
 
 #[test]
 fn dnsmasq() {
-    serves_both_protocols("dnsmasq", 2, |_| {
-        let mut command = Command::new("dnsmasq");
-        command.args(["--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--user=root"]);
-        command.args(["--pid-file=", "--log-facility=-", "--bind-interfaces", "--listen-address=127.0.0.1"]);
-        command.args(["--port=5300", &format!("--txt-record=who.example,{TEXT}")]);
-        command
-    });
+    let args = ["--bind-interfaces", "--listen-address=127.0.0.1"];
+    serves_both_protocols("dnsmasq", 2, |_| conf::dnsmasq(5300, TEXT, &args));
 }
 
 /// Each of its threads has sockets of its own (SO_REUSEPORT).
 #[test]
 fn unbound() {
     serves_both_protocols("unbound", 4, |dir| {
-        let path = dir.path().display();
-        let conf = format!(
-            "server:
-                username: \"\"
-                chroot: \"\"
-                directory: \"{path}\"
-                pidfile: \"\"
-                use-syslog: no
-                num-threads: 2
-                so-reuseport: yes
-                interface: 127.0.0.1@5300
-                access-control: 0.0.0.0/0 allow
-                local-zone: \".\" refuse
-                local-data: \"who.example. 0 IN TXT {TEXT}\"
-            remote-control:
-                control-enable: no\n"
-        );
-        fs::write(dir.path().join("unbound.conf"), conf).unwrap();
-        let mut command = Command::new("unbound");
-        command.args(["-d", "-p", "-c"]).arg(dir.path().join("unbound.conf"));
-        command
+        let sockets = "num-threads: 2\n            so-reuseport: yes\n            interface: 127.0.0.1@5300";
+        conf::unbound(dir.path(), TEXT, sockets)
     });
 }

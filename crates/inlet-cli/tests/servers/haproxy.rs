@@ -1,37 +1,23 @@
 //! haproxy with a master, and a worker that shares the address among several listeners (SO_REUSEPORT): a reload, for
 //! which the master runs itself anew, refuses nobody.
 
-use std::fs;
-use std::process::Command;
-
 use inlet_testkit::{Proto, require_program};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::clients::{ANSWER, Clients, failures};
 use crate::daemon::Daemon;
-use crate::{LISTEN, host, sockets, wait_for_sockets};
+use crate::{LISTEN, conf, host, sockets, wait_for_sockets};
 
 const RELOADS: usize = 12;
 const LISTENERS: usize = 2;
 
 fn start(dir: &TempDir) -> Daemon {
-    let conf = dir.path().join("haproxy.cfg");
-    let text = format!(
-        "global
-            nbthread {LISTENERS}
-            hard-stop-after 10s
-        defaults
-            mode http
-            timeout client 10s
-            timeout connect 10s
-            timeout server 10s
-        frontend web
-            bind {LISTEN} shards {LISTENERS}
-            http-request return status 200 content-type text/plain string {ANSWER}\n"
+    let frontend = format!(
+        "bind {LISTEN} shards {LISTENERS}
+            http-request return status 200 content-type text/plain string {ANSWER}"
     );
-    fs::write(&conf, text).unwrap();
-    let mut daemon = Daemon::start(dir.path(), Command::new("haproxy").args(["-W", "-db", "-f"]).arg(conf));
+    let mut daemon = Daemon::start(dir.path(), &mut conf::haproxy(dir.path(), &frontend));
     daemon.wait_listening(Proto::Tcp, LISTEN);
     daemon
 }

@@ -8,6 +8,7 @@
 
 mod answers;
 mod clients;
+mod conf;
 mod daemon;
 mod dns;
 mod drain;
@@ -21,6 +22,7 @@ mod own;
 mod plain;
 mod recursive;
 mod redis;
+mod side_by_side;
 mod units;
 
 use std::thread;

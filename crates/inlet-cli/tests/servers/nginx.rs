@@ -1,7 +1,5 @@
 //! nginx, with a master and workers: reloads under load refuse nobody, and restarts only while nobody listens.
 
-use std::fs;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use inlet_testkit::require_program;
@@ -10,7 +8,7 @@ use tempfile::TempDir;
 
 use crate::clients::{ANSWER, Attempt, Clients, Met, ask, failures};
 use crate::daemon::Daemon;
-use crate::{LISTEN, at, host, sockets, wait_until};
+use crate::{LISTEN, at, conf, host, sockets, wait_until};
 
 const WORKERS: usize = 2;
 const CLIENTS: usize = 50;
@@ -18,6 +16,7 @@ const CLIENTS: usize = 50;
 /// An nginx of which one or none runs.
 struct Nginx {
     dir: TempDir,
+    server: String,
 }
 
 impl Nginx {
@@ -26,25 +25,16 @@ impl Nginx {
             return None;
         }
         let dir = TempDir::new().unwrap();
-        let mut nginx = Self { dir };
+        let mut nginx = Self { dir, server: String::new() };
         nginx.answer(&format!("{LISTEN} backlog=512"), ANSWER);
         Some(nginx)
     }
 
     /// Configures where it listens and what it answers.
     fn answer(&mut self, listen: &str, answer: &str) {
-        let path = self.dir.path().display();
-        let conf = format!(
-            "user root; daemon off; pid {path}/pid; error_log stderr warn; worker_processes {WORKERS};
-            events {{ worker_connections 512; }}
-            http {{
-                access_log off;
-                client_body_temp_path {path}/body; proxy_temp_path {path}/proxy; fastcgi_temp_path {path}/fastcgi;
-                uwsgi_temp_path {path}/uwsgi; scgi_temp_path {path}/scgi;
-                server {{ listen {listen}; location / {{ return 200 \"{answer}\"; }} }}
-            }}"
-        );
-        fs::write(self.dir.path().join("nginx.conf"), conf).unwrap();
+        self.server = format!("listen {listen}; location / {{ return 200 \"{answer}\"; }}");
+        // A reload reads it anew.
+        conf::nginx(self.dir.path(), &self.server);
     }
 
     /// Starts it, and waits until it answers: that tells that its listen() has returned. The kernel's list of sockets,
@@ -56,9 +46,7 @@ impl Nginx {
     }
 
     fn launch(&self) -> Daemon {
-        let mut command = Command::new("nginx");
-        command.args(["-e", "stderr", "-c"]).arg(self.dir.path().join("nginx.conf"));
-        Daemon::start(self.dir.path(), &mut command)
+        Daemon::start(self.dir.path(), &mut conf::nginx(self.dir.path(), &self.server))
     }
 }
 

@@ -11,11 +11,10 @@ use inlet_testkit::{Caps, Cgroup, Program, limit_caps, output, require_program};
 use tempfile::TempDir;
 
 use crate::daemon::Daemon;
-use crate::dns::{ask_tcp, ask_udp, question};
 use crate::{Host, LONG, at, wait_until};
 
 /// The ports that programs get here.
-const RANGE: std::ops::RangeInclusive<u16> = 21_000..=21_099;
+pub(crate) const RANGE: std::ops::RangeInclusive<u16> = 21_000..=21_099;
 
 /// A server of one port for IPv4 and IPv6, TCP and UDP, as games have it. It answers with its name and the port that it
 /// believes to have, and says on which it is bound. `WORKERS` of its TCP sockets share the port.
@@ -46,7 +45,7 @@ for family, address in [(socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")]:
 print("ready", flush=True)
 "#;
 
-fn up() -> Option<Host> {
+pub(crate) fn up() -> Option<Host> {
     let host = Host::new()?;
     host.ok(&["up", "--own-ports", &format!("{}-{}", RANGE.start(), RANGE.end())]);
     host.world.local("192.0.2.0/24").unwrap();
@@ -59,14 +58,14 @@ fn path(cgroup: &Cgroup) -> String {
     format!("/{}", cgroup.path().file_name().unwrap().to_str().unwrap())
 }
 
-fn watch(host: &Host) -> Program {
+pub(crate) fn watch(host: &Host) -> Program {
     let watching = Program::start(host.command(&["watch"]).stdout(Stdio::null())).unwrap();
     wait_until("the watcher", || host.json(&["status"])["watched"] == true);
     watching
 }
 
 /// A service whose programs are in the control group, with rules for one address of each family.
-fn serve(host: &Host, service: &str, cgroup: &Cgroup, listen: &[&str], number: u8, ports: &str) {
+pub(crate) fn serve(host: &Host, service: &str, cgroup: &Cgroup, listen: &[&str], number: u8, ports: &str) {
     let path = path(cgroup);
     let mut set = vec!["service", "set", service, "--cgroup", &path, "--own-binds"];
     set.extend(listen.iter().flat_map(|listen| ["--listen", *listen]));
@@ -78,7 +77,7 @@ fn serve(host: &Host, service: &str, cgroup: &Cgroup, listen: &[&str], number: u
     }
 }
 
-fn wait_for(host: &Host, service: &str, count: usize) {
+pub(crate) fn wait_for(host: &Host, service: &str, count: usize) {
     wait_until(&format!("{count} sockets of {service}"), || {
         let services = host.json(&["services"]);
         let found = services.as_array().unwrap().iter().find(|it| it["name"] == service).unwrap();
@@ -115,7 +114,7 @@ fn said_udp(target: &str) -> String {
 }
 
 /// The ports at which the kernel has sockets that receive, as ss(8) lists them.
-fn bound_ports() -> Vec<u16> {
+pub(crate) fn bound_ports() -> Vec<u16> {
     let listed = output(Command::new("ss").args(["-H", "-l", "-t", "-u", "-n"])).unwrap();
     let listed = String::from_utf8(listed.stdout).unwrap();
     let ports = listed.lines().filter_map(|line| line.split_whitespace().nth(4)?.rsplit(':').next()?.parse().ok());
@@ -127,7 +126,7 @@ fn bound_ports() -> Vec<u16> {
 
 /// Nobody reaches a port of its own, whatever the address, also not from the host itself.
 #[track_caller]
-fn assert_closed(ports: &[u16]) {
+pub(crate) fn assert_closed(ports: &[u16]) {
     for port in ports {
         for address in ["127.0.0.1", "192.0.2.1", "192.0.2.200", "[::1]", "[2001:db8::1]"] {
             let target: SocketAddr = format!("{address}:{port}").parse().unwrap();
@@ -230,129 +229,6 @@ fn workers_of_one_service() {
     assert_eq!(workers, expected);
     let said = output(&mut third).unwrap();
     assert!(String::from_utf8_lossy(&said.stderr).contains("Address already in use"), "{said:?}");
-}
-
-/// nginx and haproxy, both on :443 of all addresses.
-#[test]
-fn nginx_and_haproxy() {
-    let Some(host) = up() else { return };
-    if !require_program("nginx") || !require_program("haproxy") {
-        return;
-    }
-    let (web, proxy) = (Cgroup::new().unwrap(), Cgroup::new().unwrap());
-    let (dir, other) = (TempDir::new().unwrap(), TempDir::new().unwrap());
-    serve(&host, "web", &web, &["tcp:*:443"], 1, "443");
-    serve(&host, "proxy", &proxy, &["tcp:*:443"], 2, "443");
-    let path = dir.path().display();
-    let conf = format!(
-        "user root; daemon off; pid {path}/pid; error_log stderr warn; worker_processes 2;
-        events {{ worker_connections 512; }}
-        http {{
-            access_log off;
-            client_body_temp_path {path}/body; proxy_temp_path {path}/proxy; fastcgi_temp_path {path}/fastcgi;
-            uwsgi_temp_path {path}/uwsgi; scgi_temp_path {path}/scgi;
-            server {{
-                listen 443 reuseport; listen [::]:443 reuseport;
-                location / {{ return 200 \"nginx $server_port\"; }}
-            }}
-        }}"
-    );
-    fs::write(dir.path().join("nginx.conf"), conf).unwrap();
-    let mut nginx = Command::new("nginx");
-    nginx.args(["-e", "stderr", "-c"]).arg(dir.path().join("nginx.conf"));
-    let nginx = Daemon::start_in(web, dir.path(), &mut nginx);
-    let conf = "global
-            nbthread 2
-        defaults
-            mode http
-            timeout client 10s
-            timeout connect 10s
-            timeout server 10s
-        frontend web
-            bind :::443 v4v6
-            http-request return status 200 content-type text/plain lf-string \"haproxy %[dst_port]\"\n";
-    fs::write(other.path().join("haproxy.cfg"), conf).unwrap();
-    let mut haproxy = Command::new("haproxy");
-    haproxy.args(["-W", "-db", "-f"]).arg(other.path().join("haproxy.cfg"));
-    let haproxy = Daemon::start_in(proxy, other.path(), &mut haproxy);
-    wait_for(&host, "web", 4);
-    wait_until("haproxy", || host.json(&["services"]).to_string().matches("\"haproxy\"").count() > 0);
-    for _ in 0..20 {
-        for (number, expected) in [(1, "nginx 443"), (2, "haproxy 443")] {
-            for target in [format!("192.0.2.{number}:443"), format!("[2001:db8::{number}]:443")] {
-                let said = http(&target);
-                assert!(said.ends_with(expected), "{target}: {said:?}; {}; {}", nginx.log(), haproxy.log());
-            }
-        }
-    }
-    assert_closed(&bound_ports());
-}
-
-fn http(target: &str) -> String {
-    use std::io::Write;
-    let mut client = TcpStream::connect_timeout(&at(target), LONG).unwrap();
-    client.set_read_timeout(Some(LONG)).unwrap();
-    client.write_all(b"GET / HTTP/1.0\r\nHost: a\r\n\r\n").unwrap();
-    let mut said = String::new();
-    client.read_to_string(&mut said).unwrap();
-    said
-}
-
-/// dnsmasq and unbound, both on port 53 of all addresses, over UDP and TCP.
-#[test]
-fn dnsmasq_and_unbound() {
-    let Some(host) = up() else { return };
-    if !require_program("dnsmasq") || !require_program("unbound") {
-        return;
-    }
-    let _watching = watch(&host);
-    let (one, two) = (Cgroup::new().unwrap(), Cgroup::new().unwrap());
-    let (dir, other) = (TempDir::new().unwrap(), TempDir::new().unwrap());
-    // Port 53 alone: they bind the ports of their own questions too.
-    let listen = ["tcp:*:53", "udp:*:53"];
-    serve(&host, "small", &one, &listen, 1, "53");
-    serve(&host, "large", &two, &listen, 2, "53");
-    let mut dnsmasq = Command::new("dnsmasq");
-    dnsmasq.args(["--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--user=root"]);
-    dnsmasq.args(["--pid-file=", "--log-facility=-", "--port=53", "--txt-record=who.example,small"]);
-    // Over TCP it serves addresses of interfaces alone, when it is bound to all.
-    host.world.ip(&["address", "add", "192.0.2.1/32", "dev", "lo"]).unwrap();
-    let dnsmasq = Daemon::start_in(one, dir.path(), &mut dnsmasq);
-    let path = other.path().display();
-    let conf = format!(
-        "server:
-            username: \"\"
-            chroot: \"\"
-            directory: \"{path}\"
-            pidfile: \"\"
-            use-syslog: no
-            num-threads: 2
-            interface: 0.0.0.0@53
-            access-control: 0.0.0.0/0 allow
-            local-zone: \".\" refuse
-            local-data: \"who.example. 0 IN TXT large\"
-        remote-control:
-            control-enable: no\n"
-    );
-    fs::write(other.path().join("unbound.conf"), conf).unwrap();
-    let mut unbound = Command::new("unbound");
-    unbound.args(["-d", "-p", "-c"]).arg(other.path().join("unbound.conf"));
-    let unbound = Daemon::start_in(two, other.path(), &mut unbound);
-    wait_for(&host, "small", 4);
-    wait_for(&host, "large", 4);
-    assert!(!question().is_empty());
-    for _ in 0..20 {
-        for (number, name) in [(1, "small"), (2, "large")] {
-            let target = at(&format!("192.0.2.{number}:53"));
-            for (protocol, answer) in [("udp", ask_udp(target)), ("tcp", ask_tcp(target))] {
-                let has = answer.windows(name.len()).any(|part| part == name.as_bytes());
-                assert!(has, "{protocol} {target}: {answer:?}; {}; {}", dnsmasq.log(), unbound.log());
-            }
-        }
-    }
-    let ports: Vec<u16> = bound_ports().into_iter().filter(|port| RANGE.contains(port)).collect();
-    assert_eq!(ports.len(), 2, "{ports:?}");
-    assert_closed(&ports);
 }
 
 #[test]

@@ -10,8 +10,8 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::daemon::Daemon;
-use crate::dns::{ask_udp, assert_answers};
-use crate::{Host, LONG, at};
+use crate::dns::{TEXT, ask_udp, assert_answers};
+use crate::{Host, LONG, at, conf};
 
 /// Where the clients ask from, and the server that knows the answers.
 const ENDS: [[&str; 2]; 2] = [["192.0.2.9", "198.51.100.53"], ["2001:db8::9", "2001:db8:2::53"]];
@@ -55,11 +55,8 @@ fn host() -> Option<(Host, UdpSocket)> {
 }
 
 fn authoritative(dir: &TempDir) -> Daemon {
-    let mut command = Command::new("dnsmasq");
-    command.args(["--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--user=root"]);
-    command.args(["--pid-file=", "--log-facility=-", "--bind-interfaces", "--local=/example/"]);
-    command.args(["--txt-record=who.example,here"]);
-    command.args(ENDS.map(|[_, server]| format!("--listen-address={server}")));
+    let [v4, v6] = ENDS.map(|[_, server]| format!("--listen-address={server}"));
+    let mut command = conf::dnsmasq(53, TEXT, &["--bind-interfaces", "--local=/example/", &v4, &v6]);
     let mut daemon = Daemon::start(dir.path(), &mut command);
     for [_, server] in ENDS {
         let server = SocketAddr::new(server.parse().unwrap(), 53).to_string();
