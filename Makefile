@@ -49,9 +49,9 @@ demo: deps
 	scripts/demo
 
 # Without and with root: the tests of the kernel skip themselves when they are not root, and with CI=true a skip fails.
-# So do the one of a Go server where there is no Go, and the recipe of QUIC where there is no aioquic.
+# So do the ones of a Go server and of chronyd where there is none, and the recipe of QUIC where there is no aioquic.
 test: deps
-	@[ "$$(id -u)" != 0 ] || { scripts/go fetch; scripts/aioquic fetch; } || true
+	@[ "$$(id -u)" != 0 ] || { scripts/go fetch; scripts/chronyd fetch; scripts/aioquic fetch; } || true
 	$(CARGO) test $(TEST_FLAGS)
 
 # The root tests on Debian's 6.1 and 6.12 kernels, or on the kernel given: make test-vm KERNEL=path/to/bzImage

@@ -25,8 +25,12 @@ mod redis;
 mod side_by_side;
 mod units;
 
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use inlet_testkit::{End, Namespace, veth};
 
 pub(crate) use host::{Host, LONG, at};
 
@@ -45,6 +49,29 @@ pub(crate) fn host(listen: &[&str]) -> Option<Host> {
     }
     describe(&host, listen);
     Some(host)
+}
+
+/// Makes a prefix of each family local to a host, and a place elsewhere that reaches them over a veth pair.
+pub(crate) fn outside(host: &Host, prefixes: [&str; 2]) -> Namespace {
+    let outside = Namespace::new().unwrap();
+    let [inner, outer] = [["10.9.0.1/24", "2001:db8:9::1/64"], ["10.9.0.2/24", "2001:db8:9::2/64"]];
+    let end = |namespace, addresses| End { namespace, name: "veth0", addresses };
+    veth(end(&host.world, &inner), end(&outside, &outer)).unwrap();
+    for (prefix, via) in prefixes.iter().zip(["10.9.0.1", "2001:db8:9::1"]) {
+        host.world.local(prefix).unwrap();
+        outside.ip(&["route", "add", prefix, "via", via]).unwrap();
+    }
+    outside
+}
+
+/// Receives a datagram. Whatever stops this process for a moment interrupts a call that has a time-out.
+pub(crate) fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+    loop {
+        match socket.recv_from(buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            got => return got,
+        }
+    }
 }
 
 /// Describes the service `web`.
