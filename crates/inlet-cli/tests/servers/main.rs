@@ -12,6 +12,7 @@ mod conf;
 mod daemon;
 mod dns;
 mod drain;
+mod exchanges;
 mod haproxy;
 #[path = "../common/host.rs"]
 mod host;
