@@ -21,6 +21,7 @@ mod languages;
 mod nginx;
 mod own;
 mod plain;
+mod quic;
 mod recursive;
 mod redis;
 mod side_by_side;
