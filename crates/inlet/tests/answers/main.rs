@@ -2,6 +2,7 @@
 //! it, and the clients are strict: connected sockets, to which the kernel gives answers from the place asked alone.
 #![allow(clippy::unwrap_used, reason = "what fails here is the failure of a test")]
 
+mod apart;
 mod clients;
 #[path = "../common/mod.rs"]
 mod common;
