@@ -11,8 +11,8 @@ use std::process::{ChildStdin, Command, Stdio};
 use common::{asked, here, open, snapshot, state, tree, up};
 use inlet::rules::Protocol::{Tcp, Udp};
 use inlet::rules::{Confine, Description, Listen};
-use inlet::{Instance, ServiceRequest, UpOptions};
-use inlet_testkit::{Cgroup, Program, TcpServer, UdpServer, World};
+use inlet::{Checker, Instance, ServiceRequest, Severity, UpOptions};
+use inlet_testkit::{Cgroup, Program, TcpServer, UdpServer, World, output};
 
 const NAME: &str = "INLET_OWN_NAME";
 const PORT: u16 = 25_565;
@@ -157,6 +157,54 @@ fn ports_are_free_again() {
         instance.set_service(&"other".parse().unwrap(), ServiceRequest::default()).unwrap();
         instance.remove_service("other").unwrap();
     }
+}
+
+const GREEDY: &str = "INLET_OWN_GREEDY";
+
+/// A program in a control group that asks for many ports, until it gets no more. It says how many the kernel lists.
+#[test]
+fn greedy_child() {
+    if std::env::var_os(GREEDY).is_none() {
+        return;
+    }
+    let mut sockets = Vec::new();
+    let refused = loop {
+        match UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 7000 + sockets.len() as u16)) {
+            Ok(socket) => sockets.push(socket),
+            Err(error) => break error.kind(),
+        }
+    };
+    let listed = std::fs::read_to_string("/proc/self/net/udp").unwrap();
+    // 21000 to 21009, as proc_net_udp(5) writes them.
+    let ports: std::collections::BTreeSet<_> =
+        (21_000..=21_009).filter(|port| listed.contains(&format!(" 00000000:{port:04X} "))).collect();
+    println!("\ngot {} {} {refused:?}", sockets.len(), ports.len());
+}
+
+/// When no port is left, more than bind() tells it.
+#[test]
+fn a_range_that_runs_out_is_told() {
+    let Some(world) = World::new() else { return };
+    let range: inlet::rules::PortRange = "21000-21009".parse().unwrap();
+    drop(Instance::up(here(&world), &UpOptions { own_ports: range, ..UpOptions::default() }).unwrap());
+    assert_eq!(snapshot(&world).own_ports().unwrap(), None);
+    let cgroup = Cgroup::new().unwrap();
+    describe(&mut open(&world), "greedy", &cgroup, true).unwrap();
+    assert_eq!(snapshot(&world).own_ports().unwrap(), Some((range, 0)));
+    let found = || {
+        let found = Checker::new(here(&world)).check(None).unwrap().findings;
+        found.into_iter().find(|it| it.code == "own-ports-full")
+    };
+    assert_eq!(found(), None);
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "greedy_child", "--nocapture", "--test-threads=1"]).env(GREEDY, "1");
+    cgroup.contain(&mut command).unwrap();
+    let said = output(&mut command).unwrap().stdout;
+    assert!(String::from_utf8_lossy(&said).contains("\ngot 10 10 AddrInUse\n"), "{said:?}");
+    assert_eq!(snapshot(&world).own_ports().unwrap(), Some((range, 10)));
+    let found = found().unwrap();
+    assert_eq!(found.severity, Severity::Error);
+    assert_eq!(found.what, "10 of the 10 ports for own binds (21000-21009) are taken");
 }
 
 #[test]

@@ -56,6 +56,7 @@ pub(super) fn status(cli: &Cli, screen: &mut Screen<'_>) -> Result<(), Failure> 
         answers: snapshot.answers()?,
         stays: snapshot.stays()?,
         client_answers: snapshot.client_answers()?,
+        own_ports: snapshot.own_ports()?,
         is_watched: snapshot.is_watched()?,
         services: snapshot.services()?,
     };

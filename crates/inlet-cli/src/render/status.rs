@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anstyle::Style;
-use inlet::rules::Spread;
+use inlet::rules::{PortRange, Spread};
 use inlet::{AnswersState, Counters, FlowTable, Hook, Location, Pending, ServiceState};
 use serde::Serialize;
 
@@ -44,6 +44,8 @@ pub(crate) struct Overview {
     pub(crate) stays: Option<FlowTable>,
     /// How many answers to clients of the host passed rules, where any could take them.
     pub(crate) client_answers: Option<u64>,
+    /// The ports for own binds and how many are taken, where any service has own binds.
+    pub(crate) own_ports: Option<(PortRange, u32)>,
     /// Whether somebody adopts described UDP sockets.
     pub(crate) is_watched: bool,
     pub(crate) services: Vec<ServiceState>,
@@ -98,6 +100,7 @@ struct Status<'a> {
     answers: Answers<'a>,
     stays: Option<answers::Table>,
     client_answers: Option<u64>,
+    own_ports: Option<OwnPorts>,
     watched: bool,
     services: Vec<Service<'a>>,
 }
@@ -107,6 +110,13 @@ struct Status<'a> {
 struct Confirm {
     seconds_left: u64,
     waiting: bool,
+}
+
+/// The ports of programs with own binds.
+#[derive(Serialize)]
+struct OwnPorts {
+    range: String,
+    taken: u32,
 }
 
 /// What rules without a service counted.
@@ -156,7 +166,7 @@ impl<'a> From<&'a ServiceState> for Service<'a> {
 
 pub(crate) fn status(screen: &mut Screen<'_>, overview: &Overview) -> Result<(), Failure> {
     let Overview { place, generation, hook, pending, rules, keeps_routes, max_sockets, .. } = overview;
-    let Overview { passed, refused, answers, stays, client_answers, is_watched, services, .. } = overview;
+    let Overview { passed, refused, answers, stays, client_answers, own_ports, is_watched, services, .. } = overview;
     let sockets = services.iter().map(|service| service.sockets.len()).sum();
     if screen.json {
         return screen.document(&Status {
@@ -173,6 +183,7 @@ pub(crate) fn status(screen: &mut Screen<'_>, overview: &Overview) -> Result<(),
             answers: Answers::from(answers),
             stays: stays.as_ref().map(answers::Table::from),
             client_answers: *client_answers,
+            own_ports: own_ports.map(|(range, taken)| OwnPorts { range: range.to_string(), taken }),
             watched: *is_watched,
             services: services.iter().map(Service::from).collect(),
         });
@@ -199,6 +210,12 @@ pub(crate) fn status(screen: &mut Screen<'_>, overview: &Overview) -> Result<(),
     }
     if let Some(passed) = client_answers {
         row("clients", format!("{} answers to clients of this host passed", grouped(*passed)));
+    }
+    if let Some((range, taken)) = own_ports {
+        row(
+            "own binds",
+            format!("{} of {} ports taken ({range})", grouped((*taken).into()), grouped(range.width().into())),
+        );
     }
     table.write(screen, 0)?;
     services.iter().try_for_each(|service| paragraph(screen, service, *is_watched))

@@ -16,7 +16,7 @@ mod ssh;
 pub(crate) mod warning;
 
 use inlet_core::{
-    Answers, Description, Match, OnMissing, Rule, Ruleset, Service, ServiceId, ServiceName, Spread, Sticky,
+    Answers, Description, Match, OnMissing, PortRange, Rule, Ruleset, Service, ServiceId, ServiceName, Spread, Sticky,
 };
 
 pub use self::answers::AnswersState;
@@ -146,6 +146,15 @@ impl Snapshot {
     /// How many sockets fit.
     pub fn max_sockets(&self) -> u32 {
         self.maps.max_sockets()
+    }
+
+    /// The ports for own binds, and how many of them are taken; `None` where no service has own binds.
+    ///
+    /// # Errors
+    /// Those of reading them.
+    pub fn own_ports(&self) -> Result<Option<(PortRange, u32)>> {
+        let own_ports = self.maps.own_ports.as_ref().filter(|_| self.ruleset.services().has_own_binds());
+        own_ports.map(|it| Ok((it.range(), it.taken()?))).transpose()
     }
 
     /// Packets decided by rules without a service: how many passed, how many were refused.

@@ -84,6 +84,15 @@ impl OwnPorts {
         }
     }
 
+    /// How many ports of the range are taken: programs asked for so many others.
+    pub(crate) fn taken(&self) -> Result<u32> {
+        let mut taken = 0;
+        for port in self.range.first()..=self.range.last() {
+            taken += u32::from(self.entry(port)? as u16 != 0);
+        }
+        Ok(taken)
+    }
+
     /// Frees the ports of services that have own binds no more, unless a socket is there.
     pub(crate) fn free(&self, keeps: impl Fn(ServiceId) -> bool, is_bound: impl Fn(u16) -> bool) -> Result<()> {
         for port in self.range.first()..=self.range.last() {

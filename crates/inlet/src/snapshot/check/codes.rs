@@ -22,6 +22,7 @@ pub const CODES: &[&str] = &[
     "not-up",
     "open-to-anyone",
     "other-programs",
+    "own-ports-full",
     "prefix-cannot-answer",
     "prefix-local-for-some",
     "prefix-not-local",

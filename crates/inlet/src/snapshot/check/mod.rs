@@ -9,6 +9,7 @@ mod groups;
 mod hook;
 mod host;
 mod nginx;
+mod own;
 mod routes;
 mod rules;
 mod selectors;
@@ -124,6 +125,7 @@ impl Checker {
         host::check(&self.location, &mut found);
         if let Some(snapshot) = &self.snapshot {
             hook::check(snapshot, &mut found)?;
+            own::check(snapshot, &mut found)?;
         }
         let nothing = Ruleset::empty();
         let ruleset = match (proposed, &self.snapshot, &self.trouble) {
