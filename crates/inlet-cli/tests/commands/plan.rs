@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use inlet_testkit::{Dial, Program, Proto, TcpServer, dial_tcp};
+use inlet_testkit::{Cgroup, Dial, Program, Proto, TcpServer, dial_tcp};
 use serde_json::{Value, json};
 
 use crate::{Host, LONG, Ran, at};
@@ -254,4 +254,25 @@ fn a_session_through_a_service_is_not_cut_off() {
     host.fails(&["unbind", "tcp", "192.0.2.9", "22"], "would take 192.0.2.9:22 from tcp:127.0.0.1:2222");
     host.fails(&["bind", "proxy", "tcp", "192.0.2.9", "22"], "which serves this session");
     host.ok(&["bind", "proxy", "tcp", "192.0.2.10", "22"]);
+}
+
+/// That the ports for own binds are taken is foretold, in the words of the refusal that would follow.
+#[test]
+fn a_plan_foretells_that_own_binds_are_refused() {
+    let Some(host) = Host::new() else { return };
+    host.ok(&["up", "--own-ports", "21000-21009"]);
+    let cgroup = Cgroup::new().unwrap();
+    let path = format!("/{}", cgroup.path().file_name().unwrap().to_str().unwrap());
+    let file = format!("services.game = {{ cgroup = {path:?}, binds = \"own\" }}\nrules = []\n");
+    let taken = TcpServer::spawn("taken", at("127.0.0.1:21003")).unwrap();
+    let planned = host.feed(&["plan", "-"], &file);
+    let applied = host.apply(&file);
+    assert_eq!((planned.code, applied.code), (Some(3), Some(1)), "{planned:?} {applied:?}");
+    for told in [&planned.stdout, &applied.stderr] {
+        assert!(told.contains("a socket is bound to tcp:127.0.0.1:21003"), "{told}");
+    }
+    drop(taken);
+    let planned = host.feed(&["plan", "-"], &file);
+    assert!(planned.code == Some(3) && !planned.stdout.contains("refused: own binds"), "{planned:?}");
+    assert_eq!(host.apply(&file).code, Some(0));
 }
