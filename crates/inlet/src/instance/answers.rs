@@ -53,7 +53,11 @@ impl Instance {
             std::fs::rename(&files.0, &before.0).map_err(Error::at("rename", &files.0))?;
             fault::point("answers:before");
         }
-        self.attach_again(needs)
+        // Until the commit point the rules in force decide about answers to clients, and after it the new ones: both find the
+        // questions noted that they need. What the rules in force do not need goes afterwards.
+        let mut needs = needs.clone();
+        needs.clients.extend(self.ruleset()?.ports_of_clients());
+        self.attach_again(&needs)
     }
 
     /// Attaches what is missing beside the tables that are there.

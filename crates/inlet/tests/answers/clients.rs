@@ -7,7 +7,7 @@ use inlet::Instance;
 use inlet::rules::{Answers, Protocol, Target};
 use inlet_testkit::{End, Namespace, Netns, World, veth};
 
-use crate::common::{bind, selector, up};
+use crate::common::{at, bind, killed, selector, up};
 use crate::set_answers;
 
 /// The address of the host that rules take, and the one of those whom clients ask.
@@ -131,9 +131,9 @@ fn a_service_is_no_client() {
         gets(&service, first.local_addr().unwrap(), &first, "by itself");
         gets(&client, second.local_addr().unwrap(), &second, "question");
         refuse(&mut instance, "1-65535");
-        let at = |socket: &UdpSocket| SocketAddr::new(own.parse().unwrap(), port(socket));
-        gets(&second, at(&client), &client, "answer");
-        is_refused(&first, at(&service));
+        let there = |socket: &UdpSocket| SocketAddr::new(own.parse().unwrap(), port(socket));
+        gets(&second, there(&client), &client, "answer");
+        is_refused(&first, there(&service));
         rules(&mut instance, "all", "1-65535");
     }
 }
@@ -154,5 +154,42 @@ fn a_rule_for_one_port_takes_all() {
         gets(&client, server.local_addr().unwrap(), &server, "question");
         gets(&server, client.local_addr().unwrap(), &service, "to the service");
         assert!(is_silent(&client));
+    }
+}
+
+/// What the killed process runs: from now on a port of clients has a rule of its own.
+#[test]
+fn narrowing_child() {
+    let Some((own, bpffs)) = killed::operation() else { return };
+    let mut instance = Instance::open(at(&bpffs)).unwrap();
+    instance.bind(&Target::Refuse, &selector(Protocol::Udp, &own, "1500")).unwrap();
+}
+
+/// Until its commit point a change takes no answer that the rules in force let pass.
+#[cfg(feature = "faults")]
+#[test]
+fn a_change_on_its_way_takes_no_answers() {
+    for step in ["commit:staged", "commit:pinned"] {
+        let Some(world) = World::new() else { return };
+        let outside = outside(&world);
+        refuse(&mut up(&world), "1024-65535");
+        for [own, other] in ENDS {
+            let server = outside.enter(|| socket(other, 0));
+            let client = socket(own, 1500);
+            let client_at = client.local_addr().unwrap();
+            gets(&client, server.local_addr().unwrap(), &server, "question");
+            killed::killed(&world, "clients::narrowing_child", own, step, None);
+            gets(&server, client_at, &client, "answer");
+            gets(&client, server.local_addr().unwrap(), &server, "another");
+            gets(&server, client_at, &client, "another answer");
+        }
+        let mut instance = crate::common::open(&world);
+        refuse(&mut instance, "1500");
+        for [own, other] in ENDS {
+            let server = outside.enter(|| socket(other, 0));
+            let client = socket(own, 1500);
+            gets(&client, server.local_addr().unwrap(), &server, "question");
+            is_refused(&server, client.local_addr().unwrap());
+        }
     }
 }

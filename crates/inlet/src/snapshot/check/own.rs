@@ -16,7 +16,7 @@ pub(super) fn check(snapshot: &Snapshot, found: &mut Checkup) -> Result<()> {
         severity,
         "own-ports-full",
         format!("{taken} of the {all} ports for own binds ({range}) are taken"),
-        "a program that asks for one more port gets \"address already in use\" from bind()",
+        "when none is left, a program that asks for one more gets \"address already in use\" from bind()",
         "name with --listen which ports are meant, so that others stay; or take a wider range: inlet down, then inlet up --own-ports FIRST-LAST, then apply the rules again",
     );
     Ok(())
