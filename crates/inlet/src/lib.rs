@@ -18,7 +18,10 @@
 //!
 //! Every change goes through [`Instance::commit`] with its [`CommitOptions`]. [`Instance::edit`] changes the ruleset in
 //! force, [`Instance::apply`] replaces it by that of a file; each [`Edit`] is one of the usual small changes.
-//! Three programs in `examples/` register a listener, apply a file and explain a packet.
+//! Four programs in `examples/` register a listener, apply a file, explain a packet and answer over UDP.
+//!
+//! Over UDP every server answers from where it was asked. One that is written for it has an [`AskedSocket`], and keeps
+//! the addresses apart that one client asks at once.
 //!
 //! An [`Error`] has an enum for each part of the library to match on. Its message names the operation, the object and
 //! the cause; [`Error::remedy`] is the next step.
@@ -72,6 +75,9 @@ pub use processes::{
     await_confirmation, lacks_rights, listen_for_requests, listener_from_systemd, run, serve_grants,
     sockets_of_process, sockets_of_systemd, wait_in_background,
 };
+
+// What a server is written with.
+pub use socket::{AskedSocket, Question, Received};
 
 // Why something fails.
 pub use error::{

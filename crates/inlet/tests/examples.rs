@@ -7,6 +7,9 @@ mod common;
 #[path = "../examples/apply.rs"]
 mod apply;
 #[allow(dead_code, reason = "the program of the example")]
+#[path = "../examples/echo.rs"]
+mod echo;
+#[allow(dead_code, reason = "the program of the example")]
 #[path = "../examples/explain.rs"]
 mod explain;
 #[allow(dead_code, reason = "the program of the example")]
@@ -14,10 +17,12 @@ mod explain;
 mod register;
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpStream, UdpSocket};
 use std::thread;
+use std::time::Duration;
 
-use common::{here, up};
+use common::{bind, here, up};
+use inlet::rules::Protocol;
 use inlet_testkit::World;
 
 const RULES: &str =
@@ -51,4 +56,27 @@ fn a_file_is_applied_a_listener_registered_and_a_packet_explained() {
         client.join().unwrap()
     });
     assert!(said.ends_with(" asked for 192.0.2.7:80\n"), "{said}");
+}
+
+#[test]
+fn the_echo_answers_from_where_it_was_asked() {
+    let Some(world) = World::new() else { return };
+    world.local("192.0.2.0/24").unwrap();
+    bind(&mut up(&world), "echo", Protocol::Udp, "192.0.2.0/24", "7");
+    let server = echo::open(here(&world), "echo").unwrap();
+    let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+    client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let targets = ["192.0.2.7:7", "192.0.2.8:7"];
+    targets.iter().for_each(|target| _ = client.send_to(b"hello", target).unwrap());
+    for target in targets {
+        echo::answer(&server).unwrap();
+        let mut text = [0; 64];
+        let (len, from) = client.recv_from(&mut text).unwrap();
+        assert_eq!((from.to_string(), &text[..len]), (target.to_owned(), format!("{target}: hello").as_bytes()));
+    }
+    // One that is too long has no answer, and the next one has.
+    client.send_to(&[0; 5000], targets[0]).unwrap();
+    client.send_to(b"hello", targets[0]).unwrap();
+    (0..2).for_each(|_| echo::answer(&server).unwrap());
+    assert_eq!(client.recv_from(&mut [0; 64]).unwrap().0, "192.0.2.7:7: hello".len());
 }

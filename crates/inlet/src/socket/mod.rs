@@ -1,5 +1,6 @@
 //! Sockets: which can be adopted, where they lie, and who has them open.
 
+mod asked;
 mod fionread;
 mod free;
 mod inspect;
@@ -19,6 +20,7 @@ mod room;
 mod stranger;
 pub(crate) mod systemd;
 
+pub use asked::{AskedSocket, Question, Received};
 pub use live::{Adopted, Device, SocketState};
 pub use owner::Owner;
 pub use pidfile::read_pidfile;

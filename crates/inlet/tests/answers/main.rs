@@ -6,6 +6,7 @@ mod apart;
 mod clients;
 #[path = "../common/mod.rs"]
 mod common;
+mod explicit;
 mod later;
 
 use std::net::{SocketAddr, UdpSocket};
