@@ -20,7 +20,8 @@ use crate::kernel::raw;
 /// How many words a set of ports or interfaces has.
 const WORDS: usize = size_of::<types::covered>() / size_of::<u64>();
 
-/// How many questions of clients are noted. The kernel forgets the one that was asked longest ago.
+/// How many questions of clients are noted. The kernel forgets the one that was asked longest ago, and later one that got an
+/// answer.
 const MAX_QUESTIONS: u32 = 1 << 15;
 
 /// The maps of answers.

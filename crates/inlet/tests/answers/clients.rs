@@ -11,10 +11,10 @@ use crate::common::{at, bind, killed, selector, up};
 use crate::set_answers;
 
 /// The address of the host that rules take, and the one of those whom clients ask.
-const ENDS: [[&str; 2]; 2] = [["10.9.0.1", "10.9.0.2"], ["2001:db8:9::1", "2001:db8:9::2"]];
+pub(crate) const ENDS: [[&str; 2]; 2] = [["10.9.0.1", "10.9.0.2"], ["2001:db8:9::1", "2001:db8:9::2"]];
 const ANY: [&str; 2] = ["0.0.0.0", "::"];
 
-fn outside(world: &World) -> Namespace {
+pub(crate) fn outside(world: &World) -> Namespace {
     let outside = Netns::unentered().unwrap();
     veth(
         End { namespace: world, name: "inside", addresses: &["10.9.0.1/24", "2001:db8:9::1/64"] },
@@ -24,13 +24,13 @@ fn outside(world: &World) -> Namespace {
     outside
 }
 
-fn socket(ip: &str, port: u16) -> UdpSocket {
+pub(crate) fn socket(ip: &str, port: u16) -> UdpSocket {
     let socket = UdpSocket::bind(SocketAddr::new(ip.parse().unwrap(), port)).unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     socket
 }
 
-fn port(socket: &UdpSocket) -> u16 {
+pub(crate) fn port(socket: &UdpSocket) -> u16 {
     socket.local_addr().unwrap().port()
 }
 
@@ -42,7 +42,7 @@ fn is_silent(socket: &UdpSocket) -> bool {
 }
 
 /// Sends a datagram, which must get to a socket.
-fn gets(from: &UdpSocket, to: SocketAddr, at: &UdpSocket, text: &str) {
+pub(crate) fn gets(from: &UdpSocket, to: SocketAddr, at: &UdpSocket, text: &str) {
     from.send_to(text.as_bytes(), to).unwrap();
     let mut buffer = [0; 64];
     let len = at.recv(&mut buffer).unwrap_or_else(|error| panic!("{text}, {to}: {error}"));
@@ -58,7 +58,7 @@ fn is_refused(from: &UdpSocket, to: SocketAddr) {
 }
 
 /// Rules for ports of the address of the host.
-fn rules(instance: &mut Instance, service: &str, ports: &str) {
+pub(crate) fn rules(instance: &mut Instance, service: &str, ports: &str) {
     ENDS.iter().for_each(|[own, _]| bind(instance, service, Protocol::Udp, own, ports));
 }
 

@@ -7,6 +7,7 @@ mod clients;
 #[path = "../common/mod.rs"]
 mod common;
 mod explicit;
+mod forgotten;
 mod later;
 
 use std::net::{SocketAddr, UdpSocket};
