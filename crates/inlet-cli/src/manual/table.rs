@@ -106,6 +106,10 @@ pub(super) const COMMANDS: &[Entry] = &[
             ("The listener at one address serves web", "inlet service set web --listen tcp:127.0.0.1:8080"),
             ("Port 53 of a systemd unit", "inlet service set dns --listen udp:*:53 --unit unbound.service"),
             ("Leave packets to the kernel while web is down", "inlet service set web --on-missing pass"),
+            (
+                "A UDP flow stays on its socket until it was silent for two minutes",
+                "inlet service set quic --sticky 120",
+            ),
         ],
         statuses: &[DONE, FAILED, USAGE, WOULD_CHANGE],
         see_also: &["inlet-adopt(1)", "inlet-watch(1)", "inlet-register(1)", "inlet-status(1)"],
