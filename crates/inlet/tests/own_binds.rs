@@ -231,6 +231,7 @@ fn killed_child() {
     set(&mut instance, "one", &path, true).unwrap();
 }
 
+#[cfg(feature = "faults")]
 const STEPS: [&str; 11] = [
     "describe:directory",
     "describe:attached",

@@ -1,5 +1,6 @@
 //! The ports of programs with own binds: where these are in truth bound, and what they asked for.
 
+use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
@@ -10,7 +11,7 @@ use super::layout::Files;
 use super::map::{Access, create, open_map_of};
 use super::pins::is_there;
 use super::readers::Readers;
-use crate::error::{Error, Result};
+use crate::error::{Cause, Error, Result};
 use crate::kernel::raw;
 
 /// `OWN_FREED` of ports.bpf.h: an entry that is free again.
@@ -86,11 +87,14 @@ impl OwnPorts {
 
     /// How many ports of the range are taken: programs asked for so many others.
     pub(crate) fn taken(&self) -> Result<u32> {
-        let mut taken = 0;
-        for port in self.range.first()..=self.range.last() {
-            taken += u32::from(self.entry(port)? as u16 != 0);
+        let (count, first) = (self.map.max_entries(), 0_u32.to_ne_bytes());
+        let entries: Vec<_> = self.map.lookup_batch(count, MapFlags::ANY, MapFlags::ANY).map_err(unread())?.collect();
+        // Where the kernel refuses to give them, the library ends the list without an error.
+        if entries.len() as u32 != count {
+            return Err(unread()(io::Error::other(format!("the kernel gave {} of {count} entries", entries.len()))));
         }
-        Ok(taken)
+        let is_taken = |value: &[u8]| value.try_into().is_ok_and(|value| u32::from_ne_bytes(value) as u16 != 0);
+        Ok(entries.iter().filter(|(key, value)| *key != first && is_taken(value)).count() as u32)
     }
 
     /// Frees the ports of services that have own binds no more, unless a socket is there.
@@ -128,6 +132,10 @@ pub(crate) fn default_own_ports() -> PortRange {
 }
 
 fn read(map: &MapHandle, at: u32) -> Result<u32> {
-    let value = map.lookup(&at.to_ne_bytes(), MapFlags::ANY).map_err(Error::os("read", "the map of own ports"))?;
+    let value = map.lookup(&at.to_ne_bytes(), MapFlags::ANY).map_err(unread())?;
     Ok(value.and_then(|value| value.try_into().ok()).map_or(0, u32::from_ne_bytes))
+}
+
+fn unread<E: Cause>() -> impl FnOnce(E) -> Error {
+    Error::os("read", "the map of own ports")
 }
