@@ -81,7 +81,7 @@ pub(super) fn lines(state: &AnswersState) -> Vec<String> {
                     grouped(rewritten)
                 ),
                 format!(
-                    "{} flows noted, {} changes of where one asked, {} without room",
+                    "{} flows noted, {} ambiguous (one asked elsewhere than before), {} without room",
                     grouped(noted),
                     grouped(ambiguous),
                     grouped(unnoted)

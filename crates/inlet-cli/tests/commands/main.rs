@@ -26,6 +26,7 @@ mod ssh;
 mod surprises;
 mod trust;
 mod truth;
+mod udp;
 mod users;
 mod width;
 
