@@ -55,18 +55,16 @@ pub use state::{DEFAULT_BPFFS, Listed, Location, Unfinished, list};
 pub use described::{FoundSocket, LastRefusal, NotFound};
 pub use route::{Mute, Reach, Route, RouteChanges, Routing, Unless};
 pub use snapshot::{
-    Agreement, Answer, AnswerFrom, AnswersState, CODES, Checker, Checkup, Explainer, Explanation, Finding, FlowStays,
-    Listener, Listeners, LiveProgram, Outcome, Planner, Proposal, Reply, ServiceState, ServiceTraffic, Severity,
-    Snapshot, StaysOn, Unasked, Warning,
+    Agreement, Answer, AnswerFrom, AnswersState, CODES, Checker, Checkup, Drained, Explainer, Explanation, Finding,
+    FlowStays, Listener, Listeners, LiveProgram, Outcome, Planner, Proposal, Reply, ServiceState, ServiceTraffic,
+    Severity, Snapshot, StaysOn, Unasked, Warning,
 };
-pub use socket::{Adopted, Device, Owner, SocketState, Stranger, read_pidfile};
+pub use socket::{Adopted, Device, Left, Owner, SocketState, Stranger, read_pidfile};
 pub use state::{AnswerCounters, Counters, FlowTable, Hook, HookProgram, Pending, Steering};
 
 // What can be changed.
 pub use file::{LastGood, read_ruleset, read_stdin, read_text};
-pub use instance::{
-    AdoptedSocket, Adoption, ApplyOptions, CommitOptions, Committed, Draining, Instance, Left, UpOptions,
-};
+pub use instance::{AdoptedSocket, Adoption, ApplyOptions, CommitOptions, Committed, Draining, Instance, UpOptions};
 pub use snapshot::{Edit, ServiceRequest};
 
 // What goes on beside an instance.

@@ -188,7 +188,7 @@ fn nothing_is_kept_while_no_flow_stays() {
     let Some(world) = world() else { return };
     let mut instance = sticky(&world, 120);
     let kept = |world: &World| tree(&here(world).dir()).into_iter().filter(|pin| pin.starts_with("sticky")).count();
-    assert_eq!(kept(&world), 4);
+    assert_eq!(kept(&world), 5);
     set_sticky(&mut instance, "quic", 0).unwrap();
     assert_eq!(kept(&world), 0);
     set_sticky(&mut instance, "idle", 120).unwrap();

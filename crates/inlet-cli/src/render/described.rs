@@ -122,7 +122,8 @@ fn waiting(service: &ServiceState) -> Vec<String> {
             let device = socket.device.as_ref().and_then(|device| device.name.parse().ok());
             socket.local.map(|local| local.on(device))
         };
-        service.sockets.iter().filter_map(at).any(|socket| listen.matches(&socket))
+        let drained = service.drained.iter().map(|drained| &drained.socket);
+        service.sockets.iter().chain(drained).filter_map(at).any(|socket| listen.matches(&socket))
     };
     let described = service.description.iter().flat_map(Description::listen);
     described.filter(|listen| !has(listen)).map(ToString::to_string).collect()

@@ -1,8 +1,10 @@
 //! What is left on sockets that are being drained.
 
-use inlet::{Draining, Left};
+use inlet::{Drained, Draining, Left};
 use serde::Serialize;
 
+use super::socket::{self, Socket};
+use super::table::Table;
 use super::{Screen, counted};
 use crate::failure::Failure;
 
@@ -12,6 +14,43 @@ struct Report {
     /// The age of the youngest one in seconds.
     youngest: Option<u64>,
     connections: u32,
+}
+
+impl From<&Left> for Report {
+    fn from(left: &Left) -> Self {
+        let Left { flows, youngest, connections } = *left;
+        Self { flows, youngest: youngest.map(|age| age.as_secs()), connections }
+    }
+}
+
+/// A socket that is being drained, of a service.
+#[derive(Serialize)]
+pub(super) struct OfService {
+    #[serde(flatten)]
+    socket: Socket,
+    #[serde(flatten)]
+    left: Report,
+}
+
+impl From<&Drained> for OfService {
+    fn from(drained: &Drained) -> Self {
+        Self { socket: Socket::from(&drained.socket), left: Report::from(&drained.left) }
+    }
+}
+
+/// The service that a listener is drained from; `null` when that is gone.
+#[derive(Serialize)]
+pub(super) struct OfListener {
+    service: Option<String>,
+    #[serde(flatten)]
+    left: Report,
+}
+
+impl From<&Drained> for OfListener {
+    fn from(drained: &Drained) -> Self {
+        let service = drained.service.as_ref().map(ToString::to_string);
+        Self { service, left: Report::from(&drained.left) }
+    }
 }
 
 /// Says what begins.
@@ -29,21 +68,40 @@ pub(crate) fn draining(screen: &mut Screen<'_>, service: &str, draining: &Draini
 
 /// Says what is left: people are told of each change, programs of the end.
 pub(crate) fn left(screen: &mut Screen<'_>, left: &Left, is_last: bool) -> Result<(), Failure> {
-    let Left { flows, youngest, connections } = *left;
-    let seconds = youngest.map(|age| age.as_secs());
     if screen.json {
-        return if is_last { screen.document(&Report { flows, youngest: seconds, connections }) } else { Ok(()) };
+        return if is_last { screen.document(&Report::from(left)) } else { Ok(()) };
     }
-    if left.is_nothing() {
-        writeln!(screen.out, "nothing is left")?;
-        return Ok(screen.out.flush()?);
-    }
-    let flows = counted(flows, "flow");
-    let youngest = seconds.map_or_else(String::new, |age| format!(", the youngest {age} s old"));
-    let waiting = match connections {
-        0 => String::new(),
-        _ => format!("; {} not accepted yet", counted(connections as usize, "connection")),
-    };
-    writeln!(screen.out, "{flows} left{youngest}{waiting}")?;
+    writeln!(screen.out, "{}", words(left))?;
     Ok(screen.out.flush()?)
+}
+
+/// The sockets of a service that are being drained.
+pub(super) fn write(screen: &mut Screen<'_>, drained: &[Drained]) -> Result<(), Failure> {
+    if drained.is_empty() {
+        return Ok(());
+    }
+    screen.line(screen.palette.changed, "being drained: nothing new gets there")?;
+    let mut table = Table::default();
+    for Drained { socket, left, .. } in drained {
+        let [local, cookie, owners] = socket::words(socket);
+        table.row([local, cookie, owners, words(left)]);
+    }
+    table.write(screen, 2)
+}
+
+/// What is left, in words.
+pub(super) fn words(left: &Left) -> String {
+    let Left { flows, youngest, connections } = *left;
+    if left.is_nothing() {
+        return "nothing is left".to_owned();
+    }
+    let mut parts = Vec::new();
+    if flows > 0 {
+        let youngest = youngest.map_or_else(String::new, |age| format!(", the youngest {} s old", age.as_secs()));
+        parts.push(format!("{} left{youngest}", counted(flows, "flow")));
+    }
+    if connections > 0 {
+        parts.push(format!("{} not accepted yet", counted(connections as usize, "connection")));
+    }
+    parts.join("; ")
 }

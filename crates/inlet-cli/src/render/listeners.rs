@@ -1,13 +1,13 @@
 //! What sockets and services receive.
 
 use inlet::rules::{Area, Claim, Ruleset};
-use inlet::{Device, Listener, Listeners, ServiceTraffic};
+use inlet::{Device, Drained, Listener, Listeners, ServiceTraffic};
 use serde::Serialize;
 
 use super::area::{ClaimReport, claim_report, interface};
 use super::socket::{self, Socket};
 use super::table::Table;
-use super::{Screen, counted, grouped, join};
+use super::{Screen, counted, draining, grouped, join};
 use crate::failure::Failure;
 
 /// How many lines are shown of a socket or a service.
@@ -35,6 +35,7 @@ struct ListenerReport {
     socket: Socket,
     receives: Vec<ClaimReport>,
     service: Option<String>,
+    drained: Option<draining::OfListener>,
 }
 
 #[derive(Serialize)]
@@ -55,6 +56,7 @@ pub(crate) fn listeners(screen: &mut Screen<'_>, ruleset: &Ruleset, all: &Listen
         screen.title(&local, &owner)?;
         let mut rows = rows(ruleset, Some("bind"), &listener.kept, FEW, listener.socket.device.as_ref());
         rows.extend(by_service(ruleset, all, listener));
+        rows.extend(listener.drained.as_ref().map(drained));
         paragraph(screen, rows)?;
     }
     for (number, service) in all.services.iter().enumerate() {
@@ -78,6 +80,7 @@ fn report(ruleset: &Ruleset, all: &Listeners) -> Report {
         socket: Socket::from(&listener.socket),
         receives: claims(&listener.kept),
         service: listener.service.as_ref().map(ToString::to_string),
+        drained: listener.drained.as_ref().map(draining::OfListener::from),
     };
     let service = |service: &ServiceTraffic| ServiceReport {
         name: service.name.to_string(),
@@ -103,6 +106,12 @@ fn by_service(ruleset: &Ruleset, all: &Listeners, listener: &Listener) -> Vec<Ro
     let given = service.iter().flat_map(|service| &service.given).filter(is_for);
     let given: Vec<Claim> = given.filter_map(|claim| on_device(claim, socket.device.as_ref())).collect();
     rows(ruleset, Some(&format!("service {name}")), &given, FEW, socket.device.as_ref())
+}
+
+/// That it is being drained, and what is left.
+fn drained(drained: &Drained) -> Row {
+    let service = drained.service.as_ref().map_or_else(|| "gone".to_owned(), |name| format!("service {name}"));
+    ["drained".to_owned(), service, draining::words(&drained.left)]
 }
 
 /// What of a claim comes in where a socket receives.

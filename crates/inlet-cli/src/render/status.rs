@@ -13,7 +13,7 @@ use super::described::{self, Described, Refused};
 use super::palette::{Palette, paint};
 use super::socket::{self, Socket};
 use super::table::Table;
-use super::{Screen, counted, grouped, hook};
+use super::{Screen, counted, draining, grouped, hook};
 use crate::failure::Failure;
 
 /// Where an instance is, in a form that outlives it.
@@ -134,6 +134,7 @@ struct Service<'a> {
     sticky: u16,
     rules: u64,
     sockets: Vec<Socket>,
+    drained: Vec<draining::OfService>,
     counters: Counted,
     described: Option<Described>,
     refused: Option<Refused<'a>>,
@@ -157,6 +158,7 @@ impl<'a> From<&'a ServiceState> for Service<'a> {
             sticky: service.sticky.seconds(),
             rules: service.rules,
             sockets: service.sockets.iter().map(Socket::from).collect(),
+            drained: service.drained.iter().map(draining::OfService::from).collect(),
             counters: Counted { steered, missed, failed, refused },
             described: Described::of(service),
             refused: service.refusal.as_ref().map(Refused::from),
@@ -256,7 +258,8 @@ fn paragraph(screen: &mut Screen<'_>, service: &ServiceState, is_watched: bool) 
     }
     let mut table = Table::default();
     service.sockets.iter().for_each(|socket| table.row(socket::words(socket)));
-    table.write(screen, 2)
+    table.write(screen, 2)?;
+    draining::write(screen, &service.drained)
 }
 
 /// The counters; what is wrong when it is not 0 is painted then.

@@ -6,8 +6,9 @@ use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::process::Command;
 use std::time::Instant;
 
-use inlet_testkit::{Proto, require_program};
+use inlet_testkit::{Proto, output, require_program};
 use rustix::process::Signal;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::daemon::Daemon;
@@ -95,6 +96,44 @@ fn hear(clients: &[UdpSocket], text: &str, answer: &str) -> usize {
     clients.iter().filter(|client| say(client, text) == answer).count()
 }
 
+/// The cookies of the sockets at a port by `ss`, over TCP and over UDP.
+fn cookies(port: &str) -> Vec<u64> {
+    let said = output(Command::new("ss").args(["-Hlntue", "sport", "=", port])).unwrap().stdout;
+    let said = String::from_utf8(said).unwrap();
+    let mut lines: Vec<&str> = said.lines().collect();
+    lines.sort_unstable();
+    let cookie = |line: &&str| line.split_whitespace().find_map(|word| word.strip_prefix("sk:")).map(str::to_owned);
+    lines.iter().filter_map(cookie).map(|cookie| u64::from_str_radix(&cookie, 16).unwrap()).collect()
+}
+
+/// The sockets that are being drained, as `status` tells them.
+fn told(host: &Host) -> Vec<Value> {
+    let status = host.json(&["status"]);
+    let web = status["services"].as_array().unwrap().iter().find(|service| service["name"] == "web");
+    web.unwrap()["drained"].as_array().unwrap().clone()
+}
+
+/// What is told of the sockets of a server that are being drained, which are those that `ss` lists at its port: protocol, flows
+/// and connections.
+fn drained(host: &Host, server: &Daemon) -> [[String; 3]; 2] {
+    let told = told(host);
+    let listeners = host.json(&["listeners"]);
+    let text = [host.ok(&["status"]), host.ok(&["listeners"])];
+    assert!(text[0].contains("being drained: nothing new gets there"), "{}", text[0]);
+    assert!(text[1].contains("drained  service web "), "{}", text[1]);
+    let ours: Vec<u64> = told.iter().map(|it| it["cookie"].as_u64().unwrap()).collect();
+    assert_eq!(ours, cookies(":5301"), "{told:?}");
+    let each = |it: &Value| {
+        assert_eq!((&it["local"], &it["owners"][0]["pid"]), (&json!("[::]:5301"), &json!(server.id())));
+        let listener = listeners["listeners"].as_array().unwrap().iter().find(|other| other["cookie"] == it["cookie"]);
+        let drained = &listener.unwrap()["drained"];
+        assert_eq!((&drained["service"], &drained["flows"]), (&json!("web"), &it["flows"]));
+        assert!(text[0].contains(&format!("cookie {}", it["cookie"])), "{}", text[0]);
+        [it["protocol"].as_str().unwrap().to_owned(), it["flows"].to_string(), it["connections"].to_string()]
+    };
+    told.iter().map(each).collect::<Vec<_>>().try_into().unwrap()
+}
+
 #[test]
 fn a_restart_with_overlap_loses_no_flow() {
     let Some(host) = host("3") else { return };
@@ -115,6 +154,7 @@ fn a_restart_with_overlap_loses_no_flow() {
     let first = host.run(&["drain", "web", "--pid", &pid, "--timeout", "0"]);
     assert_eq!(first.code, Some(3), "{first:?}");
     assert!(first.stdout.contains("200 flows left, the youngest "), "{}", first.stdout);
+    assert_eq!(drained(&host, &old), [["tcp", "0", "0"], ["udp", "200", "0"]]);
     // Whoever looks for sockets leaves it alone, and the rules may change.
     host.ok(&["adopt"]);
     host.ok(&["bind", "other", "udp", "198.51.100.0/24", "53"]);
@@ -128,7 +168,10 @@ fn a_restart_with_overlap_loses_no_flow() {
     let began = Instant::now();
     let done = host.run(&["drain", "web", "--pid", &pid, "--timeout", "60", "--json"]);
     assert_eq!((done.code, began.elapsed() < LONG), (Some(0), true), "{done:?}");
+    assert_eq!(drained(&host, &old), [["tcp", "0", "0"], ["udp", "0", "0"]]);
     old.end(Signal::KILL);
+    wait_until("no socket is drained", || told(&host).is_empty());
+    assert!(!host.ok(&["status"]).contains("drained") && !host.ok(&["listeners"]).contains("drained"));
     assert_eq!(hear(&more, "again", "new 2"), 100);
     new.end(Signal::KILL);
 }
@@ -149,6 +192,7 @@ fn connections_that_wait_are_accepted_first() {
     assert_eq!(first.code, Some(3), "{first:?}");
     assert!(first.stdout.contains("flows over UDP go to the other sockets"), "{}", first.stdout);
     assert!(first.stdout.contains("1 connection not accepted yet"), "{}", first.stdout);
+    assert_eq!(drained(&host, &old), [["tcp", "0", "1"], ["udp", "0", "0"]]);
     let said = |stream: &mut TcpStream| {
         let mut text = String::new();
         stream.read_to_string(&mut text).unwrap();
@@ -166,6 +210,7 @@ fn connections_that_wait_are_accepted_first() {
     wait_for_sockets(&host, 2);
     host.ok(&["register", "web", "--pid", &pid, "--listen", "tcp:[::]:5301", "--listen", "udp:[::]:5301"]);
     wait_for_sockets(&host, 4);
+    assert!(told(&host).is_empty(), "{:?}", told(&host));
     wait_until("a connection for the old one", || said(&mut TcpStream::connect(at("192.0.2.7:443")).unwrap()) == "old");
     drop((old, new));
 }

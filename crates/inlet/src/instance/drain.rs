@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Duration;
 
-use inlet_core::{Protocol, ServiceId};
+use inlet_core::ServiceId;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::sockopt::socket_cookie;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
@@ -13,8 +13,8 @@ use super::Instance;
 use crate::error::{Error, Result, SocketError};
 use crate::fault;
 use crate::kernel::Netns;
-use crate::socket::{Lane, Lanes, Sockets, cookie_in, empty, process, sockets_in};
-use crate::state::{Access, Readers, Stays, StickyMaps, flow_time, leaving_sockets, max_flows};
+use crate::socket::{Lane, Lanes, Left, Listed, Sockets, cookie_in, empty, left_on, process, sockets_in};
+use crate::state::{Access, Readers, Stays, StickyMaps, leaving_sockets, max_flows};
 
 /// The sockets of a process that are being drained. Waiting for them takes no lock.
 #[derive(Debug)]
@@ -28,24 +28,6 @@ pub struct Draining {
     netns: Netns,
     stays: Stays,
     process: OwnedFd,
-}
-
-/// What is left on sockets that are being drained.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Left {
-    /// Flows over UDP.
-    pub flows: usize,
-    /// How long ago the first datagram of the youngest of them came.
-    pub youngest: Option<Duration>,
-    /// Connections that the program has not accepted yet.
-    pub connections: u32,
-}
-
-impl Left {
-    /// Whether it is nothing.
-    pub fn is_nothing(&self) -> bool {
-        self.flows == 0 && self.connections == 0
-    }
 }
 
 impl Instance {
@@ -82,7 +64,7 @@ impl Instance {
         }
         let maps = StickyMaps::ensure(&self.files.sticky(), max_flows(&self.files)?, Readers::of(&self.files.0)?)?;
         for (cookie, fd) in open.iter().filter(|(cookie, _)| leaves.contains(cookie) && !before.contains(cookie)) {
-            maps.let_leave(*cookie, fd.as_fd().as_raw_fd())?;
+            maps.let_leave(*cookie, fd.as_fd().as_raw_fd(), id)?;
             fault::point("drain:one");
         }
         // The commit point of each socket: packets of new flows do not find it any more.
@@ -124,24 +106,10 @@ impl Draining {
     /// Those of listing sockets and of reading the flows.
     pub fn left(&self) -> Result<Left> {
         let sockets = Sockets::of(&self.netns)?;
-        let bound: BTreeMap<u64, _> =
-            self.cookies.iter().filter_map(|cookie| Some((*cookie, sockets.get(*cookie)?))).collect();
-        let tcp = bound.values().filter(|listed| listed.bound.protocol == Protocol::Tcp);
-        let mut left = Left { connections: tcp.map(|listed| listed.queue).sum(), ..Left::default() };
-        if self.sticky == 0 {
-            return Ok(left);
-        }
-        let now = flow_time();
-        for stay in self.stays.all()?.iter().filter(|stay| stay.service == self.service.get()) {
-            let Some(listed) = bound.get(&stay.cookie) else { continue };
-            let silent = now.saturating_sub(self.stays.last_seen(stay, listed.bound.addr)?);
-            if silent < Duration::from_secs(self.sticky.into()) {
-                left.flows += 1;
-                let age = now.saturating_sub(stay.since);
-                left.youngest = Some(left.youngest.map_or(age, |youngest| youngest.min(age)));
-            }
-        }
-        Ok(left)
+        let its: Vec<Listed> = self.cookies.iter().filter_map(|cookie| sockets.get(*cookie)).collect();
+        let seconds = |service: u16| if service == self.service.get() { self.sticky } else { 0 };
+        let left = left_on(&self.stays, &its, seconds)?;
+        Ok(left.into_values().fold(Left::default(), Left::with))
     }
 
     /// Waits until the process ends, but not longer than this. Gives whether it ended.

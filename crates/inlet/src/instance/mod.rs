@@ -25,7 +25,7 @@ use inlet_core::{PortRange, Ruleset, ServiceId};
 
 pub use self::apply::ApplyOptions;
 pub use self::commit::{CommitOptions, Committed};
-pub use self::drain::{Draining, Left};
+pub use self::drain::Draining;
 pub use self::lifecycle::UpOptions;
 pub(crate) use self::sockets::choose;
 pub use self::sockets::{AdoptedSocket, Adoption};

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use inlet_core::{Bound, Claim, Protocol, Ruleset, Service, ServiceId, ServiceName, given, kept};
 
-use super::{Receivers, Snapshot};
+use super::{Drained, Receivers, Snapshot};
 use crate::error::Result;
 use crate::socket::{Device, Listed, SocketState};
 use crate::state::Location;
@@ -22,6 +22,8 @@ pub struct Listener {
     pub kept: Vec<Claim>,
     /// The service that it is in.
     pub service: Option<ServiceName>,
+    /// What is left on it, when it is being drained: it is in no service.
+    pub drained: Option<Drained>,
 }
 
 /// What rules give to a service.
@@ -65,10 +67,13 @@ impl Listeners {
             given: given(ruleset, id),
             only_on: only_on(&receivers.states(service)),
         };
-        Ok(Self {
-            listeners: listeners(ruleset, &receivers),
-            services: ruleset.services().iter().map(traffic).collect(),
-        })
+        let mut listeners = listeners(ruleset, &receivers);
+        for drained in snapshot.drained_among(&receivers)? {
+            if let Some(listener) = listeners.iter_mut().find(|it| it.socket.cookie == drained.socket.cookie) {
+                listener.drained = Some(drained);
+            }
+        }
+        Ok(Self { listeners, services: ruleset.services().iter().map(traffic).collect() })
     }
 }
 
@@ -103,6 +108,7 @@ pub(super) fn listeners(ruleset: &Ruleset, receivers: &Receivers) -> Vec<Listene
                 None => kept(ruleset, &it.bound, others, |rule| receivers.takes(ruleset, rule)),
             },
             service: service.map(|service| service.name.clone()),
+            drained: None,
         }
     };
     all.iter().map(listener).collect()

@@ -4,6 +4,7 @@
 mod answers;
 mod change;
 mod check;
+mod drained;
 mod explain;
 mod listeners;
 pub(crate) mod lockout;
@@ -22,6 +23,7 @@ use inlet_core::{
 pub use self::answers::AnswersState;
 pub use self::change::{Edit, ServiceRequest};
 pub use self::check::{CODES, Checker, Checkup, Finding, Severity};
+pub use self::drained::Drained;
 pub use self::explain::{
     Agreement, Answer, AnswerFrom, Explainer, Explanation, FlowStays, LiveProgram, Outcome, Reply, StaysOn, Unasked,
 };
@@ -72,6 +74,8 @@ pub struct ServiceState {
     pub rules: u64,
     /// Its live sockets.
     pub sockets: Vec<SocketState>,
+    /// Those that are being drained: they get nothing new.
+    pub drained: Vec<Drained>,
     /// What was counted.
     pub counters: Counters,
     /// Which sockets it has, when they are found by that.
@@ -172,6 +176,7 @@ impl Snapshot {
     /// Those of reading the maps, and of asking the kernel for its sockets.
     pub fn services(&self) -> Result<Vec<ServiceState>> {
         let receivers = self.receivers()?;
+        let drained = self.drained_among(&receivers)?;
         let rules = self.ruleset.rules_per_service();
         let refusals = self.files.described().refusals();
         let refusals = if is_there(&refusals)? { Some(open_map(&refusals, Access::Read)?) } else { None };
@@ -186,6 +191,7 @@ impl Snapshot {
                 sticky: service.sticky,
                 rules: rules.get(&id).copied().unwrap_or(0),
                 sockets: receivers.states(service),
+                drained: drained.iter().filter(|it| it.service.as_ref() == Some(&service.name)).cloned().collect(),
                 counters: self.maps.counters(Some(id))?,
                 description: service.description.clone(),
                 refusal: refusals.as_ref().map(|map| described::last_refusal(map, id)).transpose()?.flatten(),

@@ -26,7 +26,8 @@
 //!     answers-before/  sticky/before   there while tables of another size take their place
 //!     max-flows                        how many flows fit, when that is not the usual number
 //!     sticky/                          while flows over UDP stay on their sockets
-//!         stays  leaving  counts           where each one stays, sockets that are drained, what was counted
+//!         stays  counts                    where each one stays, and what was counted
+//!         leaving  drained-from            sockets that are being drained, and the service of each
 //! BPFFS/inlet/new-COOKIE/            an instance being made
 //! BPFFS/inlet/old-COOKIE/            an instance being removed
 //! BPFFS/inlet/next-COOKIE/           an instance that takes the place of one of an older format, and then that one

@@ -1,10 +1,9 @@
 //! The maps by which flows over UDP stay on their sockets.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::mem::{offset_of, size_of};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::os::fd::{AsFd, RawFd};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,25 +13,26 @@ use rustix::time::{ClockId, Timespec, clock_gettime};
 
 use super::answer_files::AnswerFiles;
 use super::flow_table::{FlowTable, copy_entries, entries, map_id};
-use super::layout::Files;
 use super::map::{Access, create, create_keyed, open_map};
 use super::pins::is_there;
 use super::readers::Readers;
 use super::stay::{FlowEnds, Stay};
 use super::sticky_files::StickyFiles;
 use crate::bpf::steer::types;
-use crate::error::{Cause, Error, Result, SocketError};
+use crate::error::{Cause, Error, Result};
 use crate::fault;
 use crate::kernel::raw;
 
 /// How many sockets can be drained at a time.
-const MAX_LEAVING: u32 = 4096;
+pub(super) const MAX_LEAVING: u32 = 4096;
 
 /// The maps of flows that stay.
 #[derive(Debug)]
 pub(crate) struct StickyMaps {
     pub(crate) stays: MapHandle,
     pub(crate) leaving: MapHandle,
+    /// An instance of an earlier version has none until the next socket is drained.
+    pub(super) drained_from: Option<MapHandle>,
     pub(crate) counts: MapHandle,
 }
 
@@ -65,6 +65,9 @@ impl StickyMaps {
         let maps = Self {
             stays: kept(&files.stays(), &|| create_keyed("inlet_stays", MapType::LruHash, stay, max_flows, 0))?,
             leaving: kept(&files.leaving(), &|| create("inlet_leaving", MapType::Sockmap, 8, MAX_LEAVING, 0))?,
+            drained_from: Some(kept(&files.drained_from(), &|| {
+                create("inlet_drained", MapType::Array, 4, MAX_LEAVING, 0)
+            })?),
             counts: kept(&files.counts(), &|| create("inlet_stay_counts", MapType::Array, 8, COUNTS, 0))?,
         };
         if is_there(&files.before())? {
@@ -99,48 +102,6 @@ impl StickyMaps {
         FlowTable::of(&self.stays, self.count(made)?.saturating_sub(self.count(removed)?))
     }
 
-    /// The sockets that are being drained.
-    pub(crate) fn leaving(&self) -> Result<BTreeSet<u64>> {
-        Ok(self.leaving_slots()?.into_iter().flatten().collect())
-    }
-
-    /// The cookie in each slot that may have a socket that is being drained.
-    fn leaving_slots(&self) -> Result<Vec<Option<u64>>> {
-        let used = self.count(types::stay_count::STAYS_LEAVING)?;
-        (0..used.min(MAX_LEAVING.into()) as u32)
-            .map(|slot| {
-                let value = self.leaving.lookup(&slot.to_ne_bytes(), MapFlags::ANY).map_err(unread())?;
-                Ok(value.and_then(|value| value.try_into().ok()).map(u64::from_ne_bytes))
-            })
-            .collect()
-    }
-
-    /// Keeps a socket for the flows that stay on it.
-    pub(crate) fn let_leave(&self, cookie: u64, fd: RawFd) -> Result<()> {
-        let slots = self.leaving_slots()?;
-        let slot = slots.iter().position(Option::is_none).unwrap_or(slots.len());
-        if slot >= MAX_LEAVING as usize {
-            return Err(SocketError::TooManyLeaving(MAX_LEAVING).into());
-        }
-        let (key, value) = ((slot as u32).to_ne_bytes(), (fd as u64).to_ne_bytes());
-        let stored = self.leaving.update(&key, &value, MapFlags::NO_EXIST);
-        stored.map_err(Error::os("keep", format!("the socket with cookie {cookie}")))?;
-        if slot == slots.len() {
-            self.set_count(types::stay_count::STAYS_LEAVING, slot as u64 + 1)?;
-        }
-        Ok(())
-    }
-
-    /// Drains these sockets no longer. Gives how many it were.
-    pub(crate) fn forget(&self, cookies: &BTreeSet<u64>) -> Result<usize> {
-        let slots = self.leaving_slots()?;
-        let its = slots.iter().zip(0_u32..).filter(|(cookie, _)| cookie.is_some_and(|it| cookies.contains(&it)));
-        let its: Vec<u32> = its.map(|(_, slot)| slot).collect();
-        // One whose socket closed meanwhile is empty already.
-        its.iter().for_each(|slot| _ = self.leaving.delete(&slot.to_ne_bytes()));
-        Ok(its.len())
-    }
-
     /// Forgets where flows of services stay, so that their numbers can be used anew.
     pub(crate) fn retire(&self, services: &[ServiceId]) -> Result<()> {
         let is_of = |stay: &Stay| services.iter().any(|id| id.get() == stay.service);
@@ -152,7 +113,7 @@ impl StickyMaps {
                 self.set_count(types::stay_count::STAYS_REMOVED, removed + 1)?;
             }
         }
-        Ok(())
+        self.drained_from_none(services)
     }
 
     pub(crate) fn count(&self, which: types::stay_count) -> Result<u64> {
@@ -160,7 +121,7 @@ impl StickyMaps {
         Ok(value.and_then(|value| value.try_into().ok()).map_or(0, u64::from_ne_bytes))
     }
 
-    fn set_count(&self, which: types::stay_count, count: u64) -> Result<()> {
+    pub(super) fn set_count(&self, which: types::stay_count, count: u64) -> Result<()> {
         let key = which.0.to_ne_bytes();
         let set = self.counts.update(&key, &count.to_ne_bytes(), MapFlags::ANY);
         set.map_err(Error::os("write", "the counts of flows that stay"))
@@ -192,6 +153,7 @@ impl Stays {
         let maps = StickyMaps {
             stays: open(sticky.stays())?,
             leaving: open(sticky.leaving())?,
+            drained_from: if is_there(&sticky.drained_from())? { Some(open(sticky.drained_from())?) } else { None },
             counts: open(sticky.counts())?,
         };
         let notes = if is_there(&answers.flows())? { Some(open(answers.flows())?) } else { None };
@@ -225,13 +187,7 @@ impl Stays {
     }
 }
 
-/// The sockets of an instance that are being drained.
-pub(crate) fn leaving_sockets(files: &Files) -> Result<BTreeSet<u64>> {
-    let stays = Stays::open(&files.sticky(), &files.answers(), Access::Read)?;
-    stays.map_or_else(|| Ok(BTreeSet::new()), |stays| stays.maps.leaving())
-}
-
-fn unread<E: Cause>() -> impl FnOnce(E) -> Error {
+pub(super) fn unread<E: Cause>() -> impl FnOnce(E) -> Error {
     Error::os("read", "the flows that stay")
 }
 

@@ -23,6 +23,11 @@ impl StickyFiles {
         self.0.join("leaving")
     }
 
+    /// The service that each of these is drained from.
+    pub(crate) fn drained_from(&self) -> PathBuf {
+        self.0.join("drained-from")
+    }
+
     pub(crate) fn counts(&self) -> PathBuf {
         self.0.join("counts")
     }
