@@ -42,6 +42,7 @@ struct ListenerReport {
 struct ServiceReport {
     name: String,
     sockets: usize,
+    receiving: usize,
     receives: Vec<ClaimReport>,
     /// The interfaces that all of its sockets are bound to; none when one is bound to none.
     only_on: Vec<String>,
@@ -64,6 +65,9 @@ pub(crate) fn listeners(screen: &mut Screen<'_>, ruleset: &Ruleset, all: &Listen
             writeln!(screen.out)?;
         }
         let mut sockets = counted(service.sockets, "socket");
+        if service.receiving < service.sockets {
+            sockets.push_str(&format!(", {} of them receiving", service.receiving));
+        }
         if !service.only_on.is_empty() {
             let names: Vec<&str> = service.only_on.iter().map(|device| device.name.as_str()).collect();
             sockets.push_str(&format!(", on {} only", names.join(", ")));
@@ -85,6 +89,7 @@ fn report(ruleset: &Ruleset, all: &Listeners) -> Report {
     let service = |service: &ServiceTraffic| ServiceReport {
         name: service.name.to_string(),
         sockets: service.sockets,
+        receiving: service.receiving,
         receives: claims(&service.given),
         only_on: service.only_on.iter().map(|device| device.name.clone()).collect(),
     };
@@ -96,7 +101,7 @@ fn report(ruleset: &Ruleset, all: &Listeners) -> Report {
 
 /// What a listener receives by its service.
 fn by_service(ruleset: &Ruleset, all: &Listeners, listener: &Listener) -> Vec<Row> {
-    let Some(name) = &listener.service else { return Vec::new() };
+    let Some(name) = listener.service.as_ref().filter(|_| listener.socket.receiving) else { return Vec::new() };
     let socket = &listener.socket;
     let is_for = |claim: &&Claim| {
         let family = if claim.area.local.addr().is_ipv6() { socket.v6 } else { socket.v4 };

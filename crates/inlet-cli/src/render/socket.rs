@@ -1,9 +1,11 @@
 //! A live socket, in words and as JSON.
 
+use anstyle::Style;
 use inlet::{Owner, SocketState};
 use serde::Serialize;
 
-use super::printable;
+use super::{Screen, printable};
+use crate::failure::Failure;
 
 /// Its address, its number, and who has it open.
 pub(crate) fn words(socket: &SocketState) -> [String; 3] {
@@ -14,8 +16,19 @@ pub(crate) fn words(socket: &SocketState) -> [String; 3] {
     if let Some(port) = socket.own_port {
         local.push_str(&format!(" (own port {port})"));
     }
-    let local = if socket.receiving { local } else { format!("{local} (not receiving)") };
+    match socket.peer {
+        Some(peer) => local.push_str(&format!(" (connected to {peer}, receives from there only)")),
+        None if !socket.receiving => local.push_str(" (not receiving)"),
+        None => {}
+    }
     [local, format!("cookie {}", socket.cookie), owners(&socket.owners)]
+}
+
+/// Why some sockets receive nothing, and what to do.
+pub(super) fn silences(screen: &mut Screen<'_>, sockets: &[SocketState]) -> Result<(), Failure> {
+    let Some((why, fix)) = sockets.iter().find_map(SocketState::silence) else { return Ok(()) };
+    screen.line(screen.palette.changed, &format!("not receiving: {why}"))?;
+    screen.line(Style::new(), &format!("fix: {fix}"))
 }
 
 /// The same in one line.
@@ -42,6 +55,8 @@ pub(crate) struct Socket {
     own_port: Option<u16>,
     cookie: u64,
     receiving: bool,
+    /// Whom a UDP socket is connected to.
+    peer: Option<String>,
     families: Vec<&'static str>,
     /// The interface that it is bound to.
     iface: Option<String>,
@@ -64,6 +79,7 @@ impl From<&SocketState> for Socket {
             own_port: socket.own_port,
             cookie: socket.cookie,
             receiving: socket.receiving,
+            peer: socket.peer.map(|peer| peer.to_string()),
             families: families.into_iter().filter(|(serves, _)| *serves).map(|(_, name)| name).collect(),
             iface: socket.device.as_ref().map(|device| device.name.clone()),
             owners: socket.owners.iter().map(Process::from).collect(),

@@ -253,12 +253,14 @@ fn paragraph(screen: &mut Screen<'_>, service: &ServiceState, is_watched: bool) 
     writeln!(screen.out, "  {rules}, on missing: {}{spread}{sticky}", service.on_missing)?;
     screen.parts("packets:", &packets(service.counters, screen.palette))?;
     described::write(screen, service, is_watched)?;
-    if service.sockets.is_empty() {
-        writeln!(screen.out, "  {}", paint(screen.palette.bad, "no live socket"))?;
+    if service.sockets.iter().all(|socket| !socket.receiving) {
+        let none = if service.sockets.is_empty() { "no live socket" } else { "no socket that receives" };
+        writeln!(screen.out, "  {}", paint(screen.palette.bad, none))?;
     }
     let mut table = Table::default();
     service.sockets.iter().for_each(|socket| table.row(socket::words(socket)));
     table.write(screen, 2)?;
+    socket::silences(screen, &service.sockets)?;
     draining::write(screen, &service.drained)
 }
 

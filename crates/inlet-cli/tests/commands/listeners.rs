@@ -31,8 +31,7 @@ fn listeners_receive_what_rules_leave_and_give() {
     let part = |ports: &str| json!([{"protocol": "tcp", "local": "192.0.2.0/24", "ports": ports, "from": null, "iface": null, "mark": null}]);
     assert_eq!(claims(&said, "0.0.0.0:8080"), claim("0.0.0.0/0", "8080", part("8080")));
     assert_eq!(claims(&said, "127.0.0.1:7777"), claim("127.0.0.1/32", "7777", json!([])));
-    let services =
-        json!([{"name": "web", "sockets": 1, "only_on": [], "receives": claim("192.0.2.0/24", "any", part("22"))}]);
+    let services = json!([{"name": "web", "sockets": 1, "receiving": 1, "only_on": [], "receives": claim("192.0.2.0/24", "any", part("22"))}]);
     assert_eq!(said["services"], services);
     // As it is shown, and as it is.
     let shown = host.ok(&["listeners"]);

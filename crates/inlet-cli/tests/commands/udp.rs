@@ -1,7 +1,8 @@
-//! What is told of services over UDP: flows that ask elsewhere than before.
+//! What is told of services over UDP: a socket that its program connected, and flows that ask elsewhere than before.
 
 use std::net::UdpSocket;
 
+use rustix::net::sockopt::socket_cookie;
 use serde_json::json;
 
 use crate::{Host, LONG, at};
@@ -38,4 +39,48 @@ fn one_client_that_asks_two_addresses_is_ambiguous() {
         server.recv_from(&mut [0; 16]).unwrap();
         assert!(ambiguous(count), "{target}: {}", host.ok(&["status"]));
     }
+}
+
+#[test]
+fn a_connected_socket_is_told_by_every_command() {
+    let Some((host, server)) = serving() else { return };
+    let (cookie, own) = (socket_cookie(&server).unwrap(), server.local_addr().unwrap());
+    let peer = socket("127.0.0.1:0").local_addr().unwrap();
+    assert_eq!(host.json(&["status"])["services"][0]["sockets"][0]["peer"], json!(null));
+    server.connect(peer).unwrap();
+
+    let name = format!("udp:{own} (connected to {peer}, receives from there only)");
+    let fix = "use a server that leaves its socket unconnected, or one that opens another for the next client";
+    let status = host.ok(&["status"]);
+    for text in [name.as_str(), &format!("cookie {cookie}"), "no socket that receives", fix] {
+        assert!(status.contains(text), "{text}: {status}");
+    }
+    let socket = host.json(&["status"])["services"][0]["sockets"][0].clone();
+    assert_eq!(
+        json!([cookie, false, peer.to_string()]),
+        json!([socket["cookie"], socket["receiving"], socket["peer"]])
+    );
+
+    let said = host.ok(&["listeners"]);
+    assert!(said.contains(&name) && said.contains("service web  1 socket, 0 of them receiving"), "{said}");
+    let said = host.json(&["listeners"]);
+    let its = said["listeners"].as_array().unwrap().iter().find(|it| it["cookie"] == cookie).unwrap();
+    assert_eq!(json!([its["peer"], its["service"], its["receives"]]), json!([peer.to_string(), "web", []]));
+
+    let ran = host.run(&["check"]);
+    assert_eq!(ran.code, Some(1));
+    let told = format!("of service web is connected to {peer}, and receives nothing by rules\n");
+    assert!(ran.stdout.contains(&told) && ran.stdout.matches(fix).count() == 2, "{}", ran.stdout);
+
+    let said = host.ok(&["explain", "udp", "192.0.2.7:5201"]);
+    assert!(said.contains(&format!("{name}  cookie {cookie}")) && said.contains(fix), "{said}");
+    let said = host.json(&["explain", "udp", "192.0.2.7:5201"]);
+    assert_eq!(
+        json!([said["outcome"], said["candidates"], said["silent"][0]["cookie"]]),
+        json!(["refuse", [], cookie])
+    );
+    let from = ["explain", "udp", &own.to_string(), "--from", &peer.to_string()];
+    assert!(host.ok(&from).contains("no rule is asked: a socket is connected to this source"), "{}", host.ok(&from));
+    let said = host.json(&from);
+    assert_eq!(json!([said["outcome"], said["connected"]["cookie"]]), json!(["socket", cookie]));
 }

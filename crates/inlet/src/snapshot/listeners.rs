@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::socket::{Device, Listed, SocketState};
 use crate::state::Location;
 
-/// A TCP listener or an unconnected UDP socket of a namespace.
+/// A TCP listener or an unconnected UDP socket of a namespace, or a socket of a service that receives nothing.
 #[derive(Clone, Debug)]
 pub struct Listener {
     /// The socket.
@@ -33,6 +33,8 @@ pub struct ServiceTraffic {
     pub name: ServiceName,
     /// How many live sockets it has.
     pub sockets: usize,
+    /// How many of them receive: a connected one does not.
+    pub receiving: usize,
     /// What it receives, when it has a live socket for it.
     pub given: Vec<Claim>,
     /// The interfaces that all of its live sockets are bound to: nothing that comes in elsewhere is received. Empty when one is
@@ -43,7 +45,7 @@ pub struct ServiceTraffic {
 /// Who receives what in a namespace.
 #[derive(Clone, Debug)]
 pub struct Listeners {
-    /// All listeners and unconnected UDP sockets, in order of protocol and address.
+    /// All listeners and unconnected UDP sockets, and what services have besides, in order of protocol and address.
     pub listeners: Vec<Listener>,
     /// All services, by name.
     pub services: Vec<ServiceTraffic>,
@@ -64,6 +66,7 @@ impl Listeners {
         let traffic = |(id, service): (ServiceId, &Service)| ServiceTraffic {
             name: service.name.clone(),
             sockets: receivers.count(service),
+            receiving: receivers.states(service).iter().filter(|socket| socket.receiving).count(),
             given: given(ruleset, id),
             only_on: only_on(&receivers.states(service)),
         };
@@ -73,6 +76,8 @@ impl Listeners {
                 listener.drained = Some(drained);
             }
         }
+        listeners.extend(silent(ruleset, &receivers));
+        listeners.sort_by_key(|listener| (listener.bound, listener.socket.cookie));
         Ok(Self { listeners, services: ruleset.services().iter().map(traffic).collect() })
     }
 }
@@ -85,6 +90,20 @@ fn only_on(sockets: &[SocketState]) -> Vec<Device> {
     devices.sort_by_key(|device| device.index);
     devices.dedup();
     devices
+}
+
+/// The sockets of services that receive nothing.
+fn silent(ruleset: &Ruleset, receivers: &Receivers) -> Vec<Listener> {
+    let mut silent = Vec::new();
+    for (_, service) in ruleset.services().iter() {
+        for socket in receivers.states(service).into_iter().filter(|socket| !socket.receiving) {
+            let Some(listed) = receivers.sockets.get(socket.cookie) else { continue };
+            let (bound, transparent) = (listed.bound, listed.transparent);
+            let service = Some(service.name.clone());
+            silent.push(Listener { socket, bound, transparent, kept: Vec::new(), service, drained: None });
+        }
+    }
+    silent
 }
 
 /// All sockets that receive, with what they keep.

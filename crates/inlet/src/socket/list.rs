@@ -49,8 +49,8 @@ pub(crate) struct Listed {
     pub(crate) transparent: Option<bool>,
     /// Whether it is the TCP half of an MPTCP listener.
     pub(crate) mptcp: bool,
-    /// Whether it is a UDP socket that is connected: it gets the datagrams of its peer before any rule is asked.
-    pub(crate) connected: bool,
+    /// Whom it is connected to, of a UDP socket: it gets the datagrams of its peer before any rule is asked, and no other.
+    pub(crate) peer: Option<SocketAddr>,
     /// The user who made it.
     pub(crate) uid: u32,
     /// The control group in which it was made.
@@ -132,7 +132,7 @@ impl Sockets {
 
     /// UDP sockets that are connected, in order of their address.
     pub(crate) fn connected(&self) -> Vec<Listed> {
-        let mut all: Vec<Listed> = self.listed.values().filter(|listed| listed.connected).copied().collect();
+        let mut all: Vec<Listed> = self.listed.values().filter(|listed| listed.peer.is_some()).copied().collect();
         all.sort_by_key(|listed| (listed.bound, listed.cookie));
         all
     }
@@ -191,6 +191,7 @@ impl Sockets {
             local: listed.map(|listed| Endpoint::new(listed.bound.protocol, listed.bound.addr)),
             own_port: listed.and_then(|listed| listed.own_port),
             receiving: listed.is_none_or(|listed| listed.receiving),
+            peer: listed.and_then(|listed| listed.peer),
             v4: socket.v4,
             v6: socket.v6,
             device: listed
@@ -249,7 +250,8 @@ fn listed(protocol: Protocol, response: &InetResponse) -> Listed {
         receiving: header.state == if protocol == Protocol::Tcp { TCP_LISTEN } else { UDP_UNCONNECTED },
         transparent: value(SOCKET_OPTIONS).and_then(|options| Some(options.first()? & TRANSPARENT != 0)),
         mptcp: value(ULP_INFO).is_some_and(|value| value.windows(5).any(|word| word == b"mptcp")),
-        connected: protocol == Protocol::Udp && header.state == UDP_CONNECTED,
+        peer: (protocol == Protocol::Udp && header.state == UDP_CONNECTED)
+            .then(|| SocketAddr::new(id.destination_address.to_canonical(), id.destination_port)),
         uid: header.uid,
         cgroup,
         queue: header.recv_queue,

@@ -1,7 +1,10 @@
 //! A live socket, with what the kernel and /proc know of it.
 
-use super::owner::Owner;
+use std::net::SocketAddr;
+
 use inlet_core::Endpoint;
+
+use super::owner::Owner;
 
 /// The interface that a socket is bound to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +29,9 @@ pub struct SocketState {
     pub own_port: Option<u16>,
     /// Whether it can receive: a TCP socket that listens, a UDP socket that is not connected.
     pub receiving: bool,
+    /// Whom it is connected to, of a UDP socket that does not receive: it gets the datagrams of its peer alone, and rules
+    /// give it none.
+    pub peer: Option<SocketAddr>,
     /// Whether it serves IPv4.
     pub v4: bool,
     /// Whether it serves IPv6.
@@ -48,6 +54,21 @@ pub enum Adopted {
 }
 
 impl SocketState {
+    /// Why it receives nothing, and what to do about that; `None` when it receives.
+    pub fn silence(&self) -> Option<(&'static str, &'static str)> {
+        match self.peer {
+            _ if self.receiving => None,
+            Some(_) => Some((
+                "the kernel gives a connected UDP socket what its peer sends, and no rule gives it anything",
+                "use a server that leaves its socket unconnected, or one that opens another for the next client (docs/udp.md, Limits)",
+            )),
+            None => Some((
+                "it does not listen any more, and the kernel refuses to give it packets",
+                "start its server again",
+            )),
+        }
+    }
+
     /// Whether rules can give it packets that come in on the interface of this index; 0 is one that is not known.
     pub fn receives_on(&self, ifindex: u32) -> bool {
         self.device.as_ref().is_none_or(|device| device.index == ifindex)

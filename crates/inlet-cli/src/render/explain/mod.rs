@@ -22,6 +22,9 @@ const SHOWN: usize = 20;
 /// The decision when the link is gone.
 const NOT_STEERED: &str = "nothing is steered: the kernel's ordinary lookup decides";
 
+/// The decision when a UDP socket is connected to the source.
+const CONNECTED: &str = "no rule is asked: a socket is connected to this source, and receives the packet";
+
 /// What of the packet was given and what was filled in.
 pub(crate) struct Question<'a> {
     /// Whether the source was given.
@@ -72,13 +75,20 @@ fn text(
     }
     row(
         "verdict",
-        if steers(explanation) { decision(ruleset, *rule, explanation.outcome) } else { NOT_STEERED.to_owned() },
+        match explanation.connected {
+            Some(_) => CONNECTED.to_owned(),
+            None if steers(explanation) => decision(ruleset, *rule, explanation.outcome),
+            None => NOT_STEERED.to_owned(),
+        },
     );
     for line in receivers(question, explanation) {
         row("socket", line);
     }
     for socket in explanation.elsewhere.iter().filter(|socket| socket.receiving).take(SHOWN) {
         row("not", format!("{}: {}", socket::line(socket), elsewhere(socket)));
+    }
+    for socket in silent(explanation).take(SHOWN) {
+        row("not", format!("{}: rules give it nothing", socket::line(socket)));
     }
     if let Some(line) = stays::line(explanation) {
         row("sticky", line);
@@ -141,7 +151,7 @@ fn decision(ruleset: &Ruleset, rule: Option<Rule>, outcome: Outcome) -> String {
 }
 
 fn receivers(question: &Question<'_>, explanation: &Explanation) -> Vec<String> {
-    match receiver(question, explanation) {
+    match explanation.connected.as_ref().or(receiver(question, explanation)) {
         Some(socket) => vec![socket::line(socket)],
         None => one_of(&candidates(explanation).collect::<Vec<_>>()),
     }
@@ -175,6 +185,11 @@ fn one_of(sockets: &[&SocketState]) -> Vec<String> {
 
 fn candidates(explanation: &Explanation) -> impl Iterator<Item = &SocketState> {
     explanation.sockets.iter().filter(|socket| socket.receiving && steers(explanation))
+}
+
+/// The sockets of the service that receive nothing by rules.
+fn silent(explanation: &Explanation) -> impl Iterator<Item = &SocketState> {
+    explanation.sockets.iter().chain(&explanation.elsewhere).filter(|socket| !socket.receiving)
 }
 
 /// Whether the rules decide, as far as it is known.
@@ -253,6 +268,8 @@ fn notes(question: &Question<'_>, explanation: &Explanation) -> Vec<String> {
         let [sockets, are] = [counted(bound, "socket"), (if bound == 1 { "is" } else { "are" }).to_owned()];
         notes.push(format!("no interface was given, and {sockets} of the service {are} bound to one: --iface NAME"));
     }
+    let silence = silent(explanation).find_map(SocketState::silence).filter(|_| explanation.connected.is_none());
+    notes.extend(silence.map(|(why, fix)| format!("{why}: {fix}")));
     notes.extend(opened_again(explanation));
     if question.iface.is_none() && ifaces > 0 {
         let rules = counted(ifaces, "rule");

@@ -10,7 +10,7 @@ use super::super::socket::Socket;
 use super::answer::Answer;
 use super::route::{Address, address};
 use super::stays::Sticky;
-use super::{Question, candidates, notes, receiver};
+use super::{Question, candidates, notes, receiver, silent};
 
 #[derive(Serialize)]
 struct Report<'a, R> {
@@ -25,6 +25,10 @@ struct Report<'a, R> {
     candidates: Vec<Socket>,
     /// Sockets of the service that are bound to another interface.
     elsewhere: Vec<Socket>,
+    /// Sockets of the service that receive nothing by rules.
+    silent: Vec<Socket>,
+    /// The socket that is connected to the source.
+    connected: Option<Socket>,
     sticky: Option<Sticky>,
     passes_if_answer: bool,
     answer: Option<Answer>,
@@ -99,9 +103,11 @@ pub(super) fn report<'a>(
             Outcome::Pass => "pass",
             Outcome::Refuse => "refuse",
         },
-        socket: receiver(question, explanation).map(Socket::from),
+        socket: explanation.connected.as_ref().or(receiver(question, explanation)).map(Socket::from),
         candidates: candidates(explanation).map(Socket::from).collect(),
         elsewhere: explanation.elsewhere.iter().map(Socket::from).collect(),
+        silent: silent(explanation).map(Socket::from).collect(),
+        connected: explanation.connected.as_ref().map(Socket::from),
         sticky: super::stays::report(explanation),
         passes_if_answer: explanation.passes_if_answer,
         answer: super::answer::report(explanation),

@@ -6,7 +6,7 @@ use super::sockets::describe;
 use super::{Checkup, Finding, Severity, Subject};
 use crate::described::Reported;
 use crate::error::quoted;
-use crate::socket::Listed;
+use crate::socket::{Listed, SocketState};
 
 pub(super) fn check(subject: &Subject<'_>, found: &mut Checkup) {
     not_adopted(subject, found);
@@ -22,17 +22,19 @@ pub(super) fn check(subject: &Subject<'_>, found: &mut Checkup) {
         if !missing.is_empty() {
             without_sockets(subject, id, service, &missing, found);
         }
-        for socket in subject.receivers.states(service).iter().filter(|socket| !socket.receiving) {
-            let local = socket.local.map_or_else(|| "a socket".to_owned(), |local| local.to_string());
-            let what = format!("{local} of service {} receives nothing any more", service.name);
-            let why = "it is connected or does not listen, and the kernel refuses to give it packets";
-            found.add(
-                Severity::Warning,
-                "socket-not-receiving",
-                what,
-                why,
-                format!("inlet unregister {}", quoted(service.name.as_str())),
-            );
+        let states = subject.receivers.states(service);
+        for socket in &states {
+            let Some((why, fix)) = socket.silence() else { continue };
+            // Some servers connect a socket to each client, and open another for the next.
+            let protocol = |it: &SocketState| it.local.map(|local| local.protocol());
+            let has_other = states.iter().any(|it| it.receiving && protocol(it) == protocol(socket));
+            let severity = if has_other { Severity::Note } else { Severity::Warning };
+            let (who, name) = (describe(socket), &service.name);
+            let what = match socket.peer {
+                Some(peer) => format!("{who} of service {name} is connected to {peer}, and receives nothing by rules"),
+                None => format!("{who} of service {name} receives nothing any more"),
+            };
+            found.add(severity, "socket-not-receiving", what, why, fix);
         }
     }
 }
@@ -57,9 +59,13 @@ fn without_sockets(subject: &Subject<'_>, id: ServiceId, service: &Service, miss
         OnMissing::Refuse => (Severity::Warning, "once the file is applied its packets are refused"),
         OnMissing::Pass => (Severity::Warning, "its packets are left to the kernel's ordinary lookup"),
     };
-    let waits =
-        |wanted: &&Reported| wanted.service == id && missing.iter().any(|it| it.protocol == wanted.endpoint.protocol());
+    let states = subject.receivers.states(service);
+    let is_missing = |protocol| missing.iter().any(|kind| kind.protocol == protocol);
+    let mut its = states.iter().filter(|it| it.local.is_some_and(|local| is_missing(local.protocol())));
+    let silence = its.find_map(SocketState::silence);
+    let waits = |wanted: &&Reported| wanted.service == id && is_missing(wanted.endpoint.protocol());
     let fix = match &service.description {
+        _ if let Some((_, fix)) = silence => fix.to_owned(),
         Some(_) if subject.waiting.iter().any(|it| waits(&it)) => adopt(missing.iter().map(|kind| kind.protocol)),
         Some(description) => match elsewhere(subject, service, description, missing) {
             Some(fix) => fix,

@@ -1,8 +1,11 @@
 //! A packet as it comes to the hook: on a VRF in the place of a member of it.
 
+use std::net::SocketAddr;
+
 use inlet_core::{Packet, Protocol};
 
 use super::Explainer;
+use crate::socket::SocketState;
 
 /// A packet as the hook sees it.
 pub(super) struct Arrived {
@@ -18,6 +21,19 @@ impl Explainer<'_> {
             Some(vrf) => Arrived { packet: Packet { ifindex: vrf.index, ..*packet }, vrf: Some(vrf.name.clone()) },
             None => Arrived { packet: *packet, vrf: None },
         }
+    }
+
+    /// The UDP socket that is connected from where a datagram goes to where it comes from: the kernel gives it the datagram
+    /// before it asks any rule.
+    pub(super) fn connected(&self, packet: &Packet) -> Option<SocketState> {
+        let same =
+            |own: SocketAddr, other: SocketAddr| (own.ip().to_canonical(), own.port()) == (other.ip(), other.port());
+        let all = self.receivers.sockets.connected();
+        let its = all.iter().find(|it| {
+            let ends = same(it.bound.addr, packet.local) && it.peer.is_some_and(|peer| same(peer, packet.remote));
+            packet.protocol == Protocol::Udp && ends && it.receives_on(packet.ifindex)
+        });
+        its.map(|listed| self.receivers.sockets.describe_listed(listed))
     }
 
     /// Whether sockets that are bound to no interface receive packets of a VRF (`tcp_l3mdev_accept`).

@@ -14,7 +14,7 @@ use program::Oracle;
 pub use program::{Agreement, Answer, LiveProgram, Reply, Unasked};
 pub use stays::{FlowStays, StaysOn};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::kernel::Links;
 use crate::route::{Model, RouteTable, Routing};
 use crate::snapshot::{Receivers, Snapshot};
@@ -36,6 +36,8 @@ pub struct Explanation {
     pub sockets: Vec<SocketState>,
     /// Those that are bound to another interface than the packet comes in on, and get nothing of it.
     pub elsewhere: Vec<SocketState>,
+    /// The UDP socket that is connected to the source of the packet: it receives it, and no rule is asked.
+    pub connected: Option<SocketState>,
     /// The VRF on which the packet comes in for rules and sockets, when its interface belongs to one.
     pub vrf: Option<String>,
     /// The socket that receives the packet, when it is known.
@@ -62,7 +64,7 @@ pub struct Explanation {
 /// What happens to a packet in the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// A socket of the service receives it.
+    /// A socket of the service receives it, or one that is connected to its source.
     Socket,
     /// The kernel's ordinary lookup decides.
     Pass,
@@ -93,7 +95,7 @@ impl Snapshot {
     /// in force counts only what comes in on an interface, and a question does not.
     ///
     /// # Errors
-    /// [`Error::Disagree`] when the program answers other than the rules, and errors of the kernel.
+    /// [`crate::Error::Disagree`] when the program answers other than the rules, and errors of the kernel.
     pub fn explain(&self, packet: &Packet) -> Result<Explanation> {
         self.explainer()?.explain(packet)
     }
@@ -157,7 +159,7 @@ impl<'a> Explainer<'a> {
     /// The whole story of a packet.
     ///
     /// # Errors
-    /// [`Error::Disagree`] when the live program answers other than the rules, and errors of the kernel.
+    /// [`crate::Error::Disagree`] when the live program answers other than the rules, and errors of the kernel.
     pub fn explain(&self, packet: &Packet) -> Result<Explanation> {
         let Arrived { packet: seen, vrf } = self.arrived(packet);
         let contenders = contest(self.ruleset, &seen);
@@ -202,11 +204,14 @@ impl<'a> Explainer<'a> {
             Some(_) => listed.ordinary_in_vrf(&seen, packet.ifindex, self.unbound_accept_vrf(packet.protocol)),
             None => listed.ordinary(packet),
         };
+        let connected = self.connected(&seen);
         let outcome = match self.is_steering() {
+            _ if connected.is_some() => Outcome::Socket,
             true if leaving.is_some() => Outcome::Socket,
             true => self.outcome(packet, rule, &sockets),
             false => Outcome::Pass,
         };
+        let socket = connected.as_ref().or(socket);
         let answer = self.answer_from(packet, outcome, socket, service.and_then(|(_, service)| service.answers));
         Ok(Explanation {
             packet: *packet,
@@ -215,6 +220,7 @@ impl<'a> Explainer<'a> {
             routing: self.routes.judge(&self.model, packet)?,
             rule,
             socket: socket.cloned(),
+            connected,
             outcome,
             stays,
             passes_if_answer: self.passes_if_answer(packet, rule),
@@ -265,32 +271,6 @@ impl<'a> Explainer<'a> {
             family && socket.local.as_ref().is_none_or(|local| local.protocol() == packet.protocol)
         });
         sockets
-    }
-
-    /// Fails when the answer is not one that the rules and the live sockets allow.
-    fn compare(&self, packet: &Packet, rule: Option<Rule>, sockets: &[SocketState], answer: Answer) -> Result<()> {
-        let agrees = match (rule.map(|rule| rule.verdict), answer) {
-            (None | Some(Verdict::Pass), answer) => answer == self.ordinary(packet),
-            (Some(Verdict::Refuse), answer) => answer == Answer::Refuse,
-            (Some(Verdict::Service(_)), Answer::Socket(cookie)) if sockets.iter().any(|it| it.cookie == cookie) => true,
-            (Some(Verdict::Service(id)), answer) => self.agrees_now(packet, id, answer)?,
-        };
-        if agrees {
-            return Ok(());
-        }
-        let rules = rule.map_or_else(|| "no rule matches".to_owned(), |rule| self.ruleset.named(&rule).to_string());
-        let packet = format!("{} {} from {}", packet.protocol, packet.local, packet.remote);
-        Err(Error::Disagree { packet, rules, program: answer.to_string() })
-    }
-
-    /// Whether the answer fits the sockets that are there now: one may have come or gone since they were listed.
-    fn agrees_now(&self, packet: &Packet, id: ServiceId, answer: Answer) -> Result<bool> {
-        let sockets = self.serving(&receivers(self.location, self.snapshot)?, packet, id);
-        let missing = if self.on_missing(id) == OnMissing::Refuse { Answer::Refuse } else { self.ordinary(packet) };
-        Ok(match answer {
-            Answer::Socket(cookie) => sockets.iter().any(|socket| socket.cookie == cookie),
-            answer => answer == missing && !sockets.iter().any(|socket| socket.receiving),
-        })
     }
 }
 

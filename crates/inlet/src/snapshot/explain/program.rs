@@ -4,12 +4,13 @@ use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 
-use inlet_core::{Packet, Protocol};
+use inlet_core::{OnMissing, Packet, Protocol, Rule, ServiceId, Verdict};
 
-use super::Explainer;
+use super::{Explainer, receivers};
 use crate::error::{Error, Result};
 use crate::kernel::raw;
 use crate::snapshot::Snapshot;
+use crate::socket::SocketState;
 
 /// What the live program said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -199,4 +200,38 @@ fn context(packet: &Packet) -> raw::LookupContext {
         _ => {}
     }
     context
+}
+
+impl Explainer<'_> {
+    /// Fails when the answer is not one that the rules and the live sockets allow.
+    pub(super) fn compare(
+        &self,
+        packet: &Packet,
+        rule: Option<Rule>,
+        sockets: &[SocketState],
+        answer: Answer,
+    ) -> Result<()> {
+        let agrees = match (rule.map(|rule| rule.verdict), answer) {
+            (None | Some(Verdict::Pass), answer) => answer == self.ordinary(packet),
+            (Some(Verdict::Refuse), answer) => answer == Answer::Refuse,
+            (Some(Verdict::Service(_)), Answer::Socket(cookie)) if sockets.iter().any(|it| it.cookie == cookie) => true,
+            (Some(Verdict::Service(id)), answer) => self.agrees_now(packet, id, answer)?,
+        };
+        if agrees {
+            return Ok(());
+        }
+        let rules = rule.map_or_else(|| "no rule matches".to_owned(), |rule| self.ruleset.named(&rule).to_string());
+        let packet = format!("{} {} from {}", packet.protocol, packet.local, packet.remote);
+        Err(Error::Disagree { packet, rules, program: answer.to_string() })
+    }
+
+    /// Whether the answer fits the sockets that are there now: one may have come or gone since they were listed.
+    fn agrees_now(&self, packet: &Packet, id: ServiceId, answer: Answer) -> Result<bool> {
+        let sockets = self.serving(&receivers(self.location, self.snapshot)?, packet, id);
+        let missing = if self.on_missing(id) == OnMissing::Refuse { Answer::Refuse } else { self.ordinary(packet) };
+        Ok(match answer {
+            Answer::Socket(cookie) => sockets.iter().any(|socket| socket.cookie == cookie),
+            answer => answer == missing && !sockets.iter().any(|socket| socket.receiving),
+        })
+    }
 }
