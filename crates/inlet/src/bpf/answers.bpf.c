@@ -16,6 +16,7 @@
 #include "answers.bpf.h"
 #include "clients.bpf.h"
 #include "leaving.bpf.h"
+#include "handed.bpf.h"
 
 #define AF_INET 2
 #define ETH_P_IP 0x0800
@@ -52,15 +53,17 @@ static __always_inline void tell_sent(struct asked *asked)
 #define ANSWER 1
 #define QUESTION 2
 
-/* Two tests for the sends of others. */
-static __always_inline int kind_of_send(struct bpf_sock_addr *ctx, struct bpf_sock *sk)
+/* Two tests for the sends of others. Tells how often the table of flows was changed, which is asked afterwards. */
+static __always_inline int kind_of_send(struct bpf_sock_addr *ctx, struct bpf_sock *sk, __u32 *changes)
 {
 	__u32 zero = 0;
 	struct bound_ports *bound = bpf_map_lookup_elem(&inlet_bound, &zero);
 	int kind = 0;
 
-	if (bound && has_port(bound->address, sk->src_port))
+	if (bound && has_port(bound->address, sk->src_port)) {
+		*changes = changes_of(bound);
 		kind |= ANSWER;
+	}
 	if (is_client_port(sk->src_port))
 		kind |= QUESTION;
 	return kind && bpf_get_netns_cookie(ctx) == answering.netns ? kind : 0;
@@ -120,12 +123,28 @@ static __always_inline bool came_bare(const struct asked *asked)
 	return covered && !has_port(covered->interface, asked->interface);
 }
 
-/* Counts an answer that needs the port asked, and whose question came in through such an interface. Where it leaves is
- * not known yet: usually where the question came in. */
-static __always_inline void count_bare(struct flow *flow, const struct asked *asked, const __u32 source[4])
+/* Hands over the port of an answer that needs it, and counts one whose question came in through such an interface.
+ * Where it leaves is not known yet: usually where the question came in. */
+static __always_inline void hand_over(struct flow *flow, const struct asked *asked, const __u32 source[4],
+				      __u32 changes)
 {
+	struct handed *handed = handed_slot();
+
+	if (!handed)
+		return;
+	COPY_ADDRESS(handed->own, flow->own);
 	asked = asked_at(flow, asked, source);
-	if (asked && came_bare(asked))
+	if (!asked)
+		return;
+	COPY_ADDRESS(handed->source, source);
+	COPY_ADDRESS(handed->remote, flow->remote);
+	handed->remote_port = flow->remote_port;
+	handed->own_port = flow->own_port;
+	handed->port = asked->port;
+	handed->bare = came_bare(asked);
+	handed->changes = changes;
+	handed->together = together(handed);
+	if (handed->bare)
 		COUNT(bare);
 }
 
@@ -134,13 +153,13 @@ int inlet_answer4(struct bpf_sock_addr *ctx)
 {
 	struct bpf_sock *sk = ctx->sk;
 	struct asked *asked;
+	__u32 source[4], changes = 0;
 	struct flow flow = {};
-	__u32 source[4];
 	int kind;
 
 	if (!sk)
 		return 1;
-	kind = kind_of_send(ctx, sk);
+	kind = kind_of_send(ctx, sk, &changes);
 	if (!kind)
 		return 1;
 	map_address(flow.remote, ctx->user_ip4);
@@ -162,7 +181,7 @@ int inlet_answer4(struct bpf_sock_addr *ctx)
 		COUNT(addressed);
 	}
 	map_address(source, ctx->msg_src_ip4);
-	count_bare(&flow, asked, source);
+	hand_over(&flow, asked, source, changes);
 	return 1;
 }
 
@@ -171,13 +190,13 @@ int inlet_answer6(struct bpf_sock_addr *ctx)
 {
 	struct bpf_sock *sk = ctx->sk;
 	struct asked *asked;
+	__u32 chosen[4], changes = 0;
 	struct flow flow = {};
-	__u32 chosen[4];
 	int kind;
 
 	if (!sk)
 		return 1;
-	kind = kind_of_send(ctx, sk);
+	kind = kind_of_send(ctx, sk, &changes);
 	if (!kind)
 		return 1;
 	COPY_ADDRESS(chosen, ctx->msg_src_ip6);
@@ -195,14 +214,14 @@ int inlet_answer6(struct bpf_sock_addr *ctx)
 	}
 	tell_sent(asked);
 	if ((chosen[0] | chosen[1] | chosen[2] | chosen[3]) && !same_address(chosen, flow.own)) {
-		count_bare(&flow, asked, chosen);
+		hand_over(&flow, asked, chosen, changes);
 		return 1;
 	}
 	if (!same_address(asked->addr, chosen)) {
 		COPY_ADDRESS(ctx->msg_src_ip6, asked->addr);
 		COUNT(addressed);
 	}
-	count_bare(&flow, asked, asked->addr);
+	hand_over(&flow, asked, asked->addr, changes);
 	return 1;
 }
 
@@ -218,49 +237,86 @@ static __always_inline void set_source_port(struct __sk_buff *skb, __u32 udp, __
 	bpf_skb_store_bytes(skb, udp, &new, sizeof(new), 0);
 }
 
-SEC("tc")
-int inlet_answer_port(struct __sk_buff *skb)
+/* Sets the source port of a packet that the program for sends announced. */
+static __always_inline bool handed_over(struct __sk_buff *skb, struct bpf_sock *sk, bool is_v4,
+					struct bound_ports *bound)
+{
+	struct handed *handed = handed_slot();
+	__u32 udp = is_v4 ? offsetof(struct usual4, ports) : offsetof(struct usual6, ports);
+
+	if (!handed || !handed->own_port || handed->changes != changes_of(bound))
+		return false;
+	if (handed->together != together(handed))
+		return false;
+	if (is_v4 ? !is_sent4(skb, sk, handed) : !is_sent6(skb, sk, handed))
+		return false;
+	set_source_port(skb, udp, bpf_htons(handed->own_port), bpf_htons(handed->port));
+	if (handed->bare)
+		COUNT(bare_set);
+	/* For one packet only. */
+	handed->own_port = 0;
+	return true;
+}
+
+/* Sets the source port of a packet by what the table has of its flow. */
+static __noinline int look_up_port(struct __sk_buff *skb)
 {
 	bool is_v4 = skb->protocol == bpf_htons(ETH_P_IP);
 	struct bpf_sock *sk = skb->sk;
 	struct leaving leaving = {};
-	struct bound_ports *bound;
 	const struct asked *asked;
 	struct flow flow = {};
-	__u32 zero = 0, udp;
 	__u16 ports[2], new;
+	__u32 udp;
 
-	/* A packet of another namespace has no socket here. */
-	if (!sk || !(is_v4 || skb->protocol == bpf_htons(ETH_P_IPV6)))
-		return NEXT;
-	sk = bpf_sk_fullsock(sk);
-	bound = bpf_map_lookup_elem(&inlet_bound, &zero);
-	if (!sk || !bound || sk->protocol != IPPROTO_UDP || !has_port(bound->port, sk->src_port))
-		return NEXT;
+	sk = sk ? bpf_sk_fullsock(sk) : NULL;
+	if (!sk || sk->protocol != IPPROTO_UDP)
+		return 0;
 	if (is_v4) {
 		if (!read4(skb, &leaving))
-			return NEXT;
+			return 0;
 		map_address(flow.own, sk->src_ip4);
 	} else {
 		if (!read6(skb, &leaving))
-			return NEXT;
+			return 0;
 		COPY_ADDRESS(flow.own, sk->src_ip6);
 	}
 	udp = leaving.network + leaving.udp;
 	if (bpf_skb_load_bytes(skb, udp, ports, sizeof(ports)) || ports[0] != bpf_htons(sk->src_port))
-		return NEXT;
+		return 0;
 	flow.own_port = sk->src_port;
 	flow.remote_port = ports[1];
 	COPY_ADDRESS(flow.remote, leaving.remote);
 	asked = asked_at(&flow, bpf_map_lookup_elem(&inlet_flows, &flow), leaving.source);
 	if (!asked)
-		return NEXT;
+		return 0;
 	new = bpf_htons(asked->port);
 	set_source_port(skb, udp, ports[0], new);
 	COUNT(rewritten);
 	/* What a connected socket sends was not counted before. */
 	if (came_bare(asked) && !sk->dst_port)
 		COUNT(bare_set);
+	return 0;
+}
+
+SEC("tc")
+int inlet_answer_port(struct __sk_buff *skb)
+{
+	bool is_v4 = skb->protocol == bpf_htons(ETH_P_IP);
+	struct bpf_sock *sk = skb->sk;
+	struct bound_ports *bound;
+	__u32 zero = 0;
+
+	/* A packet of another namespace has no socket here. */
+	if (!sk || !(is_v4 || skb->protocol == bpf_htons(ETH_P_IPV6)))
+		return NEXT;
+	bound = bpf_map_lookup_elem(&inlet_bound, &zero);
+	if (!bound || !has_port(bound->port, sk->src_port))
+		return NEXT;
+	if (handed_over(skb, sk, is_v4, bound))
+		COUNT(rewritten);
+	else
+		look_up_port(skb);
 	return NEXT;
 }
 

@@ -28,6 +28,7 @@ struct asked {
 struct bound_ports {
 	__u64 address[PORT_WORDS]; /* at another address or port */
 	__u64 port[PORT_WORDS];	   /* at another port */
+	__u32 changes;		   /* how often a flow asked elsewhere than before */
 };
 
 /* What became of datagrams. */
@@ -110,4 +111,9 @@ static __always_inline __u64 *port_word(__u64 words[PORT_WORDS], __u32 port)
 static __always_inline bool has_port(__u64 words[PORT_WORDS], __u32 port)
 {
 	return *(volatile __u64 *)port_word(words, port) >> (port & 63) & 1;
+}
+
+static __always_inline __u32 changes_of(struct bound_ports *bound)
+{
+	return *(volatile __u32 *)&bound->changes;
 }

@@ -24,6 +24,16 @@ static __always_inline void show_port(__u32 own, __u32 asked)
 		add_port(bound->port, own);
 }
 
+/* What programs on the way out keep of the table is out of date. */
+static __always_inline void tell_change(void)
+{
+	__u32 zero = 0;
+	struct bound_ports *bound = bpf_map_lookup_elem(&inlet_bound, &zero);
+
+	if (bound)
+		__sync_fetch_and_add(&bound->changes, 1);
+}
+
 /* The remote end of a packet, and where it was sent. */
 static __always_inline void set_flow(struct bpf_sk_lookup *ctx, struct flow *flow, __u32 local[4])
 {
@@ -100,6 +110,7 @@ static __noinline int note_flow(struct bpf_sk_lookup *ctx, struct bpf_sock *sk, 
 		return 0;
 	}
 	COUNT(changed);
+	tell_change();
 	if (!same_address(before.addr, asked.addr)) {
 		keep_apart(&flow, &before);
 		keep_apart(&flow, &asked);

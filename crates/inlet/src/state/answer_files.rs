@@ -26,6 +26,11 @@ impl AnswerFiles {
         self.0.join("covered")
     }
 
+    /// What the programs for sends hand to the program that sets ports.
+    pub(crate) fn handed(&self) -> PathBuf {
+        self.0.join("handed")
+    }
+
     /// At which ports questions of clients are noted.
     pub(crate) fn client_ports(&self) -> PathBuf {
         self.0.join("client-ports")

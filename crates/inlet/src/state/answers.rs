@@ -31,6 +31,7 @@ pub(crate) struct AnswerMaps {
     pub(crate) bound: MapHandle,
     pub(crate) counters: MapHandle,
     pub(crate) covered: MapHandle,
+    pub(crate) handed: MapHandle,
     pub(crate) client_ports: MapHandle,
     pub(crate) asking: MapHandle,
     pub(crate) clients: MapHandle,
@@ -63,6 +64,7 @@ impl AnswerMaps {
     const BOUND: u32 = size_of::<types::bound_ports>() as u32;
     const COUNTERS: u32 = size_of::<types::answer_counters>() as u32;
     const COVERED: u32 = size_of::<types::covered>() as u32;
+    const HANDED: u32 = size_of::<types::handed>() as u32;
     const CLIENT_PORTS: u32 = size_of::<types::client_ports>() as u32;
     const CLIENT: [u32; 2] = [size_of::<types::flow>() as u32, size_of::<u32>() as u32];
     const ASKING: u32 = size_of::<types::asking>() as u32;
@@ -110,6 +112,7 @@ impl AnswerMaps {
             bound: kept(&files.bound(), &bound)?,
             counters: kept(&files.counters(), &counters)?,
             covered: kept(&files.covered(), &|| create("inlet_covered", MapType::Array, Self::COVERED, 1, 0))?,
+            handed: kept(&files.handed(), &|| create("inlet_handed", MapType::PercpuArray, Self::HANDED, 1, 0))?,
             client_ports: kept(&files.client_ports(), &client_ports)?,
             asking: kept(&files.asking(), &asking)?,
             clients: kept(&files.clients(), &clients)?,
@@ -136,12 +139,16 @@ impl AnswerMaps {
 
     /// Whether there are maps that have another size or form than they should.
     pub(crate) fn differ(files: &AnswerFiles, max_flows: u32) -> Result<bool> {
-        if !is_there(&files.flows())? || !is_there(&files.counters())? {
-            return Ok(false);
+        let paths = [files.flows(), files.counters(), files.bound()];
+        for path in &paths {
+            if !is_there(path)? {
+                return Ok(false);
+            }
         }
-        let (flows, counters) = (open_map(&files.flows(), Access::Read)?, open_map(&files.counters(), Access::Read)?);
-        let sizes = (flows.max_entries(), flows.value_size(), counters.value_size());
-        Ok(sizes != (max_flows, Self::KEYED[1], Self::COUNTERS))
+        let [flows, counters, bound] = paths.each_ref().map(|path| open_map(path, Access::Read));
+        let (flows, counters, bound) = (flows?, counters?, bound?);
+        let sizes = [flows.value_size(), counters.value_size(), bound.value_size()];
+        Ok(flows.max_entries() != max_flows || sizes != [Self::KEYED[1], Self::COUNTERS, Self::BOUND])
     }
 }
 

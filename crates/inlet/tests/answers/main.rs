@@ -8,6 +8,7 @@ mod clients;
 mod common;
 mod explicit;
 mod forgotten;
+mod handed;
 mod later;
 
 use std::net::{SocketAddr, UdpSocket};
