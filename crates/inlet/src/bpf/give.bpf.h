@@ -19,10 +19,15 @@ static __always_inline __u64 assign_flags(__u32 leaf)
 	return leaf & LEAF_GROUP ? 0 : BPF_SK_LOOKUP_F_NO_REUSEPORT;
 }
 
-/* Whether answers to this packet leave from where it was sent to. */
-static __always_inline bool answers_as_asked(struct bpf_sk_lookup *ctx, __u32 leaf)
+/* Notes of a packet that a socket has got where its answers leave from. */
+static __always_inline void note_answers(struct bpf_sk_lookup *ctx, struct bpf_sock *sk, __u32 leaf, __u64 now)
 {
-	return is_udp(ctx) && !(leaf & LEAF_BOUND_ANSWERS) && is_packet(ctx);
+	if (!is_udp(ctx) || !is_packet(ctx))
+		return;
+	if (!(leaf & LEAF_BOUND_ANSWERS))
+		note_flow(ctx, sk, now);
+	else if (is_noted_port(sk->src_port))
+		answer_as_bound(ctx, sk);
 }
 
 /* Whether flows of the service stay on their sockets. */
@@ -39,8 +44,8 @@ static __always_inline int give(struct bpf_sk_lookup *ctx, struct bpf_sock *sk, 
 
 	if (!sk->bound_dev_if || sk->bound_dev_if == ctx->ingress_ifindex)
 		err = bpf_sk_assign(ctx, sk, assign_flags(leaf));
-	if (constant(answers) && !err && answers_as_asked(ctx, leaf))
-		note_flow(ctx, sk, is_sticky(ctx, leaf) ? bpf_ktime_get_coarse_ns() : 0);
+	if (constant(answers) && !err)
+		note_answers(ctx, sk, leaf, is_sticky(ctx, leaf) ? bpf_ktime_get_coarse_ns() : 0);
 	return err;
 }
 

@@ -63,9 +63,11 @@ static __always_inline void bound_at(struct bpf_sk_lookup *ctx, struct bpf_sock 
 }
 
 /* A flow that asks at another address than before: a program that chooses the address of its answers itself has the
- * port of each. */
+ * port of each. The address that the socket is bound to is the key of the flow already. */
 static __always_inline void keep_apart(struct flow *flow, struct asked *asked)
 {
+	if (same_address(flow->own, asked->addr))
+		return;
 	COPY_ADDRESS(flow->own, asked->addr);
 	if (!bpf_map_update_elem(&inlet_flows, flow, asked, BPF_NOEXIST))
 		COUNT(apart);
@@ -116,4 +118,67 @@ static __noinline int note_flow(struct bpf_sk_lookup *ctx, struct bpf_sock *sk, 
 		keep_apart(&flow, &asked);
 	}
 	return 0;
+}
+
+/* From now on a flow asks here, if it is known. */
+static __noinline int ask_here(struct flow *flow, struct asked *here)
+{
+	const struct asked *known = bpf_map_lookup_elem(&inlet_flows, flow);
+	struct asked before;
+
+	if (!known || (known->port == here->port && same_address(known->addr, here->addr)))
+		return 0;
+	before = *known;
+	here->sent = before.sent;
+	if (bpf_map_update_elem(&inlet_flows, flow, here, BPF_EXIST))
+		return 0;
+	COUNT(changed);
+	tell_change();
+	if (!same_address(before.addr, here->addr))
+		keep_apart(flow, &before);
+	return 0;
+}
+
+/* A datagram to a socket whose answers leave as it is bound. It may have been asked by this remote end before its
+ * service said so. */
+static __noinline int answer_as_bound(struct bpf_sk_lookup *ctx, struct bpf_sock *sk)
+{
+	struct asked asked = {};
+	struct flow flow = {};
+	__u32 local[4];
+
+	set_flow(ctx, &flow, local);
+	bound_at(ctx, sk, &flow);
+	COPY_ADDRESS(asked.addr, flow.own);
+	asked.port = flow.own_port;
+	return ask_here(&flow, &asked);
+}
+
+/* A datagram that no rule takes, to a port of a socket that others reach by rules. When the remote end asked it by a
+ * rule before, it does no more. The socket is bound to this address, or to any. */
+static __noinline int answer_as_usual(struct bpf_sk_lookup *ctx)
+{
+	struct asked asked = {.port = ctx->local_port, .interface = ctx->ingress_ifindex};
+	struct flow flow = {.own_port = ctx->local_port};
+
+	set_flow(ctx, &flow, asked.addr);
+	COPY_ADDRESS(flow.own, asked.addr);
+	ask_here(&flow, &asked);
+	COPY_ADDRESS(flow.own, asked.addr);
+	flow.own[3] = 0;
+	if (ctx->family == AF_INET6) {
+		flow.own[0] = 0;
+		flow.own[1] = 0;
+		flow.own[2] = 0;
+	}
+	return ask_here(&flow, &asked);
+}
+
+/* Whether a socket of this port was asked elsewhere than it is bound to. */
+static __always_inline bool is_noted_port(__u32 port)
+{
+	__u32 zero = 0;
+	struct bound_ports *bound = bpf_map_lookup_elem(&inlet_bound, &zero);
+
+	return bound && has_port(bound->address, port);
 }

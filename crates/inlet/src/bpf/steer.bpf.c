@@ -106,6 +106,8 @@ static __always_inline int unless_own(struct bpf_sk_lookup *ctx, int verdict)
 
 	if (constant(own_ports) && ctx->local_port - first < constant(own_ports) >> 16)
 		return SK_DROP;
+	if (constant(answers) && verdict == SK_PASS && is_udp(ctx) && is_packet(ctx) && is_noted_port(ctx->local_port))
+		answer_as_usual(ctx);
 	return verdict;
 }
 

@@ -37,7 +37,7 @@ use crate::error::{Error, Result};
 /// # What holds
 /// - **The address** is the one asked, however questions are interleaved, with `answers = "bound"` too. Only a socket that
 ///   is bound to one address and asked there is an exception: the kernel does not tell programs whether an answer names
-///   that very address. With `answers = "asked"` it leaves from where a rule led this remote port last, if one did.
+///   that very address. With `answers = "asked"` it leaves from where this remote port asked last.
 /// - **The port** is the one the socket is bound to until a program of Inlet sets another one. With `answers = "asked"`
 ///   it is the port that this remote port asked last *at this address*. One that asks two ports of one address at once
 ///   gets both answers from the later one. A forgotten flow has the port of the socket until it asks again.
