@@ -15,8 +15,9 @@
 #include <bpf/bpf_helpers.h>
 #include "answers.bpf.h"
 #include "clients.bpf.h"
-#include "leaving.bpf.h"
 #include "handed.bpf.h"
+#include "leaving.bpf.h"
+#include "question.bpf.h"
 
 #define AF_INET 2
 #define ETH_P_IP 0x0800
@@ -67,40 +68,6 @@ static __always_inline int kind_of_send(struct bpf_sock_addr *ctx, struct bpf_so
 	if (is_client_port(sk->src_port))
 		kind |= QUESTION;
 	return kind && bpf_get_netns_cookie(ctx) == answering.netns ? kind : 0;
-}
-
-/* The flag of what hangs on a socket (SK_USER_DATA_PSOCK) that a map of sockets has. */
-#define IN_MAP 4
-
-/* Whether a socket is one of a service, which are in a map: what it sends is no question of a client. No pointer to a
- * socket may be moved, so its address is read from the stack. */
-static __noinline int is_served(struct bpf_sock *sk)
-{
-	struct bpf_sock *kept = sk;
-	__u64 at = 0, data = 0;
-
-	if (!answering.user_data || bpf_probe_read_kernel(&at, sizeof(at), &kept))
-		return 0;
-	if (bpf_probe_read_kernel(&data, sizeof(data), (void *)(at + answering.user_data)))
-		return 0;
-	return data & IN_MAP;
-}
-
-/* Notes what a client of the host asks. */
-static __noinline int note_question(struct bpf_sock *sk, const struct flow *flow)
-{
-	__u32 now = tick_now(), *tick = tick_of_port(flow->own_port), *known;
-
-	if (is_served(sk))
-		return 0;
-	if (tick && *tick != now)
-		*tick = now;
-	known = bpf_map_lookup_elem(&inlet_clients, flow);
-	if (!known)
-		bpf_map_update_elem(&inlet_clients, flow, &now, BPF_ANY);
-	else if (*known != now)
-		*known = now;
-	return 0;
 }
 
 /* Where a datagram of this source was asked. Usually it is where the flow asked last; a program that chooses its source
@@ -171,7 +138,7 @@ int inlet_answer4(struct bpf_sock_addr *ctx)
 		if (ctx->msg_src_ip4)
 			map_address(flow.own, ctx->msg_src_ip4);
 		if (kind & QUESTION)
-			note_question(sk, &flow);
+			note_question(sk, &flow, answering.user_data);
 		return 1;
 	}
 	tell_sent(asked);
@@ -209,7 +176,7 @@ int inlet_answer6(struct bpf_sock_addr *ctx)
 		if (chosen[0] | chosen[1] | chosen[2] | chosen[3])
 			COPY_ADDRESS(flow.own, chosen);
 		if (kind & QUESTION)
-			note_question(sk, &flow);
+			note_question(sk, &flow, answering.user_data);
 		return 1;
 	}
 	tell_sent(asked);
