@@ -6,6 +6,7 @@ mod apart;
 mod clients;
 #[path = "../common/mod.rs"]
 mod common;
+mod devices;
 mod elsewhere;
 mod explicit;
 mod forgotten;
