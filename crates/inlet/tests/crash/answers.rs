@@ -137,3 +137,26 @@ fn without_control_groups() {
     bind(&mut open(&world), "dns", Udp, "192.0.2.0/24", "53");
     assert!(!takes_answers(&world) && snapshot(&world).client_answers().unwrap() == Some(0));
 }
+
+/// Tables of another size that cannot be had are an error, and answers go on leaving as asked.
+#[test]
+fn another_size_that_cannot_be() {
+    let Some(world) = World::new() else { return };
+    world.local("192.0.2.0/24").unwrap();
+    let mut instance = up(&world);
+    bind(&mut instance, "dns", Udp, "192.0.2.0/24", "53");
+    let server = UdpServer::spawn("dns", anywhere()).unwrap();
+    instance.register("dns", &server).unwrap();
+    // The size that was written is written back.
+    let pins =
+        || -> Vec<String> { tree(world.bpffs.path()).into_iter().filter(|pin| !pin.ends_with("/max-flows")).collect() };
+    let (size, before) = (instance.max_flows().unwrap(), pins());
+    drop(instance);
+    assert_eq!(answered_from("192.0.2.9:53"), "192.0.2.9:53");
+    crate::common::killed::without(&world, "child", "no larger", "cgroup2");
+    assert_eq!(answered_from("192.0.2.9:53"), "192.0.2.9:53");
+    let mut instance = open(&world);
+    assert_eq!((instance.max_flows().unwrap(), pins()), (size, before));
+    instance.set_max_flows(1 << 12).unwrap();
+    assert_eq!(answered_from("192.0.2.9:53"), "192.0.2.9:53");
+}

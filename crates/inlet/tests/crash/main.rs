@@ -144,6 +144,10 @@ fn child() {
             assert!(refused.to_string().starts_with(message), "{refused}");
             assert_eq!(refused.remedy().as_deref(), Some("mount -t cgroup2 none /sys/fs/cgroup"));
         }
+        "no larger" => {
+            let error = open().set_max_flows(1 << 12).unwrap_err();
+            assert!(error.to_string().contains("cgroup"), "{error}");
+        }
         "last of udp" => drop(open().unbind(&common::selector(Udp, "192.0.2.0/24", "53")).unwrap()),
         "sticky" => sticky::set(&mut open()),
         "resize" => open().set_max_flows(4096).unwrap(),
