@@ -43,5 +43,5 @@ pub use server::{Listen, Server};
 pub use skip::{kernel_at_least, require, require_feature, require_program, require_root};
 pub use tcp::{TcpServer, dial_tcp};
 pub use udp::{UdpServer, answer_from_interfaces, dial_udp, segment};
-pub use veth::{End, checksum_offload, veth};
+pub use veth::{End, checksum_offload, veth, vlan_offload};
 pub use world::World;

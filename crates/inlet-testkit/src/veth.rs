@@ -52,6 +52,17 @@ pub fn checksum_offload(namespace: &Namespace, interface: &str, on: bool) -> Res
     namespace.enter(set).context("set the checksum offload of", interface)
 }
 
+/// Has the kernel put VLAN tags into what leaves through an interface, or leave them to the interface.
+pub fn vlan_offload(namespace: &Namespace, interface: &str, on: bool) -> Result<()> {
+    const ETHTOOL_SFLAGS: u32 = 0x26;
+    const ETH_FLAG_TXVLAN: u32 = 1 << 7;
+    let set = || -> io::Result<()> {
+        let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+        raw::ethtool(socket.as_fd(), interface, ETHTOOL_SFLAGS, if on { ETH_FLAG_TXVLAN } else { 0 })
+    };
+    namespace.enter(set).context("set the VLAN offload of", interface)
+}
+
 fn configure(end: End<'_>) -> Result<()> {
     for address in end.addresses {
         // Without nodad a v6 address is unusable for a second or two, while the kernel looks for duplicates.

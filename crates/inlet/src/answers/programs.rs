@@ -45,6 +45,7 @@ impl Programs {
                 (&mut open.maps.inlet_bound, &maps.bound),
                 (&mut open.maps.inlet_answers, &maps.counters),
                 (&mut open.maps.inlet_covered, &maps.covered),
+                (&mut open.maps.inlet_changes, &maps.changes),
                 (&mut open.maps.inlet_handed, &maps.handed),
                 (&mut open.maps.inlet_client_ports, &maps.client_ports),
                 (&mut open.maps.inlet_asking, &maps.asking),

@@ -20,8 +20,6 @@
 #include "question.bpf.h"
 
 #define AF_INET 2
-#define ETH_P_IP 0x0800
-#define ETH_P_IPV6 0x86dd
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -62,7 +60,7 @@ static __always_inline int kind_of_send(struct bpf_sock_addr *ctx, struct bpf_so
 	int kind = 0;
 
 	if (bound && has_port(bound->address, sk->src_port)) {
-		*changes = changes_of(bound);
+		*changes = table_changes();
 		kind |= ANSWER;
 	}
 	if (is_client_port(sk->src_port))
@@ -95,23 +93,23 @@ static __always_inline bool came_bare(const struct asked *asked)
 static __always_inline void hand_over(struct flow *flow, const struct asked *asked, const __u32 source[4],
 				      __u32 changes)
 {
-	struct handed *handed = handed_slot();
+	struct handed handed = {.changes = changes}, *slot = handed_slot();
 
-	if (!handed)
+	if (!slot)
 		return;
-	COPY_ADDRESS(handed->own, flow->own);
+	COPY_ADDRESS(handed.own, flow->own);
 	asked = asked_at(flow, asked, source);
 	if (!asked)
 		return;
-	COPY_ADDRESS(handed->source, source);
-	COPY_ADDRESS(handed->remote, flow->remote);
-	handed->remote_port = flow->remote_port;
-	handed->own_port = flow->own_port;
-	handed->port = asked->port;
-	handed->bare = came_bare(asked);
-	handed->changes = changes;
-	handed->together = together(handed);
-	if (handed->bare)
+	COPY_ADDRESS(handed.source, source);
+	COPY_ADDRESS(handed.remote, flow->remote);
+	handed.remote_port = flow->remote_port;
+	handed.own_port = flow->own_port;
+	handed.port = asked->port;
+	handed.bare = came_bare(asked);
+	handed.together = together(&handed);
+	*slot = handed;
+	if (handed.bare)
 		COUNT(bare);
 }
 
@@ -204,31 +202,32 @@ static __always_inline void set_source_port(struct __sk_buff *skb, __u32 udp, __
 	bpf_skb_store_bytes(skb, udp, &new, sizeof(new), 0);
 }
 
-/* Sets the source port of a packet that the program for sends announced. */
-static __always_inline bool handed_over(struct __sk_buff *skb, struct bpf_sock *sk, bool is_v4,
-					struct bound_ports *bound)
+/* Sets the source port of a packet that a program for sends announced. */
+static __always_inline bool handed_over(struct __sk_buff *skb, struct bpf_sock *sk, bool is_v4)
 {
-	struct handed *handed = handed_slot();
 	__u32 udp = is_v4 ? offsetof(struct usual4, ports) : offsetof(struct usual6, ports);
+	struct handed handed, *slot = handed_slot();
 
-	if (!handed || !handed->own_port || handed->changes != changes_of(bound))
+	if (!slot || !slot->own_port)
 		return false;
-	if (handed->together != together(handed))
+	/* Looked at as it is now: another send may come in between. */
+	handed = *slot;
+	asm volatile("" ::"r"(&handed) : "memory");
+	if (handed.changes != table_changes() || handed.together != together(&handed))
 		return false;
-	if (is_v4 ? !is_sent4(skb, sk, handed) : !is_sent6(skb, sk, handed))
+	if (is_v4 ? !is_sent4(skb, sk, &handed) : !is_sent6(skb, sk, &handed))
 		return false;
-	set_source_port(skb, udp, bpf_htons(handed->own_port), bpf_htons(handed->port));
-	if (handed->bare)
+	set_source_port(skb, udp, bpf_htons(handed.own_port), bpf_htons(handed.port));
+	if (handed.bare)
 		COUNT(bare_set);
 	/* For one packet only. */
-	handed->own_port = 0;
+	slot->own_port = 0;
 	return true;
 }
 
 /* Sets the source port of a packet by what the table has of its flow. */
-static __noinline int look_up_port(struct __sk_buff *skb)
+static __noinline int look_up_port(struct __sk_buff *skb, int is_v4)
 {
-	bool is_v4 = skb->protocol == bpf_htons(ETH_P_IP);
 	struct bpf_sock *sk = skb->sk;
 	struct leaving leaving = {};
 	const struct asked *asked;
@@ -269,21 +268,24 @@ static __noinline int look_up_port(struct __sk_buff *skb)
 SEC("tc")
 int inlet_answer_port(struct __sk_buff *skb)
 {
-	bool is_v4 = skb->protocol == bpf_htons(ETH_P_IP);
 	struct bpf_sock *sk = skb->sk;
 	struct bound_ports *bound;
 	__u32 zero = 0;
+	int version;
 
 	/* A packet of another namespace has no socket here. */
-	if (!sk || !(is_v4 || skb->protocol == bpf_htons(ETH_P_IPV6)))
+	if (!sk)
 		return NEXT;
 	bound = bpf_map_lookup_elem(&inlet_bound, &zero);
 	if (!bound || !has_port(bound->port, sk->src_port))
 		return NEXT;
-	if (handed_over(skb, sk, is_v4, bound))
+	version = version_of(skb);
+	if (!version)
+		return NEXT;
+	if (handed_over(skb, sk, version == 4))
 		COUNT(rewritten);
 	else
-		look_up_port(skb);
+		look_up_port(skb, version == 4);
 	return NEXT;
 }
 

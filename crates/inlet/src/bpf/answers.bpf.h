@@ -28,7 +28,6 @@ struct asked {
 struct bound_ports {
 	__u64 address[PORT_WORDS]; /* at another address or port */
 	__u64 port[PORT_WORDS];	   /* at another port */
-	__u32 changes;		   /* how often a flow asked elsewhere than before */
 };
 
 /* What became of datagrams. */
@@ -62,6 +61,14 @@ struct {
 	__type(key, __u32);
 	__type(value, struct bound_ports);
 } inlet_bound SEC(".maps");
+
+/* How often a flow asked elsewhere than before: what a program keeps of the table counts while this stays. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} inlet_changes SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -113,7 +120,10 @@ static __always_inline bool has_port(__u64 words[PORT_WORDS], __u32 port)
 	return *(volatile __u64 *)port_word(words, port) >> (port & 63) & 1;
 }
 
-static __always_inline __u32 changes_of(struct bound_ports *bound)
+static __always_inline __u32 table_changes(void)
 {
-	return *(volatile __u32 *)&bound->changes;
+	__u32 zero = 0;
+	volatile __u32 *changes = bpf_map_lookup_elem(&inlet_changes, &zero);
+
+	return changes ? *changes : 0;
 }

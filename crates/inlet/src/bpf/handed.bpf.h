@@ -18,7 +18,7 @@ struct handed {
 	__u16 port;
 	__u16 bare;	/* the question came in through an interface without the program that sets ports */
 	__u32 changes;	/* of the table, as it was before it was asked */
-	__u32 together; /* what was written together: another send may come in between */
+	__u32 together; /* the sum of what one send wrote: another one may come in between */
 };
 
 struct {

@@ -40,6 +40,27 @@ enum extension {
 	DESTINATION = 60,
 };
 
+#define ETH_P_IP 0x0800
+#define ETH_P_IPV6 0x86dd
+#define ETH_P_8021Q 0x8100
+#define ETH_P_8021AD 0x88a8
+
+/* The version of IP; 0 for what is none. A packet whose VLAN tag stands in it has the protocol of the tag. */
+static __always_inline int version_of(struct __sk_buff *skb)
+{
+	__u8 first;
+
+	if (skb->protocol == bpf_htons(ETH_P_IP))
+		return 4;
+	if (skb->protocol == bpf_htons(ETH_P_IPV6))
+		return 6;
+	if (skb->protocol != bpf_htons(ETH_P_8021Q) && skb->protocol != bpf_htons(ETH_P_8021AD))
+		return 0;
+	if (bpf_skb_load_bytes_relative(skb, 0, &first, sizeof(first), BPF_HDR_START_NET))
+		return 0;
+	return first >> 4 == 4 || first >> 4 == 6 ? first >> 4 : 0;
+}
+
 /* A packet on its way out: where its UDP header lies, from the network header on and from the data on. */
 struct leaving {
 	__u32 source[4];

@@ -28,10 +28,10 @@ static __always_inline void show_port(__u32 own, __u32 asked)
 static __always_inline void tell_change(void)
 {
 	__u32 zero = 0;
-	struct bound_ports *bound = bpf_map_lookup_elem(&inlet_bound, &zero);
+	__u32 *changes = bpf_map_lookup_elem(&inlet_changes, &zero);
 
-	if (bound)
-		__sync_fetch_and_add(&bound->changes, 1);
+	if (changes)
+		__sync_fetch_and_add(changes, 1);
 }
 
 /* The remote end of a packet, and where it was sent. */
@@ -120,7 +120,7 @@ static __noinline int note_flow(struct bpf_sk_lookup *ctx, struct bpf_sock *sk, 
 	return 0;
 }
 
-/* From now on a flow asks here, if it is known. */
+/* From now on a flow asks here, if it is known and asked elsewhere: then 1. */
 static __noinline int ask_here(struct flow *flow, struct asked *here)
 {
 	const struct asked *known = bpf_map_lookup_elem(&inlet_flows, flow);
@@ -132,11 +132,10 @@ static __noinline int ask_here(struct flow *flow, struct asked *here)
 	here->sent = before.sent;
 	if (bpf_map_update_elem(&inlet_flows, flow, here, BPF_EXIST))
 		return 0;
-	COUNT(changed);
 	tell_change();
 	if (!same_address(before.addr, here->addr))
 		keep_apart(flow, &before);
-	return 0;
+	return 1;
 }
 
 /* A datagram to a socket whose answers leave as it is bound. It may have been asked by this remote end before its
@@ -151,6 +150,10 @@ static __noinline int answer_as_bound(struct bpf_sk_lookup *ctx, struct bpf_sock
 	bound_at(ctx, sk, &flow);
 	COPY_ADDRESS(asked.addr, flow.own);
 	asked.port = flow.own_port;
+	ask_here(&flow, &asked);
+	/* What a program names itself has the port of the socket too. */
+	COPY_ADDRESS(flow.own, local);
+	COPY_ADDRESS(asked.addr, local);
 	return ask_here(&flow, &asked);
 }
 
@@ -160,10 +163,11 @@ static __noinline int answer_as_usual(struct bpf_sk_lookup *ctx)
 {
 	struct asked asked = {.port = ctx->local_port, .interface = ctx->ingress_ifindex};
 	struct flow flow = {.own_port = ctx->local_port};
+	int changed;
 
 	set_flow(ctx, &flow, asked.addr);
 	COPY_ADDRESS(flow.own, asked.addr);
-	ask_here(&flow, &asked);
+	changed = ask_here(&flow, &asked);
 	COPY_ADDRESS(flow.own, asked.addr);
 	flow.own[3] = 0;
 	if (ctx->family == AF_INET6) {
@@ -171,7 +175,10 @@ static __noinline int answer_as_usual(struct bpf_sk_lookup *ctx)
 		flow.own[1] = 0;
 		flow.own[2] = 0;
 	}
-	return ask_here(&flow, &asked);
+	changed |= ask_here(&flow, &asked);
+	if (changed)
+		COUNT(changed);
+	return 0;
 }
 
 /* Whether a socket of this port was asked elsewhere than it is bound to. */

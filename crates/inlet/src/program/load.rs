@@ -166,6 +166,7 @@ fn give_maps(open: &mut OpenObject, image: &MapHandle, maps: &Maps, shared: Shar
             "inlet_marks" if let Some(marks) = shared.marks => map.reuse_fd(marks.as_fd())?,
             "inlet_flows" if let Some(answers) = shared.answers => map.reuse_fd(answers.flows.as_fd())?,
             "inlet_bound" if let Some(answers) = shared.answers => map.reuse_fd(answers.bound.as_fd())?,
+            "inlet_changes" if let Some(answers) = shared.answers => map.reuse_fd(answers.changes.as_fd())?,
             "inlet_answers" if let Some(answers) = shared.answers => map.reuse_fd(answers.counters.as_fd())?,
             "inlet_client_ports" if let Some(answers) = shared.answers => map.reuse_fd(answers.client_ports.as_fd())?,
             "inlet_asking" if let Some(answers) = shared.answers => map.reuse_fd(answers.asking.as_fd())?,

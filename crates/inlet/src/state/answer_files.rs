@@ -26,6 +26,11 @@ impl AnswerFiles {
         self.0.join("covered")
     }
 
+    /// How often a flow asked elsewhere than before.
+    pub(crate) fn changes(&self) -> PathBuf {
+        self.0.join("changes")
+    }
+
     /// What the programs for sends hand to the program that sets ports.
     pub(crate) fn handed(&self) -> PathBuf {
         self.0.join("handed")

@@ -31,6 +31,7 @@ pub(crate) struct AnswerMaps {
     pub(crate) bound: MapHandle,
     pub(crate) counters: MapHandle,
     pub(crate) covered: MapHandle,
+    pub(crate) changes: MapHandle,
     pub(crate) handed: MapHandle,
     pub(crate) client_ports: MapHandle,
     pub(crate) asking: MapHandle,
@@ -73,6 +74,8 @@ impl AnswerMaps {
     pub(crate) fn ensure(files: &AnswerFiles, before: &AnswerFiles, max_flows: u32, readers: Readers) -> Result<Self> {
         let kept = |path: &Path, make: &dyn Fn() -> Result<MapHandle>| {
             if is_there(path)? {
+                // Who made it may have been killed before the readers were let in.
+                readers.admit_to_map(path)?;
                 return open_map(path, Access::Write);
             }
             let map = make()?;
@@ -89,6 +92,10 @@ impl AnswerMaps {
         };
         let bound = || match taken(&before.bound(), Self::BOUND)? {
             None => create("inlet_bound", MapType::Array, Self::BOUND, 1, 0),
+            Some(map) => Ok(map),
+        };
+        let changes = || match taken(&before.changes(), 4)? {
+            None => create("inlet_changes", MapType::Array, 4, 1, 0),
             Some(map) => Ok(map),
         };
         let counters = || match taken(&before.counters(), Self::COUNTERS)? {
@@ -112,6 +119,7 @@ impl AnswerMaps {
             bound: kept(&files.bound(), &bound)?,
             counters: kept(&files.counters(), &counters)?,
             covered: kept(&files.covered(), &|| create("inlet_covered", MapType::Array, Self::COVERED, 1, 0))?,
+            changes: kept(&files.changes(), &changes)?,
             handed: kept(&files.handed(), &|| create("inlet_handed", MapType::PercpuArray, Self::HANDED, 1, 0))?,
             client_ports: kept(&files.client_ports(), &client_ports)?,
             asking: kept(&files.asking(), &asking)?,
@@ -139,16 +147,12 @@ impl AnswerMaps {
 
     /// Whether there are maps that have another size or form than they should.
     pub(crate) fn differ(files: &AnswerFiles, max_flows: u32) -> Result<bool> {
-        let paths = [files.flows(), files.counters(), files.bound()];
-        for path in &paths {
-            if !is_there(path)? {
-                return Ok(false);
-            }
+        if !is_there(&files.flows())? || !is_there(&files.counters())? {
+            return Ok(false);
         }
-        let [flows, counters, bound] = paths.each_ref().map(|path| open_map(path, Access::Read));
-        let (flows, counters, bound) = (flows?, counters?, bound?);
-        let sizes = [flows.value_size(), counters.value_size(), bound.value_size()];
-        Ok(flows.max_entries() != max_flows || sizes != [Self::KEYED[1], Self::COUNTERS, Self::BOUND])
+        let (flows, counters) = (open_map(&files.flows(), Access::Read)?, open_map(&files.counters(), Access::Read)?);
+        let sizes = (flows.max_entries(), flows.value_size(), counters.value_size());
+        Ok(sizes != (max_flows, Self::KEYED[1], Self::COUNTERS))
     }
 }
 

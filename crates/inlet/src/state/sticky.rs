@@ -49,6 +49,8 @@ impl StickyMaps {
         readers.admit_to_dir(&files.0)?;
         let kept = |path: &Path, make: &dyn Fn() -> Result<MapHandle>| {
             if is_there(path)? {
+                // Who made it may have been killed before the readers were let in.
+                readers.admit_to_map(path)?;
                 return open_map(path, Access::Write);
             }
             let map = make()?;

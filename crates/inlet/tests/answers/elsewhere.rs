@@ -90,3 +90,30 @@ fn a_service_that_changes_to_bound_forgets_what_it_was_asked() {
         inlet::Instance::down(&crate::common::here(&world)).unwrap();
     }
 }
+
+/// A server that names the address itself.
+#[test]
+fn what_a_server_names_itself_has_its_own_port_where_answers_leave_as_bound() {
+    let Some(world) = world() else { return };
+    let mut instance = up(&world);
+    for (service, ports) in [("dns", "53-54"), ("other", "55")] {
+        bind(&mut instance, service, Protocol::Udp, PREFIXES[0], ports);
+    }
+    let server = inlet::AskedSocket::new(UdpSocket::bind("0.0.0.0:0").unwrap()).unwrap();
+    instance.register("dns", &server).unwrap();
+    let own = std::net::UdpSocket::from(std::os::fd::AsFd::as_fd(&server).try_clone_to_owned().unwrap());
+    let own = own.local_addr().unwrap().port();
+    let client = client("127.0.0.1:0");
+    let mut buffer = [0; 16];
+    let mut answered = |port: u16| {
+        client.send_to(b"who", format!("192.0.2.1:{port}")).unwrap();
+        let question = server.receive(&mut buffer).unwrap().question;
+        server.answer(b"me", &question).unwrap();
+        client.recv_from(&mut [0; 16]).unwrap().1.to_string()
+    };
+    assert_eq!(answered(53), "192.0.2.1:53");
+    set_answers(&mut instance, "dns", Answers::Bound);
+    for port in [54, 53, 54] {
+        assert_eq!(answered(port), format!("192.0.2.1:{own}"));
+    }
+}

@@ -198,6 +198,8 @@ pub(crate) fn tree_of_one(world: &World, number: u64) -> Vec<String> {
             "bound",
             "counters",
             "covered",
+            "changes",
+            "handed",
             "client-ports",
             "asking",
             "clients",
