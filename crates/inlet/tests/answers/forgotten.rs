@@ -67,7 +67,7 @@ fn more_questions_than_the_table_holds() {
 }
 
 /// From now on this thread runs on one processor.
-fn stay_on_a_processor() {
+pub(crate) fn stay_on_a_processor() {
     let allowed = sched_getaffinity(None).unwrap();
     let first = (0..CpuSet::MAX_CPU).find(|number| allowed.is_set(*number)).unwrap();
     let mut one = CpuSet::new();

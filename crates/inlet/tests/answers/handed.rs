@@ -6,21 +6,15 @@ use std::net::{SocketAddr, UdpSocket};
 use inlet::AnswersState;
 use inlet::rules::Protocol;
 use inlet_testkit::World;
-use rustix::thread::{CpuSet, sched_setaffinity};
 
 use crate::common::{bind, snapshot, up};
+use crate::forgotten::stay_on_a_processor;
 use crate::{PREFIXES, world};
 
 const OWN_PORT: u16 = 5300;
 
 /// Both families: where the server is bound, what is asked, and the client.
 const ENDS: [[&str; 3]; 2] = [["0.0.0.0", "192.0.2.1", "127.0.0.1"], ["[::]", "[2001:db8::1]", "[::1]"]];
-
-fn one_processor() {
-    let mut one = CpuSet::new();
-    one.set(0);
-    sched_setaffinity(None, &one).unwrap();
-}
 
 fn firewall(world: &World, text: &str) {
     let mut nft = std::process::Command::new("nft");
@@ -70,7 +64,7 @@ fn drop_answer(world: &World, server: &UdpSocket, to: SocketAddr) {
 #[test]
 fn an_answer_that_was_dropped_leaves_nothing_for_another_packet() {
     let Some(world) = world() else { return };
-    one_processor();
+    stay_on_a_processor();
     for [bound, asked, from] in ENDS {
         let mut instance = up(&world);
         PREFIXES.iter().for_each(|prefix| bind(&mut instance, "dns", Protocol::Udp, prefix, "53-54"));
@@ -105,7 +99,7 @@ fn an_answer_that_was_dropped_leaves_nothing_for_another_packet() {
 #[test]
 fn a_question_elsewhere_makes_what_was_handed_over_old() {
     let Some(world) = world() else { return };
-    one_processor();
+    stay_on_a_processor();
     for [_, asked, from] in ENDS {
         let mut instance = up(&world);
         PREFIXES.iter().for_each(|prefix| bind(&mut instance, "dns", Protocol::Udp, prefix, "53-54"));
