@@ -265,7 +265,7 @@ fn dialed<R>(namespace: &Namespace, leaves: Leaves, work: impl FnOnce() -> R) ->
         scope.spawn(|| {
             namespace.enter(|| {
                 while goes_on.load(Ordering::Relaxed) {
-                    let answer = dial_tcp(at("192.0.2.50:80"), &Dial::new().timeout(host::LONG));
+                    let answer = dial_tcp(at("192.0.2.50:80"), &Dial::new().timeout(host::PATIENCE));
                     let is_down = leaves == Leaves::AnInstanceOrNone && answer == Answer::Refused;
                     assert!(answer.name() == Some("a") || is_down, "a packet went astray: {answer:?}");
                     answered.fetch_add(1, Ordering::Relaxed);

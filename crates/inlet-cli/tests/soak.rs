@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use host::{Host, LONG, at};
+use host::{Host, PATIENCE, at};
 use inlet_testkit::{Answer, Dial, TcpServer, dial_tcp, output};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with, sockopt};
 
@@ -62,7 +62,7 @@ impl Kept {
 
     fn dial(&self) {
         while self.goes_on.load(Ordering::Relaxed) {
-            let answer = dial_tcp(at("192.0.2.50:80"), &Dial::new().timeout(LONG));
+            let answer = dial_tcp(at("192.0.2.50:80"), &Dial::new().timeout(PATIENCE));
             assert_eq!(answer.name(), Some("kept"), "a packet went astray: {answer:?}");
             self.dials.fetch_add(1, Ordering::Relaxed);
         }
@@ -140,9 +140,9 @@ fn registrations() {
     let dials = kept.during(1, |tool, _| {
         for _ in 0..times / 2 {
             tool.ok(&["register", "hand", "--pid", &pid, "--listen", "tcp:127.0.0.1:7002"]);
-            assert_eq!(dial_tcp(at("192.0.2.51:80"), &Dial::new().timeout(LONG)).name(), Some("hand"));
+            assert_eq!(dial_tcp(at("192.0.2.51:80"), &Dial::new().timeout(PATIENCE)).name(), Some("hand"));
             tool.ok(&["unregister", "hand"]);
-            assert_eq!(dial_tcp(at("192.0.2.51:80"), &Dial::new().timeout(LONG)), Answer::Refused);
+            assert_eq!(dial_tcp(at("192.0.2.51:80"), &Dial::new().timeout(PATIENCE)), Answer::Refused);
         }
     });
     let status = host.json(&["status"]);
@@ -153,7 +153,7 @@ fn registrations() {
 
 /// Listens, as a server that starts anew does: the port of one that closed this moment may be in use for another one.
 fn listen(own: SocketAddr, again: &AtomicU64) -> TcpListener {
-    let until = Instant::now() + LONG;
+    let until = Instant::now() + PATIENCE;
     loop {
         match TcpListener::bind(own) {
             Err(cause) if cause.kind() == std::io::ErrorKind::AddrInUse && Instant::now() < until => {
@@ -183,7 +183,7 @@ fn listens() {
         for _ in 0..times / THREADS {
             // The first connection after listen() is the listener's.
             let listener = listen(own, &again);
-            let client = TcpStream::connect_timeout(&asked, LONG).unwrap();
+            let client = TcpStream::connect_timeout(&asked, PATIENCE).unwrap();
             assert_eq!(listener.accept().unwrap().1, client.local_addr().unwrap());
         }
     });
@@ -229,7 +229,7 @@ fn floods() {
             });
             let mut good = 0;
             while flooding.load(Ordering::Relaxed) || good == 0 {
-                match dial_tcp(at("192.0.2.50:80"), &Dial::new().timeout(LONG)) {
+                match dial_tcp(at("192.0.2.50:80"), &Dial::new().timeout(PATIENCE)) {
                     Answer::TimedOut if cookies == "0" => {}
                     answer => {
                         assert_eq!(answer.name(), Some("kept"), "syncookies {cookies}: {answer:?}");

@@ -5,17 +5,16 @@ use std::io::{self, Read, Seek};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::error::{Context, Result};
 use crate::listening::timespec;
+use crate::patience::PATIENCE;
 use crate::raw;
 use crate::scratch::Scratch;
-
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A child of the cgroup v2 root, removed on drop together with the processes that are still in it.
 #[derive(Debug)]

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::netlink::SocketAddrNetlink;
@@ -11,11 +10,11 @@ use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, bind, recv,
 use crate::error::{Context, Result};
 use crate::listening::timespec;
 use crate::netns::Namespace;
+use crate::patience::PATIENCE;
 use crate::raw;
 
 /// RTMGRP_LINK of linux/rtnetlink.h: changes of interfaces.
 const LINK_CHANGES: u32 = 1;
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// One end of the pair.
 #[derive(Clone, Copy, Debug)]

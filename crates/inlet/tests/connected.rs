@@ -5,19 +5,18 @@
 mod common;
 
 use std::net::{SocketAddr, UdpSocket};
-use std::time::Duration;
 
 use common::{bind, here, snapshot, state, up};
 use inlet::rules::{Packet, Protocol};
 use inlet::{Checker, Finding, Listeners, Outcome, Severity};
-use inlet_testkit::World;
+use inlet_testkit::{PATIENCE, World};
 use rustix::net::sockopt::socket_cookie;
 
 const TARGET: &str = "192.0.2.7:5201";
 
 fn socket(addr: &str) -> UdpSocket {
     let socket = UdpSocket::bind(addr).unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
     socket
 }
 

@@ -13,7 +13,7 @@ use inlet::rules::Protocol::{Tcp, Udp};
 use inlet::rules::{Confine, Description};
 use inlet::{Adopted, DescribeError, Error, Instance, Refusal, ServiceRequest, StateError, UpOptions, Watcher};
 use inlet_testkit::{
-    Cgroup, Listen, Netns, Program, Proto, TcpServer, UdpServer, World, as_user, dial_tcp, require_feature,
+    Cgroup, Listen, Netns, PATIENCE, Program, Proto, TcpServer, UdpServer, World, as_user, dial_tcp, require_feature,
 };
 use rustix::net::{AddressFamily, SocketType, ipproto, socket};
 
@@ -221,7 +221,7 @@ fn socat(how: impl FnOnce(&mut Command)) -> Program {
     command.args(["TCP-LISTEN:18082,bind=127.0.0.1,reuseaddr,fork", "SYSTEM:echo there"]);
     how(&mut command);
     let mut program = Program::start(&mut command).unwrap();
-    program.wait_listening(Proto::Tcp, "127.0.0.1:18082".parse().unwrap(), Duration::from_secs(20)).unwrap();
+    program.wait_listening(Proto::Tcp, "127.0.0.1:18082".parse().unwrap(), PATIENCE).unwrap();
     program
 }
 

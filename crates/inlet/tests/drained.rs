@@ -12,7 +12,7 @@ use common::{anywhere, bind, here, open, selector, snapshot, state, up};
 use inlet::rules::Protocol::{Tcp, Udp};
 use inlet::rules::Sticky;
 use inlet::{Drained, Instance, Left, Listeners, ServiceRequest};
-use inlet_testkit::{Program, World};
+use inlet_testkit::{PATIENCE, Program, World};
 use rustix::net::sockopt::socket_cookie;
 
 const NAME: &str = "INLET_DRAINED";
@@ -118,7 +118,7 @@ fn readers_are_told() {
     assert_eq!(listeners.iter().filter(|it| it.service.is_some() && it.drained.is_none()).count(), 2);
 
     drop(program.child().stdin.take());
-    let until = Instant::now() + Duration::from_secs(20);
+    let until = Instant::now() + PATIENCE;
     while !told(&world).is_empty() {
         assert!(Instant::now() < until, "{:?}", told(&world));
         std::thread::sleep(Duration::from_millis(2));

@@ -19,11 +19,10 @@ mod register;
 use std::io::{Read, Write};
 use std::net::{TcpStream, UdpSocket};
 use std::thread;
-use std::time::Duration;
 
 use common::{bind, here, up};
 use inlet::rules::Protocol;
-use inlet_testkit::World;
+use inlet_testkit::{PATIENCE, World};
 
 const RULES: &str =
     "[[rules]]\nto = \"web\"\nprotocol = \"tcp\"\nlocal = \"192.0.2.0/24\"\nports = 80\n[services.web]\n";
@@ -65,7 +64,7 @@ fn the_echo_answers_from_where_it_was_asked() {
     bind(&mut up(&world), "echo", Protocol::Udp, "192.0.2.0/24", "7");
     let server = echo::open(here(&world), "echo").unwrap();
     let client = UdpSocket::bind("127.0.0.1:0").unwrap();
-    client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
     let targets = ["192.0.2.7:7", "192.0.2.8:7"];
     targets.iter().for_each(|target| _ = client.send_to(b"hello", target).unwrap());
     for target in targets {

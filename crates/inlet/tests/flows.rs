@@ -5,12 +5,11 @@
 mod common;
 
 use std::net::{SocketAddr, UdpSocket};
-use std::time::Duration;
 
 use common::{bind, here, snapshot, told, tree, up};
 use inlet::rules::{Protocol, Sticky};
 use inlet::{AnswersState, FlowTable, Instance, ServiceRequest, UpOptions};
-use inlet_testkit::World;
+use inlet_testkit::{PATIENCE, World};
 use rustix::process::{Resource, Rlimit, setrlimit};
 
 const PREFIX: &str = "192.0.2.0/24";
@@ -69,7 +68,7 @@ fn serving(world: &World, max_flows: u32) -> (Instance, UdpSocket) {
     let mut instance = Instance::up(here(world), &options).unwrap();
     bind(&mut instance, "dns", Protocol::Udp, PREFIX, "20000-29999");
     let server = UdpSocket::bind("127.0.0.1:0").unwrap();
-    server.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    server.set_read_timeout(Some(PATIENCE)).unwrap();
     instance.register("dns", &server).unwrap();
     (instance, server)
 }

@@ -13,7 +13,7 @@ use common::{Receiver, asked, bind, dial, here, open, patient, snapshot, state, 
 use inlet::rules::Protocol::{Tcp, Udp};
 use inlet::rules::Target;
 use inlet::{Checker, Counters, Error, Instance, Outcome, Snapshot, StateError, Steering, Unasked};
-use inlet_testkit::{TcpServer, World, dial_tcp};
+use inlet_testkit::{PATIENCE, TcpServer, World, dial_tcp};
 
 /// `TCP_LISTEN` of include/net/tcp_states.h.
 const LISTEN: u8 = 10;
@@ -202,7 +202,7 @@ fn what_programs_of_others_decide() {
 
 /// The kernel lets go of a link a moment after the last who had it.
 fn wait_for_the_link_to_go(snapshot: &Snapshot) {
-    let until = Instant::now() + Duration::from_secs(20);
+    let until = Instant::now() + PATIENCE;
     while snapshot.hook().unwrap().steering != Steering::No {
         assert!(Instant::now() < until, "{:?}", snapshot.hook());
         std::thread::sleep(Duration::from_millis(2));

@@ -7,12 +7,11 @@ mod common;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use common::{Receiver, anywhere, asked, bind, open, state, told, up, wait_for_sockets};
 use inlet::rules::Protocol::Tcp;
 use inlet::{Adopted, Endpoint, Error, Instance, Refusal, SocketError};
-use inlet_testkit::{Caps, Program, TcpServer, World, as_user, without_caps};
+use inlet_testkit::{Caps, PATIENCE, Program, TcpServer, World, as_user, without_caps};
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType};
 use rustix::net::sockopt::set_socket_reuseport;
 use rustix::net::{AddressFamily, SocketType, socket};
@@ -197,7 +196,7 @@ fn of_another_process_until_it_ends() {
 fn a_process_that_is_gone_or_has_nothing() {
     let Some((_world, mut instance)) = bound() else { return };
     let mut ended = Program::start(&mut Command::new("true")).unwrap();
-    ended.wait_exit(Duration::from_secs(20)).unwrap().unwrap();
+    ended.wait_exit(PATIENCE).unwrap().unwrap();
     let gone = ended.id();
     let error = instance.register_process("web", gone, &[]).unwrap_err();
     assert_eq!(error.to_string(), format!("process {gone} does not exist"));

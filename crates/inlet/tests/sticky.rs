@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use common::{anywhere, bind, here, snapshot, told, tree, up};
 use inlet::rules::{Packet, Protocol, Spread, Sticky};
 use inlet::{Instance, ServiceRequest};
-use inlet_testkit::{UdpServer, World};
+use inlet_testkit::{PATIENCE, UdpServer, World};
 
 const PREFIXES: [&str; 2] = ["192.0.2.0/24", "2001:db8::/64"];
 
@@ -43,7 +43,7 @@ fn clients(count: u16) -> Vec<UdpSocket> {
         };
         let socket = UdpSocket::bind(if addr.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" }).unwrap();
         socket.connect((addr, 443 + number)).unwrap();
-        socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
         socket
     };
     (0..count).map(client).collect()

@@ -9,7 +9,7 @@ use std::os::fd::AsFd;
 use common::{bind, here, open, up};
 use inlet::rules::Protocol::Tcp;
 use inlet::{Checker, Error, Instance, StateError};
-use inlet_testkit::{Listen, TcpServer, World};
+use inlet_testkit::{Listen, PATIENCE, TcpServer, World};
 use libbpf_rs::{MapHandle, MapType};
 
 fn found(world: &World) -> Vec<inlet::Finding> {
@@ -60,7 +60,7 @@ fn a_socket_in_a_reuseport_array_is_named_as_such() {
     assert!(error.to_string().contains("Device or resource busy"), "{error}");
     drop(map);
     // The map lets go of it a moment after it is closed.
-    let until = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    let until = std::time::Instant::now() + PATIENCE;
     while instance.register("web", &server).is_err() {
         assert!(std::time::Instant::now() < until);
         std::thread::yield_now();

@@ -29,7 +29,7 @@ fn each_command_needs_exactly_what_the_table_says() {
     let mut other = Command::new("socat");
     other.args(["TCP-LISTEN:18094,bind=127.0.0.1,fork,reuseaddr", "SYSTEM:echo"]);
     let mut other = Program::start(as_user(&mut other, 65534, 65534, &[])).unwrap();
-    other.wait_listening(inlet_testkit::Proto::Tcp, at("127.0.0.1:18094"), crate::LONG).unwrap();
+    other.wait_listening(inlet_testkit::Proto::Tcp, at("127.0.0.1:18094"), crate::PATIENCE).unwrap();
     let pid = other.id().to_string();
     let cgroup = Cgroup::new().unwrap();
     let file = tempfile::NamedTempFile::with_suffix(".json").unwrap();

@@ -7,37 +7,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, ipproto, listen, socket_with};
 use serde_json::{Value, json};
 
-use crate::{Host, LONG, at};
-
-/// The findings of a check, by code; what it exits with.
-pub(crate) fn findings(host: &Host, args: &[&str]) -> (Option<i32>, Vec<Value>) {
-    let ran = host.run(&[&["check"], args, &["--json"]].concat());
-    assert_eq!(ran.stderr, "");
-    let report: Value = serde_json::from_str(&ran.stdout).unwrap();
-    assert_eq!(report["unchecked"], json!([]), "root can look at everything");
-    (ran.code, report["findings"].as_array().unwrap().clone())
-}
-
-pub(crate) fn codes(findings: &[Value]) -> Vec<&str> {
-    let mut codes: Vec<&str> = findings.iter().map(|it| it["code"].as_str().unwrap()).collect();
-    codes.retain(|code| *code != "rp-filter");
-    codes.sort_unstable();
-    codes
-}
-
-pub(crate) fn one<'a>(findings: &'a [Value], code: &str) -> &'a Value {
-    findings.iter().find(|it| it["code"] == code).unwrap_or_else(|| panic!("no {code} in {findings:?}"))
-}
-
-/// Runs the command that a finding gives, as a user would.
-pub(crate) fn apply_fix(host: &Host, finding: &Value) {
-    let command = finding["fix"].as_str().unwrap().split(" (or ").next().unwrap();
-    let inlet = format!("{} --bpffs {}", env!("CARGO_BIN_EXE_inlet"), host.world.bpffs.path().display());
-    let mut shell = Command::new("sh");
-    shell.arg("-ec").arg(format!("inlet() {{ {inlet} \"$@\"; }}\n{command}"));
-    let said = output(&mut shell).unwrap();
-    assert!(said.status.success(), "{command}: {}", String::from_utf8_lossy(&said.stderr));
-}
+use crate::asked::{apply_fix, codes, findings, one};
+use crate::{Host, PATIENCE, at};
 
 #[test]
 fn nothing_is_amiss_with_an_instance_in_order() {
@@ -127,7 +98,7 @@ fn what_is_wrong_with_services_and_sockets_is_found() {
     let (_, found) = findings(&host, &[]);
     // It is told where it is so: some kernels count no bytes of a socket in a map.
     plain.send_to(b"some", "127.0.0.1:5354").unwrap();
-    let patience = Timespec::try_from(LONG).unwrap();
+    let patience = Timespec::try_from(PATIENCE).unwrap();
     assert_eq!(poll(&mut [PollFd::new(&plain, PollFlags::IN)], Some(&patience)).unwrap(), 1);
     let waiting = rustix::io::ioctl_fionread(&plain).unwrap();
     assert_eq!(waiting == 0, codes(&found).contains(&"udp-fionread"), "{waiting}: {found:?}");
@@ -242,7 +213,7 @@ fn the_unit_of_an_owner_is_told() {
     let mut server = Command::new("socat");
     server.args(["TCP-LISTEN:8080,bind=192.0.2.7,fork,reuseaddr", "SYSTEM:true"]);
     let mut server = Program::start(&mut server).unwrap();
-    server.wait_listening(Proto::Tcp, at("192.0.2.7:8080"), LONG).unwrap();
+    server.wait_listening(Proto::Tcp, at("192.0.2.7:8080"), PATIENCE).unwrap();
     std::fs::write(unit.join("cgroup.procs"), server.id().to_string()).unwrap();
     let said = host.json(&["explain", "tcp", "192.0.2.7:8080"]);
     let owner = &said["without"]["sockets"][0]["owners"][0];
@@ -276,7 +247,7 @@ fn sockets_that_wait_to_be_adopted_are_found() {
     let codes = codes(&found);
     assert!(code == Some(0) && !codes.contains(&"socket-not-adopted"), "{found:?}");
     assert!(!codes.contains(&"service-without-sockets"), "{found:?}");
-    let answer = inlet_testkit::dial_udp(at("192.0.2.9:18053"), &Dial::new().timeout(LONG));
+    let answer = inlet_testkit::dial_udp(at("192.0.2.9:18053"), &Dial::new().timeout(PATIENCE));
     assert_eq!(answer.name(), Some("dns"));
 }
 

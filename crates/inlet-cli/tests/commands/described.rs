@@ -11,7 +11,7 @@ use inlet_testkit::{Dial, Program, Proto, TcpServer, as_user, dial_tcp, dial_udp
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::{Host, LONG, at, is_error};
+use crate::{Host, PATIENCE, at, is_error};
 
 const SOCAT: [&str; 3] = ["socat", "TCP-LISTEN:18090,bind=127.0.0.1,fork,reuseaddr", "SYSTEM:echo found"];
 
@@ -28,10 +28,10 @@ fn a_command_has_its_sockets_while_it_runs() {
     host.ok(&["bind", "web", "tcp", "192.0.2.0/24", "any"]);
     for listen in [&["--listen", "tcp:127.0.0.1:18090"][..], &[]] {
         let mut ran = run(&host, &[&["run", "web"], listen, &["--"], &SOCAT].concat());
-        ran.wait_listening(Proto::Tcp, at("127.0.0.1:18090"), LONG).unwrap_or_else(|error| panic!("{error}"));
+        ran.wait_listening(Proto::Tcp, at("127.0.0.1:18090"), PATIENCE).unwrap_or_else(|error| panic!("{error}"));
         let mut answer = String::new();
         // The kernel lists a listener a moment before its listen() returns.
-        let until = Instant::now() + LONG;
+        let until = Instant::now() + PATIENCE;
         let mut client = loop {
             match TcpStream::connect("192.0.2.9:4711") {
                 Ok(client) => break client,
@@ -46,13 +46,13 @@ fn a_command_has_its_sockets_while_it_runs() {
         assert!(described["cgroup"].as_str().unwrap().contains("/inlet-run-"));
         // The signal goes on to the command, and its end is the end of both.
         ran.signal(Signal::TERM).unwrap();
-        assert_eq!(ran.wait_exit(LONG).unwrap().unwrap().code(), Some(128 + 15), "{listen:?}");
+        assert_eq!(ran.wait_exit(PATIENCE).unwrap().unwrap().code(), Some(128 + 15), "{listen:?}");
         assert!(host.json(&["services"])[0]["described"].is_null(), "{listen:?}");
     }
     let mut ran = run(&host, &["run", "web", "--", "sh", "-c", "exit 7"]);
-    assert_eq!(ran.wait_exit(LONG).unwrap().unwrap().code(), Some(7));
+    assert_eq!(ran.wait_exit(PATIENCE).unwrap().unwrap().code(), Some(7));
     let mut ran = run(&host, &["run", "web", "--", "no-such-command"]);
-    assert_eq!(ran.wait_exit(LONG).unwrap().unwrap().code(), Some(1));
+    assert_eq!(ran.wait_exit(PATIENCE).unwrap().unwrap().code(), Some(1));
     assert!(host.json(&["services"])[0]["described"].is_null());
 }
 
@@ -65,7 +65,7 @@ fn bind_to_an_address_describes_a_service() {
     let status = host.ok(&["status"]);
     assert!(status.contains("waiting for tcp:127.0.0.1:18091"), "{status}");
     let _server = TcpServer::spawn("web", at("127.0.0.1:18091")).unwrap();
-    assert_eq!(dial_tcp(at("192.0.2.9:80"), &Dial::new().timeout(LONG)).local(), Some(at("192.0.2.9:80")));
+    assert_eq!(dial_tcp(at("192.0.2.9:80"), &Dial::new().timeout(PATIENCE)).local(), Some(at("192.0.2.9:80")));
     assert!(!host.ok(&["status"]).contains("waiting"));
     assert!(host.ok(&["adopt"]).contains("known"));
     host.fails(
@@ -93,10 +93,10 @@ fn a_command_has_its_udp_sockets_as_it_binds_them() {
             let cookie = service(&host, "dns")["sockets"][0]["cookie"].clone();
             !cookie.is_null() && std::mem::replace(&mut known, cookie.clone()) != cookie
         });
-        let answer = dial_udp(at("192.0.2.9:53"), &Dial::new().timeout(LONG));
+        let answer = dial_udp(at("192.0.2.9:53"), &Dial::new().timeout(PATIENCE));
         assert_eq!(answer.name(), Some("found"), "{round}: {answer:?}");
     }
-    assert_eq!(ran.wait_exit(LONG).unwrap().unwrap().code(), Some(0));
+    assert_eq!(ran.wait_exit(PATIENCE).unwrap().unwrap().code(), Some(0));
     assert!(service(&host, "dns")["described"].is_null());
 }
 
@@ -112,7 +112,7 @@ fn sockets(host: &Host, name: &str) -> usize {
 /// Waits for a state of which no event tells.
 #[track_caller]
 fn wait_for(mut is_so: impl FnMut() -> bool) {
-    let until = Instant::now() + LONG;
+    let until = Instant::now() + PATIENCE;
     while !is_so() {
         assert!(Instant::now() < until);
         std::thread::sleep(Duration::from_millis(3));
@@ -128,7 +128,7 @@ struct Left {
 impl Drop for Left {
     fn drop(&mut self) {
         let _ = kill_process(self.pid, Signal::KILL);
-        let until = Instant::now() + LONG;
+        let until = Instant::now() + PATIENCE;
         while fs::remove_dir(&self.group).is_err() && Instant::now() < until {
             std::thread::yield_now();
         }
@@ -208,7 +208,7 @@ fn ghost_listens() -> Program {
     command.args(["TCP-LISTEN:18096,bind=127.0.0.1,fork,reuseaddr", "SYSTEM:echo found"]);
     as_user(&mut command, GHOST, GHOST, &[]);
     let mut program = Program::start(&mut command).unwrap();
-    program.wait_listening(Proto::Tcp, at("127.0.0.1:18096"), LONG).unwrap();
+    program.wait_listening(Proto::Tcp, at("127.0.0.1:18096"), PATIENCE).unwrap();
     program
 }
 
@@ -258,7 +258,7 @@ fn a_user_that_is_gone_keeps_nobody_from_changing_the_rules() {
     // What it had it keeps, and the others get what they want.
     assert_eq!(sockets(&host, "web"), 1);
     let _other = TcpServer::spawn("other", at("127.0.0.1:18097")).unwrap();
-    assert_eq!(dial_tcp(at("192.0.2.9:82"), &Dial::new().timeout(LONG)).name(), Some("other"));
+    assert_eq!(dial_tcp(at("192.0.2.9:82"), &Dial::new().timeout(PATIENCE)).name(), Some("other"));
     assert!(service(&host, "other")["described"]["problem"].is_null());
     drop(first);
     let second = ghost_listens();

@@ -3,7 +3,7 @@
 use inlet_testkit::TcpServer;
 use serde_json::{Value, json};
 
-use crate::confirm::until;
+use crate::asked::until;
 use crate::{Host, Ran, at};
 
 /// An instance that steers to a server.

@@ -7,7 +7,7 @@ use std::thread;
 
 use inlet_testkit::{Answer, Dial, Listen, TcpServer, dial_tcp};
 
-use crate::{Host, LONG, at};
+use crate::{Host, PATIENCE, at};
 
 /// Addresses of the prefix that moves first, and of the rest.
 const FIRST: [&str; 2] = ["192.0.2.7:443", "192.0.2.200:443"];
@@ -40,14 +40,14 @@ impl Met {
 /// Connects to these addresses until it is told to stop.
 fn load(targets: &[SocketAddr], met: &Met, stop: &AtomicBool) {
     while !stop.load(Ordering::Relaxed) {
-        targets.iter().for_each(|target| met.add(&dial_tcp(*target, &Dial::new().timeout(LONG))));
+        targets.iter().for_each(|target| met.add(&dial_tcp(*target, &Dial::new().timeout(PATIENCE))));
     }
 }
 
 /// Waits until so many more connections were answered.
 fn some_more(met: &[&Met]) {
     let goals: Vec<u64> = met.iter().map(|met| met.answers() + 50).collect();
-    let until = std::time::Instant::now() + LONG * 3;
+    let until = std::time::Instant::now() + PATIENCE * 3;
     while met.iter().zip(&goals).any(|(met, goal)| met.answers() < *goal) {
         assert!(std::time::Instant::now() < until, "clients are answered");
         thread::yield_now();
@@ -55,7 +55,7 @@ fn some_more(met: &[&Met]) {
 }
 
 fn asked(target: &str) -> Option<String> {
-    dial_tcp(at(target), &Dial::new().timeout(LONG)).name().map(str::to_owned)
+    dial_tcp(at(target), &Dial::new().timeout(PATIENCE)).name().map(str::to_owned)
 }
 
 #[test]

@@ -3,31 +3,21 @@
 // clippy.toml allows this in test functions; these are what they call.
 #![allow(clippy::unwrap_used)]
 
-mod all;
-mod boot;
+#[path = "../common/asked.rs"]
+mod asked;
 mod capabilities;
-mod change;
 mod check;
-mod confirm;
 mod described;
 mod hook;
 #[path = "../common/host.rs"]
 mod host;
-mod import;
 mod leave;
 mod listeners;
-mod newer;
-mod plan;
 mod policy;
 mod routes;
-mod show;
 mod sockets;
-mod ssh;
 mod surprises;
-mod trust;
-mod truth;
 mod udp;
 mod users;
-mod width;
 
-pub(crate) use host::{Host, LONG, Ran, at, is_error, words};
+pub(crate) use host::{Host, PATIENCE, Ran, at, is_error, words};

@@ -5,7 +5,7 @@ use std::time::Duration;
 use inlet_testkit::{Dial, End, Listen, Namespace, Netns, TcpServer, dial_tcp, veth};
 use serde_json::{Value, json};
 
-use crate::{Host, LONG, at};
+use crate::{Host, PATIENCE, at};
 
 #[test]
 fn explain_lets_policy_routing_count() {
@@ -38,7 +38,7 @@ fn explain_lets_policy_routing_count() {
     // What comes in by that interface finds the prefix local, and nothing else does.
     own.ip(&["route", "add", "local", "198.51.100.0/24", "dev", "lo", "table", "100"]).unwrap();
     own.ip(&["rule", "add", "pref", "500", "iif", "v0", "lookup", "100"]).unwrap();
-    assert_eq!(from_outside(LONG), "web");
+    assert_eq!(from_outside(PATIENCE), "web");
     let rules = json!(["500: from all iif v0 lookup 100"]);
     assert_eq!(address(&question), json!([false, null, rules, false, null]));
     let unless = json!([{"by": "500: from all iif v0 lookup 100", "local": true}]);

@@ -12,10 +12,10 @@ use inlet_testkit::{
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::check::{codes, findings, one};
-use crate::confirm::until;
-use crate::plan::asked;
-use crate::{Host, LONG, at};
+use crate::asked::asked;
+use crate::asked::until;
+use crate::asked::{codes, findings, one};
+use crate::{Host, PATIENCE, at};
 
 #[test]
 fn the_check_for_programs() {
@@ -82,7 +82,7 @@ fn a_member_of_a_group_that_is_in_no_service_is_told() {
     let mut server = Command::new("socat");
     server.args(["TCP4-LISTEN:18111,bind=127.0.0.1,fork,reuseport", "SYSTEM:true"]);
     let mut server = Program::start(&mut server).unwrap();
-    server.wait_listening(Proto::Tcp, at("127.0.0.1:18111"), LONG).unwrap();
+    server.wait_listening(Proto::Tcp, at("127.0.0.1:18111"), PATIENCE).unwrap();
     let _in = TcpServer::spawn_with("in", at("127.0.0.1:18111"), group).unwrap();
     let pid = std::process::id().to_string();
     host.ok(&["register", "web", "--pid", &pid, "--listen", "tcp:127.0.0.1:18111"]);
@@ -184,7 +184,7 @@ fn an_answer_that_the_kernel_refuses_is_found() {
     assert_eq!((code, &refused["severity"]), (Some(1), &json!("error")));
     assert!(refused["fix"].as_str().unwrap().starts_with(&fix), "{refused}");
     host.ok(&["register", "dns", "--pid", &pid, "--listen", "udp:[::]:18116"]);
-    assert_eq!(ask(LONG).name(), Some("dns"));
+    assert_eq!(ask(PATIENCE).name(), Some("dns"));
     let (code, found) = findings(&host, &[]);
     assert!(code == Some(0) && found.iter().all(|it| it["code"] != "udp-answers-refused"), "{found:?}");
 }
@@ -206,7 +206,7 @@ fn answers_through_a_new_interface_are_counted() {
     .unwrap();
     outside.ip(&["route", "add", "192.0.2.0/24", "via", "10.9.0.1"]).unwrap();
     let client = outside.enter(|| UdpSocket::bind("10.9.0.2:0")).unwrap();
-    client.set_read_timeout(Some(LONG)).unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
     for _ in 0..3 {
         client.send_to(b"who", "192.0.2.7:53").unwrap();
         assert_eq!(client.recv_from(&mut [0; 64]).unwrap().1, at("192.0.2.7:18117"));
@@ -260,22 +260,22 @@ fn a_run_that_was_killed_does_not_stop_the_next() {
     let described = || host.json(&["services"])[0]["described"]["cgroup"].as_str().map(str::to_owned);
     // It makes its service.
     let mut first = run(18116);
-    first.wait_listening(Proto::Tcp, at("127.0.0.1:18116"), LONG).unwrap();
+    first.wait_listening(Proto::Tcp, at("127.0.0.1:18116"), PATIENCE).unwrap();
     let group = described().unwrap();
     first.signal(Signal::KILL).unwrap();
-    first.wait_exit(LONG).unwrap().unwrap();
+    first.wait_exit(PATIENCE).unwrap().unwrap();
     // Its command goes on without it, and the next takes the service over. While that lives, no other gets it.
     let mut second = run(18117);
-    second.wait_listening(Proto::Tcp, at("127.0.0.1:18117"), LONG).unwrap();
+    second.wait_listening(Proto::Tcp, at("127.0.0.1:18117"), PATIENCE).unwrap();
     let has = |address: &str| host.json(&["services"])[0]["sockets"][0]["local"] == *address;
     until("the service has it", || has("127.0.0.1:18117"));
     let taken = described().unwrap();
     assert_ne!(taken, group);
     let mut refused = run(18118);
-    assert_eq!(refused.wait_exit(LONG).unwrap().unwrap().code(), Some(1));
+    assert_eq!(refused.wait_exit(PATIENCE).unwrap().unwrap().code(), Some(1));
     assert_eq!(described(), Some(taken.clone()));
     second.signal(Signal::TERM).unwrap();
-    assert_eq!(second.wait_exit(LONG).unwrap().unwrap().code(), Some(128 + 15));
+    assert_eq!(second.wait_exit(PATIENCE).unwrap().unwrap().code(), Some(128 + 15));
     assert_eq!(described(), None);
     // What the first left behind ends here.
     let mounts = std::fs::read_to_string("/proc/thread-self/mounts").unwrap();

@@ -5,11 +5,11 @@ use std::net::UdpSocket;
 use rustix::net::sockopt::socket_cookie;
 use serde_json::json;
 
-use crate::{Host, LONG, at};
+use crate::{Host, PATIENCE, at};
 
 fn socket(addr: &str) -> UdpSocket {
     let socket = UdpSocket::bind(addr).unwrap();
-    socket.set_read_timeout(Some(LONG)).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
     socket
 }
 

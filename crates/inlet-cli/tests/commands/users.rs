@@ -6,8 +6,8 @@ use std::process::Command;
 use inlet_testkit::{Dial, Program, Proto, as_user, dial_tcp};
 use serde_json::Value;
 
-use crate::trust::{NOBODY, codes};
-use crate::{Host, LONG, at};
+use crate::asked::{NOBODY, all_codes};
+use crate::{Host, PATIENCE, at};
 
 /// A server of another user at an address.
 fn strange(address: &str) -> Program {
@@ -15,7 +15,7 @@ fn strange(address: &str) -> Program {
     let mut command = Command::new("socat");
     command.args([format!("TCP-LISTEN:{port},bind={host},fork,reuseaddr").as_str(), "SYSTEM:echo"]);
     let mut server = Program::start(as_user(&mut command, NOBODY, NOBODY, &[])).unwrap();
-    server.wait_listening(Proto::Tcp, at(address), LONG).unwrap_or_else(|error| panic!("{error}"));
+    server.wait_listening(Proto::Tcp, at(address), PATIENCE).unwrap_or_else(|error| panic!("{error}"));
     server
 }
 
@@ -42,19 +42,20 @@ fn sockets_of_other_users_are_found_by_check() {
     host.ok(&["bind", "web", "tcp", "192.0.2.0/24", "443"]);
     assert_eq!(open_to_anyone(&host), says("warning", "192.0.2.0/24:443"));
     let _ours = TcpListener::bind("127.0.0.1:18092").unwrap();
-    assert!(!codes(&host).contains(&"sockets-of-several-users".to_owned()));
+    assert!(!all_codes(&host).contains(&"sockets-of-several-users".to_owned()));
     let _theirs = strange("127.0.0.2:18092");
-    assert!(codes(&host).contains(&"sockets-of-several-users".to_owned()));
+    assert!(all_codes(&host).contains(&"sockets-of-several-users".to_owned()));
     assert!(host.ok(&["status"]).contains("its sockets belong to users root and nobody"), "{}", host.ok(&["status"]));
     host.ok(&["service", "set", "web", "--listen", "tcp:*:18092", "--user", "root"]);
-    let found = codes(&host);
+    let found = all_codes(&host);
     assert!(!found.iter().any(|code| code == "open-to-anyone" || code == "sockets-of-several-users"), "{found:?}");
     assert!(!host.ok(&["status"]).contains("belong to users"));
-    assert_eq!(dial_tcp(at("192.0.2.9:443"), &Dial::new().timeout(LONG)).local(), None, "nobody accepts there");
+    let briefly = Dial::new().timeout(std::time::Duration::from_millis(200));
+    assert_eq!(dial_tcp(at("192.0.2.9:443"), &briefly).local(), None, "nobody accepts there");
     host.ok(&["bind", "web", "udp", "192.0.2.0/24", "53"]);
     let connected = UdpSocket::bind("192.0.2.1:53").unwrap();
     connected.connect("127.0.0.1:5353").unwrap();
-    assert!(codes(&host).contains(&"udp-connected".to_owned()));
+    assert!(all_codes(&host).contains(&"udp-connected".to_owned()));
 }
 
 #[test]
@@ -79,7 +80,7 @@ fn a_description_that_any_socket_fits_is_told() {
     assert!(said.contains("fix: inlet service set web --listen tcp:127.0.0.1:18093 --user root (or "), "{said}");
     is_silent(&host.ok(&more(&["--anyone"])));
     is_silent(&host.ok(&["bind", "web", "tcp", "192.0.2.0/24", "80"]));
-    assert!(!codes(&host).contains(&"open-to-anyone".to_owned()), "{:?}", codes(&host));
+    assert!(!all_codes(&host).contains(&"open-to-anyone".to_owned()), "{:?}", all_codes(&host));
     assert!(host.ok(&["export"]).contains(r#""anyone": true"#), "{}", host.ok(&["export"]));
     host.ok(&["export", "--toml"]);
     assert!(host.feed(&["apply", "-"], &host.ok(&["export", "--toml"])).stdout.starts_with("no change"));

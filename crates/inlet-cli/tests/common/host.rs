@@ -4,12 +4,10 @@
 use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
+pub(crate) use inlet_testkit::PATIENCE;
 use inlet_testkit::{Program, World, output};
 use serde_json::Value;
-
-pub(crate) const LONG: Duration = Duration::from_secs(20);
 
 /// Surroundings with the command in them.
 pub(crate) struct Host {
@@ -87,7 +85,7 @@ impl Host {
         let (mut stdout, mut stderr) = (String::new(), String::new());
         child.stdout.take().unwrap().read_to_string(&mut stdout).unwrap();
         child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
-        let status = program.wait_exit(LONG).unwrap().unwrap();
+        let status = program.wait_exit(PATIENCE).unwrap().unwrap();
         Ran { code: status.code(), stdout, stderr }
     }
 }

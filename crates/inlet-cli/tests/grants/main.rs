@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use host::{Host, LONG, Ran, at};
+use host::{Host, PATIENCE, Ran, at};
 use inlet_testkit::{
     Cgroup, Dial, Program, Proto, TcpServer, UdpServer, as_user, dial_tcp, dial_udp, output, require_program,
 };
@@ -76,7 +76,7 @@ impl Granted {
     }
 
     fn wait_until(&self, what: &str, mut is_so: impl FnMut() -> bool) {
-        let until = Instant::now() + LONG;
+        let until = Instant::now() + PATIENCE;
         while !is_so() {
             assert!(Instant::now() < until, "never came: {what}: {}", self.log());
             std::thread::sleep(Duration::from_millis(5));
@@ -149,7 +149,7 @@ fn a_user_changes_what_is_granted_and_nothing_else() {
     granted.ok(&["bind", "web", "udp", "2001:db8::/64", "8053"]);
     granted.ok(&["bind", "web", "tcp", "192.0.2.5", "80", "--from", "198.51.100.0/24"]);
     let mut server = echo("TCP-LISTEN:18180,bind=127.0.0.1,fork,reuseaddr");
-    server.wait_listening(Proto::Tcp, at("127.0.0.1:18180"), LONG).unwrap();
+    server.wait_listening(Proto::Tcp, at("127.0.0.1:18180"), PATIENCE).unwrap();
     let pid = server.id().to_string();
     let said = granted.ok(&["register", "web", "--pid", &pid]);
     assert!(said.contains("adopted tcp:127.0.0.1:18180 -> web"), "{said}");
@@ -178,7 +178,7 @@ fn a_user_changes_what_is_granted_and_nothing_else() {
     };
     (0..5).for_each(|_| assert_eq!(answer(), "granted\n"));
     assert_eq!(thief.served(), 0);
-    assert!(udp_thief.is_err() || dial_udp(at("[2001:db8::1]:8053"), &Dial::new().timeout(LONG)).name().is_none());
+    assert!(udp_thief.is_err() || dial_udp(at("[2001:db8::1]:8053"), &Dial::new().timeout(PATIENCE)).name().is_none());
 
     let denied = "not granted to user 65534";
     for args in [
@@ -213,7 +213,7 @@ fn a_user_changes_what_is_granted_and_nothing_else() {
     }
     granted.ok(&["unbind", "tcp", "192.0.2.0/28", "80,8000-8100"]);
     assert_eq!(thief.served(), 0);
-    assert_eq!(dial_tcp(at("192.0.2.1:80"), &Dial::new().timeout(LONG)).name(), Some("thief"));
+    assert_eq!(dial_tcp(at("192.0.2.1:80"), &Dial::new().timeout(PATIENCE)).name(), Some("thief"));
     let log = granted.log();
     for line in
         ["granted: user 65534, process", ": bind web tcp 192.0.2.0/28 80,8000-8100", "refused: user 54321, process"]
@@ -247,7 +247,7 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        let until = Instant::now() + LONG;
+        let until = Instant::now() + PATIENCE;
         while fs::remove_dir(&self.0).is_err() && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(5));
         }

@@ -12,7 +12,7 @@ use inlet_testkit::{Namespace, Program, TcpServer, as_user, output, require_prog
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, recv, send, sendmsg};
 use tempfile::TempDir;
 
-use crate::host::{Host, LONG, at, is_error};
+use crate::host::{Host, PATIENCE, at, is_error};
 use crate::{Granted, NOBODY, RULESET};
 
 /// Sends bytes and descriptors, and gives what is answered.
@@ -119,7 +119,7 @@ fn it_is_started_by_its_socket() {
     command.args(["--seqpacket", "-l", socket.to_str().unwrap(), env!("CARGO_BIN_EXE_inlet"), "grantd", "--idle", "1"]);
     command.arg("--bpffs").arg(host.world.bpffs.path());
     let mut activated = Program::start(command.stderr(Stdio::null())).unwrap();
-    let until = Instant::now() + LONG;
+    let until = Instant::now() + PATIENCE;
     while !socket.exists() {
         assert!(Instant::now() < until);
         std::thread::sleep(Duration::from_millis(5));
@@ -130,7 +130,7 @@ fn it_is_started_by_its_socket() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(String::from_utf8_lossy(&output.stdout).contains("\"by\": \"grantd\""), "{output:?}");
     assert!(host.ok(&["rules"]).contains("192.0.2.7"));
-    assert!(activated.wait_exit(LONG).unwrap().is_some(), "it ends");
+    assert!(activated.wait_exit(PATIENCE).unwrap().is_some(), "it ends");
 }
 
 /// A file, and the socket of a server that lives, stay; the socket of one that is gone is replaced.
@@ -154,7 +154,7 @@ fn it_takes_no_files_place() {
     granted.ok(&["bind", "web", "tcp", "192.0.2.1", "80"]);
 
     granted.server.child().kill().unwrap();
-    granted.server.wait_exit(LONG).unwrap();
+    granted.server.wait_exit(PATIENCE).unwrap();
     assert!(socket.exists());
     let mut command = granted.host.command(&["grantd", "--socket", socket.to_str().unwrap()]);
     let _again = Program::start(command.stderr(Stdio::null())).unwrap();

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::{LONG, at, wait_until};
+use crate::{PATIENCE, at, wait_until};
 
 /// What the servers answer.
 pub(crate) const ANSWER: &str = "served";
@@ -126,7 +126,7 @@ fn port(place: usize) -> u16 {
 /// Asks once.
 pub(crate) fn ask(addr: SocketAddr) -> Attempt {
     let begun = Instant::now();
-    let met = match TcpStream::connect_timeout(&addr, LONG) {
+    let met = match TcpStream::connect_timeout(&addr, PATIENCE) {
         Ok(connection) => exchange(connection).map_or_else(|error| Met::Broken(error.kind()), |()| Met::Answered),
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Met::Refused,
         Err(error) => Met::Broken(error.kind()),
@@ -135,7 +135,7 @@ pub(crate) fn ask(addr: SocketAddr) -> Attempt {
 }
 
 fn exchange(mut connection: TcpStream) -> io::Result<()> {
-    connection.set_read_timeout(Some(LONG))?;
+    connection.set_read_timeout(Some(PATIENCE))?;
     connection.write_all(b"GET / HTTP/1.0\r\nHost: web.example\r\n\r\n")?;
     let mut answer = String::new();
     connection.read_to_string(&mut answer)?;

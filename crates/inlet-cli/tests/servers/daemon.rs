@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use inlet_testkit::{Cgroup, Program, Proto};
 use rustix::process::Signal;
 
-use crate::{LONG, at, wait_until};
+use crate::{PATIENCE, at, wait_until};
 
 /// A running server.
 pub(crate) struct Daemon {
@@ -36,7 +36,7 @@ impl Daemon {
     /// Waits until it listens.
     #[track_caller]
     pub(crate) fn wait_listening(&mut self, proto: Proto, addr: &str) {
-        let listening = self.program.wait_listening(proto, at(addr), LONG);
+        let listening = self.program.wait_listening(proto, at(addr), PATIENCE);
         assert!(listening.is_ok(), "{listening:?}: {}", self.log());
     }
 
@@ -53,7 +53,7 @@ impl Daemon {
     #[track_caller]
     pub(crate) fn end(mut self, signal: Signal) {
         self.program.signal(signal).unwrap();
-        assert!(self.program.wait_exit(LONG).unwrap().is_some(), "does not end: {}", self.log());
+        assert!(self.program.wait_exit(PATIENCE).unwrap().is_some(), "does not end: {}", self.log());
     }
 
     /// The processes that it started and that run.

@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::daemon::Daemon;
-use crate::{Host, LONG, at, conf, host, wait_for_sockets, wait_until};
+use crate::{Host, PATIENCE, at, conf, host, wait_for_sockets, wait_until};
 
 const LISTEN: &str = "127.0.0.1:5300";
 const TARGET: &str = "192.0.2.7:53";
@@ -36,7 +36,7 @@ pub(crate) fn assert_answers(answer: &[u8], about: &str) {
 /// Asks over UDP, and takes an answer from the address and port asked alone.
 pub(crate) fn ask_udp(target: SocketAddr) -> Vec<u8> {
     let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
-    socket.set_read_timeout(Some(LONG)).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
     socket.connect(target).unwrap();
     socket.send(&question()).unwrap();
     let mut answer = [0; 512];
@@ -46,8 +46,8 @@ pub(crate) fn ask_udp(target: SocketAddr) -> Vec<u8> {
 
 /// Asks over TCP, where a length goes before each message.
 pub(crate) fn ask_tcp(target: SocketAddr) -> Vec<u8> {
-    let mut client = TcpStream::connect_timeout(&target, LONG).unwrap();
-    client.set_read_timeout(Some(LONG)).unwrap();
+    let mut client = TcpStream::connect_timeout(&target, PATIENCE).unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
     let question = question();
     client.write_all(&[&(question.len() as u16).to_be_bytes()[..], &question].concat()).unwrap();
     let mut length = [0; 2];

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::daemon::Daemon;
-use crate::{Host, LONG, at, wait_for_sockets, wait_until};
+use crate::{Host, PATIENCE, at, wait_for_sockets, wait_until};
 
 /// Says who it is and how often a client that said hello has come; any other client is unknown to it. Over TCP it accepts only
 /// once it is told.
@@ -78,7 +78,7 @@ fn clients(count: u16) -> Vec<UdpSocket> {
         };
         let socket = UdpSocket::bind(if target.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" }).unwrap();
         socket.connect(target).unwrap();
-        socket.set_read_timeout(Some(LONG)).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
         socket
     };
     (0..count).map(client).collect()
@@ -167,7 +167,7 @@ fn a_restart_with_overlap_loses_no_flow() {
     drop(live);
     let began = Instant::now();
     let done = host.run(&["drain", "web", "--pid", &pid, "--timeout", "60", "--json"]);
-    assert_eq!((done.code, began.elapsed() < LONG), (Some(0), true), "{done:?}");
+    assert_eq!((done.code, began.elapsed() < PATIENCE), (Some(0), true), "{done:?}");
     assert_eq!(drained(&host, &old), [["tcp", "0", "0"], ["udp", "0", "0"]]);
     old.end(Signal::KILL);
     wait_until("no socket is drained", || told(&host).is_empty());

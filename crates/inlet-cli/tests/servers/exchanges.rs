@@ -11,7 +11,7 @@ use std::time::Instant;
 use inlet_testkit::{End, Namespace, checksum_offload, segment, veth};
 use rustix::io::Errno;
 
-use crate::{Host, LONG, at, receive, wait_for_sockets};
+use crate::{Host, PATIENCE, at, receive, wait_for_sockets};
 
 const PREFIXES: [&str; 2] = ["192.0.2.0/24", "2001:db8::/64"];
 const RANGE: std::ops::RangeInclusive<u16> = 10_000..=19_999;
@@ -70,7 +70,7 @@ impl Network {
         wait_for_sockets(&self.host, 0);
         let listening = format!("{bound}:5300");
         let server = UdpSocket::bind(&listening).unwrap();
-        server.set_read_timeout(Some(LONG)).unwrap();
+        server.set_read_timeout(Some(PATIENCE)).unwrap();
         let (pid, listen) = (std::process::id().to_string(), format!("udp:{listening}"));
         self.host.ok(&["register", "web", "--pid", &pid, "--listen", &listen]);
         server
@@ -82,7 +82,7 @@ impl Network {
         let client = if outside { self.client.enter(|| UdpSocket::bind(any)) } else { UdpSocket::bind(any) };
         let client = client.unwrap();
         client.connect(target).unwrap();
-        client.set_read_timeout(Some(LONG)).unwrap();
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
         client
     }
 

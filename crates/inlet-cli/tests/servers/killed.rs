@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use inlet_testkit::{Dial, Program, TcpServer, UdpServer, dial_tcp, dial_udp};
 use rustix::process::Signal;
 
-use crate::{Host, LISTEN, LONG, at, host, sockets, wait_for_sockets, wait_until};
+use crate::{Host, LISTEN, PATIENCE, at, host, sockets, wait_for_sockets, wait_until};
 
 const ROUNDS: usize = 16;
 /// Between two packets of one sender.
@@ -45,7 +45,7 @@ fn kill_after(host: &Host, args: &[&str], time: Duration) -> bool {
     let mut program = start(host, args);
     thread::sleep(time);
     let _ = program.signal(Signal::KILL);
-    let status = program.wait_exit(LONG).unwrap().unwrap();
+    let status = program.wait_exit(PATIENCE).unwrap().unwrap();
     assert!(status.success() || status.code().is_none(), "{args:?}: {status}");
     !status.success()
 }
@@ -59,7 +59,7 @@ fn time(host: &Host, args: &[&str]) -> Duration {
 
 /// Asks until told to end. Nothing but an answer is expected, ever.
 fn ask_until(end: &AtomicBool, protocol: &str, number: u16) -> usize {
-    let how = Dial::new().timeout(LONG);
+    let how = Dial::new().timeout(PATIENCE);
     let mut asked = 0;
     while !end.load(Ordering::Relaxed) {
         let answer = match protocol {
@@ -134,8 +134,8 @@ fn no_registration_is_lost() {
     let _watching = start(&host, &["watch"]);
     wait_until("the watcher", || host.json(&["status"])["watched"] == true);
     let _tcp = TcpServer::spawn("new-tcp", at(LISTEN)).unwrap();
-    assert_eq!(dial_tcp(at("192.0.2.7:443"), &Dial::new().timeout(LONG)).name(), Some("new-tcp"));
+    assert_eq!(dial_tcp(at("192.0.2.7:443"), &Dial::new().timeout(PATIENCE)).name(), Some("new-tcp"));
     let _udp = UdpServer::spawn("new-udp", at(LISTEN)).unwrap();
     wait_for_sockets(&host, 2);
-    assert_eq!(dial_udp(at("192.0.2.7:53"), &Dial::new().timeout(LONG)).name(), Some("new-udp"));
+    assert_eq!(dial_udp(at("192.0.2.7:53"), &Dial::new().timeout(PATIENCE)).name(), Some("new-udp"));
 }

@@ -11,7 +11,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::daemon::Daemon;
-use crate::{Host, LONG, at, describe, host, sockets, wait_for_sockets};
+use crate::{Host, PATIENCE, at, describe, host, sockets, wait_for_sockets};
 
 /// Where these servers listen: at any address, both families with one socket.
 const DUAL_STACK: &str = "[::]:8080";
@@ -85,7 +85,7 @@ const PLAIN_TCP: &str = "6";
 const MULTIPATH_TCP: &str = "262";
 
 fn dial(target: &str) -> Answer {
-    dial_tcp(at(target), &Dial::new().timeout(LONG))
+    dial_tcp(at(target), &Dial::new().timeout(PATIENCE))
 }
 
 /// Both families are steered to it, before and after a restart.

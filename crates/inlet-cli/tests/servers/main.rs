@@ -34,7 +34,7 @@ use std::time::{Duration, Instant};
 
 use inlet_testkit::{End, Namespace, veth};
 
-pub(crate) use host::{Host, LONG, at};
+pub(crate) use host::{Host, PATIENCE, at};
 
 /// Between two looks at what no event tells.
 const INTERVAL: Duration = Duration::from_millis(3);
@@ -85,7 +85,7 @@ pub(crate) fn describe(host: &Host, listen: &[&str]) {
 /// Waits for a state of which no event tells.
 #[track_caller]
 pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let until = Instant::now() + LONG;
+    let until = Instant::now() + PATIENCE;
     while !is_so() {
         assert!(Instant::now() < until, "never came: {what}");
         thread::sleep(INTERVAL);

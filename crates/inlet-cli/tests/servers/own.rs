@@ -5,13 +5,12 @@ use std::fs;
 use std::io::{ErrorKind, Read};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use inlet_testkit::{Caps, Cgroup, Program, limit_caps, output, require_program};
 use tempfile::TempDir;
 
 use crate::daemon::Daemon;
-use crate::{Host, LONG, at, wait_until};
+use crate::{Host, PATIENCE, at, wait_until};
 
 /// The ports that programs get here.
 pub(crate) const RANGE: std::ops::RangeInclusive<u16> = 21_000..=21_099;
@@ -94,8 +93,8 @@ fn game(dir: &TempDir, cgroup: Cgroup, name: &str, port: u16, workers: usize) ->
 
 /// What a server sends on its own when somebody connects: its name, its worker, the ports of its socket and of the connection.
 fn said_tcp(target: &str) -> String {
-    let mut client = TcpStream::connect_timeout(&at(target), LONG).unwrap();
-    client.set_read_timeout(Some(LONG)).unwrap();
+    let mut client = TcpStream::connect_timeout(&at(target), PATIENCE).unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut said = String::new();
     client.read_to_string(&mut said).unwrap();
     said
@@ -105,7 +104,7 @@ fn said_tcp(target: &str) -> String {
 fn said_udp(target: &str) -> String {
     let target = at(target);
     let socket = UdpSocket::bind(if target.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" }).unwrap();
-    socket.set_read_timeout(Some(LONG)).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
     socket.connect(target).unwrap();
     socket.send(b"?").unwrap();
     let mut answer = [0; 64];
@@ -130,10 +129,10 @@ pub(crate) fn assert_closed(ports: &[u16]) {
     for port in ports {
         for address in ["127.0.0.1", "192.0.2.1", "192.0.2.200", "[::1]", "[2001:db8::1]"] {
             let target: SocketAddr = format!("{address}:{port}").parse().unwrap();
-            let tcp = TcpStream::connect_timeout(&target, LONG).map_err(|error| error.kind());
+            let tcp = TcpStream::connect_timeout(&target, PATIENCE).map_err(|error| error.kind());
             assert_eq!(tcp.err(), Some(ErrorKind::ConnectionRefused), "tcp {target}");
             let udp = UdpSocket::bind(if target.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" }).unwrap();
-            udp.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+            udp.set_read_timeout(Some(PATIENCE)).unwrap();
             udp.connect(target).unwrap();
             udp.send(b"?").unwrap();
             let got = udp.recv(&mut [0; 16]).map_err(|error| error.kind());
@@ -172,7 +171,7 @@ fn three_servers_at_one_port_of_all_addresses() {
     assert!(ports.iter().all(|port| RANGE.contains(port)), "{ports:?}");
     assert_closed(&ports);
     // What was asked for at an address that no rule gives them is nobody's.
-    let other = TcpStream::connect_timeout(&at(&format!("192.0.2.9:{port}")), LONG).map_err(|error| error.kind());
+    let other = TcpStream::connect_timeout(&at(&format!("192.0.2.9:{port}")), PATIENCE).map_err(|error| error.kind());
     assert_eq!(other.err(), Some(ErrorKind::ConnectionRefused));
     let listeners = host.json(&["listeners"]);
     let listeners = listeners["listeners"].as_array().unwrap();

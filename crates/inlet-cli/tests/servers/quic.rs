@@ -14,7 +14,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::daemon::Daemon;
-use crate::{Host, LONG, outside, wait_until};
+use crate::{Host, PATIENCE, outside, wait_until};
 
 const PREFIXES: [[&str; 2]; 2] = [["192.0.2.0/24", "192.0.2.7"], ["2001:db8::/64", "2001:db8::7"]];
 /// Connections that live while the new version comes.
@@ -93,7 +93,7 @@ impl Client {
 
     /// Waits until the page begins to come.
     fn wait(&self) {
-        let long = Timespec { tv_sec: LONG.as_secs() as i64, tv_nsec: 0 };
+        let long = Timespec { tv_sec: PATIENCE.as_secs() as i64, tv_nsec: 0 };
         let ready = poll(&mut [PollFd::new(&self.page, PollFlags::IN)], Some(&long)).unwrap();
         assert_eq!(ready, 1, "no answer to a client of QUIC");
     }

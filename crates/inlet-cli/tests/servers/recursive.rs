@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use crate::daemon::Daemon;
 use crate::dns::{TEXT, ask_udp, assert_answers};
-use crate::{Host, LONG, at, conf};
+use crate::{Host, PATIENCE, at, conf};
 
 /// Where the clients ask from, and the server that knows the answers.
 const ENDS: [[&str; 2]; 2] = [["192.0.2.9", "198.51.100.53"], ["2001:db8::9", "2001:db8:2::53"]];
@@ -86,7 +86,7 @@ fn assert_untouched(taken: &UdpSocket, own: &str) {
     taken.set_nonblocking(true).unwrap();
     assert!(taken.recv(&mut [0; 512]).is_err());
     taken.set_nonblocking(false).unwrap();
-    taken.set_read_timeout(Some(LONG)).unwrap();
+    taken.set_read_timeout(Some(PATIENCE)).unwrap();
     let stranger = UdpSocket::bind(if own.contains(':') { "[::]:0" } else { "0.0.0.0:0" }).unwrap();
     stranger.send_to(b"stranger", SocketAddr::new(own.parse().unwrap(), 18201)).unwrap();
     let mut buffer = [0; 512];

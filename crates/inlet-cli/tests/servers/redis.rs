@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::daemon::Daemon;
-use crate::{LONG, at, host, wait_for_sockets};
+use crate::{PATIENCE, at, host, wait_for_sockets};
 
 const LISTEN: &str = "127.0.0.1:6379";
 
@@ -36,8 +36,8 @@ fn start(dir: &TempDir) -> Daemon {
 }
 
 fn client() -> BufReader<TcpStream> {
-    let client = TcpStream::connect_timeout(&at("192.0.2.7:6380"), LONG).unwrap();
-    client.set_read_timeout(Some(LONG)).unwrap();
+    let client = TcpStream::connect_timeout(&at("192.0.2.7:6380"), PATIENCE).unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
     BufReader::new(client)
 }
 

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use crate::daemon::Daemon;
 use crate::dns::{ask_tcp, ask_udp};
 use crate::own::{RANGE, assert_closed, bound_ports, serve, up, wait_for, watch};
-use crate::{LONG, at, conf, wait_until};
+use crate::{PATIENCE, at, conf, wait_until};
 
 /// nginx and haproxy, both on :443 of all addresses.
 #[test]
@@ -41,8 +41,8 @@ fn nginx_and_haproxy() {
 }
 
 fn http(target: &str) -> String {
-    let mut client = TcpStream::connect_timeout(&at(target), LONG).unwrap();
-    client.set_read_timeout(Some(LONG)).unwrap();
+    let mut client = TcpStream::connect_timeout(&at(target), PATIENCE).unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
     client.write_all(b"GET / HTTP/1.0\r\nHost: a\r\n\r\n").unwrap();
     let mut said = String::new();
     client.read_to_string(&mut said).unwrap();

@@ -10,7 +10,7 @@ use inlet_testkit::{Cgroup, Program, World, require_root};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
 
-use crate::{LONG, host_mounts};
+use crate::{PATIENCE, host_mounts};
 
 const HOLD: &str = "INLET_TESTKIT_HOLD";
 
@@ -32,7 +32,7 @@ fn a_killed_test_leaves_nothing() {
     assert!(fs::exists(bpffs).unwrap() && fs::exists(cgroup).unwrap());
 
     victim.signal(Signal::KILL).unwrap();
-    assert!(victim.wait_exit(LONG).unwrap().is_some());
+    assert!(victim.wait_exit(PATIENCE).unwrap().is_some());
     let patience = Timespec { tv_sec: 5, tv_nsec: 0 };
     let mut ended = [PollFd::new(&sleeper, PollFlags::IN)];
     assert_eq!(poll(&mut ended, Some(&patience)).unwrap(), 1);

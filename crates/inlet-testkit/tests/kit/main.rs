@@ -14,9 +14,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use inlet_testkit::Answer;
+pub(crate) use inlet_testkit::PATIENCE;
 
 pub(crate) const SHORT: Duration = Duration::from_millis(200);
-pub(crate) const LONG: Duration = Duration::from_secs(5);
 
 pub(crate) fn at(text: &str) -> SocketAddr {
     text.parse().unwrap()

@@ -9,7 +9,7 @@ use inlet_testkit::{
     require_root, with_caps, without_caps,
 };
 
-use crate::{LONG, at, stdout, thread_netns};
+use crate::{PATIENCE, at, stdout, thread_netns};
 
 fn effective(status: &str) -> u64 {
     let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
@@ -29,7 +29,7 @@ fn children_start_in_the_threads_namespaces() {
     let mut program = Program::start(&mut command).unwrap();
     let text = std::io::read_to_string(program.child().stdout.take().unwrap()).unwrap();
     assert_eq!(text.trim(), inside);
-    assert!(program.wait_exit(LONG).unwrap().unwrap().success());
+    assert!(program.wait_exit(PATIENCE).unwrap().unwrap().success());
 }
 
 #[test]
@@ -61,10 +61,10 @@ fn waits_for_a_real_program_to_listen() {
     command.args(["TCP-LISTEN:8080,bind=127.0.0.1", "STDOUT"]);
     command.stdout(Stdio::null()).stderr(Stdio::null());
     let mut program = Program::start(&mut command).unwrap();
-    program.wait_listening(Proto::Tcp, to, LONG).unwrap();
+    program.wait_listening(Proto::Tcp, to, PATIENCE).unwrap();
     let mut failing = Program::start(&mut Command::new("false")).unwrap();
     let other = at("127.0.0.1:8081");
-    let error = failing.wait_listening(Proto::Tcp, other, LONG).unwrap_err();
+    let error = failing.wait_listening(Proto::Tcp, other, PATIENCE).unwrap_err();
     assert!(error.to_string().contains("ended"), "{error}");
 }
 
@@ -116,7 +116,7 @@ fn a_cgroup_goes_away_with_its_members() {
     assert_eq!(cgroup.members().unwrap(), [program.id()]);
     drop(cgroup);
     assert!(!path.exists());
-    assert!(program.wait_exit(LONG).unwrap().is_some());
+    assert!(program.wait_exit(PATIENCE).unwrap().is_some());
 }
 
 #[test]

@@ -7,7 +7,7 @@ use inlet_testkit::{
     require_root, veth, wait_listening,
 };
 
-use crate::{LONG, SHORT, assert_from, at};
+use crate::{PATIENCE, SHORT, assert_from, at};
 
 #[test]
 fn tcp_says_who_and_where() {
@@ -129,8 +129,8 @@ fn the_socket_table_knows_who_listens() {
     let Some(_world) = World::new() else { return };
     let _tcp = TcpServer::spawn("tcp", at("[::1]:80")).unwrap();
     let _udp = UdpServer::spawn("udp", at("0.0.0.0:53")).unwrap();
-    wait_listening(Proto::Tcp, at("[::1]:80"), LONG).unwrap();
-    wait_listening(Proto::Udp, at("127.0.0.1:53"), LONG).unwrap();
+    wait_listening(Proto::Tcp, at("[::1]:80"), PATIENCE).unwrap();
+    wait_listening(Proto::Udp, at("127.0.0.1:53"), PATIENCE).unwrap();
     assert!(!is_listening(Proto::Tcp, at("127.0.0.1:53")).unwrap());
     let error = wait_listening(Proto::Tcp, at("127.0.0.1:80"), SHORT).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);

@@ -2,11 +2,10 @@
 //! span namespaces, so the programs of both run for each send.
 
 use std::net::UdpSocket;
-use std::time::Duration;
 
 use inlet::rules::{Protocol, Sticky};
 use inlet::{AnswersState, Instance, ServiceRequest, UpOptions};
-use inlet_testkit::{Namespace, Netns};
+use inlet_testkit::{Namespace, Netns, PATIENCE};
 
 use crate::common::{bind, here, snapshot};
 use crate::{PREFIXES, world};
@@ -18,7 +17,7 @@ const ASKED: [&str; 2] = ["192.0.2.1:53", "192.0.2.2:54"];
 
 fn socket(addr: &str) -> UdpSocket {
     let socket = UdpSocket::bind(addr).unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
     socket
 }
 

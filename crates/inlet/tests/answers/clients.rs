@@ -1,11 +1,10 @@
 //! The host's own clients: a rule for several ports leaves them the answers to what they asked, and nothing else.
 
 use std::net::{SocketAddr, UdpSocket};
-use std::time::Duration;
 
 use inlet::Instance;
 use inlet::rules::{Answers, Protocol, Target};
-use inlet_testkit::{End, Namespace, Netns, World, veth};
+use inlet_testkit::{End, Namespace, Netns, PATIENCE, World, veth};
 
 use crate::common::{at, bind, killed, selector, up};
 use crate::set_answers;
@@ -26,7 +25,7 @@ pub(crate) fn outside(world: &World) -> Namespace {
 
 pub(crate) fn socket(ip: &str, port: u16) -> UdpSocket {
     let socket = UdpSocket::bind(SocketAddr::new(ip.parse().unwrap(), port)).unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
     socket
 }
 

@@ -1,11 +1,10 @@
 //! Clients that ask a server by a rule, and then from the same port where no rule leads, or where answers leave as bound.
 
 use std::net::UdpSocket;
-use std::time::Duration;
 
 use inlet::AnswersState;
 use inlet::rules::{Answers, Protocol, Target};
-use inlet_testkit::World;
+use inlet_testkit::{PATIENCE, World};
 
 use crate::common::{bind, selector, snapshot, up};
 use crate::{Echo, PREFIXES, set_answers, world};
@@ -15,7 +14,7 @@ const OTHERS: [&str; 2] = ["198.51.100.0/24", "2001:db8:51::/64"];
 
 fn client(addr: &str) -> UdpSocket {
     let client = UdpSocket::bind(addr).unwrap();
-    client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
     client
 }
 

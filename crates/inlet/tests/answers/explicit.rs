@@ -3,11 +3,10 @@
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, SocketAddrV6, UdpSocket};
-use std::time::Duration;
 
 use inlet::rules::{Answers, Protocol};
 use inlet::{AskedSocket, Instance, Question, Received};
-use inlet_testkit::{End, Namespace, Netns, World, veth};
+use inlet_testkit::{End, Namespace, Netns, PATIENCE, World, veth};
 
 use crate::common::{bind, up};
 use crate::{PREFIXES, attached, set_answers, strict, world};
@@ -18,7 +17,7 @@ const V6: [&str; 3] = ["2001:db8::9", "2001:db8::7:7", "2001:db8::ff"];
 /// An unconnected socket, which shows where answers come from.
 fn client(at: &str) -> UdpSocket {
     let socket = UdpSocket::bind(at).unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
     socket
 }
 

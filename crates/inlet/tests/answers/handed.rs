@@ -5,7 +5,7 @@ use std::net::{SocketAddr, UdpSocket};
 
 use inlet::AnswersState;
 use inlet::rules::Protocol;
-use inlet_testkit::World;
+use inlet_testkit::{PATIENCE, World};
 
 use crate::common::{bind, snapshot, up};
 use crate::forgotten::stay_on_a_processor;
@@ -41,7 +41,7 @@ fn shared(addr: &str) -> UdpSocket {
     }
     bind(&fd, &addr).unwrap();
     let socket = UdpSocket::from(fd);
-    socket.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
     socket
 }
 

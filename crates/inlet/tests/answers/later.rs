@@ -2,11 +2,10 @@
 //! counted.
 
 use std::net::{SocketAddr, UdpSocket};
-use std::time::Duration;
 
 use inlet::rules::Protocol;
 use inlet::{AnswersState, Watcher};
-use inlet_testkit::{End, Namespace, Netns, World, veth};
+use inlet_testkit::{End, Namespace, Netns, PATIENCE, World, veth};
 
 use crate::common::{self, bind, snapshot, up};
 use crate::{Echo, PREFIXES, attached, exchange, serve, strict, world};
@@ -97,7 +96,7 @@ fn answers_without_their_port_are_counted() {
     let targets: [SocketAddr; 2] = ["192.0.2.9:53", "[2001:db8::9]:53"].map(|target| target.parse().unwrap());
     let client = |from: &str| {
         let socket = outside.enter(|| UdpSocket::bind(from)).unwrap();
-        socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
         socket
     };
     let mut without = 0;

@@ -15,12 +15,11 @@ mod later;
 
 use std::net::{SocketAddr, UdpSocket};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use common::{bind, snapshot, tree, tree_of_one, up};
 use inlet::rules::{Answers, Protocol};
 use inlet::{AnswersState, Instance, ServiceRequest};
-use inlet_testkit::{End, Netns, World, checksum_offload, segment, veth};
+use inlet_testkit::{End, Netns, PATIENCE, World, checksum_offload, segment, veth};
 
 const PREFIXES: [&str; 2] = ["192.0.2.0/24", "2001:db8::/64"];
 
@@ -77,7 +76,7 @@ fn strict(target: &str) -> UdpSocket {
     let target: SocketAddr = target.parse().unwrap();
     let socket = UdpSocket::bind(if target.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" }).unwrap();
     socket.connect(target).unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
     socket
 }
 
@@ -184,7 +183,7 @@ fn bound_answers_leave_from_the_socket() {
     bind(&mut instance, "dns", Protocol::Udp, PREFIXES[0], "53");
     serve(&mut instance, "dns", &echo);
     let client = UdpSocket::bind("0.0.0.0:0").unwrap();
-    client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
     let from = |client: &UdpSocket| {
         client.send_to(b"who", "192.0.2.9:53").unwrap();
         client.recv_from(&mut [0; 16]).unwrap().1.to_string()
@@ -204,7 +203,7 @@ fn each_answer_leaves_from_where_the_last_question_went() {
     serve(&mut instance, "dns", &echo);
     drop(instance);
     let client = UdpSocket::bind("127.0.0.1:0").unwrap();
-    client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
     for hop in 0..10_000_u16 {
         let target: SocketAddr = ([192, 0, 2, hop as u8], 1000 + hop).into();
         client.send_to(b"hop", target).unwrap();

@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use inlet::rules::{Packet, Protocol};
-use inlet_testkit::{End, Namespace, Netns, World, kernel_at_least, veth};
+use inlet_testkit::{End, Namespace, Netns, PATIENCE, World, kernel_at_least, veth};
 use libbpf_rs::query::{LinkInfo, LinkInfoIter, LinkTypeInfo, ProgInfoIter, ProgInfoQueryOptions, ProgramInfo};
 use libbpf_rs::{MapCore, MapFlags, MapHandle, ProgramType};
 
@@ -123,7 +123,7 @@ impl Hooks {
     /// Waits until links for these families are attached, and no others: the kernel lists one for a moment after it was
     /// detached.
     pub(crate) fn become_those_of(&mut self, world: &World, families: &[i32]) {
-        let until = Instant::now() + Duration::from_secs(20);
+        let until = Instant::now() + PATIENCE;
         while self.families(world) != families {
             assert!(Instant::now() < until, "{:?}, not {families:?}", self.families(world));
             std::thread::sleep(Duration::from_millis(5));

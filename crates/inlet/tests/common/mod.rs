@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use inlet::rules::config::Source;
 use inlet::rules::{Protocol, Selector, Target};
 use inlet::{Error, Instance, Location, Netns, ServiceState, Snapshot, UpOptions};
-use inlet_testkit::{Answer, Dial, TcpServer, UdpServer, World, dial_tcp, dial_udp};
+use inlet_testkit::{Answer, Dial, PATIENCE, TcpServer, UdpServer, World, dial_tcp, dial_udp};
 
 /// The instance of the calling thread's namespace in the bpffs of the world.
 pub(crate) fn here(world: &World) -> Location {
@@ -47,7 +47,7 @@ pub(crate) fn state(world: &World, service: &str) -> ServiceState {
 /// Waits until a service has so many live sockets. A program that a neighbouring test starts holds copies of all
 /// descriptors of this process until its exec is through, so that a socket may close a moment after its server is gone.
 pub(crate) fn wait_for_sockets(world: &World, service: &str, count: usize) {
-    let until = Instant::now() + Duration::from_secs(20);
+    let until = Instant::now() + PATIENCE;
     while state(world, service).sockets.len() != count {
         assert!(Instant::now() < until, "{:?}", state(world, service).sockets);
         std::thread::sleep(Duration::from_millis(2));
@@ -79,7 +79,7 @@ pub(crate) fn bind(instance: &mut Instance, service: &str, protocol: Protocol, l
 
 /// Waits as long as a slow machine may need: a timeout is a failure, never an answer that a test hopes for.
 pub(crate) fn patient() -> Dial {
-    Dial::new().timeout(Duration::from_secs(20))
+    Dial::new().timeout(PATIENCE)
 }
 
 pub(crate) fn dial_with(protocol: Protocol, target: SocketAddr, how: &Dial) -> Answer {

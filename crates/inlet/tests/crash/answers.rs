@@ -2,11 +2,10 @@
 
 use std::net::UdpSocket;
 use std::process::Command;
-use std::time::Duration;
 
 use inlet::rules::Protocol::{Tcp, Udp};
 use inlet::{AnswersState, Checker, Instance};
-use inlet_testkit::{UdpServer, World, require_program};
+use inlet_testkit::{PATIENCE, UdpServer, World, require_program};
 
 use crate::common::{anywhere, asked, bind, here, open, snapshot, tree, tree_of_one, up};
 use crate::{ATTACH, DETACH, killed, works_and_ends};
@@ -14,7 +13,7 @@ use crate::{ATTACH, DETACH, killed, works_and_ends};
 /// From where the answer to a question comes.
 pub(super) fn answered_from(target: &str) -> String {
     let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
     socket.send_to(b"who", target).unwrap();
     socket.recv_from(&mut [0; 256]).unwrap().1.to_string()
 }

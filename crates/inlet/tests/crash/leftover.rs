@@ -3,11 +3,11 @@
 use std::fs::{File, remove_dir, rename};
 use std::os::unix::fs::MetadataExt;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use inlet::rules::Protocol::Tcp;
 use inlet::{Listed, Unfinished};
-use inlet_testkit::{TcpServer, World};
+use inlet_testkit::{PATIENCE, TcpServer, World};
 use rustix::fs::{FlockOperation, flock};
 
 use crate::common::{self, asked, here, open, snapshot, tree, tree_of_one};
@@ -74,7 +74,7 @@ fn of_a_running_command_it_does_not_touch() {
         let locks = std::fs::read_to_string("/proc/locks").unwrap();
         locks.lines().any(|line| line.contains("-> FLOCK") && line.contains(&format!(":{inode} ")))
     };
-    let until = Instant::now() + Duration::from_secs(20);
+    let until = Instant::now() + PATIENCE;
     while !waits() {
         assert!(Instant::now() < until && !collector.is_finished(), "nobody waits for the lock");
         thread::yield_now();

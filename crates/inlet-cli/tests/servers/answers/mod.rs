@@ -13,7 +13,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::daemon::Daemon;
-use crate::{Host, LONG, at, outside, receive, wait_for_sockets};
+use crate::{Host, PATIENCE, at, outside, receive, wait_for_sockets};
 
 /// The ports of rules: the one of the servers, another one, and a range. The last is where a client asks.
 const PORTS: [(&str, u16); 3] = [("5300", 5300), ("53", 53), ("10000-19999", 12345)];
@@ -96,7 +96,7 @@ impl Server<'_> {
 fn exchange(kind: Kind, target: SocketAddr, daemon: &Daemon) {
     let client = UdpSocket::bind(if target.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" }).unwrap();
     client.connect(target).unwrap();
-    client.set_read_timeout(Some(LONG)).unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut buffer = [0; 2048];
     for number in 0..kind.exchanges {
         let text = (kind.question)(number);

@@ -4,9 +4,9 @@
 use inlet_testkit::{Cgroup, Dial, Listen, TcpServer, dial_tcp};
 use serde_json::{Value, json};
 
-use crate::check::{codes, findings, one};
-use crate::plan::{asked, ok, sshd};
-use crate::{Host, LONG, at};
+use crate::asked::{asked, ok, sshd};
+use crate::asked::{codes, findings, one};
+use crate::{Host, PATIENCE, at};
 
 /// A file in which the service finds its socket by a description, with more keys of it.
 fn described(port: u16, more: &str) -> String {
@@ -172,7 +172,7 @@ fn a_rule_before_its_address_says_what_ssh_will_lose() {
     let Some(host) = Host::up() else { return };
     let dir = tempfile::tempdir().unwrap();
     let sshd = sshd(dir.path());
-    let reaches = || dial_tcp(at("198.51.100.7:22"), &Dial::new().timeout(LONG)) != inlet_testkit::Answer::Refused;
+    let reaches = || dial_tcp(at("198.51.100.7:22"), &Dial::new().timeout(PATIENCE)) != inlet_testkit::Answer::Refused;
     let any = ["bind", "proxy", "tcp", "198.51.100.0/24", "any"];
     let warning = format!(
         "warning: tcp:0.0.0.0:22, pid {} (sshd), loses tcp 198.51.100.0/24:22 as soon as these addresses are local\n\
@@ -250,7 +250,7 @@ fn a_refuse_that_a_narrower_rule_opens_again_is_told() {
     let (code, found) = findings(&host, &[]);
     let finding = one(&found, "refuse-opened-again");
     assert_eq!((code, &finding["severity"]), (Some(0), &json!("note")));
-    crate::check::apply_fix(&host, finding);
+    crate::asked::apply_fix(&host, finding);
     assert_eq!(asked("192.0.2.9:18106"), "Refused");
     assert!(!codes(&findings(&host, &[]).1).contains(&"refuse-opened-again"));
     let explained = host.ok(&["explain", "tcp", "192.0.2.9:18106", "--from", "192.0.2.9:4000"]);

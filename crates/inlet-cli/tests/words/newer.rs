@@ -7,7 +7,7 @@ use std::process::Command;
 use inlet_testkit::{Dial, TcpServer, dial_tcp};
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 
-use crate::{Host, LONG, at};
+use crate::{Host, PATIENCE, at};
 
 /// What a newer version writes.
 const NEWER: u32 = 4;
@@ -79,7 +79,7 @@ impl Newer {
 }
 
 fn answer() -> String {
-    let answer = dial_tcp(at("192.0.2.9:80"), &Dial::new().timeout(LONG));
+    let answer = dial_tcp(at("192.0.2.9:80"), &Dial::new().timeout(PATIENCE));
     answer.name().map_or_else(|| format!("{answer:?}"), str::to_owned)
 }
 

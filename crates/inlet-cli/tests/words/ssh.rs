@@ -7,8 +7,8 @@ use std::process::{ChildStdin, ChildStdout, Command, Stdio};
 use inlet_testkit::{Dial, Program, Proto, dial_tcp, output, require_program};
 use tempfile::TempDir;
 
-use crate::confirm::until;
-use crate::{Host, LONG, at};
+use crate::asked::until;
+use crate::{Host, PATIENCE, at};
 
 /// A server with keys and a port of its own.
 struct Sshd {
@@ -40,7 +40,7 @@ impl Sshd {
         let mut command = Command::new(path.expect("scripts/deps test brings sshd"));
         command.args(["-D", "-e", "-f", &file("config")]).stdin(Stdio::null()).stderr(Stdio::null());
         let mut program = Program::start(&mut command).unwrap();
-        program.wait_listening(Proto::Tcp, at(&format!("0.0.0.0:{port}")), LONG).unwrap();
+        program.wait_listening(Proto::Tcp, at(&format!("0.0.0.0:{port}")), PATIENCE).unwrap();
         Self { dir, port, program }
     }
 
@@ -155,7 +155,7 @@ fn nobody_is_locked_out(port: u16) {
     assert!(sshd.can_log_in() && host.json(&["rules"]).as_array().unwrap().is_empty());
 
     session.ok(&host, &["apply", &except]);
-    let refuses = |port| dial_tcp(at(&format!("192.0.2.7:{port}")), &Dial::new().timeout(LONG)).name().is_none();
+    let refuses = |port| dial_tcp(at(&format!("192.0.2.7:{port}")), &Dial::new().timeout(PATIENCE)).name().is_none();
     assert!(refuses(80) && sshd.can_log_in());
     session.ok(&host, &["status"]);
     let excepted = host.ok(&["export"]);
@@ -198,7 +198,7 @@ fn a_listener_that_waits_for_ssh_is_guarded() {
         let mut unshare = Command::new("unshare");
         unshare.args(["--pid", "--fork", "--mount-proc", "--kill-child", "socat", &listen, "SYSTEM:true"]);
         let mut init = Program::start(&mut unshare).unwrap();
-        init.wait_listening(Proto::Tcp, at(&format!("0.0.0.0:{port}")), LONG).unwrap();
+        init.wait_listening(Proto::Tcp, at(&format!("0.0.0.0:{port}")), PATIENCE).unwrap();
         let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", init.id())).unwrap();
         let bind = ["bind", "proxy", "tcp", "192.0.2.0/24", &port.to_string()];
         let mut inside = Command::new("nsenter");

@@ -2,7 +2,7 @@
 
 use inlet_testkit::{Answer, Dial, Netns, TcpServer, dial_tcp};
 
-use crate::{Host, LONG, at};
+use crate::{Host, PATIENCE, at};
 
 #[test]
 fn an_instance_begins_and_ends() {
@@ -241,7 +241,7 @@ fn a_closed_pipe_is_success() {
         let mut program = inlet_testkit::Program::start(&mut command).unwrap();
         drop(command);
         let stderr = std::io::read_to_string(program.child().stderr.take().unwrap()).unwrap();
-        let status = program.wait_exit(LONG).unwrap().unwrap();
+        let status = program.wait_exit(PATIENCE).unwrap().unwrap();
         assert_eq!((status.code(), stderr.as_str()), (Some(0), ""), "{args:?}");
     }
     // What was done before the pipe broke stays done.

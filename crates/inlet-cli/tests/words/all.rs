@@ -1,14 +1,13 @@
 //! Commands about the instances of all network namespaces.
 
 use std::process::Command;
-use std::time::Duration;
 
 use inlet_testkit::Program;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::Host;
-use crate::confirm::until;
+use crate::asked::until;
 
 /// A process in a network namespace of its own, which ends with it.
 struct Elsewhere(Program);
@@ -28,7 +27,7 @@ impl Elsewhere {
 
     fn end(mut self) {
         kill_process(Pid::from_child(self.0.child()), Signal::KILL).unwrap();
-        self.0.wait_exit(Duration::from_secs(20)).unwrap();
+        self.0.wait_exit(inlet_testkit::PATIENCE).unwrap();
     }
 }
 

@@ -1,11 +1,10 @@
 //! Whole rulesets: planned, and refused where they would lock somebody out.
 
-use std::process::Command;
-
-use inlet_testkit::{Cgroup, Dial, Program, Proto, TcpServer, dial_tcp};
+use inlet_testkit::{Cgroup, TcpServer};
 use serde_json::{Value, json};
 
-use crate::{Host, LONG, Ran, at};
+use crate::asked::{asked, ok, sshd};
+use crate::{Host, Ran, at};
 
 pub(crate) const WEB: &str = r#"{"services": {"web": {}, "proxy": {}}, "rules": [
     {"to": "web", "protocol": "tcp", "local": "192.0.2.0/24", "ports": "any"},
@@ -20,11 +19,6 @@ pub(crate) const PROXY: &str = r#"{"services": {"web": {"on_missing": "pass"}, "
     {"to": "web", "protocol": "tcp", "local": "192.0.2.0/25", "ports": "any"},
     {"verdict": "pass", "protocol": "tcp", "local": "192.0.2.0/24", "ports": 22, "iface": "lo"}]}"#;
 
-pub(crate) fn ok(ran: Ran) -> String {
-    assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
-    ran.stdout
-}
-
 /// WEB in force, and a listener for each service.
 pub(crate) fn host() -> Option<(Host, [TcpServer; 2])> {
     let host = Host::up()?;
@@ -37,11 +31,6 @@ pub(crate) fn host() -> Option<(Host, [TcpServer; 2])> {
         server
     });
     Some((host, servers))
-}
-
-pub(crate) fn asked(target: &str) -> String {
-    let answer = dial_tcp(at(target), &Dial::new().timeout(LONG));
-    answer.name().map_or_else(|| format!("{answer:?}"), str::to_owned)
 }
 
 #[test]
@@ -175,18 +164,6 @@ fn a_long_plan_is_cut_unless_all_is_asked_for() {
     let all = lines(host.feed(&["plan", "-", "--all"], &format!(r#"{{"rules": [{}]}}"#, rules(200))));
     assert_eq!(all.iter().filter(|line| line.starts_with('+')).count(), 180);
     assert_eq!(all.iter().filter(|line| line.ends_with("no rule -> pass")).count(), 180);
-}
-
-/// A stand-in for the SSH server: a listener of a process of that name.
-pub(crate) fn sshd(dir: &std::path::Path) -> Program {
-    let path =
-        std::env::split_paths(&std::env::var_os("PATH").unwrap()).map(|dir| dir.join("socat")).find(|it| it.is_file());
-    let program = dir.join("sshd");
-    std::fs::copy(path.expect("scripts/deps test brings socat"), &program).unwrap();
-    let mut command = Command::new(program);
-    let mut sshd = Program::start(command.args(["TCP4-LISTEN:22,fork,reuseaddr", "SYSTEM:true"])).unwrap();
-    sshd.wait_listening(Proto::Tcp, at("0.0.0.0:22"), LONG).unwrap();
-    sshd
 }
 
 #[test]

@@ -6,20 +6,9 @@ use std::process::{Command, Stdio};
 
 use inlet_testkit::{Program, Proto, TcpServer, as_user, output};
 use rustix::process::Signal;
-use serde_json::Value;
 
-use crate::confirm::until;
-use crate::plan::ok;
-use crate::{Host, LONG, at};
-
-pub(crate) const NOBODY: u32 = 65534;
-
-/// The codes of what `check` finds.
-pub(crate) fn codes(host: &Host) -> Vec<String> {
-    let ran = host.run(&["check", "--json"]);
-    let found: Value = serde_json::from_str(&ran.stdout).unwrap();
-    found["findings"].as_array().unwrap().iter().map(|it| it["code"].as_str().unwrap().to_owned()).collect()
-}
+use crate::asked::{NOBODY, ok, until};
+use crate::{Host, PATIENCE, at};
 
 const ROUTES: &str = r#"{"routes": "manage", "services": {"web": {}},
     "rules": [{"to": "web", "protocol": "tcp", "local": "198.51.100.0/24", "ports": 80}]}"#;
@@ -96,18 +85,18 @@ fn the_next_run_takes_over_from_one_that_was_killed() {
     let child: i32 = fs::read_to_string(&children).unwrap().split_whitespace().next().unwrap().parse().unwrap();
     // While it runs, nobody else can have its service.
     let mut other = run(&["true"]);
-    assert_eq!(other.wait_exit(LONG).unwrap().unwrap().code(), Some(1));
+    assert_eq!(other.wait_exit(PATIENCE).unwrap().unwrap().code(), Some(1));
     assert_eq!(described(), group);
     first.signal(Signal::KILL).unwrap();
-    first.wait_exit(LONG).unwrap().unwrap();
+    first.wait_exit(PATIENCE).unwrap().unwrap();
     let mut second = run(&SOCAT);
-    second.wait_listening(Proto::Tcp, at("127.0.0.1:18091"), LONG).unwrap_or_else(|error| panic!("{error}"));
+    second.wait_listening(Proto::Tcp, at("127.0.0.1:18091"), PATIENCE).unwrap_or_else(|error| panic!("{error}"));
     until("the second run has the packets", || {
         let connection = std::net::TcpStream::connect("192.0.2.9:4712");
         connection.is_ok_and(|mut it| std::io::read_to_string(&mut it).is_ok_and(|text| text == "found\n"))
     });
     second.signal(Signal::TERM).unwrap();
-    second.wait_exit(LONG).unwrap().unwrap();
+    second.wait_exit(PATIENCE).unwrap().unwrap();
     assert_eq!(described(), None);
     let events = cgroup_root().join(group.unwrap().trim_start_matches('/'));
     rustix::process::kill_process(rustix::process::Pid::from_raw(child).unwrap(), Signal::KILL).unwrap();
@@ -146,7 +135,7 @@ fn a_name_vetoes_nothing() {
     let mut spoof = Command::new(&sshd);
     spoof.args(["TCP-LISTEN:18022,fork,reuseaddr", "SYSTEM:echo"]);
     let mut spoof = Program::start(as_user(&mut spoof, NOBODY, NOBODY, &[])).unwrap();
-    spoof.wait_listening(Proto::Tcp, at("0.0.0.0:18022"), LONG).unwrap_or_else(|error| panic!("{error}"));
+    spoof.wait_listening(Proto::Tcp, at("0.0.0.0:18022"), PATIENCE).unwrap_or_else(|error| panic!("{error}"));
     host.ok(&["bind", "--refuse", "tcp", "127.0.0.0/8", "18022"]);
 }
 
@@ -166,7 +155,7 @@ fn output_to(command: &mut Command, stdout: File) -> (Option<i32>, String) {
     let mut program = Program::start(command).unwrap();
     let mut stderr = String::new();
     std::io::Read::read_to_string(program.child().stderr.as_mut().unwrap(), &mut stderr).unwrap();
-    (program.wait_exit(LONG).unwrap().unwrap().code(), stderr)
+    (program.wait_exit(PATIENCE).unwrap().unwrap().code(), stderr)
 }
 
 /// Files that mean more than fits, that nest without end, or that are no files.

@@ -1,13 +1,13 @@
 //! Rulesets that are in force for a time: confirmed, gone back from, taken back.
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-use crate::plan::{PROXY, WEB, asked, host, ok};
-use crate::{Host, LONG};
+use crate::Host;
+use crate::asked::{asked, ok, until, waiting};
+use crate::plan::{PROXY, WEB, host};
 
 #[test]
 fn rollback_goes_back_and_forth() {
@@ -25,26 +25,6 @@ fn rollback_goes_back_and_forth() {
     assert_eq!(host.ok(&["export"]), web);
     assert_eq!(host.json(&["rollback"])["generation"], 5);
     assert_eq!(host.ok(&["export"]), proxy);
-}
-
-/// The processes that wait for an instance in this bpffs.
-pub(crate) fn waiting(host: &Host) -> Vec<i32> {
-    let bpffs = host.world.bpffs.path().display().to_string();
-    let is_it = |dir: &PathBuf| {
-        let line = std::fs::read(dir.join("cmdline")).unwrap_or_default();
-        let words: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
-        words.contains(&"await-confirmation".as_bytes()) && words.contains(&bpffs.as_bytes())
-    };
-    let all = std::fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().path());
-    all.filter(is_it).filter_map(|dir| dir.file_name()?.to_str()?.parse().ok()).collect()
-}
-
-pub(crate) fn until(what: &str, is_so: impl Fn() -> bool) {
-    let end = Instant::now() + LONG;
-    while !is_so() {
-        assert!(Instant::now() < end, "{what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
 }
 
 #[test]
