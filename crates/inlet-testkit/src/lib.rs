@@ -39,7 +39,7 @@ pub use error::{Error, Result};
 pub use fork::{output, output_with};
 pub use listening::{Proto, is_listening, wait_listening};
 pub use netns::{Namespace, Netns};
-pub use patience::PATIENCE;
+pub use patience::{PATIENCE, rounds};
 pub use program::Program;
 pub use server::{Listen, Server};
 pub use skip::{kernel_at_least, require, require_feature, require_program, require_root};

@@ -20,14 +20,12 @@ use inlet::{
     Agreement, Answer, CommitOptions, Instance, Location, Netns, Outcome, Reply, ServiceRequest, Snapshot, Unasked,
     UpOptions,
 };
-use inlet_testkit::{Listen, TcpServer, UdpServer, World};
+use inlet_testkit::{Listen, TcpServer, UdpServer, World, rounds};
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use proptest::test_runner::{Config, TestRunner};
 
 /// Of how many packets the story is checked.
 const EXPLAINED: usize = 100_000;
-/// Under emulation everything takes many times as long.
-const RULESETS_IN_VM: u32 = 60;
 
 fn here(world: &World) -> Location {
     Location::new(world.bpffs.path(), Netns::own().unwrap())
@@ -80,7 +78,7 @@ enum Expected {
 
 /// Random rulesets, each in force in turn, with random packets that come in on no interface.
 #[allow(clippy::print_stdout, reason = "how long it took, for who asks")]
-fn over_random_rulesets(rulesets: u32, packets: usize, each: impl Fn(&World, &Snapshot, &Receivers, &[Packet])) {
+fn over_random_rulesets(rulesets: usize, packets: usize, each: impl Fn(&World, &Snapshot, &Receivers, &[Packet])) {
     let Some(world) = World::new() else { return };
     let mut instance = Instance::up(here(&world), &UpOptions::default()).unwrap();
     for number in 0..SERVICES {
@@ -90,11 +88,10 @@ fn over_random_rulesets(rulesets: u32, packets: usize, each: impl Fn(&World, &Sn
     drop(instance);
 
     let wanted = std::env::var("INLET_RULESETS").ok().and_then(|n| n.parse().ok());
-    let in_vm = std::env::var_os("INLET_VM").is_some();
-    let rulesets = wanted.unwrap_or(if in_vm { RULESETS_IN_VM } else { rulesets });
+    let rulesets = wanted.unwrap_or(rulesets);
     let (started, asked) = (Instant::now(), Cell::new(0));
     let mut runner = TestRunner::new(Config {
-        cases: rulesets,
+        cases: rulesets as u32,
         failure_persistence: None,
         max_shrink_iters: 200,
         ..Config::default()
@@ -112,7 +109,7 @@ fn over_random_rulesets(rulesets: u32, packets: usize, each: impl Fn(&World, &Sn
     });
     outcome.unwrap_or_else(|failure| panic!("{failure}"));
     println!("{} packets over {rulesets} rulesets agree, {:?}", asked.get(), started.elapsed());
-    assert!(asked.get() >= rulesets as usize * packets);
+    assert!(asked.get() >= rulesets * packets);
 }
 
 /// A builder of the ruleset with services whose sockets are said by hand, and without marks where there are none.
@@ -140,7 +137,7 @@ fn undescribed(ruleset: Ruleset) -> Builder {
 #[test]
 fn program_specification_and_explain_agree() {
     let explained = Cell::new(0);
-    over_random_rulesets(500, 420, |world, snapshot, receivers, packets| {
+    over_random_rulesets(rounds(500, 25), 420, |world, snapshot, receivers, packets| {
         agree(world, snapshot, receivers, packets);
         if explained.get() < EXPLAINED {
             explain_agrees(snapshot, receivers, &packets[..334]);
@@ -153,8 +150,12 @@ fn program_specification_and_explain_agree() {
 #[test]
 fn successors_agree() {
     let Some(world) = World::new() else { return };
-    let mut runner =
-        TestRunner::new(Config { cases: 3, failure_persistence: None, max_shrink_iters: 20, ..Config::default() });
+    let mut runner = TestRunner::new(Config {
+        cases: rounds(3, 1) as u32,
+        failure_persistence: None,
+        max_shrink_iters: 20,
+        ..Config::default()
+    });
     let (commits, kept) = (Cell::new(0), Cell::new(0));
     let outcome = runner.run(&history(1600, 10, 600), |(rulesets, mut packets)| {
         packets.iter_mut().for_each(|packet| packet.ifindex = 0);

@@ -12,12 +12,12 @@ use std::thread;
 use common::{Receiver, Running, dial_with, here, open, patient, selector, snapshot, source, state, up, who};
 use inlet::ApplyOptions;
 use inlet::rules::Protocol::{self, Tcp, Udp};
-use inlet_testkit::World;
+use inlet_testkit::{World, rounds};
 
-/// Fewer in a virtual machine, where the processor is emulated; as many as INLET_SWAPS says in a soak.
-fn swaps() -> u64 {
+/// As many as INLET_SWAPS says in a soak.
+fn swaps() -> usize {
     let asked = std::env::var("INLET_SWAPS").ok().and_then(|count| count.parse().ok());
-    asked.unwrap_or(if std::env::var_os("INLET_VM").is_some() { 100 } else { 1000 })
+    asked.unwrap_or_else(|| rounds(1000, 50))
 }
 
 const A: &str = r#"
@@ -90,7 +90,7 @@ fn world() -> Option<(World, [Receiver; 2])> {
     Some((world, receivers))
 }
 
-fn swap_under_traffic(world: &World, rulesets: [&str; 2], swaps: u64) {
+fn swap_under_traffic(world: &World, rulesets: [&str; 2], swaps: usize) {
     let mut instance = open(world);
     let first = instance.generation();
     instance.apply(source(rulesets[0]), &ApplyOptions::default()).unwrap();
@@ -106,10 +106,13 @@ fn swap_under_traffic(world: &World, rulesets: [&str; 2], swaps: u64) {
         while swapped < swaps || !seen.iter().all(Seen::both) {
             assert!(!dialers.iter().any(thread::ScopedJoinHandle::is_finished), "a dialer failed");
             swapped += 1;
-            instance.apply(source(rulesets[(swapped % 2) as usize]), &ApplyOptions::default()).unwrap();
+            instance.apply(source(rulesets[swapped % 2]), &ApplyOptions::default()).unwrap();
         }
     });
-    assert!((first + swapped..=first + swapped + 1).contains(&instance.generation()), "every swap is a generation");
+    assert!(
+        (first + swapped as u64..=first + swapped as u64 + 1).contains(&instance.generation()),
+        "every swap is a generation"
+    );
     drop(instance);
     for service in ["a", "b"] {
         let counters = state(world, service).counters;
@@ -128,7 +131,7 @@ fn dialers_see_one_ruleset_or_the_other() {
 #[test]
 fn ten_thousand_rules_are_swapped_as_one() {
     let Some((world, _receivers)) = world() else { return };
-    swap_under_traffic(&world, [&with_more(A, 10_000, 1000), &with_more(B, 10_000, 2000)], 20);
+    swap_under_traffic(&world, [&with_more(A, 10_000, 1000), &with_more(B, 10_000, 2000)], rounds(20, 6));
     assert_eq!(snapshot(&world).ruleset().len() / 10_000, 1);
 }
 

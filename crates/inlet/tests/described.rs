@@ -14,6 +14,7 @@ use inlet::rules::{Confine, Description};
 use inlet::{Adopted, DescribeError, Error, Instance, Refusal, ServiceRequest, StateError, UpOptions, Watcher};
 use inlet_testkit::{
     Cgroup, Listen, Netns, PATIENCE, Program, Proto, TcpServer, UdpServer, World, as_user, dial_tcp, require_feature,
+    rounds,
 };
 use rustix::net::{AddressFamily, SocketType, ipproto, socket};
 
@@ -55,9 +56,7 @@ fn listener(addr: &str) -> TcpListener {
 #[test]
 fn a_connection_right_after_listen_is_steered() {
     let Some(world) = world(&["tcp:127.0.0.1:18080"]) else { return };
-    // An emulated processor takes ten times as long.
-    let rounds = if std::env::var_os("INLET_VM").is_some() { 1_000 } else { 10_000 };
-    for round in 0..rounds {
+    for round in 0..rounds(10_000, 1_000) {
         let listener = listener("127.0.0.1:18080");
         let client = TcpStream::connect("192.0.2.7:443");
         let client = client.unwrap_or_else(|error| panic!("round {round}: {error}"));

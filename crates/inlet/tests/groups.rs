@@ -11,7 +11,7 @@ use common::{asked, bind, here, open, snapshot, state, up, wait_for_sockets};
 use inlet::rules::Description;
 use inlet::rules::Protocol::{self, Tcp, Udp};
 use inlet::{Adopted, Endpoint, Error, Instance, ServiceRequest, SocketError, UpOptions};
-use inlet_testkit::{End, Listen, TcpServer, UdpServer, World, veth};
+use inlet_testkit::{End, Listen, TcpServer, UdpServer, World, rounds, veth};
 use rustix::net::{AddressFamily, SocketType, socket, sockopt};
 
 const V4: [&str; 2] = ["192.0.2.9:80", "198.51.100.9:80"];
@@ -260,7 +260,7 @@ fn a_listener_that_comes_while_its_service_goes_is_nobody_elses() {
                 drop(TcpServer::spawn("astray", "127.0.0.1:18082".parse().unwrap()));
             }
         });
-        for round in 0..60 {
+        for round in 0..rounds(60, 6) {
             let mut instance = open(&world);
             let gone = format!("gone{round}");
             describe(&mut instance, &gone, &["tcp:127.0.0.1:18082"]);

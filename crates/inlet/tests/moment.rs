@@ -15,13 +15,11 @@ use inlet::rules::Description;
 use inlet::rules::Protocol::{self, Tcp, Udp};
 use inlet::rules::config::Routes;
 use inlet::{ApplyOptions, CommitOptions, ServiceRequest, Snapshot};
-use inlet_testkit::{Listen, TcpServer, UdpServer, World};
+use inlet_testkit::{Listen, TcpServer, UdpServer, World, rounds};
 
 /// How many listeners there are that no rule and no description means.
-const OTHERS: usize = 3000;
-/// How often all kinds of commits are made, 16 in all; an emulated processor takes ten times as long.
-fn rounds() -> usize {
-    if std::env::var_os("INLET_VM").is_some() { 2 } else { 13 }
+fn others() -> usize {
+    rounds(3000, 500)
 }
 
 fn file(service: &str, port: u16, more: &str) -> String {
@@ -115,7 +113,7 @@ fn two_hundred_commits_of_every_kind_refuse_nobody() {
         world.local(prefix).unwrap();
     }
     drop(up(&world));
-    let others: Vec<TcpListener> = (0..OTHERS).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    let others: Vec<TcpListener> = (0..others()).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
     let server = |name: &str, port: u16| {
         let at = format!("[::]:{port}").parse().unwrap();
         (TcpServer::spawn(name, at).unwrap(), UdpServer::spawn(name, at).unwrap())
@@ -147,14 +145,17 @@ fn two_hundred_commits_of_every_kind_refuse_nobody() {
                 scope.spawn(move || dial_all_along(bpffs, *target, running, count))
             })
             .collect();
-        for round in 0..rounds() {
+        let some_none = || counts.iter().any(|count| count.load(Ordering::Relaxed) == 0);
+        let mut round = 0;
+        // On a slow machine until each has had an answer.
+        while round < rounds(13, 1) || some_none() {
             assert!(!dialers.iter().any(thread::ScopedJoinHandle::is_finished), "a dialer failed");
             commits(&world, round);
+            round += 1;
         }
     });
     assert_eq!((wildcard.0.served(), wildcard.1.served()), (0, 0), "packets that went astray");
     let counts = counts.map(|count| count.load(Ordering::Relaxed));
-    assert!(counts.iter().all(|count| *count > 0), "{counts:?}");
     println!("generation {}, answers {counts:?}", open(&world).generation());
     drop((others, servers));
 }

@@ -16,7 +16,7 @@ use common::{dial_with, open, patient, selector, snapshot, to, up, who};
 use inlet::rules::Protocol::{Tcp, Udp};
 use inlet::rules::{Packet, Protocol, Target};
 use inlet::{Explainer, Explanation, Outcome, ServiceRequest};
-use inlet_testkit::{End, Listen, Namespace, Netns, TcpServer, UdpServer, World, veth};
+use inlet_testkit::{End, Listen, Namespace, Netns, TcpServer, UdpServer, World, rounds, veth};
 use rustix::net::sockopt::socket_cookie;
 
 const SERVICES: [&str; 3] = ["a", "b", "c"];
@@ -29,10 +29,6 @@ const PREFIXES: [&str; 8] =
 const TARGETS: [&str; 8] =
     ["192.0.2.1", "192.0.2.9", "192.0.2.200", "127.0.0.1", "127.0.0.9", "2001:db8::1", "2001:db8::9", "::1"];
 
-fn rounds() -> usize {
-    // An emulated processor takes ten times as long.
-    if std::env::var_os("INLET_VM").is_some() { 4 } else { 60 }
-}
 const PACKETS: usize = 360;
 
 /// Numbers that look random and are the same each time (xorshift64*).
@@ -240,7 +236,7 @@ fn try_all(all: &Surroundings, senders: Range<usize>) {
     println!("INLET_SEED={seed}");
     let mut dice = Dice(seed);
     let (mut asked, mut received, mut mute) = (0, 0, 0);
-    for round in 0..rounds() {
+    for round in 0..rounds(60, 4) {
         for service in SERVICES {
             open(world).set_service(&service.parse().unwrap(), ServiceRequest::default()).unwrap();
         }
