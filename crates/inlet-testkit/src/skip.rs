@@ -19,6 +19,11 @@ pub fn require(present: bool, missing: &str) -> bool {
     present
 }
 
+/// Says on stderr what a test leaves out on this machine, as `NOTE test: text`, also when the test passes.
+pub fn note(text: &str) {
+    let _ = writeln!(std::io::stderr(), "NOTE {}: {text}", test_name());
+}
+
 /// [`require`]s root.
 #[must_use]
 pub fn require_root() -> bool {

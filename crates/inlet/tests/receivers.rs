@@ -16,7 +16,7 @@ use common::{dial_with, open, patient, selector, snapshot, to, up, who};
 use inlet::rules::Protocol::{Tcp, Udp};
 use inlet::rules::{Packet, Protocol, Target};
 use inlet::{Explainer, Explanation, Outcome, ServiceRequest};
-use inlet_testkit::{End, Listen, Namespace, Netns, TcpServer, UdpServer, World, rounds, veth};
+use inlet_testkit::{End, Listen, Namespace, Netns, TcpServer, UdpServer, World, is_guest, note, rounds, veth};
 use rustix::net::sockopt::socket_cookie;
 
 const SERVICES: [&str; 3] = ["a", "b", "c"];
@@ -91,8 +91,8 @@ fn with_vrf(mut all: Surroundings) -> Option<Surroundings> {
     let ip = |line: &str| all.world.netns.ip(&line.split_whitespace().collect::<Vec<_>>());
     let made = ip(&format!("link add {VRF} type vrf table 100"));
     // A guest gets the module with its kernel.
-    if std::env::var_os("INLET_VM").is_none() && made.is_err() {
-        println!("this kernel has no VRFs: the kernels of `make test-vm` have them");
+    if !is_guest() && made.is_err() {
+        note("this kernel has no VRFs: the kernels of `make test-vm` have them");
         return None;
     }
     made.unwrap();

@@ -19,7 +19,7 @@ use std::thread::JoinHandle;
 use common::{bind, snapshot, tree, tree_of_one, up};
 use inlet::rules::{Answers, Protocol};
 use inlet::{AnswersState, Instance, ServiceRequest};
-use inlet_testkit::{End, Netns, PATIENCE, World, checksum_offload, segment, veth};
+use inlet_testkit::{End, Netns, PATIENCE, World, checksum_offload, note, segment, veth};
 
 const PREFIXES: [&str; 2] = ["192.0.2.0/24", "2001:db8::/64"];
 
@@ -256,7 +256,7 @@ fn checksums_and_fragments_over_veth() {
                     assert_eq!(asked_for(&client, bytes, &about(bytes)), so_many(bytes.to_string().as_bytes()));
                 }
                 if !can_segment(&world) {
-                    eprintln!("this kernel segments nothing whose checksums the interface leaves to it");
+                    note("this kernel segments nothing whose checksums the interface leaves to it");
                     continue;
                 }
                 segment(&echo.socket, 1000).unwrap();
