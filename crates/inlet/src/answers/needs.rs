@@ -11,6 +11,9 @@ pub(crate) struct Needs {
     pub(crate) clients: Vec<PortRange>,
     /// Whether the port asked may be another one than that of the socket.
     pub(crate) ports: bool,
+    /// Services whose description has nothing but the one port that is asked. Sockets at other ports may have been registered
+    /// by hand.
+    pub(crate) at_one_port: Vec<(ServiceId, u16)>,
     /// A service that insists on it: without it, answers leave from where sockets are bound when the host cannot do better.
     pub(crate) insists: Option<ServiceId>,
 }
@@ -24,20 +27,19 @@ pub(crate) fn needs(ruleset: &Ruleset) -> Option<Needs> {
             continue;
         };
         needs.asked = true;
-        needs.ports |= port_may_differ(service, ports);
+        match only_port(service, ports) {
+            Some(port) => needs.at_one_port.push((id, port)),
+            None => needs.ports = true,
+        }
         needs.insists = needs.insists.or_else(|| (service.answers == Some(Answers::Asked)).then_some(id));
     }
     (needs != Needs::default()).then_some(needs)
 }
 
-/// Whether a socket of the service may be bound to another port than the rule has. Of sockets that are registered by
-/// hand nothing is known.
-fn port_may_differ(service: &Service, ports: PortRange) -> bool {
-    let is_this = |port| ports.width() == 1 && port == Some(ports.first());
-    if service.has_own_binds() {
-        return true;
-    }
-    let described = service.description.as_ref().map(|description| description.listen());
-    let udp = described.map(|all| all.iter().filter(|listen| listen.protocol() == Protocol::Udp));
-    !udp.is_some_and(|mut udp| udp.all(|listen| is_this(listen.port())))
+/// The port of a rule, when it has one alone and described sockets of the service are at no other. Without a description all
+/// sockets are registered by hand, at any port.
+fn only_port(service: &Service, ports: PortRange) -> Option<u16> {
+    let description = service.description.as_ref().filter(|_| !service.has_own_binds() && ports.width() == 1)?;
+    let mut udp = description.listen().iter().filter(|listen| listen.protocol() == Protocol::Udp);
+    udp.all(|listen| listen.port() == Some(ports.first())).then_some(ports.first())
 }

@@ -25,16 +25,17 @@ struct Programs {
 }
 
 impl Programs {
-    /// Without a description of the kernel's types, or where its memory may not be read, what sockets of services send by
+    /// Without a description of the kernel's types, or where its memory may not be read, what sockets of servers send by
     /// themselves is noted too.
     fn load(maps: &AnswerMaps, netns: u64) -> Result<Self> {
-        match btf::socket_user_data() {
-            Ok(at) => Self::load_with(maps, netns, at.into()).or_else(|_| Self::load_with(maps, netns, 0)),
-            Err(_) => Self::load_with(maps, netns, 0),
+        let (user_data, transparent) = (btf::socket_user_data(), btf::socket_transparent());
+        match Self::load_with(maps, netns, [user_data.unwrap_or(0), transparent.unwrap_or(0)]) {
+            Err(_) => Self::load_with(maps, netns, [0, 0]),
+            loaded => loaded,
         }
     }
 
-    fn load_with(maps: &AnswerMaps, netns: u64, user_data: u64) -> Result<Self> {
+    fn load_with(maps: &AnswerMaps, netns: u64, [user_data, transparent]: [u32; 2]) -> Result<Self> {
         let needed = [Capability::Bpf, Capability::NetAdmin, Capability::Perfmon];
         capability::require("answering as asked over UDP", &needed)?;
         program::loading(|failed| {
@@ -56,7 +57,8 @@ impl Programs {
             }
             let constants = open.maps.rodata_data.as_deref_mut().ok_or_else(|| program::without("constants"))?;
             constants.answering.netns = netns;
-            constants.answering.user_data = user_data;
+            constants.answering.user_data = user_data.into();
+            constants.answering.transparent = transparent.into();
             let loaded = open.load().map_err(&failed)?;
             let keep = |program: BorrowedFd<'_>| program.try_clone_to_owned().map_err(Error::os("keep", "a program"));
             let progs = &loaded.progs;

@@ -28,14 +28,6 @@ struct {
 	__type(value, struct covered);
 } inlet_covered SEC(".maps");
 
-/* The instance that these programs are for: control groups span network namespaces. */
-struct answering {
-	__u64 netns;
-	__u64 user_data; /* where the kernel has what hangs on a socket; 0 when that is not known */
-};
-
-const volatile struct answering answering = {};
-
 /* Keeps when an answer was sent, where that counts. */
 static __always_inline void tell_sent(struct asked *asked)
 {
@@ -135,8 +127,11 @@ int inlet_answer4(struct bpf_sock_addr *ctx)
 	if (!asked) {
 		if (ctx->msg_src_ip4)
 			map_address(flow.own, ctx->msg_src_ip4);
-		if (kind & QUESTION)
-			note_question(sk, &flow, answering.user_data);
+		if (kind & QUESTION) {
+			if (!ctx->user_ip4)
+				map_address(flow.remote, flow.own[3] ?: bpf_htonl(INADDR_LOOPBACK));
+			note_question(sk, &flow);
+		}
 		return 1;
 	}
 	tell_sent(asked);
@@ -171,14 +166,17 @@ int inlet_answer6(struct bpf_sock_addr *ctx)
 	flow.own_port = sk->src_port;
 	asked = kind & ANSWER ? bpf_map_lookup_elem(&inlet_flows, &flow) : NULL;
 	if (!asked) {
-		if (chosen[0] | chosen[1] | chosen[2] | chosen[3])
+		if (!is_any(chosen))
 			COPY_ADDRESS(flow.own, chosen);
-		if (kind & QUESTION)
-			note_question(sk, &flow, answering.user_data);
+		if (kind & QUESTION) {
+			if (is_any(flow.remote))
+				flow.remote[3] = bpf_htonl(1);
+			note_question(sk, &flow);
+		}
 		return 1;
 	}
 	tell_sent(asked);
-	if ((chosen[0] | chosen[1] | chosen[2] | chosen[3]) && !same_address(chosen, flow.own)) {
+	if (!is_any(chosen) && !same_address(chosen, flow.own)) {
 		hand_over(&flow, asked, chosen, changes);
 		return 1;
 	}

@@ -110,6 +110,11 @@ static __always_inline bool same_address(const __u32 a[4], const __u32 b[4])
 	return !((a[0] ^ b[0]) | (a[1] ^ b[1]) | (a[2] ^ b[2]) | (a[3] ^ b[3]));
 }
 
+static __always_inline bool is_any(const __u32 addr[4])
+{
+	return !(addr[0] | addr[1] | addr[2] | addr[3]);
+}
+
 static __always_inline __u64 *port_word(__u64 words[PORT_WORDS], __u32 port)
 {
 	return &words[port >> 6 & (PORT_WORDS - 1)];

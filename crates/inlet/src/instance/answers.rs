@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use inlet_core::Ruleset;
+use inlet_core::{Endpoint, Protocol, Ruleset, ServiceId};
 
 use super::commit::Direction;
 use super::{CommitOptions, Instance, UpOptions};
@@ -10,6 +10,7 @@ use crate::answers::{self, Needs};
 use crate::error::{AnswersError, Error, Result};
 use crate::fault;
 use crate::program::SharedMaps;
+use crate::socket::{Lane, Lanes, Sockets, sockets_in};
 use crate::state::{Access, AnswerMaps, Readers, StickyMaps, is_there, map_id, max_flows, open_map, set_max_flows};
 
 impl Instance {
@@ -31,7 +32,7 @@ impl Instance {
         direction: Direction,
         without: &mut Vec<Error>,
     ) -> Result<Option<(Needs, AnswerMaps)>> {
-        let Some(needs) = answers::needs(new) else { return Ok(None) };
+        let Some(needs) = self.needs_of(new)? else { return Ok(None) };
         match self.attach_answers(&needs) {
             Ok(maps) => Ok(Some((needs, maps))),
             Err(cause) => match needs.insists.and_then(|id| new.services().get(id)) {
@@ -44,6 +45,44 @@ impl Instance {
                 None => Ok(None),
             },
         }
+    }
+
+    /// What answers need by a ruleset, and by the sockets that its services have already.
+    fn needs_of(&self, ruleset: &Ruleset) -> Result<Option<Needs>> {
+        let Some(mut needs) = answers::needs(ruleset) else { return Ok(None) };
+        needs.ports = needs.ports || self.has_another_port(&needs.at_one_port)?;
+        Ok(Some(needs))
+    }
+
+    /// Whether one of the services has a UDP socket at another port.
+    fn has_another_port(&self, services: &[(ServiceId, u16)]) -> Result<bool> {
+        let lanes = Lanes::map(&self.maps.lanes)?;
+        let mut kept = Vec::new();
+        for (id, port) in services {
+            for v6 in [false, true] {
+                let slots = lanes.slots(Lane::of(*id, Protocol::Udp, v6));
+                kept.extend(sockets_in(&self.maps.sockets, slots)?.into_iter().map(|(_, cookie)| (cookie, *port)));
+            }
+        }
+        if kept.is_empty() {
+            return Ok(false);
+        }
+        let sockets = Sockets::of_instance(self.location.netns(), &self.maps)?;
+        Ok(kept.iter().any(|(cookie, port)| sockets.get(*cookie).is_some_and(|it| it.bound.addr.port() != *port)))
+    }
+
+    /// Before a service gets sockets by hand that are at other ports than its description has: their answers leave from the
+    /// port that is asked, too.
+    pub(super) fn ready_for(&self, service: ServiceId, sockets: impl Iterator<Item = Endpoint>) -> Result<()> {
+        let Some(mut needs) = answers::needs(self.ruleset()?).filter(|needs| !needs.ports) else { return Ok(()) };
+        let ports: Vec<u16> =
+            needs.at_one_port.iter().filter(|(id, _)| *id == service).map(|(_, port)| *port).collect();
+        let mut udp = sockets.filter(|it| it.protocol() == Protocol::Udp);
+        needs.ports = udp.any(|it| ports.iter().any(|port| *port != it.addr().port()));
+        if needs.ports && self.files.generation(self.generation).notes_flows()? {
+            self.attach_again(&needs)?;
+        }
+        Ok(())
     }
 
     /// Attaches it. Where the tables have another size than they should, new ones take their place, and the old ones stay
@@ -135,7 +174,7 @@ impl Instance {
             return Ok(());
         }
         let notes_flows = self.files.generation(self.generation).notes_flows()?;
-        match answers::needs(self.ruleset()?).filter(|_| notes_flows) {
+        match self.needs_of(self.ruleset()?)?.filter(|_| notes_flows) {
             Some(needs) => {
                 let _ = self.attach_again(&needs);
                 answers::detach_needless(&files, &needs, self.location.netns())

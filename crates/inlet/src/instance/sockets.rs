@@ -168,6 +168,7 @@ impl Instance {
         // What a commit left to do comes first: places of services that are gone may still be seen by packets.
         self.finish_commit()?;
         self.require_inside(service, candidates.iter().map(|it| (it.traits.endpoint, it.traits.cookie)))?;
+        self.ready_for(id, candidates.iter().map(|it| it.traits.endpoint))?;
         let lanes = Lanes::map(&self.maps.lanes)?;
         let mut places = self.plan_places(service, id, &lanes, &candidates)?;
         let max = self.maps.max_sockets();

@@ -30,12 +30,14 @@ impl Snapshot {
     /// # Errors
     /// Those of reading the counters, and of listing the interfaces.
     pub fn answers(&self) -> Result<AnswersState> {
-        let Some(needs) = needs(&self.ruleset).filter(|needs| needs.asked) else { return Ok(AnswersState::Bound) };
+        if !needs(&self.ruleset).is_some_and(|needs| needs.asked) {
+            return Ok(AnswersState::Bound);
+        }
         if !self.notes_flows()? {
             return Ok(AnswersState::Unable);
         }
         let files = self.answer_files()?;
-        let uncovered = if needs.ports { uncovered(&files, self.location.netns())? } else { Vec::new() };
+        let uncovered = if is_there(&files.port())? { uncovered(&files, self.location.netns())? } else { Vec::new() };
         let counters = answer_counters(&files)?;
         let table = answer_table(&files, &counters)?;
         Ok(AnswersState::Asked { counters, table, uncovered })

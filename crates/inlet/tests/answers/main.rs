@@ -12,6 +12,7 @@ mod explicit;
 mod forgotten;
 mod handed;
 mod later;
+mod senders;
 
 use std::net::{SocketAddr, UdpSocket};
 use std::thread::JoinHandle;
