@@ -4,7 +4,7 @@ CARGO ?= cargo
 # Tests stop the process at fault points, which only this feature builds.
 TEST_FLAGS := --workspace --features inlet/faults
 
-.PHONY: install deb tarball test-package test-boot test-boot-vm release-check build demo test test-vm gate check fmt lint docs fences guarantees supply sbom fuzz soak bench deps
+.PHONY: install deb tarball test-package test-boot test-boot-vm release-check build build-tests demo test test-vm gate check fmt lint docs fences guarantees supply sbom fuzz soak bench deps
 
 build: deps
 	$(CARGO) build --release
@@ -53,6 +53,12 @@ demo: deps
 test: deps
 	@[ "$$(id -u)" != 0 ] || { scripts/go fetch; scripts/chronyd fetch; scripts/aioquic fetch; } || true
 	$(CARGO) test $(TEST_FLAGS)
+
+# What the tests, the fuzzers and the gate run, built and not run.
+build-tests: deps
+	$(CARGO) test $(TEST_FLAGS) --no-run
+	$(CARGO) build --release -p inlet-bench
+	FUZZ_SECONDS=0 scripts/fuzz
 
 # The root tests on Debian's 6.1 and 6.12 kernels, or on the kernel given: make test-vm KERNEL=path/to/bzImage
 test-vm:
