@@ -21,11 +21,12 @@ pub(super) fn cover(files: &AnswerFiles, program: &OwnedFd, netns: &Netns) -> Re
     }
     let mut covered = Vec::new();
     let result = links.iter().try_for_each(|link| {
-        if !has(files, program, netns, link)? {
-            attach(files, program, netns, link)?;
+        let mut has_it = has(files, program, netns, link)?;
+        if !has_it {
+            has_it = attach(files, program, netns, link)?;
             fault::point("answers:interface");
         }
-        covered.push(link.index);
+        covered.extend(has_it.then_some(link.index));
         Ok(())
     });
     // Answers to questions that came in elsewhere are counted.
@@ -47,15 +48,39 @@ pub(crate) fn cover_again(files: &AnswerFiles, netns: &Netns) -> Result<()> {
     }
 }
 
-/// The interfaces that do not have the program, by the pins: who only reads may not look at the links.
+/// The interfaces that do not have the program. Who may not look at links and programs goes by the pins, which stay when an
+/// interface goes and another one gets its index.
 pub(crate) fn uncovered(files: &AnswerFiles, netns: &Netns) -> Result<Vec<String>> {
-    let covered = files.interfaces()?;
-    let links = Links::of(netns)?;
-    let lacking = links.iter().filter(|link| !covered.contains(&link.index));
-    Ok(lacking.map(|link| link.name.clone()).collect())
+    let pinned = files.interfaces()?;
+    let program = match raw::open_pin(&files.port()) {
+        Err(cause) if is_withheld(cause.kind()) => None,
+        program => Some(program.map_err(Error::at("open", &files.port()))?),
+    };
+    let mut lacking = Vec::new();
+    for link in Links::of(netns)?.iter() {
+        let has_it = match &program {
+            Some(program) if pinned.contains(&link.index) => may_have(files, program, netns, link)?,
+            _ => pinned.contains(&link.index),
+        };
+        lacking.extend((!has_it).then(|| link.name.clone()));
+    }
+    Ok(lacking)
 }
 
-fn attach(files: &AnswerFiles, program: &OwnedFd, netns: &Netns, to: &Link) -> Result<()> {
+/// Whether an interface with a pin has the program, as far as that can be looked at.
+fn may_have(files: &AnswerFiles, program: &OwnedFd, netns: &Netns, to: &Link) -> Result<bool> {
+    match has(files, program, netns, to) {
+        Err(Error::Os { cause, .. }) if cause.kind() == io::ErrorKind::PermissionDenied => Ok(true),
+        has => has,
+    }
+}
+
+fn is_withheld(kind: io::ErrorKind) -> bool {
+    matches!(kind, io::ErrorKind::PermissionDenied | io::ErrorKind::NotFound)
+}
+
+/// Gives whether the interface has it then: it may be gone.
+fn attach(files: &AnswerFiles, program: &OwnedFd, netns: &Netns, to: &Link) -> Result<bool> {
     // What is left of an interface that is gone, and had this index.
     detach(&files.interface(to.index))?;
     remove_pin(&files.filtered(to.index))?;
@@ -65,12 +90,12 @@ fn attach(files: &AnswerFiles, program: &OwnedFd, netns: &Netns, to: &Link) -> R
     };
     match link {
         // It went meanwhile.
-        Err(cause) if cause.raw_os_error() == Some(libc::ENODEV) => Ok(()),
+        Err(cause) if cause.raw_os_error() == Some(libc::ENODEV) => Ok(false),
         // A kernel before 6.6 does not know such links.
-        Err(cause) if cause.raw_os_error() == Some(libc::EINVAL) => filter(files, program, netns, to),
+        Err(cause) if cause.raw_os_error() == Some(libc::EINVAL) => filter(files, program, netns, to).map(|()| true),
         link => {
             let path = files.interface(to.index);
-            raw::pin(link.map_err(refused(to))?.as_fd(), &path).map_err(Error::at("pin", &path))
+            raw::pin(link.map_err(refused(to))?.as_fd(), &path).map_err(Error::at("pin", &path)).map(|()| true)
         }
     }
 }

@@ -42,6 +42,32 @@ fn interfaces_that_come_later() {
     assert_eq!(attached(&world).iter().filter(|pin| pin.starts_with("answers/port-")).count(), 3);
 }
 
+/// An interface that is made with the index of one that went has no program, whatever is pinned for that index. A change that
+/// changes nothing covers it too.
+#[test]
+fn an_index_that_another_interface_gets() {
+    let Some(world) = world() else { return };
+    let make =
+        || world.ip(&["link", "add", "again0", "index", "4711", "type", "veth", "peer", "name", "again1"]).unwrap();
+    let remake = || {
+        world.ip(&["link", "del", "again0"]).unwrap();
+        make()
+    };
+    make();
+    let mut instance = up(&world);
+    bind(&mut instance, "dns", Protocol::Udp, PREFIXES[0], "53");
+    drop(instance);
+    assert_eq!(uncovered(&world), [""; 0]);
+    remake();
+    assert_eq!(uncovered(&world), ["again1", "again0"]);
+    bind(&mut common::open(&world), "dns", Protocol::Udp, PREFIXES[0], "53");
+    assert_eq!(uncovered(&world), [""; 0]);
+    remake();
+    assert_eq!(uncovered(&world), ["again1", "again0"]);
+    Watcher::new(common::here(&world)).unwrap().look().unwrap();
+    assert_eq!(uncovered(&world), [""; 0]);
+}
+
 /// A pair of interfaces to another namespace, by which that one reaches the prefixes.
 fn connect(world: &World, outside: &Namespace, number: u8) {
     let name = |end: &str| format!("{end}{number}");
