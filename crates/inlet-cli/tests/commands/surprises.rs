@@ -211,6 +211,9 @@ fn answers_through_a_new_interface_are_counted() {
         client.send_to(b"who", "192.0.2.7:53").unwrap();
         assert_eq!(client.recv_from(&mut [0; 64]).unwrap().1, at("192.0.2.7:18117"));
     }
+    let explain = ["explain", "udp", "192.0.2.7:53", "--from", "10.9.0.2:99", "--iface", "inside"];
+    assert_eq!(host.json(&explain)["answer"], json!({"from": "192.0.2.7:18117", "by": "uncovered"}));
+    assert!(host.ok(&explain).contains("leaves from 192.0.2.7:18117 through inside, its likely way out, and a client"));
     let answers = &host.json(&["status"])["answers"];
     assert_eq!((&answers["uncovered"], &answers["counters"]["uncovered"]), (&json!(["inside"]), &json!(3)));
     assert!(host.ok(&["status"]).contains("3 left from the port of the socket, asked through such an interface\n"));

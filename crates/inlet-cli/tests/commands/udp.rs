@@ -1,5 +1,6 @@
 //! What is told of services over UDP: a socket that its program connected, and flows that ask elsewhere than before.
 
+use std::io::ErrorKind;
 use std::net::UdpSocket;
 
 use rustix::net::sockopt::socket_cookie;
@@ -39,6 +40,24 @@ fn one_client_that_asks_two_addresses_is_ambiguous() {
         server.recv_from(&mut [0; 16]).unwrap();
         assert!(ambiguous(count), "{target}: {}", host.ok(&["status"]));
     }
+}
+
+/// No answer leaves from an address that is local by another table than `local`, so nothing is said of where it leaves from.
+#[test]
+fn an_answer_that_cannot_leave_is_told_once() {
+    let Some((host, server)) = serving() else { return };
+    host.world.ip(&["route", "add", "local", "198.51.100.0/24", "dev", "lo", "table", "100"]).unwrap();
+    host.world.ip(&["rule", "add", "iif", "lo", "lookup", "100"]).unwrap();
+    host.ok(&["bind", "web", "udp", "198.51.100.0/24", "5201"]);
+    let client = socket("127.0.0.1:0");
+    client.send_to(b"question", at("198.51.100.7:5201")).unwrap();
+    let (_, from) = server.recv_from(&mut [0; 16]).unwrap();
+    assert_eq!(server.send_to(b"answer", from).map_err(|error| error.kind()), Err(ErrorKind::NetworkUnreachable));
+    let asked = ["explain", "udp", "198.51.100.7:5201", "--from", &from.to_string(), "--iface", "lo"];
+    let said = host.ok(&asked);
+    assert!(said.contains("only by a socket with IP_TRANSPARENT") && !said.contains("leaves from"), "{said}");
+    let said = host.json(&asked);
+    assert_eq!(json!([said["address"]["answers"], said["answer"]]), json!([false, null]));
 }
 
 #[test]

@@ -247,6 +247,14 @@ fn a_run_with_own_binds() {
     host.run(&["bind", "game", "udp", "192.0.2.1/32", &port]);
     assert_eq!(said_tcp("192.0.2.1:7000"), "game 0 7000 7000");
     assert_eq!(said_udp("192.0.2.1:7000"), "game 0 7000 7000");
+    let answer = || host.json(&["explain", "udp", "192.0.2.1:7000"])["answer"].clone();
+    assert_eq!(answer(), serde_json::json!({"from": "192.0.2.1:7000", "by": "inlet"}));
+    host.run(&["service", "set", "game", "--answers", "bound"]);
+    let from = answer()["from"].as_str().unwrap().parse::<std::net::SocketAddr>().unwrap();
+    assert!(RANGE.contains(&from.port()), "{from}");
+    let told = format!(" is in truth bound to port {}, as its service has own binds\n", from.port());
+    let said = host.run(&["check"]).stdout;
+    assert!(said.contains(&told), "{said}");
 }
 
 #[test]

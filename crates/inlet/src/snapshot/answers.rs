@@ -30,17 +30,29 @@ impl Snapshot {
     /// # Errors
     /// Those of reading the counters, and of listing the interfaces.
     pub fn answers(&self) -> Result<AnswersState> {
-        if !needs(&self.ruleset).is_some_and(|needs| needs.asked) {
+        if needs(&self.ruleset).is_none_or(|needs| !needs.asked) {
             return Ok(AnswersState::Bound);
         }
         if !self.notes_flows()? {
             return Ok(AnswersState::Unable);
         }
-        let files = self.answer_files()?;
-        let uncovered = if is_there(&files.port())? { uncovered(&files, self.location.netns())? } else { Vec::new() };
+        let (files, uncovered) = (self.answer_files()?, self.uncovered()?);
         let counters = answer_counters(&files)?;
         let table = answer_table(&files, &counters)?;
         Ok(AnswersState::Asked { counters, table, uncovered })
+    }
+
+    /// The interfaces through which answers leave from the port of their socket though they should not.
+    pub(crate) fn uncovered(&self) -> Result<Vec<String>> {
+        if !needs(&self.ruleset).is_some_and(|needs| needs.asked) || !self.notes_flows()? {
+            return Ok(Vec::new());
+        }
+        let files = self.answer_files()?;
+        // A socket that was registered by hand may need it where the rules do not.
+        match is_there(&files.port())? {
+            true => uncovered(&files, self.location.netns()),
+            false => Ok(Vec::new()),
+        }
     }
 
     /// How many answers to clients of the host passed rules that would have taken them; `None` where no rule takes any, or

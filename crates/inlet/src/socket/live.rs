@@ -69,6 +69,13 @@ impl SocketState {
         }
     }
 
+    /// Where it is in truth bound.
+    pub(crate) fn bound(&self) -> Option<SocketAddr> {
+        let mut bound = self.local?.addr();
+        bound.set_port(self.own_port.unwrap_or(bound.port()));
+        Some(bound)
+    }
+
     /// Whether rules can give it packets that come in on the interface of this index; 0 is one that is not known.
     pub fn receives_on(&self, ifindex: u32) -> bool {
         self.device.as_ref().is_none_or(|device| device.index == ifindex)

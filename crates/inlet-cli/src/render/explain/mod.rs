@@ -93,7 +93,7 @@ fn text(
     if let Some(line) = stays::line(explanation) {
         row("sticky", line);
     }
-    if let Some(line) = answer::line(explanation) {
+    if let Some(line) = answer::line(question, explanation) {
         row("answer", line);
     }
     for line in ordinary(explanation) {

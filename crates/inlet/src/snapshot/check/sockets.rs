@@ -113,10 +113,13 @@ fn answers(subject: &Subject<'_>, found: &mut Checkup) {
             }
         };
         for socket in sockets {
-            let Some(local) = socket.local.map(|local| local.addr()) else { continue };
+            let Some(local) = socket.bound() else { continue };
             let who = format!("{} of service {}", describe(socket), service.name);
             if areas.iter().any(|area| area.ports.width() > 1 || !area.ports.contains(local.port())) {
-                let what = format!("{who} also receives at other ports than {}", local.port());
+                let what = match socket.own_port {
+                    Some(own) => format!("{who} is in truth bound to port {own}, as its service has own binds"),
+                    None => format!("{who} also receives at other ports than {}", local.port()),
+                };
                 let why =
                     "its answers leave from its own port, and clients drop an answer from a port that they did not ask";
                 found.add(

@@ -48,7 +48,8 @@ pub struct Explanation {
     pub stays: Option<FlowStays>,
     /// Whether a datagram that answers what an unconnected socket here asked passes: rules do not tell if this one does.
     pub passes_if_answer: bool,
-    /// Where the answer to a datagram leaves from; `None` for TCP, and when it is not known which socket gives it.
+    /// Where the answer to a datagram leaves from; `None` for TCP, when it is not known which socket gives it, and when the
+    /// routes let none leave.
     pub answer: Option<AnswerFrom>,
     /// The sockets among which the kernel's ordinary lookup would choose; none: it would refuse. That is what happens
     /// without Inlet, and with a verdict of `pass`.
@@ -151,7 +152,7 @@ impl<'a> Explainer<'a> {
             links,
             oracle,
             hook,
-            able: Able { notes_flows: true, passes_clients: true },
+            able: Able::whole(),
             own_ports,
         })
     }
@@ -212,12 +213,13 @@ impl<'a> Explainer<'a> {
             false => Outcome::Pass,
         };
         let socket = connected.as_ref().or(socket);
-        let answer = self.answer_from(packet, outcome, socket, service.and_then(|(_, service)| service.answers));
+        let (routing, answers) = (self.routes.judge(&self.model, packet)?, service.and_then(|(_, it)| it.answers));
+        let answer = self.answer_from(packet, outcome, socket, answers, routing.mute.as_ref());
         Ok(Explanation {
             packet: *packet,
             elsewhere,
             vrf,
-            routing: self.routes.judge(&self.model, packet)?,
+            routing,
             rule,
             socket: socket.cloned(),
             connected,
