@@ -2,10 +2,13 @@
 
 use std::io::ErrorKind;
 use std::net::UdpSocket;
+use std::process::Command;
 
+use inlet_testkit::{End, Netns, output, require_program, veth};
 use rustix::net::sockopt::socket_cookie;
 use serde_json::json;
 
+use crate::asked::{findings, one, until};
 use crate::{Host, PATIENCE, at};
 
 fn socket(addr: &str) -> UdpSocket {
@@ -58,6 +61,52 @@ fn an_answer_that_cannot_leave_is_told_once() {
     assert!(said.contains("only by a socket with IP_TRANSPARENT") && !said.contains("leaves from"), "{said}");
     let said = host.json(&asked);
     assert_eq!(json!([said["address"]["answers"], said["answer"]]), json!([false, null]));
+}
+
+/// A firewall that lets out what is established drops the answers. With the fix and what it says to accept they come, and the
+/// finding is a note.
+#[test]
+fn answers_that_connection_tracking_drops() {
+    let Some((host, server)) = serving() else { return };
+    if !require_program("nft") {
+        return;
+    }
+    let shell =
+        |line: &str| assert!(output(Command::new("sh").args(["-ec", line])).unwrap().status.success(), "{line}");
+    shell("nft add table inet f; nft 'add chain inet f out { type filter hook output priority 0; policy drop; }'");
+    shell("nft add rule inet f out ct state established accept; nft add rule inet f out oif lo accept");
+    host.world.sysctl("net/netfilter/nf_conntrack_udp_timeout", "1").unwrap();
+    let outside = Netns::unentered().unwrap();
+    veth(
+        End { namespace: &host.world, name: "inside", addresses: &["10.9.0.1/24"] },
+        End { namespace: &outside, name: "outside", addresses: &["10.9.0.2/24"] },
+    )
+    .unwrap();
+    outside.ip(&["route", "add", "192.0.2.0/24", "via", "10.9.0.1"]).unwrap();
+    // Covers the new interface.
+    host.ok(&["bind", "web", "udp", "192.0.2.0/24", "5201"]);
+    let client = outside.enter(|| socket("10.9.0.2:0"));
+    client.connect("192.0.2.7:5201").unwrap();
+    let answers = || {
+        client.send(b"question").unwrap();
+        let (_, from) = server.recv_from(&mut [0; 16]).unwrap();
+        server.send_to(b"answer", from).is_ok() && client.recv(&mut [0; 16]).is_ok()
+    };
+    let own = server.local_addr().unwrap().port();
+    let tracked = || one(&findings(&host, &[]).1, "udp-answers-tracked").clone();
+    assert!(!answers());
+    let found = tracked();
+    assert_eq!(found["severity"], "warning", "{found}");
+    let accept = format!("needs `udp dport 5201 accept` for input, `udp sport {own} accept` for output");
+    assert!(found["why"].as_str().unwrap().contains(&accept), "{found}");
+    shell(found["fix"].as_str().unwrap());
+    assert!(!answers());
+    shell(&format!("nft add rule inet f out udp sport {own} accept"));
+    until("a note", || {
+        // Flows of others are tracked all the time.
+        socket("127.0.0.1:0").send_to(b"other", "127.0.0.1:5201").unwrap();
+        answers() && tracked()["severity"] == "note"
+    });
 }
 
 #[test]

@@ -16,6 +16,7 @@ mod selectors;
 mod services;
 mod shadowed;
 mod sockets;
+mod tracked;
 mod users;
 
 pub use self::codes::CODES;
