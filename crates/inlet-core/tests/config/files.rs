@@ -91,6 +91,17 @@ fn errors_are_told_of_every_file() {
     assert_eq!(told.lines().collect::<Vec<_>>(), expected);
 }
 
+/// A number that is none of a value's is told like a text that is not: with the range and the fix.
+#[test]
+fn negative_numbers_are_told_as_texts_are() {
+    for text in ["services.a = { sticky = -1 }\nrules = []", "services.a = { sticky = \"-1\" }\nrules = []"] {
+        let told = errors(vec![("a.toml", text)]);
+        assert!(told.contains("sticky \"-1\" is not a number of seconds from 0 to 14400"), "{told}");
+    }
+    let told = errors(vec![("a.json", r#"{"services": {"a": {"sticky": -1}}, "rules": []}"#)]);
+    assert!(told.contains("sticky \"-1\" is not a number of seconds from 0 to 14400"), "{told}");
+}
+
 #[test]
 fn lists_as_feeds_have_them() {
     const FEED: &str =

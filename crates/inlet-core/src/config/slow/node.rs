@@ -33,8 +33,8 @@ pub(super) enum Value<'a> {
     /// JSON's `null`: as if the key were absent.
     Null,
     Text(Cow<'a, str>),
-    /// A whole number; `None` when it is negative or too large.
-    Number(Option<u64>),
+    /// A whole number; as it is written when it is negative or too large.
+    Number(std::result::Result<u64, Cow<'a, str>>),
     Flag(bool),
     List(Vec<Node<'a>>),
     Table(Vec<(Key<'a>, Node<'a>)>),
@@ -96,7 +96,7 @@ impl<'a> Node<'a> {
                         .collect::<Result<_, serde_json::Error>>()?,
                 )
             }
-            _ => Value::Number(text.parse().ok()),
+            _ => Value::Number(text.parse().map_err(|_| Cow::Borrowed(text))),
         })
     }
 
@@ -104,7 +104,10 @@ impl<'a> Node<'a> {
         let at = |value| Node { file: self.file, value: Notation::Toml(value) };
         match value {
             DeValue::String(text) => Value::Text(Cow::Borrowed(text)),
-            DeValue::Integer(number) => Value::Number(u64::from_str_radix(number.as_str(), number.radix()).ok()),
+            DeValue::Integer(number) => {
+                let text = number.as_str();
+                Value::Number(u64::from_str_radix(text, number.radix()).map_err(|_| Cow::Borrowed(text)))
+            }
             DeValue::Array(list) => Value::List(list.iter().map(at).collect()),
             DeValue::Table(table) => {
                 let key = |key: &'a Spanned<Cow<'a, str>>| Key {

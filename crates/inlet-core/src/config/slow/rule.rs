@@ -150,8 +150,8 @@ impl<'a> Reader<'_, '_> {
     /// A value that may be written as a bare number.
     pub(super) fn text_or_number<T: FromStr<Err: Remedy>>(&mut self, node: &Node<'a>, expected: &str) -> Option<T> {
         match self.value(node)? {
-            Value::Number(Some(number)) => self.parse(&number.to_string(), &node.place()),
-            Value::Text(text) => self.parse(&text, &node.place()),
+            Value::Number(Ok(number)) => self.parse(&number.to_string(), &node.place()),
+            Value::Text(text) | Value::Number(Err(text)) => self.parse(&text, &node.place()),
             other => {
                 self.wrong_kind(node, expected, &other);
                 None
