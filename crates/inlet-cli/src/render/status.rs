@@ -131,6 +131,7 @@ struct Service<'a> {
     name: &'a str,
     on_missing: &'static str,
     spread: &'static str,
+    answers: Option<&'static str>,
     sticky: u16,
     rules: u64,
     sockets: Vec<Socket>,
@@ -155,6 +156,7 @@ impl<'a> From<&'a ServiceState> for Service<'a> {
             name: service.name.as_str(),
             on_missing: service.on_missing.as_str(),
             spread: service.spread.as_str(),
+            answers: service.answers.map(|answers| answers.as_str()),
             sticky: service.sticky.seconds(),
             rules: service.rules,
             sockets: service.sockets.iter().map(Socket::from).collect(),
@@ -250,7 +252,8 @@ fn paragraph(screen: &mut Screen<'_>, service: &ServiceState, is_watched: bool) 
     screen.title(&format!("service {}", service.name), "")?;
     let spread = if service.spread == Spread::Group { ", spread by the SO_REUSEPORT group" } else { "" };
     let sticky = if service.sticky.is_on() { format!(", sticky: {} s", service.sticky) } else { String::new() };
-    writeln!(screen.out, "  {rules}, on missing: {}{spread}{sticky}", service.on_missing)?;
+    let answers = service.answers.map_or_else(String::new, |answers| format!(", answers: {answers}"));
+    writeln!(screen.out, "  {rules}, on missing: {}{spread}{answers}{sticky}", service.on_missing)?;
     screen.parts("packets:", &packets(service.counters, screen.palette))?;
     described::write(screen, service, is_watched)?;
     if service.sockets.iter().all(|socket| !socket.receiving) {
@@ -279,11 +282,12 @@ pub(crate) fn services(screen: &mut Screen<'_>, services: &[ServiceState]) -> Re
     if screen.json {
         return screen.document(&services.iter().map(Service::from).collect::<Vec<_>>());
     }
-    let mut table = Table::headed(&["SERVICE", "ON-MISSING", "RULES", "SOCKETS", "STEERED", "MISSED"]);
+    let mut table = Table::headed(&["SERVICE", "ON-MISSING", "ANSWERS", "RULES", "SOCKETS", "STEERED", "MISSED"]);
     for service in services {
         table.row([
             service.name.to_string(),
             service.on_missing.to_string(),
+            service.answers.map_or("-", |answers| answers.as_str()).to_owned(),
             grouped(service.rules),
             grouped(service.sockets.len() as u64),
             grouped(service.counters.steered),

@@ -229,7 +229,7 @@ fn status_and_services_have_their_shapes() {
     let said = host.ok(&["status"]);
     assert!(said.contains("packets: 1 steered, 1 missed, 1 refused, 0 failed"), "{said}");
     assert!(said.contains("tcp:127.0.0.1:8080") && said.contains(&format!("pid {pid} (")), "{said}");
-    assert_eq!(words(&host.ok(&["services"]))[1], ["web", "refuse", "2", "1", "1", "1"]);
+    assert_eq!(words(&host.ok(&["services"]))[1], ["web", "refuse", "-", "2", "1", "1", "1"]);
     drop(server);
     assert!(host.ok(&["status"]).contains("no live socket"));
 }
