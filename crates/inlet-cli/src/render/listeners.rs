@@ -34,6 +34,7 @@ struct ListenerReport {
     #[serde(flatten)]
     socket: Socket,
     receives: Vec<ClaimReport>,
+    answers_pass: bool,
     service: Option<String>,
     drained: Option<draining::OfListener>,
 }
@@ -57,6 +58,9 @@ pub(crate) fn listeners(screen: &mut Screen<'_>, ruleset: &Ruleset, all: &Listen
         screen.title(&local, &owner)?;
         let mut rows = rows(ruleset, Some("bind"), &listener.kept, FEW, listener.socket.device.as_ref());
         rows.extend(by_service(ruleset, all, listener));
+        if listener.answers_pass {
+            rows.push(["answers", "to what it sent", ""].map(str::to_owned));
+        }
         rows.extend(listener.drained.as_ref().map(drained));
         paragraph(screen, rows)?;
     }
@@ -83,6 +87,7 @@ fn report(ruleset: &Ruleset, all: &Listeners) -> Report {
     let listener = |listener: &Listener| ListenerReport {
         socket: Socket::from(&listener.socket),
         receives: claims(&listener.kept),
+        answers_pass: listener.answers_pass,
         service: listener.service.as_ref().map(ToString::to_string),
         drained: listener.drained.as_ref().map(draining::OfListener::from),
     };

@@ -62,7 +62,10 @@ fn line(before: &Ruleset, after: &Ruleset, warning: &Warning) -> String {
                 "answers of service {service} over UDP leave from where its sockets are bound, and clients drop them: {why}"
             )
         }
-        Warning::Loses { socket, lost, is_all } => format!("{} loses {}", who(socket), areas(lost, *is_all, &packets)),
+        Warning::Loses { socket, lost, is_all, answers_pass } => {
+            let but = if *answers_pass { ", but for answers to what it sent" } else { "" };
+            format!("{} loses {}{but}", who(socket), areas(lost, *is_all, &packets))
+        }
         Warning::LosesOnceLocal { socket, moved, .. } => {
             format!("{} loses {} as soon as these addresses are local", who(socket), packets(moved))
         }
@@ -189,8 +192,9 @@ pub(crate) fn reports<'a>(
                 reason: Some(if *by_choice { "by_choice" } else { "unable" }.to_owned()),
                 ..blank
             },
-            Warning::Loses { socket, lost, .. } => WarningReport {
+            Warning::Loses { socket, lost, answers_pass, .. } => WarningReport {
                 kind: "loses",
+                reason: answers_pass.then(|| "answers_pass".to_owned()),
                 socket: Some(socket.into()),
                 traffic: lost.first().map(traffic),
                 lost: lost.iter().map(traffic).collect(),

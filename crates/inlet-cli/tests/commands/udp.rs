@@ -45,6 +45,53 @@ fn one_client_that_asks_two_addresses_is_ambiguous() {
     }
 }
 
+/// A client of the host keeps its answers under a rule for all ports, and every command says so.
+#[test]
+fn a_client_keeps_its_answers() {
+    let Some(host) = Host::up() else { return };
+    host.world.ip(&["addr", "add", "198.51.100.1/32", "dev", "lo"]).unwrap();
+    let (server, client) = (socket("127.0.0.1:18118"), socket("0.0.0.0:0"));
+    host.world.sysctl("net/ipv4/ip_local_port_range", "32768 60999").unwrap();
+    let name = format!("udp:{}", client.local_addr().unwrap());
+    let but = |said: &str| {
+        let lines = said.lines().find(|line| line.contains(&name) && line.contains(" loses ")).map(str::to_owned);
+        lines.is_some_and(|line| line.ends_with(", but for answers to what it sent"))
+    };
+    let plan = host.run(&["bind", "web", "udp", "0.0.0.0/0", "any"]);
+    assert!(but(&plan.stderr) || but(&plan.stdout), "{}{}", plan.stderr, plan.stdout);
+    let pid = std::process::id().to_string();
+    host.ok(&["register", "web", "--pid", &pid, "--listen", "udp:127.0.0.1:18118"]);
+    client.send_to(b"question", at("127.0.0.1:18118")).unwrap();
+    let (_, from) = server.recv_from(&mut [0; 16]).unwrap();
+    server.send_to(b"answer", from).unwrap();
+    client.recv(&mut [0; 16]).unwrap();
+
+    let (_, found) = findings(&host, &[]);
+    let its = found.iter().find(|it| it["what"].as_str().unwrap().starts_with(&name)).unwrap();
+    assert_eq!(json!([its["code"], its["severity"]]), json!(["listener-shadowed", "note"]), "{its}");
+    assert!(its["what"].as_str().unwrap().contains(" receives from outside only answers to what it sent, "), "{its}");
+    let said = host.ok(&["listeners"]);
+    let lines: Vec<&str> = said.lines().skip_while(|line| !line.starts_with(&name)).take(2).collect();
+    assert_eq!(lines[1].split_whitespace().collect::<Vec<_>>().join(" "), "answers to what it sent", "{said}");
+}
+
+/// What a service says of its answers is shown where its other settings are.
+#[test]
+fn what_a_service_says_of_answers_is_shown() {
+    let Some((host, _server)) = serving() else { return };
+    let told =
+        || [&host.json(&["services"])[0], &host.json(&["status"])["services"][0]].map(|it| it["answers"].clone());
+    assert_eq!(told(), [json!(null), json!(null)]);
+    for answers in ["bound", "asked"] {
+        host.ok(&["service", "set", "web", "--answers", answers]);
+        assert_eq!(told(), [json!(answers), json!(answers)]);
+        let status = host.ok(&["status"]);
+        assert!(status.contains(&format!("on missing: refuse, answers: {answers}\n")), "{status}");
+        let row = host.ok(&["services"]).lines().last().unwrap().split_whitespace().nth(2).map(str::to_owned);
+        assert_eq!(row.as_deref(), Some(answers));
+    }
+}
+
 /// No answer leaves from an address that is local by another table than `local`, so nothing is said of where it leaves from.
 #[test]
 fn an_answer_that_cannot_leave_is_told_once() {

@@ -168,8 +168,7 @@ impl Instance {
         let netns = self.location.netns();
         let receivers = Receivers::of(netns, Some((&self.maps, after)))?;
         let Committed { before, plan, keeps_routes, .. } = committed;
-        let answers_unable =
-            needs(after).is_some_and(|needs| needs.asked) && !self.files.generation(self.generation).notes_flows()?;
+        let answers_unable = needs(after).is_some() && !self.files.generation(self.generation).notes_flows()?;
         let step = Step { before, after, plan, keeps_routes: *keeps_routes, answers_unable };
         let found = warning::all(netns, [&receivers, &receivers], &step, false)?;
         Ok(skipped.chain(found).collect())

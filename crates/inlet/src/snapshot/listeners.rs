@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use inlet_core::{Bound, Claim, Protocol, Ruleset, Service, ServiceId, ServiceName, given, kept};
+use inlet_core::{Area, Bound, Claim, Protocol, Ruleset, Service, ServiceId, ServiceName, given, kept};
 
 use super::{Drained, Receivers, Snapshot};
 use crate::error::Result;
@@ -20,6 +20,8 @@ pub struct Listener {
     pub transparent: Option<bool>,
     /// What it keeps of that. Empty: it receives nothing by its own address any more.
     pub kept: Vec<Claim>,
+    /// Whether answers to what it sent pass the rules that take what else comes to it.
+    pub answers_pass: bool,
     /// The service that it is in.
     pub service: Option<ServiceName>,
     /// What is left on it, when it is being drained: it is in no service.
@@ -60,7 +62,7 @@ impl Listeners {
     pub fn of(location: &Location, snapshot: Option<&Snapshot>) -> Result<Self> {
         let Some(snapshot) = snapshot else {
             let receivers = Receivers::of(location.netns(), None)?;
-            return Ok(Self { listeners: listeners(&Ruleset::empty(), &receivers), services: Vec::new() });
+            return Ok(Self { listeners: listeners(&Ruleset::empty(), &receivers, false), services: Vec::new() });
         };
         let (ruleset, receivers) = (snapshot.ruleset(), snapshot.receivers()?);
         let traffic = |(id, service): (ServiceId, &Service)| ServiceTraffic {
@@ -70,7 +72,7 @@ impl Listeners {
             given: given(ruleset, id),
             only_on: only_on(&receivers.states(service)),
         };
-        let mut listeners = listeners(ruleset, &receivers);
+        let mut listeners = listeners(ruleset, &receivers, snapshot.passes_clients()?);
         for drained in snapshot.drained_among(&receivers)? {
             if let Some(listener) = listeners.iter_mut().find(|it| it.socket.cookie == drained.socket.cookie) {
                 listener.drained = Some(drained);
@@ -100,14 +102,22 @@ fn silent(ruleset: &Ruleset, receivers: &Receivers) -> Vec<Listener> {
             let Some(listed) = receivers.sockets.get(socket.cookie) else { continue };
             let (bound, transparent) = (listed.bound, listed.transparent);
             let service = Some(service.name.clone());
-            silent.push(Listener { socket, bound, transparent, kept: Vec::new(), service, drained: None });
+            let (kept, answers_pass, drained) = (Vec::new(), false, None);
+            silent.push(Listener { socket, bound, transparent, kept, answers_pass, service, drained });
         }
     }
     silent
 }
 
-/// All sockets that receive, with what they keep.
-pub(super) fn listeners(ruleset: &Ruleset, receivers: &Receivers) -> Vec<Listener> {
+/// Whether what comes to these areas is left to a socket whole.
+pub(super) fn keeps_all(bound: &Bound, kept: &[Claim]) -> bool {
+    let is_kept = |area: &Area| kept.iter().any(|claim| claim.area.covers(area) && claim.except.is_empty());
+    bound.areas().iter().all(is_kept)
+}
+
+/// All sockets that receive, with what they keep. `passes_clients`: whether answers to clients of the host pass.
+pub(super) fn listeners(ruleset: &Ruleset, receivers: &Receivers, passes_clients: bool) -> Vec<Listener> {
+    let of_clients = if passes_clients { ruleset.ports_of_clients() } else { Vec::new() };
     // A socket without a port waits for nothing.
     let all: Vec<Listed> = receivers.sockets.receiving().into_iter().filter(|it| it.bound.addr.port() != 0).collect();
     let mut by_port: HashMap<(Protocol, u16), Vec<Bound>> = HashMap::new();
@@ -117,15 +127,18 @@ pub(super) fn listeners(ruleset: &Ruleset, receivers: &Receivers) -> Vec<Listene
     let listener = |it: &Listed| {
         let others = by_port.get(&(it.bound.protocol, it.bound.addr.port())).map_or(&[][..], Vec::as_slice);
         let service = receivers.owner(ruleset, it.cookie);
+        let kept = match it.own_port {
+            // Nothing but rules leads there.
+            Some(_) => Vec::new(),
+            None => kept(ruleset, &it.bound, others, |rule| receivers.takes(ruleset, rule)),
+        };
+        let answers_pass = service.is_none() && !keeps_all(&it.bound, &kept) && it.is_client(&of_clients);
         Listener {
             socket: receivers.sockets.describe_listed(it),
             bound: it.bound,
             transparent: it.transparent,
-            kept: match it.own_port {
-                // Nothing but rules leads there.
-                Some(_) => Vec::new(),
-                None => kept(ruleset, &it.bound, others, |rule| receivers.takes(ruleset, rule)),
-            },
+            kept,
+            answers_pass,
             service: service.map(|service| service.name.clone()),
             drained: None,
         }

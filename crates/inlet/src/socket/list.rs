@@ -68,6 +68,12 @@ impl Listed {
         LiveSocket { cookie: self.cookie, v4, v6 }
     }
 
+    /// Whether it is a UDP socket at one of the ports at which answers to clients pass.
+    pub(crate) fn is_client(&self, of_clients: &[PortRange]) -> bool {
+        let port = self.bound.addr.port();
+        self.bound.protocol == Protocol::Udp && of_clients.iter().any(|ports| ports.contains(port))
+    }
+
     /// Whether rules can give it packets that come in on an interface.
     pub(crate) fn receives_on(&self, ifindex: u32) -> bool {
         self.bound.device == 0 || self.bound.device == ifindex

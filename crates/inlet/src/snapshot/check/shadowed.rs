@@ -5,9 +5,10 @@ use std::ops::ControlFlow;
 
 use inlet_core::{Area, Arrival, Marks, Moved, PortRange, Prefix, Protocol, Rule, Ruleset, traffic_at};
 
-use super::sockets::describe;
+use super::sockets::{client_ports, describe};
 use super::{Checkup, Finding, Severity, Subject};
 use crate::error::Result;
+use crate::snapshot::listeners::keeps_all;
 use crate::snapshot::losses::add_joined;
 use crate::snapshot::{Listener, Losses};
 
@@ -30,15 +31,15 @@ pub(super) fn check(subject: &Subject<'_>, all: &[Listener], found: &mut Checkup
         (!lost.is_empty()).then_some((listener, lost))
     });
     let listeners: Vec<(&Listener, Vec<Moved>)> = listeners.collect();
-    found.add_each(&listeners, |(listener, lost)| finding(subject, listener, lost, &losses.local_prefixes()));
+    let (locals, clients) = (losses.local_prefixes(), client_ports(subject));
+    found.add_each(&listeners, |(listener, lost)| finding(subject, listener, lost, &locals, clients));
     Ok(())
 }
 
 /// Whether rules can take anything from it.
 fn loses(subject: &Subject<'_>, listener: &Listener) -> bool {
-    let mut whole = listener.bound.areas();
-    whole.retain(|area| !listener.kept.iter().any(|claim| claim.area.covers(area) && claim.except.is_empty()));
-    listener.service.is_none() && !whole.is_empty() && takers(subject, listener).next().is_some()
+    let keeps = keeps_all(&listener.bound, &listener.kept);
+    listener.service.is_none() && !keeps && takers(subject, listener).next().is_some()
 }
 
 /// The packets to a port about which rules decide.
@@ -51,7 +52,13 @@ fn decided(ruleset: &Ruleset, (protocol, port): (Protocol, u16)) -> Vec<Moved> {
     all
 }
 
-fn finding(subject: &Subject<'_>, listener: &Listener, lost: &[Moved], locals: &[Prefix]) -> Finding {
+fn finding(
+    subject: &Subject<'_>,
+    listener: &Listener,
+    lost: &[Moved],
+    locals: &[Prefix],
+    clients: Option<PortRange>,
+) -> Finding {
     let outside = |local: &&Prefix| !listener.bound.is_wildcard() || !local.addr().is_loopback();
     let reached: Vec<&Prefix> = locals.iter().filter(outside).collect();
     let keeps = |local: &&Prefix| listener.kept.iter().any(|claim| claim.reaches(local));
@@ -60,16 +67,23 @@ fn finding(subject: &Subject<'_>, listener: &Listener, lost: &[Moved], locals: &
     let by = lost.first().and_then(|moved| moved.new);
     let by = by.map_or_else(String::new, |rule| format!(", such as `{}`", subject.ruleset.named(&rule)));
     let areas = areas(subject.ruleset, lost);
+    // A socket that did not ask for its port is a client's, and a client has what it needs.
+    let is_client = listener.answers_pass && clients.is_some_and(|ports| ports.contains(listener.bound.addr.port()));
     Finding {
-        severity: if nothing { Severity::Warning } else { Severity::Note },
+        severity: if nothing && !is_client { Severity::Warning } else { Severity::Note },
         code: if nothing { "listener-shadowed" } else { "listener-receives-less" },
-        what: match nothing {
-            true => format!("{who} receives nothing from outside any more, and loses {areas}"),
-            false => format!("{who} loses {areas}"),
+        what: match (nothing, listener.answers_pass) {
+            (true, true) => format!("{who} receives from outside only answers to what it sent, and loses {areas}"),
+            (true, false) => format!("{who} receives nothing from outside any more, and loses {areas}"),
+            (false, true) => format!("{who} loses {areas}, but for answers to what it sent"),
+            (false, false) => format!("{who} loses {areas}"),
         },
         why: format!("rules take these packets{by}"),
-        fix: "see what is left with: inlet listeners; to leave it some: inlet bind --pass PROTOCOL PREFIX PORT"
-            .to_owned(),
+        fix: match is_client {
+            true => "nothing for a client, such as a resolver; to leave a server some: inlet bind --pass PROTOCOL PREFIX PORT",
+            false => "see what is left with: inlet listeners; to leave it some: inlet bind --pass PROTOCOL PREFIX PORT",
+        }
+        .to_owned(),
     }
 }
 

@@ -14,7 +14,7 @@ use crate::socket::{SocketState, counts_nothing, pktinfo};
 const CLIENT_PORTS: (u16, u16) = (32768, 60999);
 
 pub(super) fn check(subject: &Subject<'_>, found: &mut Checkup) -> Result<()> {
-    let all = listeners(subject.ruleset, subject.receivers);
+    let all = listeners(subject.ruleset, subject.receivers, subject.passes_clients);
     shadowed::check(subject, &all, found)?;
     groups::check(subject, &all, found);
     mptcp(subject, &all, found);
@@ -47,12 +47,8 @@ fn mptcp(subject: &Subject<'_>, all: &[Listener], found: &mut Checkup) {
     });
 }
 
-/// UDP rules that take the answers to client sockets, where this host cannot let them pass: an unconnected socket that asks
-/// others waits at a port too.
-fn client_answers(subject: &Subject<'_>, all: &[Listener], found: &mut Checkup) {
-    if subject.passes_clients {
-        return;
-    }
+/// The ports of sockets that did not ask for one.
+pub(super) fn client_ports(subject: &Subject<'_>) -> Option<PortRange> {
     let range = subject.location.netns().run(|| std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range"));
     let numbers = range
         .ok()
@@ -62,7 +58,16 @@ fn client_answers(subject: &Subject<'_>, all: &[Listener], found: &mut Checkup) 
         Some([first, last]) => (*first, *last),
         _ => CLIENT_PORTS,
     };
-    let Ok(ports) = PortRange::new(first.max(1), last) else { return };
+    PortRange::new(first.max(1), last).ok()
+}
+
+/// UDP rules that take the answers to client sockets, where this host cannot let them pass: an unconnected socket that asks
+/// others waits at a port too.
+fn client_answers(subject: &Subject<'_>, all: &[Listener], found: &mut Checkup) {
+    if subject.passes_clients {
+        return;
+    }
+    let Some(ports) = client_ports(subject) else { return };
     let takes = |rule: &Rule| {
         let inside = rule.matching.ports.first() <= ports.first() && rule.matching.ports.last() >= ports.last();
         inside && rule.verdict != Verdict::Pass && !rule.matching.local.is_multicast()

@@ -86,6 +86,8 @@ pub enum Warning {
         lost: Vec<Moved>,
         /// Whether these are all.
         is_all: bool,
+        /// Whether answers to what it sent pass.
+        answers_pass: bool,
     },
     /// What serves SSH, or this session, would lose packets as soon as their addresses are local. They are not now.
     LosesOnceLocal {
@@ -160,7 +162,7 @@ pub(crate) fn all(netns: &Netns, [now, then]: [&Receivers; 2], step: &Step<'_>, 
     warnings.extend(not_local(&losses, step));
     warnings.extend(services::without_sockets(then, step));
     warnings.extend(services::bound_answers(step));
-    warnings.extend(lost(&losses, step.plan));
+    warnings.extend(lost(&losses, step));
     if refusal.is_none() {
         warnings.extend(lockout::once_local(netns, &losses, step.plan).map(|(guarded, lost, fix)| {
             let socket = now.sockets.describe_listed(&guarded.listed);
@@ -214,17 +216,18 @@ fn not_local(losses: &Losses<'_>, step: &Step<'_>) -> Option<Warning> {
 }
 
 /// The listeners that lose packets, which can only be packets to local addresses.
-fn lost(step: &Losses<'_>, plan: &Plan) -> Vec<Warning> {
-    let sockets = &step.now.sockets;
+fn lost(losses: &Losses<'_>, step: &Step<'_>) -> Vec<Warning> {
+    let sockets = &losses.now.sockets;
+    let of_clients = if step.answers_unable { Vec::new() } else { step.after.ports_of_clients() };
     let (mut order, mut found): (Vec<u64>, BTreeMap<u64, Vec<Moved>>) = (Vec::new(), BTreeMap::new());
-    traffic_to(step.old, step.new, plan, step.local_prefixes(), &mut |moved| {
+    traffic_to(losses.old, losses.new, step.plan, losses.local_prefixes(), &mut |moved| {
         let ordinary = !matches!(moved.previous.map(|rule| rule.verdict), Some(Verdict::Service(_) | Verdict::Refuse));
         let at = sockets.at(moved.protocol, moved.ports.first(), moved.ports.last());
         for listed in at.filter(|_| ordinary) {
             if found.get(&listed.cookie).is_some_and(|lost| lost.len() > AREAS) {
                 continue;
             }
-            for part in step.parts(listed, &moved) {
+            for part in losses.parts(listed, &moved) {
                 let lost = found.entry(listed.cookie).or_insert_with(|| {
                     order.push(listed.cookie);
                     Vec::new()
@@ -238,7 +241,8 @@ fn lost(step: &Losses<'_>, plan: &Plan) -> Vec<Warning> {
         let (listed, mut lost) = (sockets.get(cookie)?, found.remove(&cookie)?);
         let is_all = lost.len() <= AREAS;
         lost.truncate(AREAS);
-        Some(Warning::Loses { socket: sockets.describe_listed(&listed), lost, is_all })
+        let (socket, answers_pass) = (sockets.describe_listed(&listed), listed.is_client(&of_clients));
+        Some(Warning::Loses { socket, lost, is_all, answers_pass })
     };
     order.into_iter().filter_map(warning).collect()
 }
