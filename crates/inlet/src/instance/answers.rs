@@ -165,6 +165,11 @@ impl Instance {
         max_flows(&self.files)
     }
 
+    /// Attaches what answers need to interfaces that came. What cannot be attached is told by [`crate::Snapshot::answers`].
+    pub(super) fn cover_new_interfaces(&self) {
+        let _ = answers::cover_again(&self.files.answers(), self.location.netns());
+    }
+
     /// Detaches what the generation in force does not need, and attaches what it lacks: after a commit, and after one that was
     /// interrupted. What cannot be attached keeps nobody from changing the rules.
     pub(super) fn finish_answers(&self) -> Result<()> {

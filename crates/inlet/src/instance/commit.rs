@@ -7,7 +7,6 @@ use inlet_core::config::{Routes, Skipped};
 use inlet_core::{Builder, Interface, Plan, Ruleset, ServiceId};
 
 use super::Instance;
-use crate::answers::cover_again;
 use crate::described::{Placed, Prepared};
 use crate::error::{CommitError, Error, Result};
 use crate::fault;
@@ -147,8 +146,7 @@ impl Instance {
         let is_same = plan.is_empty() && old.interfaces() == new.interfaces() && keeps_routes == kept;
         if is_same && !self.lacks_marks()? && !self.lacks_size()? {
             let routes = routes.map_or_else(|| Ok(RouteChanges::default()), RoutePlan::carry_out)?;
-            // Interfaces may have come. What cannot be attached is told by `Snapshot::answers`.
-            let _ = cover_again(&self.files.answers(), self.location.netns());
+            self.cover_new_interfaces();
             let (generation, before, skipped) = (self.generation, Ruleset::empty(), Vec::new());
             return Ok(Committed { generation, plan, before, keeps_routes, routes, without, skipped });
         }

@@ -1,18 +1,17 @@
 //! What a ruleset would do, or does since it is in force, that its author may not have meant.
 
+mod listeners;
 mod services;
 mod users;
 
-use std::collections::{BTreeMap, HashSet};
-use std::ops::ControlFlow;
+use std::collections::HashSet;
 
 use inlet_core::config::Skipped;
 use inlet_core::{
     Listen, Moved, OnMissing, Plan, Prefix, PrefixSet, Reopened, Rule, Ruleset, ServiceName, Verdict, reopened_by,
-    steered_prefixes, traffic_to,
+    steered_prefixes,
 };
 
-use super::losses::add_joined;
 use super::{Losses, Receivers, lockout};
 use crate::error::{CommitError, Error, Result, RouteError};
 use crate::file::not_there;
@@ -129,9 +128,6 @@ pub enum Warning {
     },
 }
 
-/// So many areas that a listener loses are named.
-const AREAS: usize = 100;
-
 /// From one ruleset to the next.
 pub(crate) struct Step<'a> {
     pub(crate) before: &'a Ruleset,
@@ -162,7 +158,7 @@ pub(crate) fn all(netns: &Netns, [now, then]: [&Receivers; 2], step: &Step<'_>, 
     warnings.extend(not_local(&losses, step));
     warnings.extend(services::without_sockets(then, step));
     warnings.extend(services::bound_answers(step));
-    warnings.extend(lost(&losses, step));
+    warnings.extend(listeners::lost(&losses, step));
     if refusal.is_none() {
         warnings.extend(lockout::once_local(netns, &losses, step.plan).map(|(guarded, lost, fix)| {
             let socket = now.sockets.describe_listed(&guarded.listed);
@@ -213,38 +209,6 @@ fn not_local(losses: &Losses<'_>, step: &Step<'_>) -> Option<Warning> {
     let first = prefixes.first()?;
     let fix = format!("ip route add local {first} dev lo (or let inlet do it: inlet apply --routes)");
     Some(Warning::NotLocal { prefixes, fix })
-}
-
-/// The listeners that lose packets, which can only be packets to local addresses.
-fn lost(losses: &Losses<'_>, step: &Step<'_>) -> Vec<Warning> {
-    let sockets = &losses.now.sockets;
-    let of_clients = if step.answers_unable { Vec::new() } else { step.after.ports_of_clients() };
-    let (mut order, mut found): (Vec<u64>, BTreeMap<u64, Vec<Moved>>) = (Vec::new(), BTreeMap::new());
-    traffic_to(losses.old, losses.new, step.plan, losses.local_prefixes(), &mut |moved| {
-        let ordinary = !matches!(moved.previous.map(|rule| rule.verdict), Some(Verdict::Service(_) | Verdict::Refuse));
-        let at = sockets.at(moved.protocol, moved.ports.first(), moved.ports.last());
-        for listed in at.filter(|_| ordinary) {
-            if found.get(&listed.cookie).is_some_and(|lost| lost.len() > AREAS) {
-                continue;
-            }
-            for part in losses.parts(listed, &moved) {
-                let lost = found.entry(listed.cookie).or_insert_with(|| {
-                    order.push(listed.cookie);
-                    Vec::new()
-                });
-                add_joined(lost, part.moved);
-            }
-        }
-        ControlFlow::Continue(())
-    });
-    let warning = |cookie: u64| {
-        let (listed, mut lost) = (sockets.get(cookie)?, found.remove(&cookie)?);
-        let is_all = lost.len() <= AREAS;
-        lost.truncate(AREAS);
-        let (socket, answers_pass) = (sockets.describe_listed(&listed), listed.is_client(&of_clients));
-        Some(Warning::Loses { socket, lost, is_all, answers_pass })
-    };
-    order.into_iter().filter_map(warning).collect()
 }
 
 /// What this host cannot do, or not now, of what the ruleset needs. What we may not find out is left to the commit.
