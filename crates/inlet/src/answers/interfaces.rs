@@ -3,6 +3,8 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
+use libbpf_rs::query::LinkInfo;
+
 use super::clsact;
 use crate::error::{Cause, Error, Result};
 use crate::fault;
@@ -65,6 +67,21 @@ pub(crate) fn uncovered(files: &AnswerFiles, netns: &Netns) -> Result<Vec<String
         lacking.extend((!has_it).then(|| link.name.clone()));
     }
     Ok(lacking)
+}
+
+/// The interfaces on which programs of others run before ours, with their numbers, as far as these can be asked: kernels
+/// before 6.6 have no such programs.
+pub(crate) fn in_front(files: &AnswerFiles, netns: &Netns) -> Result<Vec<(String, Vec<u32>)>> {
+    let mut found = Vec::new();
+    for link in Links::of(netns)?.iter() {
+        let Ok(pinned) = raw::open_pin(&files.interface(link.index)) else { continue };
+        let Ok(own) = LinkInfo::from_fd(pinned.as_fd()) else { continue };
+        let Ok(mut ids) = netns.run(|| raw::egress_programs(link.index))? else { continue };
+        let Some(at) = ids.iter().position(|id| *id == own.prog_id) else { continue };
+        ids.truncate(at);
+        found.extend((at > 0).then(|| (link.name.clone(), ids)));
+    }
+    Ok(found)
 }
 
 /// Whether an interface with a pin has the program, as far as that can be looked at.

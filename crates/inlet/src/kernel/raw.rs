@@ -160,6 +160,22 @@ pub(crate) fn lookup_programs(netns: BorrowedFd<'_>) -> io::Result<Vec<u32>> {
     Ok(ids)
 }
 
+/// How many programs the kernel lets on a hook of an interface (`BPF_MPROG_MAX`).
+const MAX_EGRESS_PROGRAMS: usize = 64;
+
+/// The numbers of the programs of an interface of the thread's namespace that see what leaves by it, in the order in which
+/// they run (Linux 6.6).
+pub(crate) fn egress_programs(ifindex: u32) -> io::Result<Vec<u32>> {
+    let mut ids = vec![0_u32; MAX_EGRESS_PROGRAMS];
+    let mut count = ids.len() as u32;
+    let (index, hook) = (ifindex as c_int, libbpf_sys::BPF_TCX_EGRESS);
+    // SAFETY: the kernel writes at most `count` numbers to `ids`, and to `count` how many there are; both outlive the call.
+    let ret = unsafe { libbpf_sys::bpf_prog_query(index, hook, 0, null_mut(), ids.as_mut_ptr(), &raw mut count) };
+    checked(ret)?;
+    ids.truncate(count as usize);
+    Ok(ids)
+}
+
 /// The name that a program has from its author.
 pub(crate) fn program_name(program: BorrowedFd<'_>) -> io::Result<String> {
     // SAFETY: all fields are numbers, for which zero is a value: those that are addresses then ask for nothing.

@@ -1,7 +1,7 @@
 //! Where answers over UDP leave from, as a reader sees it.
 
 use super::Snapshot;
-use crate::answers::{needs, uncovered};
+use crate::answers::{in_front, needs, uncovered};
 use crate::error::Result;
 use crate::state::{Access, AnswerCounters, AnswerFiles, FlowTable, Stays, answer_counters, answer_table, is_there};
 
@@ -53,6 +53,11 @@ impl Snapshot {
             true => uncovered(&files, self.location.netns()),
             false => Ok(Vec::new()),
         }
+    }
+
+    /// The interfaces on which programs of others come before the one that sets ports, with their numbers.
+    pub(crate) fn in_front_of_answers(&self) -> Result<Vec<(String, Vec<u32>)>> {
+        in_front(&self.answer_files()?, self.location.netns())
     }
 
     /// How many answers to clients of the host passed rules that would have taken them; `None` where no rule takes any, or

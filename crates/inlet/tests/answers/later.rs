@@ -4,8 +4,8 @@
 use std::net::{SocketAddr, UdpSocket};
 
 use inlet::rules::Protocol;
-use inlet::{AnswersState, Watcher};
-use inlet_testkit::{End, Namespace, Netns, PATIENCE, World, veth};
+use inlet::{AnswersState, Checker, Severity, Watcher};
+use inlet_testkit::{End, Namespace, Netns, PATIENCE, World, kernel_at_least, note, veth};
 
 use crate::common::{self, bind, snapshot, up};
 use crate::{Echo, PREFIXES, attached, exchange, serve, strict, world};
@@ -66,6 +66,41 @@ fn an_index_that_another_interface_gets() {
     assert_eq!(uncovered(&world), ["again1", "again0"]);
     Watcher::new(common::here(&world)).unwrap().look().unwrap();
     assert_eq!(uncovered(&world), [""; 0]);
+}
+
+/// A program in front that ends with `TCX_PASS` keeps ours from running: answers leave without their port, and `check` says
+/// where.
+#[test]
+fn a_program_in_front_is_told() {
+    let Some(world) = world() else { return };
+    if !kernel_at_least(6, 6) {
+        return note("no other program comes in front before Linux 6.6");
+    }
+    let mut instance = up(&world);
+    let echo = Echo::bound_to("0.0.0.0:0");
+    bind(&mut instance, "dns", Protocol::Udp, PREFIXES[0], "53");
+    serve(&mut instance, "dns", &echo);
+    drop(instance);
+    let told = || {
+        let found = Checker::new(common::here(&world)).check(None).unwrap().findings;
+        found
+            .into_iter()
+            .find(|finding| finding.code == "udp-answers-behind")
+            .map(|finding| (finding.severity, finding.what))
+    };
+    exchange(&strict("192.0.2.9:53"), b"before");
+    assert_eq!(told(), None);
+    let other = common::bpf::in_front(1);
+    let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    let asked: SocketAddr = "192.0.2.9:53".parse().unwrap();
+    assert_eq!(answered_from(&client, asked), SocketAddr::new(asked.ip(), echo.port()));
+    let (severity, what) = told().unwrap();
+    assert_eq!(severity, Severity::Note);
+    assert!(what.starts_with("other programs see what leaves through lo before Inlet's does: id "), "{what}");
+    drop(other);
+    exchange(&strict("192.0.2.9:53"), b"after");
+    assert_eq!(told(), None);
 }
 
 /// A pair of interfaces to another namespace, by which that one reaches the prefixes.

@@ -184,6 +184,19 @@ pub(crate) fn attach_to_group(socket: BorrowedFd<'_>, program: BorrowedFd<'_>) {
     assert_eq!(ret, 0, "{}", io::Error::last_os_error());
 }
 
+/// A program for what leaves through an interface that ends with `TCX_PASS`, in front of all others until it is dropped.
+pub(crate) fn in_front(ifindex: u32) -> OwnedFd {
+    let program = load(libbpf_sys::BPF_PROG_TYPE_SCHED_CLS, 0, &[set(0, 0), EXIT]);
+    let opts = libbpf_sys::bpf_link_create_opts {
+        sz: size_of::<libbpf_sys::bpf_link_create_opts>() as libbpf_sys::size_t,
+        flags: libbpf_sys::BPF_F_BEFORE,
+        ..Default::default()
+    };
+    let (program, index) = (program.as_raw_fd(), ifindex as c_int);
+    // SAFETY: the descriptor is open, and the options outlive the call.
+    owned(unsafe { libbpf_sys::bpf_link_create(program, index, libbpf_sys::BPF_TCX_EGRESS, &raw const opts) }).unwrap()
+}
+
 /// Attaches a program of the `sk_lookup` hook to a namespace, until the link is dropped.
 pub(crate) fn attach(program: BorrowedFd<'_>, netns: BorrowedFd<'_>) -> OwnedFd {
     // SAFETY: both descriptors are open, and no options are given.

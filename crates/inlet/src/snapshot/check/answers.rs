@@ -1,7 +1,8 @@
 //! Answers over UDP: whether they leave from where they were asked, and whether what is between lets them through.
 
 use super::{Checkup, Severity, Subject, tracked};
-use crate::snapshot::AnswersState;
+use crate::error::Result;
+use crate::snapshot::{AnswersState, Snapshot};
 
 pub(super) fn check(subject: &Subject<'_>, state: Option<&AnswersState>, found: &mut Checkup) {
     match state {
@@ -14,6 +15,21 @@ pub(super) fn check(subject: &Subject<'_>, state: Option<&AnswersState>, found: 
             tracked::check(subject, found);
         }
     }
+}
+
+/// Programs of others that see what leaves before the one that sets ports, and may keep it from that.
+pub(super) fn behind(snapshot: &Snapshot, found: &mut Checkup) -> Result<()> {
+    for (interface, ids) in snapshot.in_front_of_answers()? {
+        let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
+        found.add(
+            Severity::Note,
+            "udp-answers-behind",
+            format!("other programs see what leaves through {interface} before Inlet's does: id {}", ids.join(", ")),
+            "one that ends with TCX_PASS keeps Inlet's from setting the port of answers over UDP; with TCX_NEXT it does not",
+            "look at them with: bpftool net; attach them after Inlet's (BPF_F_AFTER), or let them end with TCX_NEXT",
+        );
+    }
+    Ok(())
 }
 
 /// The host could not do it when the ruleset came into force.

@@ -41,6 +41,7 @@ pub const CODES: &[&str] = &[
     "socket-not-receiving",
     "socket-on-vrf-member",
     "sockets-of-several-users",
+    "udp-answers-behind",
     "udp-answers-from-other-address",
     "udp-answers-from-other-port",
     "udp-answers-refused",

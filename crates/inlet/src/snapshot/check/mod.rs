@@ -127,6 +127,7 @@ impl Checker {
         if let Some(snapshot) = &self.snapshot {
             hook::check(snapshot, &mut found)?;
             own::check(snapshot, &mut found)?;
+            answers::behind(snapshot, &mut found)?;
         }
         let nothing = Ruleset::empty();
         let ruleset = match (proposed, &self.snapshot, &self.trouble) {
