@@ -32,7 +32,7 @@ impl Instance {
         direction: Direction,
         without: &mut Vec<Error>,
     ) -> Result<Option<(Needs, AnswerMaps)>> {
-        let Some(needs) = self.needs_of(new)? else { return Ok(None) };
+        let Some(needs) = self.needs_of(new) else { return Ok(None) };
         match self.attach_answers(&needs) {
             Ok(maps) => Ok(Some((needs, maps))),
             Err(cause) => match needs.insists.and_then(|id| new.services().get(id)) {
@@ -47,11 +47,12 @@ impl Instance {
         }
     }
 
-    /// What answers need by a ruleset, and by the sockets that its services have already.
-    fn needs_of(&self, ruleset: &Ruleset) -> Result<Option<Needs>> {
-        let Some(mut needs) = answers::needs(ruleset) else { return Ok(None) };
-        needs.ports = needs.ports || self.has_another_port(&needs.at_one_port)?;
-        Ok(Some(needs))
+    /// What answers need by a ruleset, and by the sockets that its services have already. Sockets that cannot be looked at may
+    /// be at any port.
+    fn needs_of(&self, ruleset: &Ruleset) -> Option<Needs> {
+        let mut needs = answers::needs(ruleset)?;
+        needs.ports = needs.ports || self.has_another_port(&needs.at_one_port).unwrap_or(true);
+        Some(needs)
     }
 
     /// Whether one of the services has a UDP socket at another port.
@@ -179,7 +180,7 @@ impl Instance {
             return Ok(());
         }
         let notes_flows = self.files.generation(self.generation).notes_flows()?;
-        match self.needs_of(self.ruleset()?)?.filter(|_| notes_flows) {
+        match self.needs_of(self.ruleset()?).filter(|_| notes_flows) {
             Some(needs) => {
                 let _ = self.attach_again(&needs);
                 answers::detach_needless(&files, &needs, self.location.netns())
