@@ -4,8 +4,7 @@ use inlet_testkit::{TcpServer, output};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::asked::{asked, ok};
-use crate::asked::{until, waiting};
+use crate::asked::{asked, ok, until, waiting};
 use crate::{Host, at};
 
 const NEAR: &str = r#"{"services": {"web": {}}, "rules": [

@@ -12,9 +12,7 @@ use inlet_testkit::{
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::asked::asked;
-use crate::asked::until;
-use crate::asked::{codes, findings, one};
+use crate::asked::{asked, codes, findings, one, outside, until};
 use crate::{Host, PATIENCE, at};
 
 #[test]
@@ -198,13 +196,7 @@ fn answers_through_a_new_interface_are_counted() {
     let _server = UdpServer::spawn("dns", at("0.0.0.0:18117")).unwrap();
     let pid = std::process::id().to_string();
     host.ok(&["register", "dns", "--pid", &pid, "--listen", "udp:0.0.0.0:18117"]);
-    let outside = Netns::unentered().unwrap();
-    veth(
-        End { namespace: &host.world, name: "inside", addresses: &["10.9.0.1/24"] },
-        End { namespace: &outside, name: "outside", addresses: &["10.9.0.2/24"] },
-    )
-    .unwrap();
-    outside.ip(&["route", "add", "192.0.2.0/24", "via", "10.9.0.1"]).unwrap();
+    let outside = outside(&host);
     let client = outside.enter(|| UdpSocket::bind("10.9.0.2:0")).unwrap();
     client.set_read_timeout(Some(PATIENCE)).unwrap();
     for _ in 0..3 {

@@ -4,11 +4,11 @@ use std::io::ErrorKind;
 use std::net::UdpSocket;
 use std::process::Command;
 
-use inlet_testkit::{End, Netns, output, require_program, veth};
+use inlet_testkit::{output, require_program};
 use rustix::net::sockopt::socket_cookie;
 use serde_json::json;
 
-use crate::asked::{findings, one, until};
+use crate::asked::{findings, one, outside, until};
 use crate::{Host, PATIENCE, at};
 
 fn socket(addr: &str) -> UdpSocket {
@@ -123,13 +123,7 @@ fn answers_that_connection_tracking_drops() {
     shell("nft add table inet f; nft 'add chain inet f out { type filter hook output priority 0; policy drop; }'");
     shell("nft add rule inet f out ct state established accept; nft add rule inet f out oif lo accept");
     host.world.sysctl("net/netfilter/nf_conntrack_udp_timeout", "1").unwrap();
-    let outside = Netns::unentered().unwrap();
-    veth(
-        End { namespace: &host.world, name: "inside", addresses: &["10.9.0.1/24"] },
-        End { namespace: &outside, name: "outside", addresses: &["10.9.0.2/24"] },
-    )
-    .unwrap();
-    outside.ip(&["route", "add", "192.0.2.0/24", "via", "10.9.0.1"]).unwrap();
+    let outside = outside(&host);
     // Covers the new interface.
     host.ok(&["bind", "web", "udp", "192.0.2.0/24", "5201"]);
     let client = outside.enter(|| socket("10.9.0.2:0"));

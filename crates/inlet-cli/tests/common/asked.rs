@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use inlet_testkit::{Dial, Program, Proto, dial_tcp, output};
+use inlet_testkit::{Dial, End, Namespace, Netns, Program, Proto, dial_tcp, output, veth};
 use serde_json::{Value, json};
 
 use crate::{Host, PATIENCE, Ran, at};
@@ -89,4 +89,16 @@ pub(crate) fn all_codes(host: &Host) -> Vec<String> {
     let ran = host.run(&["check", "--json"]);
     let found: Value = serde_json::from_str(&ran.stdout).unwrap();
     found["findings"].as_array().unwrap().iter().map(|it| it["code"].as_str().unwrap().to_owned()).collect()
+}
+
+/// A namespace beside the host, at 10.9.0.2, from where 192.0.2.0/24 is reached by the host.
+pub(crate) fn outside(host: &Host) -> Namespace {
+    let outside = Netns::unentered().unwrap();
+    veth(
+        End { namespace: &host.world, name: "inside", addresses: &["10.9.0.1/24"] },
+        End { namespace: &outside, name: "outside", addresses: &["10.9.0.2/24"] },
+    )
+    .unwrap();
+    outside.ip(&["route", "add", "192.0.2.0/24", "via", "10.9.0.1"]).unwrap();
+    outside
 }

@@ -4,8 +4,7 @@
 use inlet_testkit::{Cgroup, Dial, Listen, TcpServer, dial_tcp};
 use serde_json::{Value, json};
 
-use crate::asked::{asked, ok, sshd};
-use crate::asked::{codes, findings, one};
+use crate::asked::{asked, codes, findings, ok, one, sshd};
 use crate::{Host, PATIENCE, at};
 
 /// A file in which the service finds its socket by a description, with more keys of it.

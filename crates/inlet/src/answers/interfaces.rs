@@ -69,19 +69,37 @@ pub(crate) fn uncovered(files: &AnswerFiles, netns: &Netns) -> Result<Vec<String
     Ok(lacking)
 }
 
-/// The interfaces on which programs of others run before ours, with their numbers, as far as these can be asked: kernels
-/// before 6.6 have no such programs.
-pub(crate) fn in_front(files: &AnswerFiles, netns: &Netns) -> Result<Vec<(String, Vec<u32>)>> {
+/// Programs of others that run before ours.
+pub(crate) struct InFront {
+    /// The interface.
+    pub(crate) interface: String,
+    /// Their numbers, in the order in which they run.
+    pub(crate) ids: Vec<u32>,
+}
+
+/// The interfaces on which programs of others run before ours; `None` for who may not ask. Kernels before
+/// 6.6 have no such programs.
+pub(crate) fn in_front(files: &AnswerFiles, netns: &Netns) -> Result<Option<Vec<InFront>>> {
     let mut found = Vec::new();
     for link in Links::of(netns)?.iter() {
-        let Ok(pinned) = raw::open_pin(&files.interface(link.index)) else { continue };
+        let pinned = match raw::open_pin(&files.interface(link.index)) {
+            Err(cause) if cause.kind() == io::ErrorKind::PermissionDenied => return Ok(None),
+            // It is not covered, or by a filter.
+            Err(_) => continue,
+            Ok(pinned) => pinned,
+        };
+        let mut ids = match netns.run(|| raw::egress_programs(link.index))? {
+            Err(cause) if cause.kind() == io::ErrorKind::PermissionDenied => return Ok(None),
+            // It went meanwhile.
+            Err(_) => continue,
+            Ok(ids) => ids,
+        };
         let Ok(own) = LinkInfo::from_fd(pinned.as_fd()) else { continue };
-        let Ok(mut ids) = netns.run(|| raw::egress_programs(link.index))? else { continue };
         let Some(at) = ids.iter().position(|id| *id == own.prog_id) else { continue };
         ids.truncate(at);
-        found.extend((at > 0).then(|| (link.name.clone(), ids)));
+        found.extend((at > 0).then(|| InFront { interface: link.name.clone(), ids }));
     }
-    Ok(found)
+    Ok(Some(found))
 }
 
 /// Whether an interface with a pin has the program, as far as that can be looked at.

@@ -6,6 +6,6 @@ mod interfaces;
 mod needs;
 mod programs;
 
-pub(crate) use self::interfaces::{cover_again, in_front, uncovered};
+pub(crate) use self::interfaces::{InFront, cover_again, in_front, uncovered};
 pub(crate) use self::needs::{Needs, needs};
 pub(crate) use self::programs::{attach, detach_needless, remove};

@@ -1,7 +1,7 @@
 //! Where answers over UDP leave from, as a reader sees it.
 
 use super::Snapshot;
-use crate::answers::{in_front, needs, uncovered};
+use crate::answers::{InFront, in_front, needs, uncovered};
 use crate::error::Result;
 use crate::state::{Access, AnswerCounters, AnswerFiles, FlowTable, Stays, answer_counters, answer_table, is_there};
 
@@ -55,8 +55,8 @@ impl Snapshot {
         }
     }
 
-    /// The interfaces on which programs of others come before the one that sets ports, with their numbers.
-    pub(crate) fn in_front_of_answers(&self) -> Result<Vec<(String, Vec<u32>)>> {
+    /// The interfaces on which programs of others come before the one that sets ports; `None` for who may not ask.
+    pub(crate) fn in_front_of_answers(&self) -> Result<Option<Vec<InFront>>> {
         in_front(&self.answer_files()?, self.location.netns())
     }
 

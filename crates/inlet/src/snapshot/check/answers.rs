@@ -1,6 +1,7 @@
 //! Answers over UDP: whether they leave from where they were asked, and whether what is between lets them through.
 
 use super::{Checkup, Severity, Subject, tracked};
+use crate::answers::InFront;
 use crate::error::Result;
 use crate::snapshot::{AnswersState, Snapshot};
 
@@ -19,7 +20,13 @@ pub(super) fn check(subject: &Subject<'_>, state: Option<&AnswersState>, found: 
 
 /// Programs of others that see what leaves before the one that sets ports, and may keep it from that.
 pub(super) fn behind(snapshot: &Snapshot, found: &mut Checkup) -> Result<()> {
-    for (interface, ids) in snapshot.in_front_of_answers()? {
+    let Some(in_front) = snapshot.in_front_of_answers()? else {
+        found
+            .unchecked
+            .push("other programs on interfaces, before the one that sets ports: to list them takes root".to_owned());
+        return Ok(());
+    };
+    for InFront { interface, ids } in in_front {
         let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
         found.add(
             Severity::Note,
